@@ -1,0 +1,54 @@
+"""Errors that a user can act on; the command line prints their message in one line and exits with their code."""
+
+from __future__ import annotations
+
+
+class AugscaleError(Exception):
+    """Base of every error that augscale raises on purpose.
+
+    The message names where the trouble is (file or setting), the value found and what is accepted.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(AugscaleError):
+    """A study file, flag or scale is wrong; nothing has been started."""
+
+    exit_code = 2
+
+
+class DataError(AugscaleError):
+    """Images or manifests cannot be used as given."""
+
+    exit_code = 3
+
+
+class CheckpointError(AugscaleError):
+    """A weights file or a saved state cannot be read, or does not fit."""
+
+    exit_code = 4
+
+
+class DivergedError(AugscaleError):
+    """The loss of a run is no longer finite."""
+
+    exit_code = 5
+
+
+class StudyError(AugscaleError):
+    """A search cannot go on: storage trouble, or no trial that can be used."""
+
+    exit_code = 6
+
+
+class InterruptedRun(AugscaleError):
+    """A signal asked the program to stop; everything finished is saved.
+
+    Args:
+        signal_number: 2 (SIGINT) gives exit code 130, 15 (SIGTERM) gives 143, as shells expect.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
