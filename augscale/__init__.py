@@ -25,7 +25,7 @@ _PUBLIC = {
     "AugscaleError": "augscale.errors",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  (names come from the table above)
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

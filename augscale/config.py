@@ -6,6 +6,7 @@ line override the file. The resolved study is written into the run folder, so th
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,7 +42,7 @@ class BackboneConfig(Settings):
     """The encoder, any timm ViT or ResNet."""
 
     name: str = "vit_small_patch16_224"
-    overrides: dict[str, int | float | str | bool] = {}
+    overrides: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Keyword arguments for timm.create_model, e.g. {patch_size = 8, depth = 4}."""
     init: str = "none"
     """"none", "imagenet" (timm's pre-trained weights), or a weights file."""
@@ -88,8 +89,8 @@ class PretrainConfig(Settings):
     norm_last_layer: bool = True
     freeze_last_layer_fraction: Fraction = 0.01
     """Share of the steps in which the last layer is not updated (official: 1 of 100 epochs)."""
-    clip_grad: Annotated[float, Field(gt=0)] | None = 3.0
-    """Largest L2 norm of each parameter tensor's gradient; None switches clipping off."""
+    clip_grad: Annotated[float, Field(ge=0)] = 3.0
+    """Largest L2 norm of each parameter tensor's gradient; 0 switches clipping off, as in the official script."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto": bf16 autocast on GPUs and on CPUs with native bf16 arithmetic, else fp32."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
@@ -137,7 +138,7 @@ class SpaceConfig(Settings):
     """Largest minus smallest area of a local crop (the largest never exceeds 1)."""
     jitter: Range = (0.0, 0.8)
     """Brightness and contrast; saturation is 1/2 and hue 1/4 of it, as in DINO, unless freed below."""
-    free: dict[str, Range] = {}
+    free: dict[str, Range] = Field(default_factory=dict)
     """Further fields of the scales to search, by name, e.g. {hue = [0, 0.2], grayscale_p = [0, 0.4]}."""
     base: str = "strong"
     """Scales that every field outside the space is taken from."""
@@ -163,7 +164,7 @@ class SearchConfig(Settings):
 
     trials: Annotated[int, Field(ge=1)] = 40
     """Total wanted, counting every trial that was ever started."""
-    sampler: Literal["tpe", "random", "qmc", "grid"] = "tpe"
+    sampler: Literal["tpe", "random", "qmc"] = "tpe"
     startup_trials: Annotated[int, Field(ge=0)] = 10
     """Random trials before the sampler learns from results."""
     controls: tuple[str, ...] = ("none", "weak", "strong", "weak+med")
@@ -242,13 +243,19 @@ def load_study(study: str | Path = "default", overrides: dict[str, Any] | None =
                 f"unknown study {str(study)!r}{nearest(str(study), known)}; "
                 f"expected a .toml file or one of {', '.join(known)}"
             )
-    values = read_toml(path)
-    for key, value in (overrides or {}).items():
+    values = apply_overrides(read_toml(path), overrides or {})
+    return parse_settings(StudyConfig, values, str(study))
+
+
+def apply_overrides(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested values with others put in by dotted key, e.g. {"search.trials": 12}; None is passed over."""
+    result = copy.deepcopy(values)
+    for key, value in overrides.items():
         if value is None:
             continue
         *parents, last = key.split(".")
-        table = values
+        table = result
         for parent in parents:
             table = table.setdefault(parent, {})
         table[last] = value
-    return parse_settings(StudyConfig, values, str(study))
+    return result

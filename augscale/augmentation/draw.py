@@ -1,0 +1,220 @@
+"""Draws the parameters of views: which crop, which factors, which order. Applies nothing.
+
+Every number is a pure function of (seed, role, sample id, slot): the same sample gets the same view whatever the batch
+size, the order of the batch, the device, or what other operations are switched on. Each quantity has a slot of its
+own, so two scales drawn with one seed share their randomness: a crop differs only by what the scales say.
+Distributions are those of torchvision (`RandomResizedCrop`, `ColorJitter`) and of TorchIO (`RandomBlur`,
+`RandomNoise`, `RandomBiasField`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from augscale.augmentation.scales import AugmentationScales
+from augscale.seeding import counter_uniforms, derive_seed
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+CROP_ATTEMPTS = 10
+BLUR_REFERENCE_SIZE = 224
+"""Pixels of the global view at which `blur_sigma` is meant."""
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+_ORDERS = np.array(list(itertools.permutations(range(4))), dtype=np.int64)
+
+_SLOTS = {
+    "area": CROP_ATTEMPTS,
+    "aspect": CROP_ATTEMPTS,
+    "position": 2,
+    "flip": 2,
+    "jitter": 1,
+    "factors": 4,
+    "order": 1,
+    "grayscale": 1,
+    "blur": 2,
+    "solarize": 1,
+    "med_blur": 3,
+    "noise": 3,
+    "bias": 1,
+    "coefficients": 21,
+}
+"""Uniform numbers per sample, by purpose. 21 coefficients serve a bias field of the largest order, 5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewParameters:
+    """One row per sample. All arrays have length N; angles of meaning are given per field."""
+
+    image_size: int
+    """Side of the source images, pixels."""
+    view_size: int
+    """Side of the views, pixels."""
+    top: Integers
+    left: Integers
+    height: Integers
+    width: Integers
+    """The crop box in source pixels, inside the image."""
+    horizontal_flip: Flags
+    vertical_flip: Flags
+    jitter: Flags
+    factors: Floats
+    """(N, 4): brightness, contrast and saturation factors (1 = unchanged), hue shift in turns (0 = unchanged)."""
+    order: Integers
+    """(N, 4): which operation (0 brightness, 1 contrast, 2 saturation, 3 hue) comes first, second, ..."""
+    grayscale: Flags
+    blur_sigma: Floats
+    """Pixels of the view; 0 = no blur."""
+    solarize: Flags
+    med_blur_sigma: Floats
+    """(N, 2): along rows' axis (y) and columns' axis (x), pixels of the view; 0 = no blur."""
+    noise_sigma: Floats
+    """On values in [0, 1]; 0 = no noise."""
+    noise_position: Floats
+    """(N,), in [0, 1): where in the pool of normal numbers the sample's noise begins."""
+    bias_field: Flags
+    bias_coefficients: Floats
+    """(N, K): of y^i x^j, i outer and j inner, i + j <= order, coordinates in [-1, 1]."""
+    bias_field_order: int
+
+    def __len__(self) -> int:
+        return len(self.top)
+
+    def rows(self, index: slice | npt.NDArray[np.int64]) -> ViewParameters:
+        """The parameters of some of the samples."""
+        return ViewParameters(
+            **{
+                field.name: value[index] if isinstance(value := getattr(self, field.name), np.ndarray) else value
+                for field in fields(self)
+            }
+        )
+
+
+def concatenate(parts: Sequence[ViewParameters]) -> ViewParameters:
+    """Stacks the rows of several draws of one geometry and one set of scales."""
+    first = parts[0]
+    values = {}
+    for field in fields(first):
+        value = getattr(first, field.name)
+        columns = [getattr(part, field.name) for part in parts]
+        values[field.name] = np.concatenate(columns) if isinstance(value, np.ndarray) else value
+    return ViewParameters(**values)
+
+
+def draw_view_parameters(
+    scales: AugmentationScales,
+    role: str,
+    sample_ids: npt.ArrayLike,
+    seed: int,
+    *,
+    image_size: int,
+    view_size: int,
+    reference_size: int,
+) -> ViewParameters:
+    """Draws one view of each sample.
+
+    Args:
+        scales: what to draw from.
+        role: "global1", "global2", "local0", "local1", ...; views of different roles are independent.
+        sample_ids: int64, shape (N,); a sample has one view per (seed, role).
+        seed: of the whole run.
+        image_size: side of the square source images, pixels.
+        view_size: side of the views, pixels.
+        reference_size: side of the run's *global* views, pixels. Blur sigmas are multiplied by reference_size / 224,
+            for local views too: at 224 px global views they are DINO's, and the ratio of local to global blur stays.
+    Raises:
+        ValueError: unknown role.
+    """
+    kind = _kind(role)
+    ids = np.asarray(sample_ids, dtype=np.int64)
+    uniforms = _uniforms(seed, role, ids)
+    area = scales.local_crops_scale if kind == 2 else scales.global_crops_scale
+    top, left, height, width = _crop_boxes(area, scales.aspect_ratio, uniforms, image_size)
+    jitter, factors, order = _jitter(scales, uniforms)
+    sigma = _between(uniforms["blur"][:, 1], *scales.blur_sigma) * (reference_size / BLUR_REFERENCE_SIZE)
+    med_sigma = uniforms["med_blur"][:, 1:] * scales.med_blur_std
+    noise_p, noise_sigma, noise_position = uniforms["noise"].T
+    num_coefficients = (scales.bias_field_order + 1) * (scales.bias_field_order + 2) // 2
+    limit = scales.bias_field_coefficients
+    coefficients = _between(uniforms["coefficients"][:, :num_coefficients], -limit, limit)
+    return ViewParameters(
+        image_size=image_size,
+        view_size=view_size,
+        top=top,
+        left=left,
+        height=height,
+        width=width,
+        horizontal_flip=uniforms["flip"][:, 0] < scales.horizontal_flip_p,
+        vertical_flip=uniforms["flip"][:, 1] < scales.vertical_flip_p,
+        jitter=jitter,
+        factors=factors,
+        order=order,
+        grayscale=uniforms["grayscale"][:, 0] < scales.grayscale_p,
+        blur_sigma=np.where(uniforms["blur"][:, 0] < scales.blur_p[kind], sigma, 0.0),
+        solarize=uniforms["solarize"][:, 0] < scales.solarize_p[kind],
+        med_blur_sigma=np.where(uniforms["med_blur"][:, :1] < scales.med_blur_p, med_sigma, 0.0),
+        noise_sigma=np.where(noise_p < scales.noise_p, noise_sigma * scales.noise_std, 0.0),
+        noise_position=noise_position.copy(),
+        bias_field=(uniforms["bias"][:, 0] < scales.bias_field_p) & (limit > 0),
+        bias_coefficients=coefficients,
+        bias_field_order=scales.bias_field_order,
+    )
+
+
+def _kind(role: str) -> int:
+    """Index into the scales' per-view probabilities: first global, second global, local."""
+    if role in ("global1", "global2"):
+        return int(role[-1]) - 1
+    if re.fullmatch(r"local\d+", role):
+        return 2
+    raise ValueError(f"role {role!r} is not known; expected global1, global2, local0, local1, ...")
+
+
+def _uniforms(seed: int, role: str, ids: Integers) -> dict[str, Floats]:
+    numbers = counter_uniforms(derive_seed(seed, "view", role), ids, sum(_SLOTS.values()))
+    ends = np.cumsum(list(_SLOTS.values()))
+    return dict(zip(_SLOTS, np.split(numbers, ends[:-1], axis=1), strict=True))
+
+
+def _between(u: Floats, low: float, high: float) -> Floats:
+    return low + u * (high - low)
+
+
+def _crop_boxes(
+    area: tuple[float, float], ratio: tuple[float, float], uniforms: dict[str, Floats], size: int
+) -> tuple[Integers, Integers, Integers, Integers]:
+    """torchvision's RandomResizedCrop.get_params: the first of ten tries that fits, else the centre."""
+    target = size * size * _between(uniforms["area"], *area)
+    aspect = np.exp(_between(uniforms["aspect"], np.log(ratio[0]), np.log(ratio[1])))
+    widths = np.rint(np.sqrt(target * aspect)).astype(np.int64)
+    heights = np.rint(np.sqrt(target / aspect)).astype(np.int64)
+    fits = (widths > 0) & (widths <= size) & (heights > 0) & (heights <= size)
+    attempt = fits.argmax(axis=1)
+    found = fits.any(axis=1)
+    each = np.arange(len(found))
+    centre_width = round(size * ratio[1]) if ratio[1] < 1 else size
+    centre_height = round(size / ratio[0]) if ratio[0] > 1 else size
+    width = np.where(found, widths[each, attempt], centre_width)
+    height = np.where(found, heights[each, attempt], centre_height)
+    vertical, horizontal = uniforms["position"].T
+    top = np.where(found, (vertical * (size - height + 1)).astype(np.int64), (size - height) // 2)
+    left = np.where(found, (horizontal * (size - width + 1)).astype(np.int64), (size - width) // 2)
+    return top, left, height, width
+
+
+def _jitter(scales: AugmentationScales, uniforms: dict[str, Floats]) -> tuple[Flags, Floats, Integers]:
+    low = [max(0.0, 1 - scales.brightness), max(0.0, 1 - scales.contrast), max(0.0, 1 - scales.saturation)]
+    high = [1 + scales.brightness, 1 + scales.contrast, 1 + scales.saturation]
+    lows, highs = np.array([*low, -scales.hue]), np.array([*high, scales.hue])
+    factors = lows + uniforms["factors"] * (highs - lows)
+    order = _ORDERS[(uniforms["order"][:, 0] * len(_ORDERS)).astype(np.int64)]
+    changes = max(scales.brightness, scales.contrast, scales.saturation, scales.hue) > 0
+    return (uniforms["jitter"][:, 0] < scales.jitter_p) & changes, factors, order

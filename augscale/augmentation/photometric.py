@@ -1,0 +1,188 @@
+"""Colour and blur of a batch of views, each image with its own factors and its own order of operations.
+
+Agrees with torchvision's functional transforms on float images (`adjust_brightness`, `adjust_contrast`,
+`adjust_saturation`, `adjust_hue`, `rgb_to_grayscale`, `gaussian_blur` with reflect padding, `solarize`), and keeps
+DINO's sequence: jitter, grayscale, blur, solarise. An operation touches only the images that drew it; which these are
+is known on the host, so the device never has to be waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from augscale.augmentation.draw import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParameters
+from augscale.augmentation.resample import separable, to_device
+
+GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
+"""Of red, green and blue (ITU-R BT.601, as rounded by torchvision)."""
+SOLARIZE_THRESHOLD = 128 / 255
+BLUR_TRUNCATE = 4.0
+"""The blur's kernel is cut at this many sigmas."""
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+
+
+def photometric(views: Tensor, params: ViewParameters) -> Tensor:
+    """Jitter, grayscale, blur and solarise, in this order.
+
+    Args:
+        views: float32, shape (B, 3, V, V), in [0, 1], contiguous; overwritten.
+        params: one row per view.
+    Returns:
+        The same tensor, in [0, 1].
+    """
+    color_jitter(views, params)
+    update_rows(views, params.grayscale, lambda x, _: grayscale(x).expand_as(x))
+    gaussian_blur(views, params.blur_sigma)
+    update_rows(views, params.solarize, lambda x, _: solarize(x))
+    return views
+
+
+def update_rows(
+    views: Tensor,
+    chosen: npt.NDArray[np.bool_],
+    operation: Operation,
+    values: npt.NDArray[np.float64] | None = None,
+) -> None:
+    """Replaces the chosen images by operation(images, values of the chosen images)."""
+    rows = np.flatnonzero(chosen)
+    if not len(rows):
+        return
+    values = np.zeros(len(views)) if values is None else values
+    drawn = to_device(values[rows].astype(np.float32), views.device)
+    if len(rows) == len(views):
+        views.copy_(operation(views, drawn))
+        return
+    index = to_device(rows, views.device)
+    views.index_copy_(0, index, operation(views.index_select(0, index), drawn).contiguous())
+
+
+def color_jitter(views: Tensor, params: ViewParameters) -> None:
+    """Brightness, contrast, saturation and hue in each image's own order, in place."""
+    operations: dict[int, Operation] = {
+        BRIGHTNESS: adjust_brightness,
+        CONTRAST: adjust_contrast,
+        SATURATION: adjust_saturation,
+        HUE: adjust_hue,
+    }
+    unchanged = np.array([1.0, 1.0, 1.0, 0.0])
+    changes = params.jitter[:, None] & (params.factors != unchanged)
+    for turn in range(4):
+        for which, operation in operations.items():
+            chosen = (params.order[:, turn] == which) & changes[:, which]
+            update_rows(views, chosen, operation, params.factors[:, which])
+
+
+def grayscale(images: Tensor) -> Tensor:
+    """Luma, float32, shape (B, 1, V, V)."""
+    red, green, blue = (images[:, c : c + 1] for c in range(3))
+    return (red * GRAY_WEIGHTS[0]).add_(green, alpha=GRAY_WEIGHTS[1]).add_(blue, alpha=GRAY_WEIGHTS[2])
+
+
+def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiplies by the factor, shape (B,), and clamps to [0, 1]."""
+    return (images * factor[:, None, None, None]).clamp_(0, 1)
+
+
+def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Moves away from (factor > 1) or towards the mean luma of the image; clamps to [0, 1]."""
+    weights = torch.tensor(GRAY_WEIGHTS, device=images.device)
+    mean = (images.mean(dim=(2, 3)) * weights).sum(dim=1)
+    offset = (1 - factor) * mean
+    return torch.addcmul(offset[:, None, None, None], images, factor[:, None, None, None]).clamp_(0, 1)
+
+
+def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Moves away from (factor > 1) or towards each pixel's luma; clamps to [0, 1]."""
+    offset = grayscale(images).mul_((1 - factor)[:, None, None, None])
+    return torch.addcmul(offset, images, factor[:, None, None, None]).clamp_(0, 1)
+
+
+def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Turns the hue by shift (turns, in [-0.5, 0.5]) and keeps the saturation and value of HSV.
+
+    With lowest channel p, chroma c and hue h in sixths of a turn, red is p + c clamp(|h - 3| - 1, 0, 1), and green
+    and blue are p + c clamp(2 - |h - 2|, 0, 1) and p + c clamp(2 - |h - 4|, 0, 1).
+    """
+    red, green, blue = images.unbind(dim=1)
+    lowest = torch.minimum(torch.minimum(red, green), blue)
+    highest = torch.maximum(torch.maximum(red, green), blue)
+    chroma = highest - lowest
+    is_red, is_green = highest == red, highest == green
+    hue = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
+    hue /= torch.where(chroma == 0, 1.0, chroma)
+    hue += torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))
+    hue += shift[:, None, None] * 6
+    hue -= (hue / 6).floor_().mul_(6)
+    turned = torch.empty_like(images)
+    torch.addcmul(lowest, chroma, (hue - 3).abs_().sub_(1).clamp_(0, 1), out=turned[:, 0])
+    torch.addcmul(lowest, chroma, (hue - 2).abs_().neg_().add_(2).clamp_(0, 1), out=turned[:, 1])
+    torch.addcmul(lowest, chroma, hue.sub_(4).abs_().neg_().add_(2).clamp_(0, 1), out=turned[:, 2])
+    return turned
+
+
+def solarize(images: Tensor) -> Tensor:
+    """Inverts values from 128/255 up (PIL's default threshold)."""
+    return torch.where(images >= SOLARIZE_THRESHOLD, 1 - images, images)
+
+
+def gaussian_blur(views: Tensor, sigma: npt.NDArray[np.float64]) -> None:
+    """Blurs each image with its own sigma (pixels, 0 = leave), reflect padding, in place.
+
+    The kernel is cut at 4 sigma; a torchvision blur with kernel size 2 ceil(4 sigma) + 1 is the same.
+    """
+    size = views.shape[-1]
+    radius = np.minimum(np.ceil(BLUR_TRUNCATE * sigma), size - 1).astype(np.int64)
+    rows = np.flatnonzero((sigma > 0) & (radius > 0))
+    if not len(rows):
+        return
+    weights = gaussian_matrices(sigma[rows], radius[rows], size, views.device, mirror_edge=False)
+    blur_rows(views, rows, weights, weights)
+
+
+def blur_rows(views: Tensor, rows: npt.NDArray[np.int64], y_weights: Tensor, x_weights: Tensor) -> None:
+    """Filters some of the images with their matrices, in place; weights that sum to 1 can leave [0, 1] by rounding."""
+    if len(rows) == len(views):
+        views.copy_(separable(views, y_weights, x_weights).clamp_(0, 1))
+        return
+    index = to_device(rows, views.device)
+    blurred = separable(views.index_select(0, index), y_weights, x_weights).clamp_(0, 1)
+    views.index_copy_(0, index, blurred)
+
+
+def gaussian_matrices(
+    sigma: npt.NDArray[np.float64],
+    radius: npt.NDArray[np.int64],
+    size: int,
+    device: torch.device,
+    *,
+    mirror_edge: bool,
+) -> Tensor:
+    """One-dimensional Gaussian filters as matrices.
+
+    Args:
+        sigma: pixels, shape (B,); where radius is 0 the matrix is the identity.
+        radius: of the kernel, pixels, shape (B,).
+        size: of the axis, pixels.
+        mirror_edge: whether the border is repeated once (d c b a | a b c d, scipy's "reflect") or not
+            (d c b | a b c d, torch's "reflect").
+    Returns:
+        float32, shape (B, size, size); rows sum to 1.
+    """
+    reach = int(radius.max())
+    offset = torch.arange(-reach, reach + 1, device=device)
+    safe_sigma = to_device(np.where(radius > 0, sigma, 1.0).astype(np.float32), device)
+    kernel = torch.exp(-0.5 * (offset / safe_sigma[:, None]) ** 2)
+    kernel *= offset.abs() <= to_device(radius, device)[:, None]
+    kernel /= kernel.sum(dim=1, keepdim=True)
+    period = 2 * size if mirror_edge else max(2 * (size - 1), 1)
+    source = (torch.arange(size, device=device)[:, None] + offset) % period
+    mirrored = (2 * size - 1 if mirror_edge else 2 * (size - 1)) - source
+    index = torch.where(source < size, source, mirrored).expand(len(sigma), -1, -1)
+    matrix = torch.zeros(len(sigma), size, size, device=device)
+    return matrix.scatter_add_(2, index, kernel[:, None, :].expand_as(index))

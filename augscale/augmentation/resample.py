@@ -1,0 +1,152 @@
+"""Crop, flip and resize of a batch as two matrix products with one pair of weight matrices per image.
+
+Reproduces `torchvision.transforms.functional.resized_crop` with antialias=True on float images: the crop is cut first,
+so no weight lies outside the box; bicubic (a = -0.5) as DINO uses it, or bilinear. The filter, its support and its
+normalisation follow PIL's resampling (as ATen's `_upsample_bicubic2d_aa`).
+
+Axis letters: B images, S side of the source, W side of the window that holds the crop, V side of the view, K taps.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from augscale.augmentation.draw import ViewParameters
+
+Interpolation = Literal["bicubic", "bilinear"]
+
+WINDOW_STEP = 32
+"""Windows come in multiples of this many pixels: small crops cost less, and few different shapes occur."""
+_SUPPORT = {"bicubic": 2.0, "bilinear": 1.0}
+
+
+def crop_resize(
+    images: Tensor, params: ViewParameters, view_size: int, interpolation: Interpolation = "bicubic"
+) -> Tensor:
+    """Cuts the crops, flips them and resizes them to view_size.
+
+    Args:
+        images: uint8, shape (B, S, S, 3), on any device.
+        params: one row per image.
+        view_size: V, pixels.
+    Returns:
+        float32, shape (B, 3, V, V), in [0, 1] (bicubic overshoot is clamped), contiguous.
+    """
+    side = images.shape[1]
+    windows = _window_sizes(params, side)
+    views = torch.empty(len(images), 3, view_size, view_size, device=images.device)
+    for window in np.unique(windows).tolist():
+        rows = np.flatnonzero(windows == window)
+        part = _crop_resize_window(images, params.rows(rows), rows, window, view_size, interpolation)
+        if len(rows) == len(images):
+            return part
+        views.index_copy_(0, to_device(rows, images.device), part)
+    return views
+
+
+def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """A host array on the device, without making the host wait for the device."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _window_sizes(params: ViewParameters, side: int) -> npt.NDArray[np.int64]:
+    longest = np.maximum(params.height, params.width)
+    return np.minimum(-(-longest // WINDOW_STEP) * WINDOW_STEP, side)
+
+
+def _crop_resize_window(
+    images: Tensor,
+    params: ViewParameters,
+    rows: npt.NDArray[np.int64],
+    window: int,
+    view_size: int,
+    interpolation: Interpolation,
+) -> Tensor:
+    last = images.shape[1] - window
+    top, left = np.minimum(params.top, last), np.minimum(params.left, last)
+    numbers = np.stack(
+        [
+            rows,
+            top,
+            left,
+            params.top - top,
+            params.left - left,
+            params.height,
+            params.width,
+            params.vertical_flip,
+            params.horizontal_flip,
+        ]
+    )
+    row, top_, left_, *geometry = to_device(numbers, images.device)
+    # (B, S-W+1, S-W+1, 3, W, W) without copying; the indexing then copies just the windows.
+    every_window = images.unfold(1, window, 1).unfold(2, window, 1)
+    pixels = every_window[row, top_, left_].to(torch.float32, memory_format=torch.contiguous_format)
+    y_start, x_start, height, width, y_flip, x_flip = geometry
+    taps = [_num_taps(int(size.max()), view_size, interpolation) for size in (params.height, params.width)]
+    y_weights = _weights(y_start, height, y_flip, taps[0], window, view_size, interpolation)
+    x_weights = _weights(x_start, width, x_flip, taps[1], window, view_size, interpolation)
+    views = separable(pixels, y_weights, x_weights)
+    return views.mul_(1 / 255).clamp_(0, 1) if interpolation == "bicubic" else views.mul_(1 / 255)
+
+
+def separable(images: Tensor, y_weights: Tensor, x_weights: Tensor) -> Tensor:
+    """Applies a matrix to the columns and one to the rows of every image.
+
+    out[b, c, v, u] = sum over i, j of y_weights[b, v, i] images[b, c, i, j] x_weights[b, u, j], in float32 whatever
+    autocast says.
+
+    Args:
+        images: float32, shape (B, 3, I, J), contiguous.
+        y_weights: float32, shape (B, V, I).
+        x_weights: float32, shape (B, U, J).
+    Returns:
+        float32, shape (B, 3, V, U), contiguous.
+    """
+    batch, channels, height, width = images.shape
+    with torch.autocast(images.device.type, enabled=False):
+        across = torch.bmm(images.view(batch, channels * height, width), x_weights.transpose(1, 2))
+        across = across.view(batch, channels, height, -1)
+        return torch.stack([torch.bmm(y_weights, across[:, c]) for c in range(channels)], dim=1)
+
+
+def _num_taps(longest: int, view_size: int, interpolation: Interpolation) -> int:
+    return int(np.ceil(2 * _SUPPORT[interpolation] * max(longest / view_size, 1.0))) + 1
+
+
+def _weights(
+    start: Tensor,
+    length: Tensor,
+    flip: Tensor,
+    num_taps: int,
+    window: int,
+    view_size: int,
+    interpolation: Interpolation,
+) -> Tensor:
+    """float32, shape (B, V, W): what each source pixel of the window contributes to each pixel of the view."""
+    position = torch.arange(view_size, device=start.device) + 0.5
+    position = torch.where(flip[:, None] > 0, view_size - position, position)
+    scale = (length.float() / view_size)[:, None]
+    stretch = scale.clamp(min=1)
+    center = scale * position
+    first = (center - _SUPPORT[interpolation] * stretch + 0.5).floor().clamp_(min=0)
+    tap = first[..., None] + torch.arange(num_taps, device=start.device)
+    distance = ((tap - center[..., None] + 0.5) / stretch[..., None]).abs_()
+    weight = _cubic(distance) if interpolation == "bicubic" else (1 - distance).clamp_(min=0)
+    weight *= tap < length[:, None, None]
+    weight /= weight.sum(dim=-1, keepdim=True)
+    index = (tap.long() + start[:, None, None]).clamp_(max=window - 1)
+    matrix = torch.zeros(len(start), view_size, window, device=start.device)
+    return matrix.scatter_add_(2, index, weight)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys' cubic convolution kernel with a = -0.5 (PIL's bicubic) at x >= 0."""
+    inner = (1.5 * x - 2.5) * x * x + 1
+    outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, inner, torch.where(x < 2, outer, 0))

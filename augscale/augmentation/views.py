@@ -1,0 +1,143 @@
+"""From a batch of images to the views of one training step, drawn and applied on the device of the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from augscale.augmentation.draw import ViewParameters, draw_view_parameters
+from augscale.augmentation.medical import medical
+from augscale.augmentation.photometric import photometric
+from augscale.augmentation.resample import Interpolation, crop_resize
+from augscale.augmentation.scales import AugmentationScales
+from augscale.config import CropsConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_CHUNK_VALUES = {"cpu": 2**19}
+"""Numbers worked on at a time: on a CPU what fits its cache, elsewhere what bounds memory."""
+_CHUNK_VALUES_ELSEWHERE = 2**27
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """The views of B images, normalised, view-major: all images' first view, then all images' second view, ..."""
+
+    global_crops: Tensor
+    """float32, shape (2 B, 3, G, G)."""
+    local_crops: Tensor
+    """float32, shape (n_local B, 3, L, L)."""
+
+
+def normalize(views: Tensor) -> Tensor:
+    """Subtracts ImageNet's mean and divides by its standard deviation, per channel.
+
+    Args:
+        views: float, shape (..., 3, V, V), in [0, 1].
+    """
+    mean, std = (
+        torch.tensor(x, device=views.device, dtype=views.dtype)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (views - mean) / std
+
+
+def apply_views(
+    images: Tensor, params: ViewParameters, view_size: int, *, interpolation: Interpolation = "bicubic"
+) -> Tensor:
+    """Applies drawn parameters: crop, flip, resize, colour, blur, solarise, medical transforms.
+
+    Args:
+        images: uint8, shape (B, S, S, 3), S = params.image_size.
+        params: one row per image, from `draw_view_parameters`.
+        view_size: V, pixels; params.view_size.
+    Returns:
+        float32, shape (B, 3, V, V), on the device of the images, in [0, 1]: noise and bias field are clamped, because
+        an image has no values beyond its range.
+    Raises:
+        ValueError: the images are not what the parameters were drawn for.
+    """
+    _check(images, params, view_size)
+    views = torch.empty(len(images), 3, view_size, view_size, device=images.device)
+    _apply_into(views, images, params, interpolation)
+    return views
+
+
+class MultiCropViews:
+    """Two global views and the local views of a batch, as DINO trains on.
+
+    Args:
+        scales: what the views are drawn from.
+        crops: how many views, and their sizes.
+        image_size: side of the source images, pixels.
+        seed: of the run's views.
+    """
+
+    def __init__(self, scales: AugmentationScales, crops: CropsConfig, image_size: int, seed: int) -> None:
+        self.scales = scales
+        self.crops = crops
+        self.image_size = image_size
+        self.seed = seed
+
+    def __call__(self, images: Tensor, sample_ids: npt.NDArray[np.int64]) -> Views:
+        """Draws and applies all views.
+
+        Args:
+            images: uint8, shape (B, S, S, 3), on the device that the views are wanted on.
+            sample_ids: int64, shape (B,); decide the views together with the seed. An image that comes again wants
+                another id, e.g. epoch * number of images + row.
+        """
+        local_roles = [f"local{i}" for i in range(self.crops.n_local)]
+        return Views(
+            global_crops=self._views(images, sample_ids, ["global1", "global2"], self.crops.global_size),
+            local_crops=self._views(images, sample_ids, local_roles, self.crops.local_size),
+        )
+
+    def _views(self, images: Tensor, sample_ids: npt.NDArray[np.int64], roles: list[str], view_size: int) -> Tensor:
+        views = torch.empty(len(roles), len(images), 3, view_size, view_size, device=images.device)
+        for role, target in zip(roles, views, strict=True):
+            params = draw_view_parameters(
+                self.scales,
+                role,
+                sample_ids,
+                self.seed,
+                image_size=self.image_size,
+                view_size=view_size,
+                reference_size=self.crops.global_size,
+            )
+            _check(images, params, view_size)
+            _apply_into(target, images, params, "bicubic", normalized=True)
+        return views.flatten(0, 1)
+
+
+def _check(images: Tensor, params: ViewParameters, view_size: int) -> None:
+    size = params.image_size
+    if images.dtype != torch.uint8 or images.shape != (len(params), size, size, 3):
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; "
+            f"the parameters are for uint8 of shape {(len(params), size, size, 3)}"
+        )
+    if view_size != params.view_size:
+        raise ValueError(f"view_size is {view_size}; the parameters were drawn for {params.view_size}")
+
+
+def _apply_into(
+    target: Tensor,
+    images: Tensor,
+    params: ViewParameters,
+    interpolation: Interpolation,
+    *,
+    normalized: bool = False,
+) -> None:
+    size = target.shape[-1]
+    most = _CHUNK_VALUES.get(images.device.type, _CHUNK_VALUES_ELSEWHERE) // (3 * size * size)
+    for begin in range(0, len(images), max(1, most)):
+        part = slice(begin, begin + max(1, most))
+        drawn = params.rows(part)
+        views = photometric(crop_resize(images[part], drawn, size, interpolation), drawn)
+        views = medical(views, drawn).clamp_(0, 1)
+        target[part] = normalize(views) if normalized else views

@@ -1,0 +1,261 @@
+"""The command line: parse, call one function, print; errors become one line and an exit code.
+
+Exit codes: 0 done; 1 other error; 2 wrong setting or flag; 3 images unusable; 4 checkpoint unusable; 5 diverged;
+6 the study cannot go on; 130 and 143 stopped by SIGINT and SIGTERM with everything saved.
+Heavy libraries are imported inside the commands, so that `augscale --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from augscale.errors import AugscaleError
+
+app = typer.Typer(
+    name="augscale",
+    help="Finds the augmentation scales for self-supervised pre-training on your own medical images.",
+    epilog="Exit codes: 0 done, 1 other error, 2 wrong setting, 3 images unusable, 4 checkpoint unusable, "
+    "5 diverged, 6 study cannot go on, 130/143 stopped by a signal with everything saved.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
+]
+
+
+def run() -> None:
+    """Entry point: turns AugscaleError into one line and its exit code; AUGSCALE_DEBUG or --debug shows tracebacks."""
+    if "--debug" in sys.argv:  # accepted anywhere on the line
+        sys.argv.remove("--debug")
+        os.environ["AUGSCALE_DEBUG"] = "1"
+    try:
+        app()
+    except AugscaleError as error:
+        if _debug():
+            traceback.print_exc()
+        print(f"augscale: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("augscale: stopped by SIGINT", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has closed the pipe: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if _debug():
+            raise
+        text = str(error).splitlines()[0] if str(error) else "no message"
+        print(f"augscale: {type(error).__name__}: {text} (run again with --debug for the traceback)", file=sys.stderr)
+        sys.exit(1)
+
+
+def _debug() -> bool:
+    return os.environ.get("AUGSCALE_DEBUG", "") not in ("", "0")
+
+
+def _version(show: bool) -> None:
+    if show:
+        from augscale import __version__
+
+        print(f"augscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; at any place.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """`--debug` is taken off the line in `run`; it stands here to be shown in the help."""
+
+
+@app.command()
+def search(
+    study: Annotated[str, typer.Option("--study", help="Built-in study or study file (.toml).")] = "default",
+    data: Data = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Total wanted, not more.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for this call, e.g. 2h, 90m.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Database URL, for several hosts.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per GPU or core if not given.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
+    init: Annotated[str | None, typer.Option(help="none, imagenet or a weights file.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
+    ] = None,
+    allow_bad: Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
+    from rich.console import Console
+
+    from augscale.search.api import search as run_search
+
+    result = run_search(
+        study,
+        data=list(data) if data else None,
+        trials=trials,
+        budget=budget,
+        storage=storage,
+        workers=workers,
+        device=device,
+        seed=seed,
+        out=out,
+        allow_bad=allow_bad,
+        overrides=parse_assignments(set_ or []) | ({"backbone.init": init} if init else {}),
+        # On a terminal everything a person reads goes to standard output; --json keeps that for the result.
+        console=Console(stderr=as_json),
+    )
+    if as_json:
+        _print_json(result.answer | {"run": str(result.run_dir)})
+
+
+@app.command()
+def status(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Trials done, running, failed and why; best so far; forecast of the end."""
+    from rich.console import Console
+
+    from augscale.search.api import status as read_status
+    from augscale.search.display import render
+
+    progress = read_status(run_dir)
+    if as_json:
+        _print_json(progress.to_dict())
+    else:
+        Console().print(render(progress, None, all_trials=True))
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write the report and the trial table again, also while the search still runs."""
+    from augscale.search.api import rewrite_report
+
+    path = rewrite_report(run_dir)
+    if as_json:
+        _print_json({"report": str(path)})
+    else:
+        print(path)
+
+
+@app.command()
+def preview(
+    data: Data = None,
+    scales: Annotated[str, typer.Option(help="Names or cards, with commas: strong,weak,best.toml.")] = "strong,weak",
+    study: Annotated[str, typer.Option("--study", help="Study whose crops and decoding are used.")] = "default",
+    images: Annotated[int, typer.Option(min=1, max=64, help="Photographs shown.")] = 6,
+    seed: Annotated[int, typer.Option(help="Which views are drawn.")] = 0,
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("preview.png"),
+    as_json: Json = False,
+) -> None:
+    """Write a contact sheet: the same photographs at each scale."""
+    from augscale.preview import preview as write_preview
+
+    names = tuple(name.strip() for name in scales.split(",") if name.strip())
+    result = write_preview(list(data) if data else None, names, study=study, images=images, seed=seed, out=out)
+    if as_json:
+        _print_json({"path": str(result.path), "images": result.num_images, "scales": list(names)})
+    else:
+        print(result.path)
+
+
+@app.command()
+def export(
+    card: Annotated[str, typer.Argument(metavar="CARD", help="best.toml, or a name such as weak or strong@0.5.")],
+    to: Annotated[str, typer.Option("--to", help="torchvision, dino, lightly, lightly-train or solo-learn.")],
+    as_json: Json = False,
+) -> None:
+    """Print the scales as the flags, config or code of another library."""
+    from augscale.augmentation.export import export_scales
+    from augscale.augmentation.scales import load_scales
+
+    text = export_scales(load_scales(card), to)
+    if as_json:
+        _print_json({"to": to, "text": text})
+    else:
+        print(text)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, device, faiss build, storage, free disk: what will run here and what will not."""
+    from augscale.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([vars(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(hidden=True)
+def worker(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN")],
+    device: Annotated[str, typer.Option()] = "cpu",
+    threads: Annotated[int | None, typer.Option()] = None,
+    num_workers: Annotated[int, typer.Option()] = 1,
+    deadline: Annotated[float | None, typer.Option()] = None,
+    supervised: Annotated[bool, typer.Option("--supervised", help="Stop when the parent process dies.")] = False,
+) -> None:
+    """Join a prepared search with one more process."""
+    from augscale.search.worker import run_worker
+
+    run_worker(
+        run_dir,
+        device=device,
+        threads=threads,
+        num_workers=num_workers,
+        deadline=deadline,
+        watch_parent=supervised,
+    )
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`key=value` pairs with TOML values; a bare word is taken as text.
+
+    Raises:
+        ConfigError: no equals sign.
+    """
+    import tomllib
+
+    from augscale.errors import ConfigError
+
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {assignment}: expected KEY=VALUE, e.g. pretrain.steps=500")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()
+    return values
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, default=str))

@@ -1,0 +1,291 @@
+"""Folders, class folders, CSV manifests and the built-in photographs to one list of images.
+
+Patient ids are only comparable within one source: patient 7 of one hospital is not patient 7 of another. A source
+is a folder that was asked for, or a folder below it that holds tables of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from augscale.data.tables import Row, Table, normal_split, read_folder_tables, read_table
+from augscale.errors import DataError
+
+SYNTHETIC = "synthetic"
+SYNTHETIC_SEED = 0
+"""The built-in photographs are one fixed data set; studies differ in their own seeds, not in their images."""
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+_OTHER_IMAGE_SUFFIXES = frozenset(
+    {".gif", ".dcm", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".jfif", ".ppm", ".pgm", ".tga", ".psd", ".nef", ".cr2"}
+)
+"""Images that are not read: named in the list of files set aside. Any other file is no image and not mentioned."""
+
+_ACCEPTED = "a folder of images, a CSV manifest, an image file or 'synthetic'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecord:
+    """One photograph.
+
+    Attributes:
+        image_id: source and path below it, e.g. "aptos2019/000c1434d8d7.jpg"; free of absolute paths.
+        path: the file; None for a built-in photograph.
+        label, split: as the tables or class folders say; only informative in pre-training.
+        patient_id: comparable within `source` only.
+        eye: "left", "right" or as the table says.
+        source: where it came from.
+        content: hash of the file's bytes once it has been read; equal content means an exact duplicate.
+    """
+
+    image_id: str
+    path: Path | None
+    label: str | None = None
+    split: str | None = None
+    patient_id: str | None = None
+    eye: str | None = None
+    source: str
+    content: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadFile:
+    """A file that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceScan:
+    """The images of the sources, sorted by id, and the files set aside before any was opened."""
+
+    records: list[ImageRecord]
+    bad: list[BadFile]
+
+
+@dataclass(kw_only=True)
+class _Listing:
+    """What one source holds, before sources are named and merged."""
+
+    base: Path
+    files: list[tuple[Path, PurePosixPath, Row, PurePosixPath]] = field(default_factory=list)
+    """File, its id below the source, what is known about it, the folder below the source that holds its table."""
+    bad: list[BadFile] = field(default_factory=list)
+
+
+def read_sources(
+    sources: Sequence[str], *, splits: Sequence[str] | None = None, synthetic_patients: int = 300
+) -> list[ImageRecord]:
+    """The images of the sources; see `scan_sources`, which also tells what was set aside."""
+    return scan_sources(sources, splits=splits, synthetic_patients=synthetic_patients).records
+
+
+def scan_sources(
+    sources: Sequence[str], *, splits: Sequence[str] | None = None, synthetic_patients: int = 300
+) -> SourceScan:
+    """Lists the images of folders, class folders, CSV manifests, single files and "synthetic"; opens none of them.
+
+    A folder is searched with everything below it (symbolic links followed, hidden names passed over). Tables in it
+    (`labels.csv`, `meta.csv`, `manifest.csv` with a `file` column) say what is known about its images; images that no
+    table names are used too. Where no table lies, `train`/`val`/`test` folders give the split and class folders
+    the label, if every image lies in such folders. A CSV manifest names its images itself, relative to the CSV.
+    A file that is reached twice counts once; what either way tells about it is kept.
+
+    Args:
+        sources: paths, or "synthetic".
+        splits: use only images of these splits.
+        synthetic_patients: how many patients the built-in photographs have.
+    Raises:
+        DataError: nothing there, no image in it, a wrong table, or no image of the splits.
+    """
+    if not sources:
+        raise DataError(f"data.sources is empty; expected {_ACCEPTED}")
+    listings = [_list_source(source) for source in sources if source != SYNTHETIC]
+    names = _source_names([listing.base for listing in listings])
+    by_file: dict[str, ImageRecord] = {}
+    for listing in listings:
+        for record in _records(listing, names[listing.base]):
+            key = os.path.realpath(record.path or "")
+            by_file[key] = _merge(by_file[key], record) if key in by_file else record
+    records = list(by_file.values())
+    if SYNTHETIC in sources:
+        from augscale.data.synthetic import synthetic_records
+
+        records.extend(synthetic_records(synthetic_patients, SYNTHETIC_SEED))
+    if splits is not None:
+        records = _of_splits(records, splits)
+    bad = {problem.path: problem for listing in listings for problem in listing.bad}
+    missing = _missing(records)
+    bad |= {problem.path: problem for problem in missing}
+    gone = {problem.path for problem in missing}
+    records = [record for record in records if record.path not in gone]
+    return SourceScan(records=sorted(records, key=lambda r: r.image_id), bad=sorted(bad.values(), key=lambda b: b.path))
+
+
+def _list_source(source: str) -> _Listing:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        listing = _list_folder(path)
+    elif path.is_file() and path.suffix.lower() == ".csv":
+        listing = _list_manifest(path)
+    elif path.is_file():
+        listing = _Listing(base=path.parent.resolve())
+        listing.files.append((path, PurePosixPath(path.name), Row(), PurePosixPath()))
+    else:
+        raise DataError(f"data.sources: {source} does not exist; expected {_ACCEPTED}")
+    if not listing.files:
+        suffixes = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+        aside = f" ({len(listing.bad)} files were set aside: {listing.bad[0].reason})" if listing.bad else ""
+        raise DataError(f"data.sources: {source} holds no image{aside}; expected files ending in {suffixes}")
+    return listing
+
+
+def _list_manifest(path: Path) -> _Listing:
+    table = read_table(path)
+    listing = _Listing(base=path.parent.resolve(), bad=_nameless(path, table))
+    files = {path.parent / file: row for file, row in table.rows.items()}
+    below = listing.base
+    parents = [Path(os.path.abspath(file)).parent for file in files]
+    if any(not parent.is_relative_to(below) for parent in parents):
+        # Absolute paths: ids must not hold what differs between machines, so all start at the common folder.
+        below = Path(os.path.commonpath(parents))
+    for file, row in files.items():
+        inside = PurePosixPath(Path(os.path.abspath(file)).relative_to(below).as_posix())
+        listing.files.append((file, inside, row, PurePosixPath()))
+    return listing
+
+
+def _list_folder(root: Path) -> _Listing:
+    listing = _Listing(base=root.resolve())
+    tables: dict[PurePosixPath, dict[PurePosixPath, Row]] = {}
+    found: dict[PurePosixPath, Path] = {}
+    for folder, names in _walk(root):
+        here = PurePosixPath(folder.relative_to(root).as_posix())
+        for name in names:
+            suffix = Path(name).suffix.lower()
+            if suffix in IMAGE_SUFFIXES:
+                found[here / name] = folder / name
+            elif suffix in _OTHER_IMAGE_SUFFIXES:
+                listing.bad.append(BadFile(path=folder / name, reason=f"{suffix} files are not supported"))
+        table = read_folder_tables(folder)
+        if table is not None:
+            listing.bad.extend(_nameless(folder, table))
+            tables[here] = {PurePosixPath(os.path.normpath(file)): row for file, row in table.rows.items()}
+            found |= _named_by_table(folder, here, tables[here])
+    free = []
+    for inside, path in found.items():
+        above = [parent for parent in (inside.parent, *inside.parent.parents) if parent in tables]
+        named = [scope for scope in above if inside.relative_to(scope) in tables[scope]]
+        if above:
+            scope = (named or above)[0]
+            row = tables[scope].get(inside.relative_to(scope), Row())
+            listing.files.append((path, inside, row, scope))
+        else:
+            free.append((path, inside))
+    for (path, inside), row in zip(free, _class_folders(free), strict=True):
+        listing.files.append((path, inside, row, PurePosixPath()))
+    return listing
+
+
+def _named_by_table(folder: Path, here: PurePosixPath, rows: Iterable[PurePosixPath]) -> dict[PurePosixPath, Path]:
+    """What a table names, there or not; files of unsupported types that are there are set aside by the walk."""
+    return {
+        here / file: folder / file
+        for file in rows
+        if not (file.suffix.lower() in _OTHER_IMAGE_SUFFIXES and (folder / file).exists())
+    }
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and their sorted file names, each real folder once, hidden names left out."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(folder), sorted(name for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
+
+
+def _class_folders(files: list[tuple[Path, PurePosixPath]]) -> list[Row]:
+    """Split and label of each file by its folders, where *every* file lies in such folders; else nothing.
+
+    So a plain folder with some images in subfolders is not mistaken for a labelled one.
+    """
+    folders = [inside.parts[:-1] for _, inside in files]
+    splits: list[str | None] = [None] * len(files)
+    if folders and all(parts and normal_split(parts[0]) in ("train", "val", "test") for parts in folders):
+        splits = [normal_split(parts[0]) for parts in folders]
+        folders = [parts[1:] for parts in folders]
+    labelled = all(len(parts) == 1 for parts in folders) and len({*folders}) >= 2
+    labels = [parts[0] if labelled else None for parts in folders]
+    return [Row(label=label, split=split) for label, split in zip(labels, splits, strict=True)]
+
+
+def _nameless(path: Path, table: Table) -> list[BadFile]:
+    return [
+        BadFile(path=Path(f"{path}:{line}"), reason=f"line {line} of the table names no file")
+        for line in table.nameless
+    ]
+
+
+def _source_names(bases: Iterable[Path]) -> dict[Path, str]:
+    """The shortest different names: the last part of each path, with as many parents as tell them apart."""
+    bases = set(bases)
+    depth = dict.fromkeys(bases, 1)
+    while True:
+        names = {base: "/".join(part for part in base.parts[-depth[base] :] if part != os.sep) for base in bases}
+        taken = list(names.values())
+        alike = [base for base in bases if taken.count(names[base]) > 1 and depth[base] < len(base.parts)]
+        if not alike:
+            return {base: name or "data" for base, name in names.items()}
+        for base in alike:
+            depth[base] += 1
+
+
+def _records(listing: _Listing, name: str) -> Iterator[ImageRecord]:
+    for path, inside, row, scope in listing.files:
+        yield ImageRecord(
+            image_id=f"{name}/{inside}",
+            path=path,
+            label=row.label,
+            split=row.split,
+            patient_id=row.patient_id,
+            eye=row.eye,
+            source=f"{name}/{scope}" if scope.parts else name,
+        )
+
+
+def _merge(first: ImageRecord, second: ImageRecord) -> ImageRecord:
+    """The first record with its gaps filled; a patient id comes with the source that it belongs to."""
+    known = {name: getattr(first, name) or getattr(second, name) for name in ("label", "split", "eye")}
+    if first.patient_id is None and second.patient_id is not None:
+        known |= {"patient_id": second.patient_id, "source": second.source}
+    return replace(first, **known)
+
+
+def _of_splits(records: list[ImageRecord], splits: Sequence[str]) -> list[ImageRecord]:
+    wanted = {normal_split(split) for split in splits}
+    kept = [record for record in records if record.split in wanted]
+    if not kept:
+        found = ", ".join(sorted({record.split for record in records if record.split})) or "none"
+        raise DataError(f"data.splits = {list(splits)}: no image belongs to them; splits found: {found}")
+    return kept
+
+
+def _missing(records: list[ImageRecord]) -> list[BadFile]:
+    return [
+        BadFile(path=record.path, reason="no such file (named by a table, or a broken link)")
+        for record in records
+        if record.path is not None and not record.path.is_file()
+    ]

@@ -1,0 +1,71 @@
+"""Which device runs what, and how many workers a machine can feed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from augscale.errors import ConfigError
+
+MAX_CPU_WORKERS = 8
+"""More parallel trials than this make a sampler that learns from results nearly random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlan:
+    """One device per worker, and the CPU threads of each."""
+
+    devices: tuple[str, ...]
+    threads: int
+
+    def __str__(self) -> str:
+        workers, threads = len(self.devices), self.threads
+        counts = f"{workers} worker{'s' * (workers > 1)}, {threads} thread{'s' * (threads > 1)} each"
+        return f"{', '.join(sorted(set(self.devices)))} ({counts})"
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_device(device: str) -> str:
+    """The device that "auto" stands for, or the given one after a check.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"--device {device}: expected auto, cpu, cuda or cuda:N") from None
+    if kind.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {device}: this machine shows {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def plan_workers(device: str, workers: int | None, trials: int) -> WorkerPlan:
+    """One worker per GPU; on a CPU one one-thread worker per core, which beats one worker with all threads.
+
+    Args:
+        device: "auto", "cpu", "cuda" (all GPUs) or "cuda:N" (one).
+        workers: how many; None chooses.
+        trials: no more workers than this are started.
+    """
+    import torch
+
+    kind = resolve_device(device)
+    pool = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if kind == "cuda" else [kind]
+    if workers is None:
+        workers = min(cpu_cores(), MAX_CPU_WORKERS) if kind == "cpu" else len(pool)
+    workers = max(1, min(workers, trials))
+    return WorkerPlan(
+        devices=tuple(pool[index % len(pool)] for index in range(workers)),
+        threads=max(1, cpu_cores() // workers),
+    )

@@ -1,0 +1,182 @@
+"""Run folders: what lies where, and writes that are either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from augscale.errors import ConfigError, StudyError
+
+
+def now() -> str:
+    """The present moment in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def this_host() -> str:
+    return socket.gethostname()
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a result."""
+    found = {"python": platform.python_version()}
+    for package in ("augscale", "torch", "torchvision", "timm", "optuna", "numpy", "faiss-cpu", "faiss-gpu-cu12"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Writes a text file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        StudyError: the folder cannot be written or the disk is full; the old file is intact.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be written ({error.strerror})") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise StudyError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomic JSON; non-finite numbers are refused because no other program reads them."""
+    write_text_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The parsed file, or None where there is none or a crash left it unreadable."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+class RunFolder:
+    """The folder of one search and the names of everything in it."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def study_file(self) -> Path:
+        return self.path / "study.toml"
+
+    @property
+    def manifest_file(self) -> Path:
+        """What the workers need besides the study: cache, storage, data fingerprint."""
+        return self.path / "manifest.json"
+
+    @property
+    def answer_file(self) -> Path:
+        return self.path / "answer.json"
+
+    @property
+    def best_card(self) -> Path:
+        return self.path / "best.toml"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def trials_table(self) -> Path:
+        return self.path / "trials.csv"
+
+    @property
+    def workers_dir(self) -> Path:
+        return self.path / "workers"
+
+    @property
+    def confirm_dir(self) -> Path:
+        return self.path / "confirm"
+
+    @property
+    def default_storage(self) -> str:
+        return f"sqlite:///{(self.path / 'study.db').resolve()}"
+
+    def trial_dir(self, number: int) -> Path:
+        return self.path / "trials" / f"{number:04d}"
+
+    def create(self) -> None:
+        """Makes the folder and checks that it can be written.
+
+        Raises:
+            ConfigError: a file is in the way, or the folder cannot be written.
+        """
+        try:
+            for folder in (self.path, self.path / "trials", self.workers_dir, self.confirm_dir):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".write-test-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"--out {self.path}: cannot be written ({error.strerror}); expected a folder that can"
+            ) from None
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Appends one line to log.jsonl; lines are short, so appends of several processes do not mix."""
+        line = json.dumps({"time": now(), "event": event, **fields})
+        with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    @contextmanager
+    def locked(self, name: str = "study", timeout_seconds: float = 120) -> Iterator[None]:
+        """Holds the run's named lock; the operating system releases it if the process dies.
+
+        Raises:
+            StudyError: another process held it for longer than the time-out.
+        """
+        lock = FileLock(self.path / f"{name}.lock", timeout=timeout_seconds)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StudyError(f"{self.path}: another process has held {name}.lock for {timeout_seconds:.0f} s") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def try_lock(path: Path) -> FileLock | None:
+    """The lock on a file when no living process holds it, else None."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start

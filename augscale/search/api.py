@@ -1,0 +1,245 @@
+"""`augscale.search(...)`: one call from images to the best augmentation scales; the command line is a thin skin."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+
+from augscale.augmentation.scales import AugmentationScales, load_scales
+from augscale.config import StudyConfig, load_study
+from augscale.devices import plan_workers
+from augscale.errors import ConfigError, StudyError
+from augscale.runs import RunFolder, Stopwatch, read_json
+from augscale.search.answer import write_answer, write_trials_table
+from augscale.search.display import SearchDisplay
+from augscale.search.prepare import check_study, default_run_folder, prepare_run
+from augscale.search.progress import Progress, read_progress, read_workers
+from augscale.search.study import enqueue_controls, open_study
+from augscale.search.supervisor import supervise
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What a search found and where it lies."""
+
+    run_dir: Path
+    scales: AugmentationScales
+    """The best scales; see `answer` for how sure that is."""
+    headline: str
+    answer: dict[str, Any]
+    """The content of answer.json: contenders, scores, intervals, caveats."""
+
+    @property
+    def card(self) -> Path:
+        return self.run_dir / "best.toml"
+
+    @property
+    def report(self) -> Path:
+        return self.run_dir / "report.html"
+
+    def __str__(self) -> str:
+        return f"{self.headline}\n{self.report}"
+
+
+def search(
+    study: str | Path | StudyConfig = "default",
+    *,
+    data: str | Path | list[str | Path] | None = None,
+    trials: int | None = None,
+    budget: str | float | None = None,
+    storage: str | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    seed: int | None = None,
+    out: str | Path | None = None,
+    allow_bad: bool = False,
+    overrides: dict[str, Any] | None = None,
+    quiet: bool = False,
+    console: Console | None = None,
+) -> SearchResult:
+    """Searches the augmentation scales that keep positive and negative pairs of your images apart.
+
+    The same call on the same `out` resumes: finished trials are kept, interrupted ones continue.
+
+    Args:
+        study: name of a built-in study, path of a study file, or a StudyConfig.
+        data: folders, CSV manifests or "synthetic"; None takes the study's.
+        trials: total number wanted, not "more"; None takes the study's.
+        budget: time for this call, e.g. "2h", "90m" or seconds; leaves room for the confirmation.
+        storage: SQLAlchemy URL for several hosts; None keeps SQLite in the run folder.
+        workers: processes; None takes one per GPU, or one per CPU core.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: root seed of the search; None takes the study's.
+        out: run folder; None is runs/STUDY in the current folder.
+        allow_bad: go on although many files could not be used.
+        overrides: any setting of the study by dotted key, e.g. {"pretrain.steps": 500}.
+        quiet: print nothing.
+        console: where to print; None is standard error.
+    Raises:
+        ConfigError, DataError: before anything is trained.
+        InterruptedRun: a signal came; everything is saved.
+        StudyError: no trial can be used, or too many failed.
+    """
+    flags = {"search.trials": trials, "search.seed": seed, "data.sources": _sources(data)}
+    config = _resolve(study, (overrides or {}) | {key: value for key, value in flags.items() if value is not None})
+    seconds_allowed = parse_budget(budget)
+    watch = Stopwatch()
+    run = RunFolder(out or default_run_folder(config))
+    display = SearchDisplay(console or Console(stderr=True), quiet=quiet)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    plan = plan_workers(device, workers, config.search.trials)
+    parameters = check_study(config)
+    with display.images() as on_progress:
+        manifest = prepare_run(
+            run,
+            config,
+            storage=storage,
+            parameters=parameters,
+            device_label=str(plan),
+            allow_bad=allow_bad,
+            on_progress=on_progress,
+        )
+    _say_what_runs(display, config, manifest, run)
+    opened = open_study(config, manifest["storage"], manifest["study_name"])
+    enqueue_controls(opened, run, config)
+    run.log("search started", trials=config.search.trials, device=str(plan))
+
+    with display.running():
+        supervise(
+            run,
+            plan,
+            deadline=None if seconds_allowed is None else time.time() + seconds_allowed,
+            on_poll=_poller(run, config, opened, display),
+        )
+    return _finish(run, config, opened, watch, display)
+
+
+def read_run(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, optuna.Study]:
+    """Opens a run that `search` began.
+
+    Raises:
+        ConfigError: not a run folder.
+    """
+    run = RunFolder(run_dir)
+    manifest = read_json(run.manifest_file)
+    if manifest is None:
+        raise ConfigError(f"{run.path}: not a run folder of augscale search (no readable manifest.json)")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    config = load_study(run.study_file)
+    return run, config, open_study(config, manifest["storage"], manifest["study_name"])
+
+
+def status(run_dir: str | Path) -> Progress:
+    """Where a search stands: trials by state, best so far, forecast of the end."""
+    return read_progress(*read_run(run_dir))
+
+
+def rewrite_report(run_dir: str | Path) -> Path:
+    """Writes trials.csv and report.html of a run again; the search may still be running."""
+    from augscale.reporting.report import write_report
+    from augscale.search.sheets import contact_sheets
+
+    run, config, study = read_run(run_dir)
+    write_trials_table(run, config, study)
+    answer = read_json(run.answer_file)
+    return write_report(run.path, contact_sheets=contact_sheets(run, config, answer) if answer else None)
+
+
+def parse_budget(budget: str | float | None) -> float | None:
+    """Seconds of a time budget: "2h", "1h30m", "90m", "45s" or a number of seconds.
+
+    Raises:
+        ConfigError: not a duration above 0.
+    """
+    if budget is None:
+        return None
+    text = str(budget).strip().lower()
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
+    seconds = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    )
+    if not seconds > 0:
+        raise ConfigError(f"--budget {budget}: expected a duration such as 2h, 1h30m, 90m or 45s")
+    return seconds
+
+
+def _poller(run: RunFolder, config: StudyConfig, study: optuna.Study, display: SearchDisplay) -> Callable[[], None]:
+    """Reads the storage only when a trial has moved on, so that watching takes no time from the workers."""
+    snapshot: Progress | None = None
+    seen = -1.0
+
+    def poll() -> None:
+        nonlocal snapshot, seen
+        stamps = [path.stat().st_mtime for path in run.path.glob("trials/*/trial.json")]
+        newest = max([*stamps, (run.path / "log.jsonl").stat().st_mtime])
+        if snapshot is None or newest != seen:
+            snapshot, seen = read_progress(run, config, study), newest
+        display.update(replace(snapshot, workers=read_workers(run)))
+
+    return poll
+
+
+def _finish(
+    run: RunFolder, config: StudyConfig, study: optuna.Study, watch: Stopwatch, display: SearchDisplay
+) -> SearchResult:
+    from augscale.reporting.report import write_report
+    from augscale.reporting.terminal import print_answer
+    from augscale.search.sheets import contact_sheets
+
+    write_trials_table(run, config, study)
+    with run.locked("answer"):
+        before = (read_json(run.answer_file) or {}).get("seconds", {}).get("total", 0.0)
+        answer = write_answer(run, config, study, {"total": before + watch.seconds})
+        if answer["best"] is None:
+            write_report(run.path)
+            raise StudyError(f"no trial can be used: {answer['headline']} See {run.trials_table} for the reasons")
+        write_report(run.path, contact_sheets=contact_sheets(run, config, answer))
+    run.log("search finished", best=answer["best"])
+    if not display.quiet:
+        print_answer(answer, run.path, display.console)
+    return SearchResult(
+        run_dir=run.path, scales=load_scales(str(run.best_card)), headline=answer["headline"], answer=answer
+    )
+
+
+def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[str, Any], run: RunFolder) -> None:
+    data = manifest["data"]
+    display.say(
+        f"{config.name}: {config.search.trials} trials of {config.pretrain.steps} steps x {config.pretrain.batch_size} "
+        f"images, {config.backbone.name} ({manifest['parameters'] / 1e6:.1f} M parameters) at "
+        f"{config.crops.global_size} px on {manifest['device']}"
+    )
+    display.say(
+        f"{data['num_images']} images ({data['num_train']} to train on, {data['num_panel']} held out for the panel), "
+        f"{data['num_bad']} files set aside; run folder {run.path}"
+    )
+    for bad in data["bad"][:5]:
+        display.say(f"  set aside: {bad['path']}: {bad['reason']}")
+    if data["num_bad"] > 5:
+        display.say(f"  ... and {data['num_bad'] - 5} more in {run.manifest_file}")
+
+
+def _sources(data: str | Path | list[str | Path] | None) -> list[str] | None:
+    if data is None:
+        return None
+    sources = [data] if isinstance(data, (str, Path)) else list(data)
+    return [str(source) for source in sources]
+
+
+def _resolve(study: str | Path | StudyConfig, overrides: dict[str, Any]) -> StudyConfig:
+    if not isinstance(study, StudyConfig):
+        return load_study(study, overrides)
+    if not overrides:
+        return study
+    from augscale.config import apply_overrides
+    from augscale.settings import parse_settings
+
+    return parse_settings(StudyConfig, apply_overrides(study.model_dump(), overrides), "study")

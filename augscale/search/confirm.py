@@ -1,0 +1,101 @@
+"""After the search: the best scales and the controls again, in full, on fresh seeds.
+
+The best of forty noisy scores is partly luck. A confirmation run repeats a contender with other initial weights,
+data order and views; seed k is the same for all contenders, so they can be compared pair by pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from augscale.augmentation.scales import AugmentationScales
+from augscale.config import StudyConfig
+from augscale.runs import RunFolder, read_json, try_lock, write_json
+from augscale.search.study import ranked, trial_scales, trials_started
+from augscale.seeding import derive_seed
+from augscale.settings import parse_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmationRun:
+    """One contender on one fresh seed."""
+
+    name: str
+    kind: str
+    number: int
+    scales: AugmentationScales
+    seed_index: int
+    seed: int
+    directory: Path
+
+
+def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) -> list[ConfirmationRun]:
+    """The runs to do, decided once, when every trial has finished, and kept in `confirm/plan.json`.
+
+    Contenders are the best `confirm.top_k` trials that are not controls, and the controls named in `confirm.controls`
+    that ran. Their order is seed by seed, so that an interrupted confirmation has complete seeds.
+    """
+    plan_file = run.confirm_dir / "plan.json"
+    with run.locked():
+        plan = read_json(plan_file)
+        trials = len(trials_started(study))
+        if plan is None or plan["trials"] != trials:
+            plan = {"trials": trials, "contenders": _contenders(config, study)}
+            write_json(plan_file, plan)
+    return [
+        ConfirmationRun(
+            name=contender["name"],
+            kind=contender["kind"],
+            number=contender["number"],
+            scales=parse_settings(AugmentationScales, contender["scales"], str(plan_file)),
+            seed_index=index,
+            seed=derive_seed(config.search.seed, "confirm", index),
+            directory=run.confirm_dir / f"trial-{contender['number']:04d}-seed{index}",
+        )
+        for index in range(config.confirm.seeds)
+        for contender in plan["contenders"]
+    ]
+
+
+def claim_confirmation(runs: list[ConfirmationRun]) -> tuple[ConfirmationRun, Any] | None:
+    """The first run that is neither finished nor held by a living worker, with its lock."""
+    for confirmation in runs:
+        if is_finished(confirmation):
+            continue
+        lock = try_lock(confirmation.directory / "lock")
+        if lock is None:
+            continue
+        if is_finished(confirmation):
+            lock.release()
+            continue
+        return confirmation, lock
+    return None
+
+
+def is_finished(confirmation: ConfirmationRun) -> bool:
+    record = read_json(confirmation.directory / "trial.json")
+    return record is not None and record["state"] in ("COMPLETE", "FAIL")
+
+
+def trial_name(trial: optuna.trial.FrozenTrial) -> str:
+    """How a trial is called in every table: its control's name, else its number."""
+    return str(trial.user_attrs.get("control") or f"trial {trial.number}")
+
+
+def _contenders(config: StudyConfig, study: optuna.Study) -> list[dict[str, Any]]:
+    order = ranked(study)
+    best = [trial for trial in order if not trial.user_attrs.get("control")][: config.confirm.top_k]
+    controls = [trial for trial in order if trial.user_attrs.get("control") in config.confirm.controls]
+    return [
+        {
+            "name": trial_name(trial),
+            "kind": "control" if trial.user_attrs.get("control") else "candidate",
+            "number": trial.number,
+            "scales": trial_scales(config, trial).model_dump(),
+        }
+        for trial in best + controls
+    ]

@@ -1,0 +1,153 @@
+"""Before a search: resolve the study, check everything that can be checked, build the cache, lay out the run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from augscale.augmentation.scales import load_scales
+from augscale.config import StudyConfig
+from augscale.data.cache import ImageCache, build_cache
+from augscale.data.splits import hold_out
+from augscale.errors import ConfigError, DataError
+from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
+from augscale.search.space import check_space
+from augscale.seeding import derive_seed
+
+CHANGEABLE = {"description", "search.trials", "search.max_failures", "search.keep_best", "data.sources", "data.max_bad"}
+"""Settings that a resumed run may change; the images themselves are compared by their fingerprint."""
+
+
+def check_study(config: StudyConfig) -> int:
+    """Checks what needs more than the file itself: scales by name, the space, the backbone.
+
+    Returns:
+        The number of parameters of the backbone.
+    Raises:
+        ConfigError, CheckpointError: what is wrong, before anything is trained.
+    """
+    from augscale.pretraining.backbones import build_backbone
+
+    check_space(config.space)
+    for name in (*config.search.controls, *config.probe.levels, config.space.base):
+        load_scales(name)
+    for name in config.confirm.controls:
+        if name not in config.search.controls:
+            raise ConfigError(f"confirm.controls: {name!r} is not among search.controls {list(config.search.controls)}")
+    # Weights are loaded by the workers; here only the architecture is checked, so that this stays quick.
+    architecture = config.backbone.model_copy(update={"init": "none"})
+    backbone = build_backbone(architecture, config.crops.global_size)
+    return sum(parameter.numel() for parameter in backbone.parameters())
+
+
+def prepare_run(
+    run: RunFolder,
+    config: StudyConfig,
+    *,
+    storage: str | None,
+    parameters: int,
+    device_label: str,
+    allow_bad: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Lays out a new run, or checks that an existing one was made with the same settings and images.
+
+    Returns:
+        The run's manifest.
+    Raises:
+        ConfigError: settings differ from those of the existing run, or the folder cannot be written.
+        DataError: no usable images, or too few for the panel and a batch.
+    """
+    run.create()
+    existing = _existing_study(run)
+    if existing is not None:
+        _refuse_changes(run, existing, config)
+    cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
+    train, held_out = hold_out(cache.records, config.probe.images, derive_seed(config.probe.seed, "panel"))
+    if len(train) < config.pretrain.batch_size:
+        raise DataError(
+            f"{len(train)} images are left for training after {len(held_out)} were held out for the panel; "
+            f"expected at least pretrain.batch_size = {config.pretrain.batch_size}"
+        )
+    old = read_json(run.manifest_file)
+    if old is not None and old["data"]["fingerprint"] != cache.fingerprint:
+        raise ConfigError(
+            f"{run.path}: the images are not those this run began with (fingerprint {cache.fingerprint[:12]}, "
+            f"then {old['data']['fingerprint'][:12]}); expected the same images or another --out"
+        )
+    manifest = old or {
+        "created": now(),
+        "storage": storage or run.default_storage,
+        "study_name": _study_name(config, cache),
+    }
+    if storage is not None and manifest["storage"] != storage:
+        raise ConfigError(f"--storage: {run.path} already keeps its study in another storage")
+    manifest |= {
+        "cache": str(cache.directory),
+        "device": device_label,
+        "parameters": parameters,
+        "versions": versions(),
+        "data": {
+            "sources": list(config.data.sources),
+            "fingerprint": cache.fingerprint,
+            "num_images": len(cache.records),
+            "num_train": len(train),
+            "num_panel": len(held_out),
+            "num_bad": len(cache.bad),
+            "bad": [{"path": str(bad.path), "reason": bad.reason} for bad in cache.bad[:1000]],
+        },
+    }
+    write_text_atomic(run.study_file, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
+    write_json(run.manifest_file, manifest)
+    return manifest
+
+
+def _study_name(config: StudyConfig, cache: ImageCache) -> str:
+    """The same on every host that runs the same study on the same images; differs otherwise."""
+    changeable = {"description": True, "search": {"trials", "max_failures", "keep_best"}, "data": {"sources"}}
+    digest = derive_seed(0, config.model_dump_json(exclude=changeable), cache.fingerprint)
+    return f"{config.name}-{digest:016x}"
+
+
+def _existing_study(run: RunFolder) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(run.study_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{run.study_file}: not a readable study ({error})") from None
+
+
+def _refuse_changes(run: RunFolder, existing: dict[str, Any], config: StudyConfig) -> None:
+    before = _flat(existing)
+    after = _flat(config.model_dump(mode="json", exclude_none=True))
+    changed = [
+        f"{key}: {before.get(key)!r}, now {after.get(key)!r}"
+        for key in sorted({*before, *after} - CHANGEABLE)
+        if before.get(key) != after.get(key)
+    ]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise ConfigError(
+            f"{run.path} was made with other settings ({'; '.join(changed[:3])}{more}); "
+            "expected the same study, or another --out for a new run"
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def default_run_folder(config: StudyConfig) -> Path:
+    """`runs/NAME` in the current folder, so that the same command resumes."""
+    return Path("runs") / config.name

@@ -1,0 +1,149 @@
+"""Where a search stands, read from the run folder and the storage; nothing here changes anything."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from augscale.config import StudyConfig
+from augscale.runs import RunFolder, read_json, this_host
+from augscale.search.confirm import trial_name
+from augscale.search.study import is_feasible, ranked, trial_scales, trials_started
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialLine:
+    """One trial as the tables show it."""
+
+    number: int
+    name: str
+    state: str
+    score: float | None
+    rungs_done: int
+    seconds: float | None
+    note: str
+    crops_and_jitter: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """A snapshot of a search."""
+
+    wanted: int
+    counts: dict[str, int]
+    trials: list[TrialLine]
+    best: TrialLine | None
+    workers: list[dict[str, Any]]
+    confirmations_done: int
+    confirmations_planned: int
+    seconds_left: float | None
+
+    @property
+    def finished(self) -> int:
+        """Trials that ended, in whatever way."""
+        return sum(count for state, count in self.counts.items() if state != "RUNNING")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "wanted": self.wanted,
+            "counts": self.counts,
+            "best": vars(self.best) if self.best else None,
+            "trials": [vars(line) for line in self.trials],
+            "workers": self.workers,
+            "confirmations": {"done": self.confirmations_done, "planned": self.confirmations_planned},
+            "seconds_left": self.seconds_left,
+        }
+
+
+def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> Progress:
+    """Reads where the search stands."""
+    trials = trials_started(study)
+    lines = [_line(run, config, trial) for trial in trials]
+    by_number = {line.number: line for line in lines}
+    order = ranked(study)
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.state.name] = counts.get(trial.state.name, 0) + 1
+    plan = read_json(run.confirm_dir / "plan.json")
+    confirm = config.confirm
+    planned = (
+        len(plan["contenders"]) * confirm.seeds if plan else (confirm.top_k + len(confirm.controls)) * confirm.seeds
+    )
+    records = [read_json(path) for path in run.confirm_dir.glob("*/trial.json")]
+    done = [record for record in records if record and record["state"] in ("COMPLETE", "FAIL")]
+    workers = read_workers(run)
+    return Progress(
+        wanted=config.search.trials,
+        counts=counts,
+        trials=lines,
+        best=by_number[order[0].number] if order else None,
+        workers=workers,
+        confirmations_done=len(done),
+        confirmations_planned=planned,
+        seconds_left=_forecast(lines, config, len(workers), planned - len(done)),
+    )
+
+
+def read_workers(run: RunFolder) -> list[dict[str, Any]]:
+    """What each living worker is doing; those of other hosts count as living for ten minutes."""
+    workers = []
+    for path in sorted(run.workers_dir.glob("*.json")):
+        worker = read_json(path)
+        if worker is None or worker.get("phase") == "done":
+            continue
+        here = worker["host"] == this_host()
+        if (here and _alive(worker["pid"])) or (not here and time.time() - worker["time"] < 600):
+            workers.append(worker)
+    return workers
+
+
+def _line(run: RunFolder, config: StudyConfig, trial: optuna.trial.FrozenTrial) -> TrialLine:
+    record = read_json(run.trial_dir(trial.number) / "trial.json") or {}
+    rungs = record.get("rungs") or []
+    note = trial.user_attrs.get("reason", "")
+    if trial.state.is_finished() and not is_feasible(trial):
+        note = "collapsed"
+    elif trial.state == TrialState.PRUNED and rungs:
+        note = f"pruned at step {rungs[-1]['step']}"
+    scales = trial_scales(config, trial)
+    return TrialLine(
+        number=trial.number,
+        name=trial_name(trial),
+        state=trial.state.name,
+        score=rungs[-1]["score"] if rungs else None,
+        rungs_done=len(rungs),
+        seconds=record.get("seconds"),
+        note=note,
+        crops_and_jitter=f"g {scales.global_crops_scale[0]:.2f}-{scales.global_crops_scale[1]:.2f}  "
+        f"l {scales.local_crops_scale[0]:.2f}-{scales.local_crops_scale[1]:.2f}  j {scales.brightness:.2f}",
+    )
+
+
+def _forecast(lines: list[TrialLine], config: StudyConfig, workers: int, confirmations: int) -> float | None:
+    """Seconds until the end, from the mean of what finished; None before anything has."""
+    ended = [line.seconds for line in lines if line.state in ("COMPLETE", "PRUNED") and line.seconds]
+    full = [line.seconds for line in lines if line.state == "COMPLETE" and line.seconds]
+    if not ended or workers == 0:
+        return None
+    running = [line.seconds or 0.0 for line in lines if line.state == "RUNNING"]
+    mean, full_mean = statistics.mean(ended), statistics.mean(full or ended)
+    left = max(0, config.search.trials - len(lines)) * mean
+    left += sum(max(0.0, mean - seconds) for seconds in running)
+    return (left + max(0, confirmations) * full_mean) / workers
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,142 @@
+"""Starts the worker processes of a search, watches them, and stops them in good order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from augscale.devices import WorkerPlan
+from augscale.errors import InterruptedRun, StudyError
+from augscale.runs import RunFolder
+
+POLL_SECONDS = 0.5
+STOP_SECONDS = 8.0
+"""Workers get this long to save after SIGTERM; then they are killed and continue from an older checkpoint."""
+RESTARTS_PER_WORKER = 2
+
+
+@dataclass
+class _Slot:
+    """One place for a worker: its process now, and how often it had to be started again."""
+
+    device: str
+    process: subprocess.Popen[bytes]
+    restarts: int = 0
+    codes: list[int] = field(default_factory=list)
+
+
+def supervise(
+    run: RunFolder,
+    plan: WorkerPlan,
+    *,
+    deadline: float | None,
+    on_poll: Callable[[], None],
+) -> None:
+    """Runs the workers until all have ended.
+
+    Args:
+        run: a prepared run folder.
+        plan: devices and threads.
+        deadline: seconds since the epoch; passed on to the workers.
+        on_poll: called about twice a second.
+    Raises:
+        InterruptedRun: SIGINT or SIGTERM came; the workers have saved and ended.
+        StudyError: a worker ended with an error of its own; its last line is in the message.
+    """
+    with _caught_signals() as caught:
+        slots = [
+            _Slot(device=device, process=_start(run, plan, index, deadline))
+            for index, device in enumerate(plan.devices)
+        ]
+        try:
+            while any(slot.process.poll() is None for slot in slots):
+                on_poll()
+                if caught:
+                    raise _interrupted(run, caught[0])
+                for index, slot in enumerate(slots):
+                    _restart_if_killed(run, plan, slot, index, deadline)
+                time.sleep(POLL_SECONDS)
+            on_poll()
+            if caught:
+                raise _interrupted(run, caught[0])
+        finally:
+            _stop([slot.process for slot in slots])
+    failed = [(index, slot) for index, slot in enumerate(slots) if slot.process.returncode != 0]
+    if failed:
+        index, slot = failed[0]
+        raise StudyError(f"worker {index} ended with code {slot.process.returncode}: {_last_line(run, index)}")
+
+
+def _start(run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "augscale", "worker", str(run.path), "--device", plan.devices[index]]
+    command += ["--threads", str(plan.threads), "--num-workers", str(len(plan.devices)), "--supervised"]
+    if deadline is not None:
+        command += ["--deadline", f"{deadline:.3f}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"}
+    with open(run.workers_dir / f"{index}.log", "ab") as log:
+        # A session of its own: Ctrl-C reaches the supervisor alone, which tells the workers to save.
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+
+
+def _restart_if_killed(run: RunFolder, plan: WorkerPlan, slot: _Slot, index: int, deadline: float | None) -> None:
+    """A worker that a signal killed (out of memory, say) is started again; one that ended by itself is not."""
+    code = slot.process.poll()
+    if code is not None and code < 0 and slot.restarts < RESTARTS_PER_WORKER:
+        slot.restarts += 1
+        run.log("worker restarted", worker=index, killed_by_signal=-code)
+        slot.process = _start(run, plan, index, deadline)
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    end = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _caught_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them; in a thread that may not, only the list."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupted(run: RunFolder, number: int) -> InterruptedRun:
+    name = signal.Signals(number).name
+    return InterruptedRun(f"stopped by {name}; running trials are saved, the same command continues {run.path}", number)
+
+
+def _last_line(run: RunFolder, index: int) -> str:
+    try:
+        lines = (run.workers_dir / f"{index}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return "no output"
+    return lines[-1] if lines else "no output"

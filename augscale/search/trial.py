@@ -1,0 +1,215 @@
+"""One trial: a short pre-training at some scales, scored on the fixed panel at every rung.
+
+The same function runs a trial of the search and a confirmation run; what differs (reporting to Optuna, pruning)
+comes in through `on_rung`. Everything a trial found is in its `trial.json`, written whole after every rung.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from augscale.augmentation.scales import AugmentationScales
+from augscale.config import StudyConfig
+from augscale.data.cache import ImageCache, open_cache
+from augscale.data.splits import hold_out
+from augscale.diagnosis.panel import ProbePanel, build_panel
+from augscale.diagnosis.score import PanelScore, score_backbone
+from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
+from augscale.runs import RunFolder, Stopwatch, now, read_json, versions, write_json
+from augscale.seeding import derive_seed
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialContext:
+    """What all trials of a study share; built once per worker."""
+
+    config: StudyConfig
+    cache: ImageCache
+    train_indices: npt.NDArray[np.int64]
+    panel: ProbePanel
+    device: str
+
+    @property
+    def rung_steps(self) -> list[int]:
+        """Steps at which trials are scored, rising; the last is the number of steps."""
+        return rung_steps(self.config)
+
+
+def rung_steps(config: StudyConfig) -> list[int]:
+    """The study's rungs in optimiser steps, at least 1 each, without repeats."""
+    return sorted({max(1, round(share * config.pretrain.steps)) for share in config.search.rungs})
+
+
+def build_context(run: RunFolder, config: StudyConfig, device: str) -> TrialContext:
+    """Opens the cache and draws the panel."""
+    manifest = read_json(run.manifest_file)
+    cache = open_cache(Path(manifest["cache"]))
+    train, held_out = hold_out(cache.records, config.probe.images, derive_seed(config.probe.seed, "panel"))
+    panel = build_panel(cache.images, held_out, cache.records, config.probe, config.crops)
+    return TrialContext(config=config, cache=cache, train_indices=train, panel=panel, device=device)
+
+
+def new_record(scales: AugmentationScales, seed: int, **fields: Any) -> dict[str, Any]:
+    """An empty `trial.json`; see docs/run-folder.md for its keys."""
+    return {
+        **fields,
+        "state": "RUNNING",
+        "scales": scales.model_dump(),
+        "seed": seed,
+        "rungs": [],
+        "final": None,
+        "health": None,
+        "reason": None,
+        "pruned_at": None,
+        "seconds": 0.0,
+        "images_per_second": None,
+        "seconds_by_part": {},
+        "loss_history": [],
+        "started": now(),
+        "finished": None,
+    }
+
+
+def run_trial(
+    context: TrialContext,
+    scales: AugmentationScales,
+    *,
+    directory: Path,
+    seed: int,
+    fields: dict[str, Any],
+    on_rung: Callable[[dict[str, Any]], None] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[dict[str, Any], PretrainResult]:
+    """Runs, or continues from its last checkpoint, one short pre-training.
+
+    Args:
+        context: what trials share.
+        scales: the scales to train with.
+        directory: where `trial.json` and the resumable state lie.
+        seed: of weights, data order and views; equal for all trials of a search.
+        fields: what identifies the run (number, control, ...), kept in the record.
+        on_rung: called with the rung's entry of the record after it is written; may raise TrialPruned.
+        on_step: called with (step, loss) now and then.
+    Returns:
+        The record, its state still RUNNING, and the result of the pre-training.
+    Raises:
+        Paused: `should_stop` said so; the state is saved.
+        DivergedError: the loss is no longer finite.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    record_file, state_file = directory / "trial.json", directory / "state.pt"
+    record = (read_json(record_file) if state_file.exists() else None) or new_record(scales, seed)
+    record |= fields
+    watch, seconds_before = Stopwatch(), record["seconds"]
+    steps = context.config.pretrain.steps
+
+    def save() -> None:
+        record["seconds"] = round(seconds_before + watch.seconds, 3)
+        write_json(record_file, record)
+
+    def log(entry: StepLog) -> None:
+        record["loss_history"] = [pair for pair in record["loss_history"] if pair[0] < entry.step]
+        record["loss_history"].append([entry.step, round(entry.loss, 6)])
+        if on_step:
+            on_step(entry.step, entry.loss)
+
+    def rung(event: RungEvent) -> None:
+        last = event.step >= steps
+        score = _score(context, event.backbone, event.information, event.loss, last, should_stop)
+        rung_record = _rung_record(event, score, steps)
+        record["rungs"] = [old for old in record["rungs"] if old["step"] != event.step] + [rung_record]
+        record["health"] = score.to_dict()["health"]
+        if last:
+            record["final"] = score.to_dict()
+        save()
+        if on_rung:
+            on_rung(rung_record)
+
+    save()
+    try:
+        result = pretrain(
+            context.cache.images,
+            context.train_indices,
+            scales,
+            study=context.config,
+            seed=seed,
+            device=context.device,
+            state_path=state_file,
+            rung_steps=context.rung_steps,
+            on_rung=rung,
+            on_log=log,
+            should_stop=should_stop,
+        )
+    finally:
+        save()
+    record["images_per_second"] = round(result.images_per_second, 2)
+    record["seconds_by_part"] = {part: round(value, 3) for part, value in result.seconds_by_part.items()}
+    save()
+    return record, result
+
+
+def close_record(directory: Path, record: dict[str, Any], state: str, reason: str | None = None) -> None:
+    """Writes the final state of a run."""
+    record |= {"state": state, "reason": reason, "finished": now()}
+    write_json(directory / "trial.json", record)
+
+
+def sidecar(context: TrialContext, record: dict[str, Any]) -> dict[str, Any]:
+    """What is written beside saved weights: all that is needed to use and to repeat them."""
+    final = record["final"]
+    return {
+        "backbone": context.config.backbone.model_dump(),
+        "image_size": context.config.crops.global_size,
+        "scales": record["scales"],
+        "seed": record["seed"],
+        "steps": context.config.pretrain.steps,
+        "data_fingerprint": context.cache.fingerprint,
+        "metrics": {key: final[key] for key in ("score", "score_name", "interval", "effective_rank")},
+        "versions": versions(),
+    }
+
+
+def _score(
+    context: TrialContext,
+    backbone: torch.nn.Module,
+    information: float | None,
+    loss: float | None,
+    last: bool,
+    should_stop: Callable[[], bool] | None,
+) -> PanelScore:
+    probe = context.config.probe
+    return score_backbone(
+        backbone,
+        context.panel,
+        probe,
+        device=context.device,
+        bootstrap=probe.bootstrap if last else 0,
+        information=information,
+        loss=loss,
+        out_dim=context.config.pretrain.out_dim,
+        final=last,
+        should_stop=should_stop,
+    )
+
+
+def _rung_record(event: RungEvent, score: PanelScore, steps: int) -> dict[str, Any]:
+    values = score.to_dict()
+    return {
+        "step": event.step,
+        "fraction": round(event.step / steps, 6),
+        "score": values["score"],
+        "levels": {name: level[values["score_name"]] for name, level in values["levels"].items()},
+        "effective_rank": values["effective_rank"],
+        "information": event.information,
+        "loss": event.loss,
+    }

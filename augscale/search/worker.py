@@ -1,0 +1,303 @@
+"""A worker process: claims trials until none are left, then confirmation runs.
+
+Started by the supervisor as `python -m augscale worker RUN ...`, once per GPU or core; everything it shares with
+others is in the run folder and the storage, so the same command also joins a search from another terminal.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import statistics
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from augscale.config import StudyConfig, load_study
+from augscale.errors import AugscaleError, InterruptedRun
+from augscale.pretraining.loop import Paused
+from augscale.pretraining.weights import save_weights
+from augscale.runs import RunFolder, read_json, this_host, write_json
+from augscale.search.confirm import (
+    ConfirmationRun,
+    claim_confirmation,
+    is_finished,
+    plan_confirmation,
+)
+from augscale.search.study import (
+    HEARTBEAT_SECONDS,
+    PRUNER_FACTOR,
+    Claim,
+    claim_trial,
+    open_study,
+    ranked,
+    running_elsewhere,
+    trials_started,
+)
+from augscale.search.trial import TrialContext, build_context, close_record, run_trial, sidecar
+from augscale.seeding import derive_seed
+
+POLL_SECONDS = 0.5
+
+
+class StopFlag:
+    """Set by SIGINT or SIGTERM, or when the supervisor that started this worker is gone."""
+
+    def __init__(self, *, watch_parent: bool = False) -> None:
+        self.signal_number: int | None = None
+        self._parent = os.getppid() if watch_parent else None
+
+    def install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._set)
+
+    def __call__(self) -> bool:
+        if self.signal_number is None and self._parent not in (None, os.getppid()):
+            self.signal_number = signal.SIGTERM
+        return self.signal_number is not None
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+
+
+class Worker:
+    """Runs trials of one study on one device."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        *,
+        device: str,
+        num_workers: int = 1,
+        deadline: float | None = None,
+        stop: StopFlag | None = None,
+    ) -> None:
+        manifest = read_json(run.manifest_file)
+        self.run = run
+        self.num_workers = num_workers
+        self.deadline = deadline
+        self.stop = stop or StopFlag()
+        self.config: StudyConfig = load_study(run.study_file)
+        self.study = open_study(self.config, manifest["storage"], manifest["study_name"])
+        self._progress: dict[str, Any] = {"host": this_host(), "pid": os.getpid(), "device": device}
+        self._show(phase="starting")
+        self.context: TrialContext = build_context(run, self.config, device)
+
+    def work(self) -> None:
+        """Search, then confirm.
+
+        Raises:
+            InterruptedRun: a signal came; everything is saved.
+            StudyError: too many trials failed in a row, or the storage is out of reach.
+        """
+        try:
+            self._search()
+            self._confirm()
+        except Paused:
+            number = self.stop.signal_number or int(signal.SIGTERM)
+            raise InterruptedRun("stopped; the running trial is saved", number) from None
+        finally:
+            self._show(phase="done")
+
+    def _search(self) -> None:
+        while True:
+            if self.stop():
+                raise Paused
+            claim = claim_trial(self.study, self.run, self.config, ask=not self._over_budget())
+            if claim is not None:
+                self._run_claim(claim)
+            elif running_elsewhere(self.study):
+                # The other worker may die; its trial would then be this one's to finish.
+                self._show(phase="waiting")
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+
+    def _run_claim(self, claim: Claim) -> None:
+        directory = self.run.trial_dir(claim.number)
+        name = claim.control or f"trial {claim.number}"
+        last_heartbeat = time.time()
+
+        def on_rung(rung: dict[str, Any]) -> None:
+            index = self.context.rung_steps.index(rung["step"])
+            if not math.isfinite(rung["score"]):
+                raise AugscaleError(f"score is {rung['score']} at step {rung['step']}")
+            # Successive halving knows powers of its factor; the rungs are numbered in them.
+            if PRUNER_FACTOR**index not in self.study.get_trials(deepcopy=False)[claim.number].intermediate_values:
+                claim.trial.report(rung["score"], PRUNER_FACTOR**index)
+            self._show(score=rung["score"], rung=index + 1)
+            prune = claim.trial.should_prune()
+            if prune and not claim.control and rung["step"] < self.config.pretrain.steps:
+                raise optuna.TrialPruned
+
+        def on_step(step: int, loss: float) -> None:
+            nonlocal last_heartbeat
+            self._show(step=step, loss=loss)
+            if time.time() - last_heartbeat > HEARTBEAT_SECONDS:
+                last_heartbeat = time.time()
+                claim.trial.set_user_attr("heartbeat", last_heartbeat)
+
+        self._show(phase="search", name=name, number=claim.number, step=0, score=None, rung=0)
+        fields = {"number": claim.number, "control": claim.control, "params": claim.trial.params}
+        try:
+            record, result = run_trial(
+                self.context,
+                claim.scales,
+                directory=directory,
+                seed=derive_seed(self.config.search.seed, "trials"),
+                fields=fields | {"starts": claim.starts},
+                on_rung=on_rung,
+                on_step=on_step,
+                should_stop=self.stop,
+            )
+        except Paused:
+            claim.trial.set_user_attr("paused", True)
+            self.run.log("trial paused", trial=claim.number)
+            claim.lock.release()
+            raise
+        except optuna.TrialPruned:
+            record = read_json(directory / "trial.json")
+            record["pruned_at"] = record["rungs"][-1]["step"]
+            self._tell(claim, record, TrialState.PRUNED)
+        except Exception as error:
+            self._fail(claim, error)
+        else:
+            save_weights(directory / "teacher.safetensors", result.backbone, sidecar(self.context, record))
+            self._tell(claim, record, TrialState.COMPLETE)
+            self._drop_weights()
+        (directory / "state.pt").unlink(missing_ok=True)
+        claim.lock.release()
+
+    def _tell(self, claim: Claim, record: dict[str, Any], state: TrialState) -> None:
+        health = record["health"]
+        if health is not None:
+            claim.trial.set_constraint("collapse", float(health["violation"]))
+        close_record(self.run.trial_dir(claim.number), record, state.name)
+        score = record["rungs"][-1]["score"]
+        if state == TrialState.COMPLETE:
+            self.study.tell(claim.trial, score)
+        else:
+            self.study.tell(claim.trial, state=state)
+        self.run.log("trial finished", trial=claim.number, state=state.name, score=score)
+
+    def _fail(self, claim: Claim, error: Exception) -> None:
+        directory = self.run.trial_dir(claim.number)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if not isinstance(error, AugscaleError):
+            reason = f"{type(error).__name__}: {reason}"
+            (directory / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        record = read_json(directory / "trial.json")
+        if record is not None:
+            close_record(directory, record, "FAIL", reason)
+        claim.trial.set_user_attr("reason", reason)
+        self.study.tell(claim.trial, state=TrialState.FAIL)
+        self.run.log("trial failed", trial=claim.number, reason=reason)
+
+    def _drop_weights(self) -> None:
+        """Keeps the weights of the controls and of the best trials only."""
+        with self.run.locked():
+            order = ranked(self.study)
+            keep = {trial.number for trial in order[: self.config.search.keep_best]}
+            for trial in trials_started(self.study):
+                if trial.number not in keep and trial.user_attrs.get("control") is None and trial.state.is_finished():
+                    for suffix in (".safetensors", ".json"):
+                        (self.run.trial_dir(trial.number) / f"teacher{suffix}").unlink(missing_ok=True)
+
+    def _confirm(self) -> None:
+        if self.config.confirm.seeds == 0:
+            return
+        runs = plan_confirmation(self.run, self.config, self.study)
+        while not all(is_finished(confirmation) for confirmation in runs):
+            if self.stop():
+                raise Paused
+            claimed = claim_confirmation(runs)
+            if claimed is None:
+                self._show(phase="waiting")
+                time.sleep(POLL_SECONDS)
+                continue
+            confirmation, lock = claimed
+            try:
+                self._run_confirmation(confirmation)
+            finally:
+                lock.release()
+
+    def _run_confirmation(self, confirmation: ConfirmationRun) -> None:
+        name = f"{confirmation.name}, seed {confirmation.seed_index + 1}"
+        self._show(phase="confirm", name=name, number=confirmation.number, step=0, score=None, rung=0)
+        fields = {"name": confirmation.name, "kind": confirmation.kind, "number": confirmation.number}
+        fields |= {"seed_index": confirmation.seed_index, "control": None, "params": {}}
+        try:
+            record, _ = run_trial(
+                self.context,
+                confirmation.scales,
+                directory=confirmation.directory,
+                seed=confirmation.seed,
+                fields=fields,
+                on_step=lambda step, loss: self._show(step=step, loss=loss),
+                should_stop=self.stop,
+            )
+        except Paused:
+            raise
+        except Exception as error:
+            record = read_json(confirmation.directory / "trial.json") or dict(fields)
+            close_record(confirmation.directory, record, "FAIL", f"{type(error).__name__}: {error}")
+            self.run.log("confirmation failed", name=name, reason=str(error))
+        else:
+            close_record(confirmation.directory, record, "COMPLETE")
+            self.run.log("confirmation finished", name=name, score=record["final"]["score"])
+        (confirmation.directory / "state.pt").unlink(missing_ok=True)
+
+    def _over_budget(self) -> bool:
+        """Whether a new trial would leave too little time for itself and the confirmation."""
+        if self.deadline is None:
+            return False
+        complete = [
+            record["seconds"]
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if (record := read_json(self.run.trial_dir(trial.number) / "trial.json"))
+        ]
+        full_trial = statistics.median(complete) if complete else 0.0
+        confirm = self.config.confirm
+        confirmations = (confirm.top_k + len(confirm.controls)) * confirm.seeds
+        rounds = 1 + math.ceil(confirmations / self.num_workers)
+        return time.time() + rounds * full_trial > self.deadline
+
+    def _show(self, **fields: Any) -> None:
+        """Writes what this worker is doing, for the live display and `augscale status`."""
+        self._progress |= fields | {"time": time.time()}
+        write_json(self.run.workers_dir / f"{this_host()}-{os.getpid()}.json", self._progress)
+
+
+def run_worker(
+    run_dir: Path,
+    *,
+    device: str,
+    threads: int | None = None,
+    num_workers: int = 1,
+    deadline: float | None = None,
+    watch_parent: bool = False,
+) -> None:
+    """Entry of the worker process; signals, or the death of the process that started it, make it save and stop.
+
+    Args:
+        run_dir: a run folder prepared by `search`.
+        device: e.g. "cpu" or "cuda:1".
+        threads: CPU threads; None leaves torch's choice.
+        num_workers: how many workers share the work, for the forecast of the time budget.
+        deadline: seconds since the epoch after which no trial is started; None for no limit.
+    """
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    stop = StopFlag(watch_parent=watch_parent)
+    stop.install()
+    worker = Worker(RunFolder(run_dir), device=device, num_workers=num_workers, deadline=deadline, stop=stop)
+    worker.work()

@@ -1,0 +1,195 @@
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from augscale.config import load_study
+from augscale.errors import StudyError
+from augscale.runs import RunFolder
+from augscale.search.study import (
+    STALE_SECONDS,
+    claim_trial,
+    enqueue_controls,
+    is_feasible,
+    open_study,
+    ranked,
+    running_elsewhere,
+)
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+def _open(run: RunFolder, trials: int = 6, **search):
+    config = load_study("smoke", {"search.trials": trials} | {f"search.{key}": value for key, value in search.items()})
+    study = open_study(config, run.default_storage, "test")
+    enqueue_controls(study, run, config)
+    return config, study
+
+
+def test_controls_come_first_and_the_total_is_exact(run):
+    config, study = _open(run)
+    names = []
+    while claim := claim_trial(study, run, config):
+        names.append(claim.control)
+        study.tell(claim.trial, 1.0)
+        claim.lock.release()
+    assert names == ["none", "weak", "strong", "weak+med", None, None]
+    assert claim_trial(study, run, config) is None
+
+
+def test_controls_are_queued_once_however_often_the_search_is_resumed(run):
+    config, study = _open(run)
+    enqueue_controls(study, run, config)
+    assert len(study.get_trials(states=(TrialState.WAITING,))) == 4
+
+
+def test_a_control_outside_the_space_has_no_parameters_and_does_not_hide_the_others_from_the_sampler(run):
+    config, study = _open(run, trials=30, startup_trials=3)
+    for index in range(14):
+        claim = claim_trial(study, run, config)
+        study.tell(claim.trial, float(index))
+        claim.lock.release()
+    assert study.trials[0].params == {}
+    assert set(study.trials[2].params) == {"global_crop_low", "local_crop_low", "local_crop_width", "jitter"}
+    assert study.trials[2].params["jitter"] == pytest.approx(0.4)
+    claim = claim_trial(study, run, config)
+    assert set(claim.trial.relative_params) == set(study.trials[2].params), "the joint model must see all parameters"
+
+
+def test_the_same_trial_number_gets_the_same_random_start_whoever_asks(tmp_path):
+    drawn = []
+    for name in ("a", "b"):
+        run = RunFolder(tmp_path / name)
+        run.create()
+        config, study = _open(run)
+        for _ in range(5):
+            claim = claim_trial(study, run, config)
+            study.tell(claim.trial, 1.0)
+            claim.lock.release()
+            study = open_study(config, run.default_storage, "test")
+        drawn.append(study.trials[4].params)
+    assert drawn[0] == drawn[1]
+
+
+def test_a_trial_whose_worker_holds_its_lock_is_left_alone(run):
+    config, study = _open(run)
+    first = claim_trial(study, run, config)
+    second = claim_trial(study, run, config)
+    assert (first.number, second.number) == (0, 1)
+    assert running_elsewhere(study)
+
+
+def _claim_and_die(path: str) -> None:
+    run = RunFolder(path)
+    config, study = _open(run)
+    claim = claim_trial(study, run, config)
+    claim.trial.report(1.0, 1)
+    import os
+
+    os._exit(9)  # as kill -9: nothing is released or told by this process
+
+
+def _die_in_another_process(run: RunFolder) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(str(run.path),))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+
+
+def test_the_trial_of_a_dead_worker_is_continued_once_then_fails(run):
+    _die_in_another_process(run)
+    config, study = _open(run)
+    claim = claim_trial(study, run, config)
+    assert (claim.number, claim.starts, claim.control) == (0, 2, "none")
+    assert study.trials[0].intermediate_values == {1: 1.0}
+    claim.lock.release()  # and this one dies, too
+
+    assert claim_trial(study, run, config).number == 1
+    assert study.trials[0].state == TrialState.FAIL
+    assert study.trials[0].user_attrs["reason"] == "its worker died 2 times"
+
+
+def test_a_paused_trial_may_be_continued_any_number_of_times(run):
+    config, study = _open(run)
+    for _ in range(4):
+        claim = claim_trial(study, run, config)
+        assert (claim.number, claim.starts) == (0, 1)
+        claim.trial.set_user_attr("paused", True)
+        claim.lock.release()
+
+
+def test_a_trial_of_another_host_is_taken_over_only_when_its_heartbeat_is_old(run):
+    config, study = _open(run)
+    claim = claim_trial(study, run, config)
+    claim.lock.release()  # another host's lock is not seen here
+    claim.trial.set_user_attr("host", "elsewhere")
+    assert claim_trial(study, run, config).number == 1
+    claim.trial.set_user_attr("heartbeat", time.time() - STALE_SECONDS - 1)
+    assert claim_trial(study, run, config).number == 0
+
+
+def test_failing_trials_stop_the_search_with_the_reason(run):
+    config, study = _open(run, max_failures=3)
+    for _ in range(3):
+        claim = claim_trial(study, run, config)
+        claim.trial.set_user_attr("reason", "no memory left")
+        study.tell(claim.trial, state=TrialState.FAIL)
+        claim.lock.release()
+    with pytest.raises(StudyError, match="the last 3 trials failed; the newest, trial 2: no memory left"):
+        claim_trial(study, run, config)
+
+
+def test_a_collapsed_trial_is_never_ranked(run):
+    config, study = _open(run)
+    for score, violation in ((9.0, 1.0), (2.0, 0.0), (3.0, -1.0)):
+        claim = claim_trial(study, run, config)
+        claim.trial.set_constraint("collapse", violation)
+        study.tell(claim.trial, score)
+        claim.lock.release()
+    assert [trial.value for trial in ranked(study)] == [3.0, 2.0]
+    assert not is_feasible(study.trials[0])
+
+
+def test_a_storage_that_cannot_be_opened_is_named_without_its_password(run):
+    config = load_study("smoke")
+    with pytest.raises(StudyError) as error:
+        open_study(config, "sqlite:////no/such/folder/study.db", "test")
+    assert "--storage sqlite:////no/such/folder/study.db: cannot be opened" in str(error.value)
+
+
+def _claim_all(path: str, index: int) -> None:
+    run = RunFolder(path)
+    config, study = _open(run, trials=30)
+    done = []
+    while claim := claim_trial(study, run, config):
+        done.append(claim.number)
+        time.sleep(0.01)
+        study.tell(claim.trial, float(claim.number))
+        claim.lock.release()
+    (Path(path) / f"claimed-{index}.json").write_text(json.dumps(done))
+
+
+@pytest.mark.parametrize("workers", [2, 6])
+def test_several_processes_on_one_study_run_every_trial_exactly_once(run, workers):
+    config, study = _open(run, trials=30)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_claim_all, args=(str(run.path), index)) for index in range(workers)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    claimed = sorted(n for path in run.path.glob("claimed-*.json") for n in json.loads(path.read_text()))
+    assert claimed == list(range(30))
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
