@@ -1,38 +1,217 @@
 """The decoded images on disk: `[N, S, S, 3]` uint8, memory-mapped, built once and shared by every process.
 
     <root>/<key>/images.npy      the pixels
-    <root>/<key>/cache.json      records, files set aside with reasons, duplicates, notes, settings, fingerprint
-    <root>/<key>/set_aside.csv   the same list of files for people
-    <root>/lookup/<listing>      from paths, sizes and modification times to the key, so that a second call opens no image
+    <root>/<key>/cache.json      records, refused files with reasons, duplicates, notes, settings, fingerprint
+    <root>/<key>/set_aside.csv   the files that cannot be used, for people
+    <root>/lookup/<listing>      from paths, sizes and modification times to the key: a second call opens no image
 
 The key is a hash of every file's bytes, of what tables say about the files, and of the decode settings: a changed file
 gives another cache, a moved or touched one the same. Exact duplicates are kept once, because a copy in the held-out
-panel of an image that was trained on would make the score too good. A cache appears under its name only when complete.
+panel of an image that was trained on would make the score too good. Rows are in the order of the contents' hashes, so
+that neither names nor folders change a result. A cache appears under its name only when it is complete.
 """
 
 from __future__ import annotations
 
-import csv
-import errno
-import hashlib
 import json
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import PIL
 from filelock import FileLock
 
 from augscale.config import DataConfig
-from augscale.data.images import DECODER_VERSION, DecodedImage, Pixels, UnusableImage, decode_image
-from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord, scan_sources
-from augscale.data.splits import choose_subset, patient_groups
+from augscale.data.cache_keys import cache_key, listing_key, read_contents
+from augscale.data.cache_writer import CACHE_FILE, IMAGES_FILE, write_cache, write_set_aside
+from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord, first_reasons, scan_sources
+from augscale.data.parallel import num_workers
+from augscale.data.splits import choose_subset
 from augscale.errors import DataError
+
+__all__ = ["BadFile", "ImageCache", "build_cache", "default_cache_root", "open_cache"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageCache:
+    """Decoded images and what is known about them.
+
+    Attributes:
+        images: uint8, shape (N, S, S, 3), RGB, memory-mapped and read-only.
+        records: one per row of `images`, with `content`.
+        bad: files that cannot be used.
+        fingerprint: hash of the images, of which belong to one patient, and of the decode settings.
+        directory: the cache's folder.
+        duplicates: for each exact copy that was left out, its image id and that of the image kept.
+        notes: what was left out of an image that is used (further frames), by image id.
+    """
+
+    images: np.memmap[Any, np.dtype[np.uint8]]
+    records: list[ImageRecord]
+    bad: list[BadFile]
+    fingerprint: str
+    directory: Path
+    duplicates: dict[str, str]
+    notes: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return int(self.images.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def default_cache_root() -> Path:
+    """$AUGSCALE_CACHE, else `augscale` in $XDG_CACHE_HOME, else ~/.cache/augscale."""
+    if own := os.environ.get("AUGSCALE_CACHE"):
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "augscale"
+
+
+def build_cache(
+    config: DataConfig,
+    *,
+    cache_root: Path | None = None,
+    allow_bad: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImageCache:
+    """Opens the cache of these images and settings, decoding them first where there is none.
+
+    Several processes may call this at once: one decodes, the others wait for it.
+
+    Args:
+        config: images and decode settings.
+        cache_root: folder of all caches; None takes `default_cache_root()`.
+        allow_bad: go on when more than `config.max_bad` of the files cannot be used.
+        on_progress: called with (images done, images in all) while files are read and decoded.
+    Raises:
+        DataError: no images, too many files that cannot be used, or the disk is full or cannot be written.
+    """
+    scan = scan_sources(config.sources, splits=config.splits, synthetic_patients=config.synthetic_patients)
+    records = scan.records
+    if config.max_images is not None:
+        records = choose_subset(records, config.max_images, SYNTHETIC_SEED)
+    root = (cache_root or default_cache_root()).absolute()
+    try:
+        (root / "lookup").mkdir(parents=True, exist_ok=True)
+        lookup = root / "lookup" / listing_key(records, config)
+        known = _looked_up(root, lookup)
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: cannot be used ({error.strerror})") from None
+    cache, unreadable = (known, []) if known else _find_or_decode(config, records, root, lookup, on_progress)
+    cache = _as_listed(cache, records, [*scan.bad, *unreadable])
+    _check_bad_share(cache, config.max_bad, allow_bad)
+    return cache
+
+
+def open_cache(directory: Path) -> ImageCache:
+    """Opens a cache that was built before.
+
+    Raises:
+        DataError: there is none in the folder, or it is damaged.
+    """
+    try:
+        stored = json.loads((directory / CACHE_FILE).read_text(encoding="utf-8"))
+        images = np.load(directory / IMAGES_FILE, mmap_mode="r")
+        records = [_record(values) for values in stored["records"]]
+        bad = [BadFile(**entry | {"path": Path(entry["path"])}) for entry in stored["refused"]]
+        cache = ImageCache(
+            images=images,
+            records=records,
+            bad=bad,
+            fingerprint=stored["fingerprint"],
+            directory=directory,
+            duplicates=stored["duplicates"],
+            notes=stored["notes"],
+        )
+    except FileNotFoundError as error:
+        raise DataError(f"{directory} is no cache of images ({Path(error.filename).name} is missing)") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{directory}: damaged cache ({error}); delete the folder to have it built again") from None
+    if images.ndim != 4 or len(images) != len(records):
+        raise DataError(
+            f"{directory}: damaged cache (pixels of shape {images.shape} for {len(records)} records); "
+            "delete the folder to have it built again"
+        )
+    return cache
+
+
+def _looked_up(root: Path, lookup: Path) -> ImageCache | None:
+    try:
+        return open_cache(root / lookup.read_text(encoding="utf-8"))
+    except (FileNotFoundError, DataError):
+        return None
+
+
+def _find_or_decode(
+    config: DataConfig,
+    records: Sequence[ImageRecord],
+    root: Path,
+    lookup: Path,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[ImageCache, list[BadFile]]:
+    progress = _Progress(records, on_progress)
+    pool = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
+    try:
+        read, unreadable = read_contents(records, pool, progress.step)
+        key = cache_key(read, config)
+        with FileLock(root / f"{key}.lock"):
+            directory = root / key
+            try:
+                cache = open_cache(directory)
+            except DataError:
+                shutil.rmtree(directory, ignore_errors=True)
+                write_cache(directory, read, config, pool, progress.step)
+                cache = open_cache(directory)
+        if not unreadable:  # a file may become readable without a change of size or time
+            lookup.write_text(key, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: cannot be written ({error.strerror})") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return cache, unreadable
+
+
+class _Progress:
+    """Turns reading and decoding, two steps for a file and one for a built-in photograph, into images done."""
+
+    def __init__(self, records: Sequence[ImageRecord], report: Callable[[int, int], None] | None) -> None:
+        self._report = report
+        self._images = len(records)
+        self._steps = len(records) + sum(record.path is not None for record in records)
+        self._done = 0
+
+    def step(self, count: int = 1) -> None:
+        self._done += count
+        if self._report is not None:
+            self._report(self._images * self._done // self._steps, self._images)
+
+
+def _as_listed(cache: ImageCache, records: Sequence[ImageRecord], bad: list[BadFile]) -> ImageCache:
+    """The cache with today's paths: it may have been built when the images lay elsewhere."""
+    paths = {record.image_id: record.path for record in records}
+    refused = [replace(entry, path=paths[entry.image_id or ""] or entry.path) for entry in cache.bad]
+    moved = [replace(record, path=paths[record.image_id]) for record in cache.records]
+    return replace(cache, records=moved, bad=sorted([*bad, *refused], key=lambda entry: entry.path))
+
+
+def _check_bad_share(cache: ImageCache, max_bad: float, allow_bad: bool) -> None:
+    files = len(cache.bad) + len(cache.records) + len(cache.duplicates)
+    if allow_bad or len(cache.bad) <= max_bad * files:
+        return
+    listed = write_set_aside(cache.directory, cache.bad)
+    raise DataError(
+        f"{len(cache.bad)} of {files} files cannot be used ({len(cache.bad) / files:.1%}; at most data.max_bad = "
+        f"{max_bad:.1%} is accepted without --allow-bad): {first_reasons(cache.bad)}; all of them: {listed}"
+    )
+
+
+def _record(values: dict[str, Any]) -> ImageRecord:
+    return ImageRecord(**values | {"path": None if values["path"] is None else Path(values["path"])})

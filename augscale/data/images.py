@@ -16,7 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from augscale.errors import DataError
 
@@ -34,7 +43,14 @@ FIELD_MIN_SHARE = 0.02
 FIELD_MIN_EXTENT = 0.125
 """A box narrower than this share of the image is taken for a mistake, and the image stays whole."""
 
-_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP")
+# Naming the plugins loads them: found by itself, a plugin would be loaded by many threads at once.
+_FORMATS = (
+    JpegImagePlugin.JpegImageFile.format,
+    PngImagePlugin.PngImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    BmpImagePlugin.BmpImageFile.format,
+)
 _ORIENTATION_TAG = 0x0112
 _DRAFT_FACTOR = 2
 """JPEGs are decoded at the smallest DCT scale that is still this many times larger than needed (4x with a crop)."""
@@ -165,7 +181,7 @@ def _to_rgb(image: Image.Image, colour_16_bit: bool) -> Image.Image:
         photo.info = image.info
     else:
         photo = image.convert("RGB")
-    if colour_16_bit and max(high for _, high in photo.getextrema()) < 16:
+    if colour_16_bit and np.asarray(photo).max() < 16:
         raise UnusableImage("16-bit colour that holds 12 bits or fewer; convert it to 8 bits first")
     return photo
 

@@ -7,6 +7,7 @@ is a folder that was asked for, or a folder below it that holds tables of its ow
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,8 @@ _OTHER_IMAGE_SUFFIXES = frozenset(
 )
 """Images that are not read: named in the list of files set aside. Any other file is no image and not mentioned."""
 
+_REASONS_SHOWN = 3
+_MISSING = "no such file (named by a table, or a broken link)"
 _ACCEPTED = "a folder of images, a CSV manifest, an image file or 'synthetic'"
 
 
@@ -53,10 +56,11 @@ class ImageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class BadFile:
-    """A file that cannot be used, and why."""
+    """A file that cannot be used, and why; with its image id where it was listed as an image."""
 
     path: Path
     reason: str
+    image_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +110,12 @@ def scan_sources(
         raise DataError(f"data.sources is empty; expected {_ACCEPTED}")
     listings = [_list_source(source) for source in sources if source != SYNTHETIC]
     names = _source_names([listing.base for listing in listings])
-    by_file: dict[str, ImageRecord] = {}
+    by_file: dict[tuple[int, int] | Path, ImageRecord] = {}
     for listing in listings:
-        for record in _records(listing, names[listing.base]):
-            key = os.path.realpath(record.path or "")
+        for path, record in _records(listing, names[listing.base]):
+            key = _file_on_disk(path) or path
             by_file[key] = _merge(by_file[key], record) if key in by_file else record
+    missing = {key for key in by_file if isinstance(key, Path)}
     records = list(by_file.values())
     if SYNTHETIC in sources:
         from augscale.data.synthetic import synthetic_records
@@ -119,11 +124,16 @@ def scan_sources(
     if splits is not None:
         records = _of_splits(records, splits)
     bad = {problem.path: problem for listing in listings for problem in listing.bad}
-    missing = _missing(records)
-    bad |= {problem.path: problem for problem in missing}
-    gone = {problem.path for problem in missing}
-    records = [record for record in records if record.path not in gone]
+    bad |= {r.path: BadFile(path=r.path, reason=_MISSING) for r in records if r.path in missing}
+    records = [record for record in records if record.path not in missing]
     return SourceScan(records=sorted(records, key=lambda r: r.image_id), bad=sorted(bad.values(), key=lambda b: b.path))
+
+
+def first_reasons(bad: Sequence[BadFile]) -> str:
+    """The first files set aside, in one line."""
+    shown = "; ".join(f"{entry.path.name}: {entry.reason}" for entry in bad[:_REASONS_SHOWN])
+    more = len(bad) - _REASONS_SHOWN
+    return f"{shown}; and {more} more" if more > 0 else shown
 
 
 def _list_source(source: str) -> _Listing:
@@ -253,17 +263,29 @@ def _source_names(bases: Iterable[Path]) -> dict[Path, str]:
             depth[base] += 1
 
 
-def _records(listing: _Listing, name: str) -> Iterator[ImageRecord]:
+def _records(listing: _Listing, name: str) -> Iterator[tuple[Path, ImageRecord]]:
     for path, inside, row, scope in listing.files:
-        yield ImageRecord(
-            image_id=f"{name}/{inside}",
-            path=path,
-            label=row.label,
-            split=row.split,
-            patient_id=row.patient_id,
-            eye=row.eye,
-            source=f"{name}/{scope}" if scope.parts else name,
+        yield (
+            path,
+            ImageRecord(
+                image_id=f"{name}/{inside}",
+                path=path,
+                label=row.label,
+                split=row.split,
+                patient_id=row.patient_id,
+                eye=row.eye,
+                source=f"{name}/{scope}" if scope.parts else name,
+            ),
         )
+
+
+def _file_on_disk(path: Path) -> tuple[int, int] | None:
+    """What tells one file from another, by whatever links it is reached; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def _merge(first: ImageRecord, second: ImageRecord) -> ImageRecord:
@@ -281,11 +303,3 @@ def _of_splits(records: list[ImageRecord], splits: Sequence[str]) -> list[ImageR
         found = ", ".join(sorted({record.split for record in records if record.split})) or "none"
         raise DataError(f"data.splits = {list(splits)}: no image belongs to them; splits found: {found}")
     return kept
-
-
-def _missing(records: list[ImageRecord]) -> list[BadFile]:
-    return [
-        BadFile(path=record.path, reason="no such file (named by a table, or a broken link)")
-        for record in records
-        if record.path is not None and not record.path.is_file()
-    ]

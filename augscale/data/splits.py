@@ -34,7 +34,7 @@ def patient_groups(records: Sequence[ImageRecord]) -> Indices:
 
     first: dict[tuple[str, ...], int] = {}
     for row, record in enumerate(records):
-        keys = []
+        keys: list[tuple[str, ...]] = []
         if record.patient_id is not None:
             keys.append(("patient", record.source, record.patient_id))
         if record.content is not None:
@@ -70,25 +70,7 @@ def hold_out(records: Sequence[ImageRecord], num_images: int, seed: int) -> tupl
         )
     names = [record.content or record.image_id for record in records]
     groups = _members(records, names)
-    held_out: list[int] = []
-    chosen: set[int] = set()
-    sources = sorted({group[0] for group in groups.values()})
-    wishes = _shares(
-        [sum(len(rows) for owner, rows in groups.values() if owner == source) for source in sources], num_images
-    )
-    order = sorted(groups, key=lambda number: _rank(seed, names[groups[number][1][0]]))
-    room = dict(zip(sources, wishes, strict=True))
-    for number in order:
-        source, rows = groups[number]
-        if len(rows) <= room[source]:
-            chosen.add(number)
-            held_out.extend(rows)
-            room[source] -= len(rows)
-    for number in order:
-        rows = groups[number][1]
-        if number not in chosen and len(rows) <= num_images - len(held_out):
-            chosen.add(number)
-            held_out.extend(rows)
+    held_out = _whole_patients(groups, names, num_images, seed)
     if 2 * len(held_out) < num_images:
         sizes = sorted(len(rows) for _, rows in groups.values())
         raise DataError(
@@ -99,6 +81,31 @@ def hold_out(records: Sequence[ImageRecord], num_images: int, seed: int) -> tupl
     is_out[held_out] = True
     by_name = np.array(sorted(range(len(records)), key=lambda row: (names[row], records[row].image_id)), dtype=np.int64)
     return by_name[~is_out[by_name]], by_name[is_out[by_name]]
+
+
+def _whole_patients(
+    groups: dict[int, tuple[str, list[int]]], names: Sequence[str], num_images: int, seed: int
+) -> list[int]:
+    """Rows of patients in seeded order, as long as they fit: first into each source's share, then into what is left."""
+    totals: dict[str, int] = {}
+    for source, rows in groups.values():
+        totals[source] = totals.get(source, 0) + len(rows)
+    sources = sorted(totals)
+    room = dict(zip(sources, _shares([totals[source] for source in sources], num_images), strict=True))
+    order = sorted(groups, key=lambda number: _rank(seed, names[groups[number][1][0]]))
+    held_out: list[int] = []
+    passed_over = []
+    for number in order:
+        source, rows = groups[number]
+        if len(rows) <= room[source]:
+            room[source] -= len(rows)
+            held_out.extend(rows)
+        else:
+            passed_over.append(rows)
+    for rows in passed_over:
+        if len(rows) <= num_images - len(held_out):
+            held_out.extend(rows)
+    return held_out
 
 
 def choose_subset(records: Sequence[ImageRecord], num_images: int, seed: int) -> list[ImageRecord]:

@@ -1,0 +1,113 @@
+"""Names for caches: by what the files hold, and, as a shortcut, by where they lie and when they changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from augscale.config import DataConfig
+from augscale.data.images import DECODER_VERSION
+from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord
+from augscale.data.parallel import map_in_order
+from augscale.data.splits import patient_groups
+
+CACHE_VERSION = 1
+"""Raise when the files of a cache change their meaning; caches made before are then not found."""
+
+_DIGEST_BYTES = 16
+
+
+def listing_key(records: Sequence[ImageRecord], config: DataConfig) -> str:
+    """A hash of paths, sizes, modification times, what is known of each image, and the decode settings.
+
+    Raises:
+        OSError: a file vanished after it was listed.
+    """
+    lines = []
+    for record in records:
+        where = []
+        if record.path is not None:
+            status = record.path.stat()
+            where = [str(record.path.absolute()), status.st_size, status.st_mtime_ns]
+        lines.append([*where, *_facts(record)])
+    return _digest([_settings(config), _synthetic_content("") if _has_synthetic(records) else None, *lines])
+
+
+def read_contents(
+    records: Sequence[ImageRecord], pool: Executor, on_done: Callable[[], None]
+) -> tuple[list[ImageRecord], list[BadFile]]:
+    """Hashes the bytes of every file.
+
+    Returns:
+        The records with their `content`, and the files that could not be read.
+    """
+    read: list[ImageRecord] = []
+    bad: list[BadFile] = []
+    for record, content in zip(records, map_in_order(pool, _content, records), strict=True):
+        if record.path is not None:
+            on_done()
+        if isinstance(content, BadFile):
+            bad.append(content)
+        else:
+            read.append(replace(record, content=content))
+    return read, bad
+
+
+def cache_key(records: Iterable[ImageRecord], config: DataConfig) -> str:
+    """A hash of the contents, of what is known of each image, and the decode settings; 32 hexadecimal digits."""
+    return _digest(
+        [_settings(config), *sorted([record.content or "", *map(str, _facts(record))] for record in records)]
+    )
+
+
+def fingerprint(records: Sequence[ImageRecord], config: DataConfig) -> str:
+    """What a result depends on: the images in their order, who belongs to whom, and the decode settings.
+
+    Names of files and folders, labels and splits do not count.
+    """
+    groups = patient_groups(records).tolist()
+    return _digest([_settings(config), *([r.content, group] for r, group in zip(records, groups, strict=True))])
+
+
+def _settings(config: DataConfig) -> list[int | bool]:
+    return [CACHE_VERSION, DECODER_VERSION, config.cache_size, config.crop_to_field]
+
+
+def _facts(record: ImageRecord) -> list[str | None]:
+    return [record.image_id, record.label, record.split, record.patient_id, record.eye, record.source]
+
+
+def _has_synthetic(records: Iterable[ImageRecord]) -> bool:
+    return any(record.path is None for record in records)
+
+
+def _content(record: ImageRecord) -> str | BadFile:
+    if record.path is None:
+        return _synthetic_content(record.image_id)
+    try:
+        with record.path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)).hexdigest()
+    except OSError as error:
+        return BadFile(path=record.path, reason=f"cannot be read ({error.strerror})")
+
+
+def _synthetic_content(image_id: str) -> str:
+    return _digest([image_id, SYNTHETIC_SEED, _renderer_hash()])
+
+
+@cache
+def _renderer_hash() -> str:
+    """A hash of the renderer's own source, so that photographs of an older renderer are never taken for new ones."""
+    from augscale.data import synthetic
+
+    sources = sorted(Path(str(synthetic.__file__)).parent.glob("*.py"))
+    return _digest([source.read_text(encoding="utf-8") for source in sources])
+
+
+def _digest(value: object) -> str:
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=_DIGEST_BYTES).hexdigest()

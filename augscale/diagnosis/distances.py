@@ -1,0 +1,199 @@
+"""Euclidean distances between embeddings: of listed pairs, of all pairs in blocks, and to the nearest negatives.
+
+The only home of faiss. Everything that enters a score is measured in float64 on centred rows: distances do not change
+when all rows are moved together, but |a|^2 + |b|^2 - 2ab loses far fewer digits when the rows lie around the origin,
+as the nearly equal rows of a collapsing network do not. What is still too close for that formula is measured directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from augscale.errors import ConfigError, DataError
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+BLOCK_ROWS = 512
+"""Rows of a block: a block and its temporaries stay within a few megabytes."""
+_CLOSE = 1e-6
+"""Below this share of |a|^2 + |b|^2 a squared distance is measured directly; above, its relative error is < 1e-8."""
+_GATHER_VALUES = 2**21
+"""float64 numbers gathered at a time."""
+_SPARE_CANDIDATES = 4
+"""Neighbours beyond those asked for that faiss finds in float32 and that float64 then puts in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestNegatives:
+    """For each of N rows the k nearest rows of other groups, nearest first."""
+
+    indices: Integers
+    """int64, shape (N, k)."""
+    distances: Floats
+    """float64, shape (N, k), at least 0."""
+
+
+def matmul(a: Floats, b: Floats) -> Floats:
+    """`a @ b` on torch's threads: a worker limits those, while numpy's BLAS would take every core."""
+    return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
+
+
+def unit_rows(embeddings: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """L2-normalises rows.
+
+    Args:
+        embeddings: finite, shape (..., D).
+    Returns:
+        float64 rows of length 1, shape (..., D), and their lengths before, shape (...). A row of zeros stays zero.
+    """
+    rows = np.asarray(embeddings, dtype=np.float64)
+    largest = np.abs(rows).max(initial=0.0)
+    # Divided first, so that squares of very large or very small features neither overflow nor vanish.
+    rows = rows / largest if largest > 0 else rows
+    norms = np.linalg.norm(rows, axis=-1)
+    return rows / np.where(norms > 0, norms, 1.0)[..., None], norms * largest
+
+
+def centered(rows: Floats) -> Floats:
+    """Moves rows, shape (..., D), around the origin; equal rows become exactly zero."""
+    flat = rows.reshape(-1, rows.shape[-1])
+    moved = flat - flat[0]
+    return (moved - moved.mean(axis=0)).reshape(rows.shape)
+
+
+def pair_distances(embeddings: npt.ArrayLike, pairs: npt.ArrayLike) -> Floats:
+    """Euclidean distance between the two embeddings of each pair, measured directly.
+
+    Dis(P) of Cheng et al. 2025 when the rows are encoder outputs; not squared.
+
+    Args:
+        embeddings: finite, shape (N, D).
+        pairs: int64, shape (P, 2), row indices.
+    Returns:
+        float64, shape (P,), at least 0; exactly 0 for equal rows.
+    Raises:
+        DataError: an index is outside [0, N).
+    """
+    rows = np.asarray(embeddings, dtype=np.float64)
+    listed = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    if listed.size and not (listed.min() >= 0 and listed.max() < len(rows)):
+        raise DataError(f"pairs: an index in [{listed.min()}, {listed.max()}]; expected [0, {len(rows) - 1}]")
+    distances = np.empty(len(listed))
+    step = max(1, _GATHER_VALUES // max(1, rows.shape[1]))
+    for begin in range(0, len(listed), step):
+        left, right = listed[begin : begin + step].T
+        distances[begin : begin + step] = np.linalg.norm(rows[left] - rows[right], axis=1)
+    return distances
+
+
+def squared_distances(a: Floats, b: Floats) -> Floats:
+    """All squared distances between two sets of centred rows, by one matrix product.
+
+    Args:
+        a, b: float64, shapes (A, D) and (B, D), both moved by the same vector (`centered`).
+    Returns:
+        float64, shape (A, B), relative error below 1e-8; exactly 0 for equal rows.
+    """
+    scale = np.einsum("ad,ad->a", a, a)[:, None] + np.einsum("bd,bd->b", b, b)[None, :]
+    squared = matmul(a, b.T)
+    squared *= -2
+    squared += scale
+    scale *= _CLOSE
+    rows, columns = np.nonzero(squared < scale)
+    step = max(1, _GATHER_VALUES // a.shape[1])
+    for begin in range(0, len(rows), step):
+        i, j = rows[begin : begin + step], columns[begin : begin + step]
+        difference = a[i] - b[j]
+        squared[i, j] = np.einsum("pd,pd->p", difference, difference)
+    return np.maximum(squared, 0, out=squared)
+
+
+def distance_matrix(embeddings: npt.ArrayLike) -> Floats:
+    """All Euclidean distances, computed block by block.
+
+    Args:
+        embeddings: finite, shape (N, D).
+    Returns:
+        float64, shape (N, N), symmetric, zero on the diagonal, within 1e-8 of the exact value, relatively.
+    """
+    rows = centered(np.asarray(embeddings, dtype=np.float64))
+    matrix = np.empty((len(rows), len(rows)))
+    for a, b in upper_blocks(len(rows), BLOCK_ROWS):
+        block = np.sqrt(squared_distances(rows[a], rows[b]))
+        # A matrix product need not be symmetric to the last bit.
+        block = np.triu(block) + np.triu(block).T if a == b else block
+        matrix[a, b] = block
+        matrix[b, a] = block.T
+    return matrix
+
+
+def upper_blocks(count: int, step: int) -> Iterator[tuple[slice, slice]]:
+    """Pairs of slices that together cover the upper triangle of a (count, count) matrix once."""
+    starts = range(0, count, step)
+    for a in starts:
+        for b in range(a, count, step):
+            yield slice(a, min(a + step, count)), slice(b, min(b + step, count))
+
+
+def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int = 1) -> NearestNegatives:
+    """The nearest rows of other groups: the negatives that a model confuses first.
+
+    faiss finds candidates in float32, exhaustively; their distances are then measured and put in order in float64.
+
+    Args:
+        embeddings: finite, shape (N, D); L2-normalise them first if directions are what counts.
+        groups: int64, shape (N,); rows of the same group (views of one image, images of one patient) are no negatives.
+        k: how many, at least 1.
+    Raises:
+        DataError: a row has fewer than k negatives.
+        ConfigError: faiss is not installed.
+    """
+    rows = centered(np.asarray(embeddings, dtype=np.float64))
+    own = np.unique(np.asarray(groups), return_inverse=True)[1]
+    largest_group = int(np.bincount(own).max())
+    if len(rows) - largest_group < k:
+        raise DataError(
+            f"{largest_group} of {len(rows)} embeddings belong to one group; "
+            f"expected at least {k} embedding(s) of other groups"
+        )
+    faiss = _faiss()
+    spread = np.linalg.norm(rows, axis=1).max()
+    points = np.ascontiguousarray(rows / (spread or 1.0), dtype=np.float32)
+    index = faiss.IndexFlatL2(points.shape[1])
+    index.add(points)
+    wanted = min(len(rows), largest_group + k + _SPARE_CANDIDATES)
+    kept = min(wanted - largest_group, k + _SPARE_CANDIDATES)
+    indices = np.empty((len(rows), k), dtype=np.int64)
+    distances = np.empty((len(rows), k))
+    step = max(1, _GATHER_VALUES // max(wanted, kept * rows.shape[1]))
+    for begin in range(0, len(rows), step):
+        part = slice(begin, begin + step)
+        found = index.search(points[part], wanted)[1]
+        # Stable: own rows move to the end, the others stay nearest first.
+        order = np.argsort(own[found] == own[part, None], axis=1, kind="stable")[:, :kept]
+        candidates = np.take_along_axis(found, order, axis=1)
+        exact = np.linalg.norm(rows[candidates] - rows[part, None], axis=2)
+        nearest = np.argsort(exact, axis=1, kind="stable")[:, :k]
+        indices[part] = np.take_along_axis(candidates, nearest, axis=1)
+        distances[part] = np.take_along_axis(exact, nearest, axis=1)
+    return NearestNegatives(indices=indices, distances=distances)
+
+
+def _faiss() -> Any:
+    """faiss, on as many threads as torch uses here."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise ConfigError(
+            f"faiss cannot be imported ({error}); expected one of `pip install augscale[cpu]` "
+            "and `pip install augscale[gpu]`"
+        ) from None
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    return faiss

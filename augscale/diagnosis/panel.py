@@ -1,0 +1,153 @@
+"""The fixed probe panel: held-out images and pre-drawn views that every trial and checkpoint is scored on.
+
+A model scored on its own views wins by augmenting less, so the views must not depend on what a trial was trained
+with. The panel is a pure function of (probe.seed, the images, the panel's settings): the draws are keyed by what the
+images are, not by their position, and no trial is an argument.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from augscale.augmentation.draw import draw_view_parameters
+from augscale.augmentation.scales import AugmentationScales, load_scales
+from augscale.augmentation.views import apply_views, normalize
+from augscale.config import CropsConfig, ProbeConfig
+from augscale.data.manifest import ImageRecord
+from augscale.data.splits import patient_groups
+from augscale.errors import ConfigError, DataError
+from augscale.seeding import derive_seed
+
+FLOAT32_BYTES = 2**30
+"""Panels above this are kept in float16. That moves a normalised value by at most 0.001, a seventeenth of one of 256
+grey levels, alike for every trial."""
+_CHUNK_IMAGES = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbePanel:
+    """Views of n held-out images at L levels, normalised with ImageNet's mean and standard deviation, on the CPU."""
+
+    view_size: int
+    """S, pixels."""
+    level_names: tuple[str, ...]
+    """As in probe.levels, mild to strong."""
+    views: Tensor
+    """float32 or float16 (see FLOAT32_BYTES), shape (L, n, V, 3, S, S)."""
+    clean: Tensor
+    """Same type, shape (n, 3, S, S): the whole images, resized, not augmented."""
+    image_rows: npt.NDArray[np.int64]
+    """int64, shape (n,): rows of the image array that the panel shows."""
+    groups: npt.NDArray[np.int64]
+    """int64, shape (n,): images of one patient have the same number."""
+    fingerprint: str
+    """Hash of pixels, patients, levels, seed and sizes: equal panels, comparable scores."""
+
+    @property
+    def num_images(self) -> int:
+        return self.views.shape[1]
+
+    @property
+    def num_views(self) -> int:
+        return self.views.shape[2]
+
+
+def build_panel(
+    images: npt.NDArray[np.uint8],
+    indices: npt.NDArray[np.int64],
+    records: Sequence[ImageRecord],
+    probe: ProbeConfig,
+    crops: CropsConfig,
+) -> ProbePanel:
+    """Draws the panel's views.
+
+    View 1, 3, ... are drawn like DINO's first global view, view 2, 4, ... like its second: two views of an image
+    are a positive pair as in training. Levels and images have draws of their own.
+
+    Args:
+        images: uint8, shape (N, S, S, 3); may be memory-mapped.
+        indices: int64, shape (n,): held-out rows.
+        records: what the N images are.
+        probe: levels, number of views, seed.
+        crops: the panel's views have the size of global crops.
+    Raises:
+        ConfigError: a level is unknown or named twice.
+        DataError: no images, or rows outside of the array.
+    """
+    rows = np.asarray(indices, dtype=np.int64)
+    _check(images, rows, records, probe)
+    levels = [load_scales(name) for name in probe.levels]
+    held_out = [records[row] for row in rows]
+    names = [record.content or record.image_id for record in held_out]
+    groups = patient_groups(held_out)
+    size = crops.global_size
+    shape = (len(levels), len(rows), probe.views, 3, size, size)
+    dtype = torch.float32 if 4 * int(np.prod(shape)) <= FLOAT32_BYTES else torch.float16
+    views = torch.empty(shape, dtype=dtype)
+    clean = torch.empty((len(rows), 3, size, size), dtype=dtype)
+    ids = np.array([derive_seed(0, "panel image", name) for name in names], dtype=np.int64)
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((probe.seed, probe.views, size, groups.tolist(), names)).encode())
+    for scales in levels:
+        digest.update(scales.model_dump_json().encode())
+    for begin in range(0, len(rows), _CHUNK_IMAGES):
+        part = slice(begin, begin + _CHUNK_IMAGES)
+        pixels = torch.from_numpy(np.ascontiguousarray(images[rows[part]]))
+        digest.update(pixels.numpy().tobytes())
+        clean[part] = _whole(pixels, size)
+        for level, scales in enumerate(levels):
+            for view in range(probe.views):
+                seed = derive_seed(probe.seed, "panel views", level, view // 2)
+                views[level, part, view] = _views(pixels, ids[part], scales, view, seed, size)
+    return ProbePanel(
+        view_size=size,
+        level_names=probe.levels,
+        views=views,
+        clean=clean,
+        image_rows=rows,
+        groups=groups,
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def _check(
+    images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], records: Sequence[ImageRecord], probe: ProbeConfig
+) -> None:
+    if len(set(probe.levels)) < len(probe.levels):
+        raise ConfigError(f"probe.levels = {list(probe.levels)}: a level is named twice; expected each once")
+    if len(records) != len(images):
+        raise DataError(f"{len(records)} records for {len(images)} images; expected one record per image")
+    if not len(rows) or rows.min() < 0 or rows.max() >= len(images):
+        found = f"[{rows.min()}, {rows.max()}]" if len(rows) else "none"
+        raise DataError(f"panel images: rows {found}; expected at least one row within [0, {len(images) - 1}]")
+
+
+def _views(
+    pixels: Tensor, ids: npt.NDArray[np.int64], scales: AugmentationScales, view: int, seed: int, size: int
+) -> Tensor:
+    params = draw_view_parameters(
+        scales,
+        f"global{1 + view % 2}",
+        ids,
+        seed,
+        image_size=pixels.shape[1],
+        view_size=size,
+        reference_size=size,
+    )
+    return normalize(apply_views(pixels, params, size))
+
+
+def _whole(pixels: Tensor, size: int) -> Tensor:
+    """Resized with antialiasing (bilinear), not cropped; shape (B, 3, size, size)."""
+    planes = pixels.permute(0, 3, 1, 2).float() / 255
+    if planes.shape[-1] != size:
+        planes = functional.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)
+    return normalize(planes)

@@ -1,0 +1,75 @@
+"""Effective rank and feature spread: formulas, limits and invariances."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.linalg import svdvals
+from scipy.stats import entropy, ortho_group
+
+from augscale.diagnosis.spectrum import effective_rank, feature_sd
+from augscale.errors import DataError
+
+
+def _rows(n: int, dim: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, dim)) * np.geomspace(1, 0.01, dim)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(60, 12), (12, 60), (30, 30)])
+@pytest.mark.parametrize("center", [False, True])
+def test_effective_rank_is_the_exponential_of_the_entropy_of_singular_values(n: int, dim: int, center: bool) -> None:
+    rows = _rows(n, dim) + 0.3
+    singular = svdvals(rows - rows.mean(axis=0) if center else rows)
+    expected = np.exp(entropy(singular / singular.sum()))
+    # RankMe's epsilon of 1e-7 per singular value moves the result a little.
+    assert effective_rank(rows, center=center) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_k_equal_orthogonal_directions_have_rank_k(k: int) -> None:
+    rows = np.tile(np.eye(8)[:k], (5, 1))
+    assert effective_rank(rows) == pytest.approx(k, rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-30, 7.0])
+def test_equal_embeddings_have_rank_one(value: float) -> None:
+    rows = np.full((20, 6), value, dtype=np.float32)
+    assert effective_rank(rows) == pytest.approx(1, abs=1e-3)
+    assert effective_rank(rows, center=True) == 1.0
+    assert feature_sd(rows) == 0.0
+
+
+def test_centring_sends_equal_rows_to_exactly_zero() -> None:
+    # The mean of equal numbers need not be that number to the last bit.
+    for n in range(2, 60):
+        rows = np.full((n, 3), 0.1)
+        assert effective_rank(rows, center=True) == 1.0
+        assert feature_sd(rows) == 0.0
+
+
+def test_a_common_offset_counts_unless_centred() -> None:
+    rows = np.random.default_rng(1).standard_normal((200, 10))
+    assert effective_rank(rows + 100) < 2
+    assert effective_rank(rows + 100, center=True) == pytest.approx(effective_rank(rows, center=True), rel=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(exponent=st.integers(-20, 20), seed=st.integers(0, 1000))
+def test_scale_rotation_and_order_do_not_matter(exponent: int, seed: int) -> None:
+    rows = _rows(20, 5, seed)
+    changed = (rows @ ortho_group.rvs(5, random_state=seed))[::-1] * 10.0**exponent
+    assert effective_rank(changed) == pytest.approx(effective_rank(rows), rel=1e-6)
+    assert feature_sd(rows * 10.0**exponent) == pytest.approx(feature_sd(rows), rel=1e-9)
+
+
+def test_evenly_spread_directions_have_feature_sd_one() -> None:
+    assert feature_sd(np.random.default_rng(2).standard_normal((4000, 32))) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("function", [effective_rank, feature_sd])
+@pytest.mark.parametrize("rows", [np.zeros(3), np.zeros((0, 3)), np.array([[1.0, np.nan]])])
+def test_unusable_embeddings_are_refused(function: object, rows: np.ndarray) -> None:
+    with pytest.raises(DataError, match="expected"):
+        function(rows)
