@@ -13,6 +13,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,7 @@ _SLOTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ViewParameters:
-    """One row per sample. All arrays have length N; angles of meaning are given per field."""
+    """One row per sample. All arrays have length N; units and ranges are given per field."""
 
     image_size: int
     """Side of the source images, pixels."""
@@ -90,22 +91,19 @@ class ViewParameters:
 
     def rows(self, index: slice | npt.NDArray[np.int64]) -> ViewParameters:
         """The parameters of some of the samples."""
-        return ViewParameters(
-            **{
-                field.name: value[index] if isinstance(value := getattr(self, field.name), np.ndarray) else value
-                for field in fields(self)
-            }
-        )
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            values[field.name] = value[index] if isinstance(value, np.ndarray) else value
+        return ViewParameters(**values)
 
 
 def concatenate(parts: Sequence[ViewParameters]) -> ViewParameters:
     """Stacks the rows of several draws of one geometry and one set of scales."""
-    first = parts[0]
-    values = {}
-    for field in fields(first):
-        value = getattr(first, field.name)
+    values: dict[str, Any] = {}
+    for field in fields(ViewParameters):
         columns = [getattr(part, field.name) for part in parts]
-        values[field.name] = np.concatenate(columns) if isinstance(value, np.ndarray) else value
+        values[field.name] = np.concatenate(columns) if isinstance(columns[0], np.ndarray) else columns[0]
     return ViewParameters(**values)
 
 
@@ -198,8 +196,8 @@ def _crop_boxes(
     heights = np.rint(np.sqrt(target / aspect)).astype(np.int64)
     fits = (widths > 0) & (widths <= size) & (heights > 0) & (heights <= size)
     attempt = fits.argmax(axis=1)
-    found = fits.any(axis=1)
-    each = np.arange(len(found))
+    found = np.asarray(fits.any(axis=1))
+    each = np.arange(len(fits))
     centre_width = round(size * ratio[1]) if ratio[1] < 1 else size
     centre_height = round(size / ratio[0]) if ratio[0] > 1 else size
     width = np.where(found, widths[each, attempt], centre_width)

@@ -60,19 +60,18 @@ def add_noise(views: Tensor, params: ViewParameters) -> None:
 
     The noise is a stretch of a fixed pool, so a view's noise is the same on every device.
     """
+    chosen = np.flatnonzero(params.noise_sigma > 0)
+    if not len(chosen):
+        return
     numel = views[0].numel()
     pool_size = POOL_SIZE
     while pool_size < 4 * numel:
         pool_size *= 2
-    pool = normal_pool(pool_size, str(views.device))
-    chosen = np.flatnonzero(params.noise_sigma > 0)
-    if not len(chosen):
-        return
-    begin = (params.noise_position[chosen] * (pool_size - numel)).astype(np.int64)
-    noise = pool.unfold(0, numel, 1).index_select(0, to_device(begin, views.device))
+    begin = to_device((params.noise_position[chosen] * (pool_size - numel)).astype(np.int64), views.device)
+    places = begin[:, None] + torch.arange(numel, device=views.device)
+    noise = normal_pool(pool_size, str(views.device)).take(places).view(-1, *views.shape[1:])
     sigma = to_device(params.noise_sigma[chosen].astype(np.float32), views.device)
-    noise = noise.view(-1, *views.shape[1:]) * sigma[:, None, None, None]
-    views.index_add_(0, to_device(chosen, views.device), noise)
+    views.index_add_(0, to_device(chosen, views.device), noise.mul_(sigma[:, None, None, None]))
 
 
 @lru_cache(maxsize=4)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from augscale.augmentation.draw import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParameters
+from augscale.augmentation.draw import CONTRAST, HUE, SATURATION, ViewParameters
 from augscale.augmentation.resample import separable, to_device
 
 GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
@@ -37,10 +37,63 @@ def photometric(views: Tensor, params: ViewParameters) -> Tensor:
         The same tensor, in [0, 1].
     """
     color_jitter(views, params)
-    update_rows(views, params.grayscale, lambda x, _: grayscale(x).expand_as(x))
+    to_grayscale(views, params.grayscale)
     gaussian_blur(views, params.blur_sigma)
-    update_rows(views, params.solarize, lambda x, _: solarize(x))
+    update_rows(views, params.solarize, lambda images, _: solarize(images))
     return views
+
+
+def color_jitter(views: Tensor, params: ViewParameters) -> None:
+    """Brightness, contrast, saturation and hue in each image's own order, in place.
+
+    In each of the four turns brightness, contrast and saturation are one affine step with per-image numbers, so only
+    hue needs its images picked out.
+    """
+    for turn in range(4):
+        operation = np.where(params.jitter, params.order[:, turn], -1)
+        factor = np.take_along_axis(params.factors, params.order[:, turn, None], axis=1)[:, 0]
+        change = 1 - factor
+        affine(
+            views,
+            keep=np.where((operation >= 0) & (operation != HUE), factor, 1.0),
+            luma=np.where(operation == SATURATION, change, 0.0),
+            mean_luma=np.where(operation == CONTRAST, change, 0.0),
+        )
+        update_rows(views, (operation == HUE) & (factor != 0), adjust_hue, factor)
+
+
+def to_grayscale(views: Tensor, chosen: npt.NDArray[np.bool_]) -> None:
+    """Replaces the chosen images by their luma in all channels, in place."""
+    luma = chosen.astype(np.float64)
+    affine(views, keep=1 - luma, luma=luma, mean_luma=np.zeros(len(luma)))
+
+
+def affine(
+    views: Tensor,
+    *,
+    keep: npt.NDArray[np.float64],
+    luma: npt.NDArray[np.float64],
+    mean_luma: npt.NDArray[np.float64],
+) -> None:
+    """clamp(keep * image + luma * (luma of each pixel) + mean_luma * (mean luma of the image), 0, 1), in place.
+
+    With factor f, brightness is (f, 0, 0), saturation (f, 1 - f, 0), contrast (f, 0, 1 - f), grayscale (0, 1, 0), and
+    (1, 0, 0) changes nothing.
+
+    Args:
+        keep, luma, mean_luma: shape (B,).
+    """
+    if np.all(keep == 1):
+        return
+    numbers = to_device(np.stack([keep, luma, mean_luma]).astype(np.float32), views.device)
+    scale, per_pixel, per_image = numbers[:, :, None, None, None]
+    if luma.any() or mean_luma.any():
+        gray = grayscale(views)
+        offset = torch.addcmul(per_image * gray.mean(dim=(2, 3), keepdim=True), gray, per_pixel)
+        views.mul_(scale).add_(offset)
+    else:
+        views.mul_(scale)
+    views.clamp_(0, 1)
 
 
 def update_rows(
@@ -49,7 +102,7 @@ def update_rows(
     operation: Operation,
     values: npt.NDArray[np.float64] | None = None,
 ) -> None:
-    """Replaces the chosen images by operation(images, values of the chosen images)."""
+    """Replaces the chosen images by operation(images, values of the chosen images), in place."""
     rows = np.flatnonzero(chosen)
     if not len(rows):
         return
@@ -59,23 +112,7 @@ def update_rows(
         views.copy_(operation(views, drawn))
         return
     index = to_device(rows, views.device)
-    views.index_copy_(0, index, operation(views.index_select(0, index), drawn).contiguous())
-
-
-def color_jitter(views: Tensor, params: ViewParameters) -> None:
-    """Brightness, contrast, saturation and hue in each image's own order, in place."""
-    operations: dict[int, Operation] = {
-        BRIGHTNESS: adjust_brightness,
-        CONTRAST: adjust_contrast,
-        SATURATION: adjust_saturation,
-        HUE: adjust_hue,
-    }
-    unchanged = np.array([1.0, 1.0, 1.0, 0.0])
-    changes = params.jitter[:, None] & (params.factors != unchanged)
-    for turn in range(4):
-        for which, operation in operations.items():
-            chosen = (params.order[:, turn] == which) & changes[:, which]
-            update_rows(views, chosen, operation, params.factors[:, which])
+    views.index_copy_(0, index, operation(views.index_select(0, index), drawn))
 
 
 def grayscale(images: Tensor) -> Tensor:
@@ -84,41 +121,26 @@ def grayscale(images: Tensor) -> Tensor:
     return (red * GRAY_WEIGHTS[0]).add_(green, alpha=GRAY_WEIGHTS[1]).add_(blue, alpha=GRAY_WEIGHTS[2])
 
 
-def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Multiplies by the factor, shape (B,), and clamps to [0, 1]."""
-    return (images * factor[:, None, None, None]).clamp_(0, 1)
-
-
-def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Moves away from (factor > 1) or towards the mean luma of the image; clamps to [0, 1]."""
-    weights = torch.tensor(GRAY_WEIGHTS, device=images.device)
-    mean = (images.mean(dim=(2, 3)) * weights).sum(dim=1)
-    offset = (1 - factor) * mean
-    return torch.addcmul(offset[:, None, None, None], images, factor[:, None, None, None]).clamp_(0, 1)
-
-
-def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Moves away from (factor > 1) or towards each pixel's luma; clamps to [0, 1]."""
-    offset = grayscale(images).mul_((1 - factor)[:, None, None, None])
-    return torch.addcmul(offset, images, factor[:, None, None, None]).clamp_(0, 1)
-
-
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turns the hue by shift (turns, in [-0.5, 0.5]) and keeps the saturation and value of HSV.
 
     With lowest channel p, chroma c and hue h in sixths of a turn, red is p + c clamp(|h - 3| - 1, 0, 1), and green
-    and blue are p + c clamp(2 - |h - 2|, 0, 1) and p + c clamp(2 - |h - 4|, 0, 1).
+    and blue are p + c clamp(2 - |h - 2|, 0, 1) and p + c clamp(2 - |h - 4|, 0, 1). Which channel is the highest is
+    kept as numbers 0 and 1, because selecting by masks is slow on CPUs.
     """
     red, green, blue = images.unbind(dim=1)
     lowest = torch.minimum(torch.minimum(red, green), blue)
     highest = torch.maximum(torch.maximum(red, green), blue)
     chroma = highest - lowest
-    is_red, is_green = highest == red, highest == green
-    hue = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
-    hue /= torch.where(chroma == 0, 1.0, chroma)
-    hue += torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))
-    hue += shift[:, None, None] * 6
-    hue -= (hue / 6).floor_().mul_(6)
+    is_not_red = (highest - red).sign_()
+    is_blue = (highest - green).sign_().mul_(is_not_red)
+    is_green = is_not_red - is_blue
+    hue = (green - blue).mul_(1 - is_not_red)
+    hue.addcmul_(blue - red, is_green).addcmul_(red - green, is_blue)
+    # Where all channels are equal, 0 / tiny = 0; elsewhere chroma is at least one rounding step of a number near 1.
+    hue.div_(chroma.clamp(min=1e-12)).add_(is_green, alpha=2).add_(is_blue, alpha=4)
+    hue.add_(shift[:, None, None], alpha=6)
+    hue.sub_((hue / 6).floor_(), alpha=6)
     turned = torch.empty_like(images)
     torch.addcmul(lowest, chroma, (hue - 3).abs_().sub_(1).clamp_(0, 1), out=turned[:, 0])
     torch.addcmul(lowest, chroma, (hue - 2).abs_().neg_().add_(2).clamp_(0, 1), out=turned[:, 1])
@@ -128,7 +150,7 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 def solarize(images: Tensor) -> Tensor:
     """Inverts values from 128/255 up (PIL's default threshold)."""
-    return torch.where(images >= SOLARIZE_THRESHOLD, 1 - images, images)
+    return torch.addcmul(images, (images >= SOLARIZE_THRESHOLD).float(), 1 - 2 * images)
 
 
 def gaussian_blur(views: Tensor, sigma: npt.NDArray[np.float64]) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from augscale.augmentation.draw import ViewParameters, draw_view_parameters
+from augscale.augmentation.draw import ViewParameters, concatenate, draw_view_parameters
 from augscale.augmentation.medical import medical
 from augscale.augmentation.photometric import photometric
 from augscale.augmentation.resample import Interpolation, crop_resize
@@ -19,9 +19,8 @@ from augscale.config import CropsConfig
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_CHUNK_VALUES = {"cpu": 2**19}
-"""Numbers worked on at a time: on a CPU what fits its cache, elsewhere what bounds memory."""
-_CHUNK_VALUES_ELSEWHERE = 2**27
+_CHUNK_VALUES = {"cpu": 2**20, "cuda": 2**27}
+"""Numbers (of views) worked on at a time: what stays in a CPU's cache, or what bounds the memory of a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ def apply_views(
     """
     _check(images, params, view_size)
     views = torch.empty(len(images), 3, view_size, view_size, device=images.device)
-    _apply_into(views, images, params, interpolation)
+    _apply_into(views, images, params, interpolation, image_rows=np.arange(len(images)))
     return views
 
 
@@ -98,9 +97,12 @@ class MultiCropViews:
         )
 
     def _views(self, images: Tensor, sample_ids: npt.NDArray[np.int64], roles: list[str], view_size: int) -> Tensor:
-        views = torch.empty(len(roles), len(images), 3, view_size, view_size, device=images.device)
-        for role, target in zip(roles, views, strict=True):
-            params = draw_view_parameters(
+        """All views of one size together: fewer and larger steps than view by view."""
+        views = torch.empty(len(roles) * len(images), 3, view_size, view_size, device=images.device)
+        if not roles:
+            return views
+        drawn = [
+            draw_view_parameters(
                 self.scales,
                 role,
                 sample_ids,
@@ -109,9 +111,12 @@ class MultiCropViews:
                 view_size=view_size,
                 reference_size=self.crops.global_size,
             )
-            _check(images, params, view_size)
-            _apply_into(target, images, params, "bicubic", normalized=True)
-        return views.flatten(0, 1)
+            for role in roles
+        ]
+        _check(images, drawn[0], view_size)
+        image_rows = np.tile(np.arange(len(images)), len(roles))
+        _apply_into(views, images, concatenate(drawn), "bicubic", image_rows=image_rows, normalized=True)
+        return views
 
 
 def _check(images: Tensor, params: ViewParameters, view_size: int) -> None:
@@ -131,13 +136,14 @@ def _apply_into(
     params: ViewParameters,
     interpolation: Interpolation,
     *,
+    image_rows: npt.NDArray[np.int64],
     normalized: bool = False,
 ) -> None:
     size = target.shape[-1]
-    most = _CHUNK_VALUES.get(images.device.type, _CHUNK_VALUES_ELSEWHERE) // (3 * size * size)
-    for begin in range(0, len(images), max(1, most)):
+    most = _CHUNK_VALUES.get(images.device.type, _CHUNK_VALUES["cuda"]) // (3 * size * size)
+    for begin in range(0, len(target), max(1, most)):
         part = slice(begin, begin + max(1, most))
         drawn = params.rows(part)
-        views = photometric(crop_resize(images[part], drawn, size, interpolation), drawn)
-        views = medical(views, drawn).clamp_(0, 1)
+        crops = crop_resize(images, drawn, size, interpolation, image_rows=image_rows[part])
+        views = medical(photometric(crops, drawn), drawn).clamp_(0, 1)
         target[part] = normalize(views) if normalized else views
