@@ -42,7 +42,7 @@ class BackboneConfig(Settings):
     """The encoder, any timm ViT or ResNet."""
 
     name: str = "vit_small_patch16_224"
-    overrides: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    overrides: dict[str, bool | int | float | str | list[int]] = Field(default_factory=dict)
     """Keyword arguments for timm.create_model, e.g. {patch_size = 8, depth = 4}."""
     init: str = "none"
     """"none", "imagenet" (timm's pre-trained weights), or a weights file."""

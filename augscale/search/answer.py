@@ -314,7 +314,7 @@ def _card(config: StudyConfig, answer: dict[str, Any], best: dict[str, Any]) -> 
         lines.append("confirm_scores = [" + ", ".join(f"{s:.6g}" for s in best["confirm_scores"]) + "]")
     lines += ["", "[card.versions]"]
     lines += [f"{text(name)} = {text(value)}" for name, value in answer["versions"].items()]
-    lines += ["", "[scales]", to_toml(scales).strip()]
+    lines += ["", to_toml(scales).strip()]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,206 @@
+"""Encoders from timm, in the one form that the rest of the program knows: images in, embeddings out."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import huggingface_hub
+import timm
+import torch
+from timm.models import get_pretrained_cfg, is_model_in_modules
+from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+
+from augscale.config import BackboneConfig
+from augscale.errors import CheckpointError, ConfigError
+from augscale.pretraining.last_block import class_token_after
+from augscale.pretraining.weights import LoadReport, load_weights_into
+from augscale.settings import nearest
+
+_VIT_MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva")
+"""timm's modules whose transformers take views of any size that is a multiple of the patch."""
+_RESERVED = ("num_classes", "img_size", "dynamic_img_size", "pretrained", "drop_path_rate", "in_chans")
+_CONNECT_SECONDS = 5.0
+
+
+class Backbone(nn.Module):
+    """A timm model without its classifier.
+
+    The embedding is what timm feeds to the classifier. For a plain ViT, as in official DINO, that is the class token
+    after the final norm; for ViTs that timm pools otherwise (mean of the patch tokens, attention pooling) and for
+    ResNets (global average pool) it is the pooled feature.
+
+    Attributes:
+        model: the timm model; its state dict has timm's key names.
+        embed_dim: D.
+        load_report: how the weights file fitted, None where none was loaded.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.embed_dim = int(model.num_features)  # type: ignore[arg-type]
+        self.load_report: LoadReport | None = None
+        self._attentions = [module for module in model.modules() if hasattr(module, "fused_attn")]
+        self._class_token_only = _ends_in_class_token(model)
+
+    @property
+    def patch_size(self) -> int | None:
+        """Side of a ViT's patches, pixels of the view (a hybrid's stem counted in); None for a ResNet."""
+        embed = getattr(self.model, "patch_embed", None)
+        return None if embed is None else int(embed.feat_ratio())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings.
+
+        Args:
+            x: float, shape (N, 3, s, s), normalised with ImageNet's mean and standard deviation; any s for a ResNet,
+                any multiple of the patch size for a ViT.
+        Returns:
+            float, shape (N, D).
+        """
+        self._choose_attention(x.device)
+        embedding: Tensor = self._class_token(x) if self._class_token_only else self.model(x)
+        return embedding
+
+    def check_view_size(self, size: int, name: str) -> None:
+        """Refuses views that cannot be cut into patches.
+
+        Raises:
+            ConfigError: `size` is not a multiple of the patch size; `name` says where it came from.
+        """
+        if self.patch_size and size % self.patch_size:
+            raise ConfigError(f"{name} = {size}: expected a multiple of the backbone's patch size {self.patch_size}")
+
+    def convert_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A foreign ViT's weights under timm's names, position embedding resampled to this model's grid."""
+        if not isinstance(self.model, VisionTransformer):
+            return state_dict
+        converted: dict[str, Tensor] = checkpoint_filter_fn(dict(state_dict), self.model)
+        return converted
+
+    def _choose_attention(self, device: torch.device) -> None:
+        """torch's fused attention everywhere but in bf16 on a CPU, where its kernel is several times slower."""
+        fused = not (device.type == "cpu" and torch.is_autocast_enabled("cpu"))
+        for module in self._attentions:
+            module.fused_attn = fused  # type: ignore[assignment]
+
+    def _class_token(self, x: Tensor) -> Tensor:
+        """What the model's own forward computes, without the work for patch tokens that nobody reads."""
+        model: Any = self.model
+        tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
+        tokens = model.blocks[:-1](tokens)
+        token: Tensor = model.fc_norm(model.norm(class_token_after(model.blocks[-1], tokens)))
+        return token
+
+
+def build_backbone(config: BackboneConfig, image_size: int, *, drop_path: float = 0.0, seed: int = 0) -> Backbone:
+    """Builds the encoder and gives it its first weights.
+
+    Args:
+        config: name, overrides for timm.create_model, and `init`: "none" (random, a pure function of the seed),
+            "imagenet" (timm's weights for this name; a tag chooses among them, e.g. "vit_small_patch16_224.dino"),
+            or a weights file: ours, a timm state dict, or a DINO or DINOv2 checkpoint.
+        image_size: side of the global views, pixels; a ViT's position embedding is built for it.
+        drop_path: stochastic depth rate, in [0, 1].
+        seed: of random weights.
+    Raises:
+        ConfigError: unknown model or argument, or views that do not fit the model.
+        CheckpointError: the weights cannot be had, or do not fit.
+    """
+    _check_name(config)
+    arguments: dict[str, Any] = dict(config.overrides) | {"num_classes": 0, "drop_path_rate": drop_path}
+    if is_model_in_modules(config.name.split(".")[0], _VIT_MODULES):
+        arguments |= {"img_size": image_size, "dynamic_img_size": True}
+    if config.init == "imagenet":
+        arguments |= _pretrained_arguments(config.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = Backbone(_create(config, arguments))
+    backbone.check_view_size(image_size, "crops.global_size")
+    if config.init not in ("none", "imagenet"):
+        backbone.load_report = load_weights_into(backbone, Path(config.init))
+    return backbone
+
+
+def _check_name(config: BackboneConfig) -> None:
+    name, _, tag = config.name.partition(".")
+    if not timm.is_model(name):
+        hint = nearest(name, timm.list_models())
+        raise ConfigError(f"backbone.name: unknown model {config.name!r}{hint}; expected a ViT or ResNet of timm")
+    known_tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+    if tag and tag not in known_tags:
+        raise ConfigError(f"backbone.name: {name} has no weights {tag!r}; expected one of {', '.join(known_tags)}")
+    reserved = sorted(set(config.overrides) & set(_RESERVED))
+    if reserved:
+        raise ConfigError(f"backbone.overrides: {', '.join(reserved)} cannot be overridden; other settings decide it")
+    cfg = get_pretrained_cfg(config.name)
+    if not is_model_in_modules(name, _VIT_MODULES) and cfg is not None and cfg.fixed_input_size:
+        raise ConfigError(f"backbone.name: {name} takes images of one size only; expected a ViT or ResNet of timm")
+
+
+def _create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(config.name, **arguments)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if arguments.get("pretrained") and not isinstance(error, TypeError | AssertionError):
+            raise _no_pretrained(config.name, reason) from None
+        raise ConfigError(f"backbone.overrides = {config.overrides} do not fit {config.name}: {reason}") from None
+    return model
+
+
+def _pretrained_arguments(name: str) -> dict[str, Any]:
+    """Arguments that make timm load its weights, from the local cache where they are, without asking the hub.
+
+    Raises:
+        CheckpointError: there are none, or they are neither cached nor within reach.
+    """
+    cfg = get_pretrained_cfg(name)
+    if cfg is None or not cfg.has_weights:
+        raise _no_pretrained(name, "timm has none for this model")
+    if not cfg.hf_hub_id:
+        return {"pretrained": True}
+    for filename in (cfg.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
+        cached = huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, filename) if filename else None
+        if isinstance(cached, str):
+            return {"pretrained": True, "pretrained_cfg_overlay": {"file": cached}}
+    problem = _hub_problem()
+    if problem:
+        raise _no_pretrained(name, problem)
+    return {"pretrained": True}
+
+
+def _no_pretrained(name: str, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"backbone.init = 'imagenet': no weights for {name} ({reason}); "
+        "use --init none, or --init FILE with a weights file"
+    )
+
+
+def _hub_problem() -> str | None:
+    """Why the hub cannot be reached, None where it may: its own client would retry for most of a minute."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set and they are not in the local cache"
+    endpoint = urlparse(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    if urllib.request.getproxies():
+        return None
+    try:
+        port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
+        socket.create_connection((endpoint.hostname or "", port), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        return f"{endpoint.hostname} cannot be reached: {error.strerror or error}"
+    return None
+
+
+def _ends_in_class_token(model: nn.Module) -> bool:
+    """Whether the embedding is the class token alone and the last block is the plain one that we know."""
+    if type(model) is not VisionTransformer or model.global_pool != "token" or model.attn_pool is not None:
+        return False
+    last = model.blocks[-1]
+    return type(last) is Block and type(last.attn) is Attention and getattr(last.attn, "gate", None) is None

@@ -1,0 +1,97 @@
+"""Which images make up which step, and how they get to the device."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from augscale.errors import DataError
+from augscale.seeding import derive_seed
+
+_SHARE_OF_FREE_MEMORY = 0.5
+"""Images are kept on a GPU where they fit into this share of its free memory; the rest is for training."""
+_UPLOAD_ROWS = 1024
+
+
+class Batches:
+    """Batches as a pure function of (seed, step): every epoch a new order, the incomplete last batch dropped.
+
+    Args:
+        images: uint8, shape (N, S, S, 3), e.g. memory-mapped.
+        indices: int64, rows to train on.
+        batch_size: B.
+        seed: of the order.
+        device: where the batches are wanted.
+    Raises:
+        DataError: there are fewer rows than the batch size.
+    """
+
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        indices: npt.NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        if len(indices) < batch_size:
+            raise DataError(
+                f"pretrain.batch_size = {batch_size} is above the {len(indices)} images to train on; "
+                "expected at most as many, so that no image is in a batch twice"
+            )
+        self.images = images
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = device
+        self._order: tuple[int, npt.NDArray[np.int64]] | None = None
+        self._resident = _upload(images, self.indices, device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.indices) // self.batch_size
+
+    def draw(self, step: int) -> tuple[Tensor, npt.NDArray[np.int64]]:
+        """The batch of one step.
+
+        Args:
+            step: counted from 0.
+        Returns:
+            uint8 images, shape (B, S, S, 3), on the device; and their sample ids, int64, shape (B,),
+            epoch * N + row, which no other batch repeats.
+        """
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        places = self._epoch_order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        rows = self.indices[places]
+        return self._gather(places, rows), epoch * len(self.images) + rows
+
+    def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
+        if self._order is None or self._order[0] != epoch:
+            generator = np.random.default_rng(derive_seed(self.seed, "epoch", epoch))
+            self._order = epoch, generator.permutation(len(self.indices))
+        return self._order[1]
+
+    def _gather(self, places: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Tensor:
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(places).to(self.device, non_blocking=True)]
+        batch = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
+        if self.device.type == "cuda":
+            return batch.pin_memory().to(self.device, non_blocking=True)
+        return batch
+
+
+def _upload(images: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], device: torch.device) -> Tensor | None:
+    """The rows to train on, on the GPU, or None on a CPU and where they do not fit."""
+    if device.type != "cuda":
+        return None
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    shape = (len(indices), *images.shape[1:])
+    if int(np.prod(shape, dtype=np.int64)) > _SHARE_OF_FREE_MEMORY * free_bytes:
+        return None
+    resident = torch.empty(shape, dtype=torch.uint8, device=device)
+    for begin in range(0, len(indices), _UPLOAD_ROWS):
+        rows = indices[begin : begin + _UPLOAD_ROWS]
+        resident[begin : begin + _UPLOAD_ROWS] = torch.from_numpy(np.ascontiguousarray(images[rows])).to(device)
+    return resident

@@ -1,0 +1,152 @@
+"""DINO's loss, center, and updates as pure functions of tensors (Caron et al. 2021, `DINOLoss` and `utils`).
+
+Axes: V views, the two global ones first; B images; K prototypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NUM_GLOBAL = 2
+
+
+def teacher_probabilities(logits: Tensor, center: Tensor, temp: float) -> Tensor:
+    """What the teacher says about each global view: softmax((logits - center) / temp).
+
+    Args:
+        logits: float32, shape (N, K).
+        center: float32, shape (K,).
+        temp: the teacher's temperature, above 0.
+    Returns:
+        float32, shape (N, K), rows sum to 1.
+    """
+    return torch.softmax((logits - center) / temp, dim=-1)
+
+
+def updated_center(center: Tensor, logits: Tensor, momentum: float) -> Tensor:
+    """The next center: moving average of the mean of the teacher's raw outputs.
+
+    Args:
+        center: float32, shape (K,).
+        logits: float32, shape (N, K), not yet centered.
+        momentum: weight of the old center, in [0, 1].
+    """
+    return torch.lerp(logits.mean(dim=0), center, momentum)
+
+
+def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float) -> Tensor:
+    """Mean cross-entropy of every student view under every teacher view but itself.
+
+    Stands for this loop, without a tensor of crops x prototypes per term:
+
+        terms = []
+        for i in range(2):
+            for v in range(num_views):
+                if v != i:
+                    log_p = log_softmax(student_logits[v] / student_temp, dim=-1)
+                    terms.append((-teacher_probs[i] * log_p).sum(dim=-1).mean())
+        loss = sum(terms) / len(terms)
+
+    The teacher's rows sum to 1, so a term is logsumexp(z) - <q, z> with z the tempered logits, and all local views
+    meet the same target, the sum of both teacher rows.
+
+    Args:
+        student_logits: float32, shape (V * B, K), view-major, V at least 2.
+        teacher_probs: float32, shape (2 * B, K), view-major; no gradient flows into it.
+        student_temp: above 0.
+    Returns:
+        float32 scalar, nats; ln K for a student that knows nothing.
+    """
+    batch_size, out_dim = len(teacher_probs) // NUM_GLOBAL, teacher_probs.shape[-1]
+    student = student_logits.view(-1, batch_size, out_dim)
+    teacher = teacher_probs.view(NUM_GLOBAL, batch_size, out_dim)
+    loss: Tensor = _CropCrossEntropy.apply(student, teacher, student_temp)
+    return loss
+
+
+class _CropCrossEntropy(torch.autograd.Function):
+    """The gradient is known in closed form, (weight * softmax(z) - target) / temp, and is the only new V x B x K."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, temp: float) -> Tensor:
+        num_views, batch_size, _ = student.shape
+        normalisers = torch.stack([(view / temp).logsumexp(dim=-1, keepdim=True) for view in student])
+        crossed, both = teacher.flip(0), teacher.sum(dim=0)
+        agreement = (student[:NUM_GLOBAL] * crossed).sum() + (student[NUM_GLOBAL:].sum(dim=0) * both).sum()
+        total = normalisers[:NUM_GLOBAL].sum() + NUM_GLOBAL * normalisers[NUM_GLOBAL:].sum() - agreement / temp
+        ctx.save_for_backward(student, normalisers, crossed, both)
+        ctx.scale = 1 / (NUM_GLOBAL * (num_views - 1) * batch_size)
+        ctx.temp = temp
+        return total * ctx.scale
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None]:
+        student, normalisers, crossed, both = ctx.saved_tensors
+        grad = (student / ctx.temp).sub_(normalisers).exp_()
+        grad[:NUM_GLOBAL] -= crossed
+        grad[NUM_GLOBAL:].mul_(NUM_GLOBAL).sub_(both)
+        return grad.mul_(grad_loss * (ctx.scale / ctx.temp)), None, None
+
+
+def information(probs: Tensor) -> Tensor:
+    """What the teacher's output says about the image: H(mean p) - mean H(p), the mutual information of a batch.
+
+    Best value min(ln N, ln K); 0 when every image gets the same output, whether uniform or one-hot: both ways in
+    which DINO collapses.
+
+    Args:
+        probs: float32, shape (N, K), rows sum to 1.
+    Returns:
+        float32 scalar, nats.
+    """
+    of_mean = torch.special.entr(probs.mean(dim=0)).sum()
+    return of_mean - torch.special.entr(probs).sum(dim=-1).mean()
+
+
+@torch.no_grad()
+def update_teacher(teacher: Sequence[Tensor], student: Sequence[Tensor], momentum: float) -> None:
+    """teacher = momentum * teacher + (1 - momentum) * student, in place, all parameters in one call."""
+    torch._foreach_lerp_(list(teacher), list(student), 1 - momentum)
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
+    """Scales each parameter tensor's own gradient down to `max_norm`, as the official code: per tensor, not globally.
+
+    The factor is max_norm / (norm + 1e-6) where that is below 1. Nothing is read back from the device.
+
+    Args:
+        parameters: those without a gradient are passed over.
+        max_norm: largest L2 norm of a tensor; 0 switches clipping off.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients or max_norm == 0:
+        return
+    norms = torch.stack(torch._foreach_norm(gradients))
+    factors = (max_norm / (norms + 1e-6)).clamp_(max=1)
+    torch._foreach_mul_(gradients, list(factors.unbind()))
+
+
+def cancel_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Drops the gradients, so that the optimiser leaves the parameters as they are: no step, no weight decay."""
+    for parameter in parameters:
+        parameter.grad = None
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Two groups for the optimiser: all that decay, and biases and other 1-D tensors, which do not.
+
+    Returns:
+        [decaying, not decaying]; the second has a fixed weight decay of 0.
+    """
+    decaying: list[nn.Parameter] = []
+    fixed: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            (fixed if name.endswith(".bias") or parameter.ndim == 1 else decaying).append(parameter)
+    return [{"params": decaying}, {"params": fixed, "weight_decay": 0.0}]

@@ -1,0 +1,77 @@
+"""Everything that depends on the step, as pure functions of it.
+
+The formulas are those of the official DINO code (Caron et al. 2021, `cosine_scheduler` and `DINOLoss`), with every
+warm-up counted in steps: learning rate, weight decay and teacher momentum per iteration as there, the teacher
+temperature per step where the official code moves once per epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from augscale.config import PretrainConfig
+
+REFERENCE_BATCH_SIZE = 256
+"""The batch size for which `lr` is stated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepValues:
+    """What the schedules say at one step."""
+
+    lr: float
+    weight_decay: float
+    teacher_momentum: float
+    teacher_temp: float
+    last_layer_frozen: bool
+
+
+def linear_warmup(step: int, start: float, end: float, warmup_steps: int) -> float:
+    """A straight line from `start` at step 0 to `end` at step warmup_steps - 1, and `end` from there on.
+
+    A warm-up of one step is `start` alone, as numpy.linspace has it.
+    """
+    if step >= warmup_steps:
+        return end
+    return start + (end - start) * step / max(1, warmup_steps - 1)
+
+
+def cosine_with_warmup(step: int, start: float, end: float, num_steps: int, warmup_steps: int = 0) -> float:
+    """Linear warm-up from 0 to `start`, then half a cosine towards `end`, which would be reached at num_steps.
+
+    Args:
+        step: in [0, num_steps).
+        start: value at the end of the warm-up.
+        end: the cosine's limit.
+        num_steps: steps of the whole run, warm-up included.
+        warmup_steps: in [0, num_steps].
+    """
+    if step < warmup_steps:
+        return linear_warmup(step, 0.0, start, warmup_steps)
+    progress = (step - warmup_steps) / (num_steps - warmup_steps)
+    return end + 0.5 * (start - end) * (1 + math.cos(math.pi * progress))
+
+
+def peak_lr(config: PretrainConfig) -> float:
+    """The learning rate at the end of the warm-up, scaled to the batch size; `min_lr` is not, as officially."""
+    return config.lr * config.batch_size / REFERENCE_BATCH_SIZE if config.lr_scaling else config.lr
+
+
+def step_values(config: PretrainConfig, step: int) -> StepValues:
+    """All schedules at one step.
+
+    Args:
+        config: of the run; its fractions are shares of `config.steps`, rounded to whole steps.
+        step: number of optimiser updates done before, in [0, config.steps).
+    """
+    steps = config.steps
+    return StepValues(
+        lr=cosine_with_warmup(step, peak_lr(config), config.min_lr, steps, round(config.warmup_fraction * steps)),
+        weight_decay=cosine_with_warmup(step, config.weight_decay, config.weight_decay_end, steps),
+        teacher_momentum=cosine_with_warmup(step, config.teacher_momentum, config.teacher_momentum_end, steps),
+        teacher_temp=linear_warmup(
+            step, config.teacher_temp_start, config.teacher_temp, round(config.teacher_temp_warmup_fraction * steps)
+        ),
+        last_layer_frozen=step < round(config.freeze_last_layer_fraction * steps),
+    )

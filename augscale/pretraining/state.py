@@ -1,0 +1,96 @@
+"""The resumable state of a training run: one file, written whole, read as data only, refused where it does not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from augscale.augmentation.scales import AugmentationScales
+from augscale.config import StudyConfig
+from augscale.errors import CheckpointError
+from augscale.pretraining.files import write_atomic
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """Everything that the next step needs and that is not a function of (seed, step)."""
+
+    fingerprint: dict[str, str]
+    """What the run was started with, see `run_fingerprint`."""
+    step: int
+    """Optimiser updates done."""
+    student: dict[str, Tensor]
+    """Backbone and head."""
+    teacher: dict[str, Tensor]
+    center: Tensor
+    optimizer: dict[str, Any]
+    meta: dict[str, Any]
+    """Plain values: loss history, timings, last rung told."""
+
+
+def run_fingerprint(
+    study: StudyConfig,
+    seed: int,
+    scales: AugmentationScales,
+    image_shape: tuple[int, ...],
+    indices: npt.NDArray[np.int64],
+) -> dict[str, str]:
+    """What must be equal for a state to be continued, by name, so that a misfit can say which it is."""
+    settings = {
+        "backbone": study.backbone.model_dump(),
+        "crops": study.crops.model_dump(),
+        "pretrain": study.pretrain.model_dump(exclude={"checkpoint_seconds"}),
+    }
+    rows = hashlib.blake2b(np.ascontiguousarray(indices, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
+    return {
+        "study": _digest(settings),
+        "seed": str(seed),
+        "scales": _digest(scales.model_dump()),
+        "images": f"{'x'.join(map(str, image_shape))} {rows}",
+    }
+
+
+def save_state(path: Path, state: TrainingState) -> None:
+    """Writes the state atomically.
+
+    Raises:
+        CheckpointError: it cannot be written; an older state is intact.
+    """
+    content = {"format": _FORMAT} | {field.name: getattr(state, field.name) for field in fields(state)}
+    write_atomic(path, lambda file: torch.save(content, file))
+
+
+def load_state(path: Path, fingerprint: dict[str, str]) -> TrainingState:
+    """Reads a state, on the CPU, and checks that it is of this run.
+
+    Raises:
+        CheckpointError: damaged, of another format, or of a run with other settings, seed, scales or images.
+    """
+    remedy = "remove it to start from the first step"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version = content.pop("format")
+        state = TrainingState(**content)
+    except Exception:
+        raise CheckpointError(f"{path}: damaged, or not a training state; {remedy}") from None
+    if version != _FORMAT:
+        raise CheckpointError(f"{path}: has format {version}; expected {_FORMAT}; {remedy}")
+    other = [name for name, value in fingerprint.items() if state.fingerprint.get(name) != value]
+    if other:
+        raise CheckpointError(f"{path}: was saved by a run with other {', '.join(other)}; {remedy}")
+    return state
+
+
+def _digest(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,329 @@
+"""Figures that set the best beside the controls: fresh seeds, pair distances, and the course of training.
+
+Each function returns a `Plot`, or None where there is nothing to draw yet.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from augscale.reporting.results import Contender, Level, RunResults
+from augscale.reporting.style import (
+    FAINT,
+    INK,
+    MUTED,
+    SURFACE,
+    Colors,
+    Key,
+    Panel,
+    Plot,
+    hover,
+    label_margin,
+    marker,
+    new_figure,
+    robust_range,
+    text,
+)
+from augscale.reporting.wording import interval, number, score_label, signed
+
+ROW_PIXELS = 46
+SEED_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon")
+ROW_FILL = 0.92
+"""Height of a row's highest density, in rows."""
+MANY_PAIRS = 5000
+"""From so many pairs on, a histogram is smooth enough by itself."""
+
+
+def confirmation(run: RunResults, colors: Colors) -> Plot | None:
+    """Scores on fresh seeds, and their differences to the best, paired by seed."""
+    if run.answer is None:
+        return None
+    best = run.answer.best
+    confirmed = [c for c in run.answer.contenders if c.confirm_scores]
+    rows = sorted(confirmed, key=lambda c: (c is best, c.confirm_mean if c.confirm_mean is not None else -math.inf))
+    if not rows:
+        return None
+    label = score_label(run.score_name)
+    panels = [Panel(title="Score on fresh seeds", figure=_seed_scores(run, rows, colors, label))]
+    compared = [c for c in rows if c.versus_best]
+    if compared:
+        title = f"Difference to {best.name if best else 'the best'}, paired by seed"
+        panels.append(Panel(title=title, figure=_differences(rows, colors, label)))
+    keys = [
+        Key(label="one seed (same shape = same seed)", color=MUTED, mark="dot"),
+        Key(label="mean and 95 % interval", color=INK, mark="bar"),
+    ]
+    if any(c.search_score is not None for c in rows):
+        keys.append(Key(label="score in the search (one seed)", color=FAINT, mark="cross"))
+    return Plot(panels=tuple(panels), keys=tuple(keys))
+
+
+def densities(run: RunResults, colors: Colors) -> Plot | None:
+    """Distances of positive and negative pairs, a panel per level and a row per model (after the paper's Figure 2).
+
+    The paper shows un-normalised distances, each model on its own views; here all models see the same views and
+    embeddings have length 1, so that the rows can be compared.
+    """
+    best = run.best_trial
+    scored = [(t, t.final) for t in run.best_and_controls if t.final]
+    scored.sort(key=lambda pair: (pair[0] is not best, -pair[1].score))
+    by_place = {(t.name, level.name): level for t, final in scored for level in final.levels if _has_histogram(level)}
+    rows = list(dict.fromkeys(name for name, _ in by_place))[::-1]
+    if not rows:
+        return None
+    curves = {place: (_density(v, True), _density(v, False)) for place, v in by_place.items()}
+    used = [x for pair in curves.values() for xs, ys in pair for x, y in zip(xs, ys, strict=True) if y > 0.01 * max(ys)]
+    bounds = (max(0.0, min(used) - 0.05), min(2.0, max(used) + 0.05))
+    panels = []
+    for name in dict.fromkeys(level_name for _, level_name in by_place):
+        figure = new_figure(height=ROW_PIXELS * len(rows) * 3 // 2 + 60, left=84, right=10)
+        ticks = []
+        for row, contender in enumerate(rows):
+            level = by_place.get((contender, name))
+            separation = level.separation(run.score_name) if level else None
+            ticks.append(_row_label(contender, number(separation, 2), colors))
+            if level:
+                _ridge(figure, row, level, curves[contender, name], colors[contender])
+        figure.update_xaxes(title="distance of embeddings (0 to 2)", range=bounds, nticks=6)
+        figure.update_yaxes(
+            range=[-0.12, len(rows) - 1 + ROW_FILL + 0.06],
+            tickvals=[row + 0.3 for row in range(len(rows))],
+            ticktext=ticks,
+            showgrid=False,
+            ticks="",
+            showline=False,
+        )
+        panels.append(Panel(title=f"Views at {name}", figure=figure))
+    keys = (
+        Key(label="coloured: two views of one photograph (positive pairs)", color=colors[rows[-1]], mark="area"),
+        Key(label="grey: different photographs (negative pairs)", color=FAINT, mark="area"),
+    )
+    return Plot(panels=tuple(panels), keys=keys)
+
+
+def training(run: RunResults, colors: Colors) -> Plot | None:
+    """Loss and information of the best and the controls over the steps."""
+    trials = run.best_and_controls
+    losses = [(t.name, t.loss_history) for t in trials if t.loss_history]
+    information = [
+        (t.name, [(r.step, r.information) for r in t.rungs if r.information is not None])
+        for t in trials
+        if any(r.information is not None for r in t.rungs)
+    ]
+    panels = []
+    if losses:
+        ceiling = _loss_ceiling(run.study)
+        figure = _curves(losses, colors, "DINO loss (nats)", keep=[ceiling] if ceiling else [])
+        if ceiling:
+            figure.add_hline(y=ceiling, line={"color": MUTED, "width": 1, "dash": "dash"})
+            figure.add_annotation(
+                x=0, xref="paper", xanchor="left", y=ceiling, yanchor="bottom", text="nothing learned: ln(outputs)",
+                showarrow=False, font={"color": MUTED, "size": 11},
+            )  # fmt: skip
+        panels.append(Panel(title="Loss", figure=figure))
+    if information:
+        threshold = _threshold(run.study)
+        figure = _curves(information, colors, "information (nats)", mode="lines+markers", keep=[0.0])
+        if threshold:
+            figure.add_hline(y=threshold, line={"color": MUTED, "width": 1, "dash": "dash"})
+        panels.append(Panel(title="Information in the outputs", figure=figure))
+    return Plot(panels=tuple(panels)) if panels else None
+
+
+def _seed_scores(run: RunResults, rows: Sequence[Contender], colors: Colors, label: str) -> go.Figure:
+    figure = _rows_figure(rows, colors)
+    every: list[float] = []
+    for row, contender in enumerate(rows):
+        color, scores, seeds = colors[contender.name], contender.confirm_scores, _seeds(run, contender)
+        mean, bounds = contender.confirm_mean, contender.confirm_interval
+        every += [*scores, *(bounds or ())]
+        if bounds:
+            figure.add_trace(_bar(bounds, row, color))
+        if mean is not None:
+            text_ = hover(contender.name, f"mean {number(mean)} {label}", interval(bounds))
+            figure.add_trace(_point(mean, row, marker(color, "line-ns", 14, edge=color, edge_width=3), text_))
+        offset = 0.2
+        figure.add_trace(
+            go.Scatter(
+                x=list(scores),
+                y=[row + offset] * len(scores),
+                mode="markers",
+                marker=marker(color, size=8) | {"symbol": [SEED_SYMBOLS[s % len(SEED_SYMBOLS)] for s in seeds]},
+                opacity=0.85,
+                text=[
+                    hover(contender.name, f"seed {s + 1}: {number(x)} {label}")
+                    for s, x in zip(seeds, scores, strict=True)
+                ],
+                hoverinfo="text",
+            )
+        )
+        if contender.search_score is not None:
+            every.append(contender.search_score)
+            look = {"symbol": "x-thin", "size": 7, "line": {"color": FAINT, "width": 2}}
+            text_ = hover(contender.name, f"in the search: {number(contender.search_score)} {label}")
+            figure.add_trace(_point(contender.search_score, row - 0.22, look, text_))
+    figure.update_xaxes(title=f"score ({label})", range=robust_range([], every), nticks=6)
+    return figure
+
+
+def _differences(rows: Sequence[Contender], colors: Colors, label: str) -> go.Figure:
+    figure = _rows_figure(rows, colors)
+    every: list[float] = [0.0]
+    verdicts: list[tuple[float, int, str]] = []
+    figure.add_vline(x=0, line={"color": MUTED, "width": 1, "dash": "dash"})
+    for row, contender in enumerate(rows):
+        versus, color = contender.versus_best, colors[contender.name]
+        if versus is None:
+            continue
+        every += [versus.difference, *versus.interval]
+        figure.add_trace(_bar(versus.interval, row, color))
+        words = ("better" if versus.difference > 0 else "worse") if versus.distinguishable else "not distinguishable"
+        text_ = hover(
+            contender.name, f"{signed(versus.difference)} {label}", interval(versus.interval, sign=True), words
+        )
+        look = marker(color if versus.distinguishable else SURFACE, "circle", 11, edge=color, edge_width=2)
+        figure.add_trace(_point(versus.difference, row, look, text_))
+        verdicts.append((versus.difference, row, words))
+    low, high = robust_range([], every)
+    for x, row, words in verdicts:
+        # Towards the middle, so that no verdict leaves a narrow plot.
+        side, shift = ("right", 8) if x > (low + high) / 2 else ("left", -8)
+        figure.add_annotation(
+            x=x, y=row, xanchor=side, xshift=shift, yshift=12, yanchor="bottom", text=words, showarrow=False,
+            font={"size": 11, "color": MUTED},
+        )  # fmt: skip
+    figure.update_xaxes(title=f"score difference ({label})", range=(low, high), nticks=6)
+    return figure
+
+
+def _rows_figure(rows: Sequence[Contender], colors: Colors) -> go.Figure:
+    figure = new_figure(height=ROW_PIXELS * len(rows) + 62, left=84, right=14)
+    figure.update_yaxes(
+        range=[-0.55, len(rows) - 0.45],
+        tickvals=list(range(len(rows))),
+        ticktext=[_row_label(c.name, "", colors) for c in rows],
+        showgrid=False,
+        ticks="",
+        showline=False,
+    )
+    return figure
+
+
+def _row_label(name: str, value: str, colors: Colors) -> str:
+    label = f'<b style="color:{colors[name]}">{text(name)}</b>'
+    return f"{label}<br>{value}" if value else label
+
+
+def _bar(bounds: tuple[float, float], row: float, color: str) -> go.Scatter:
+    return go.Scatter(x=list(bounds), y=[row, row], mode="lines", line={"color": color, "width": 2.5}, hoverinfo="skip")
+
+
+def _point(x: float, y: float, look: dict[str, Any], hover_text: str) -> go.Scatter:
+    return go.Scatter(x=[x], y=[y], mode="markers", marker=look, text=[hover_text], hoverinfo="text")
+
+
+def _seeds(run: RunResults, contender: Contender) -> list[int]:
+    """Which seed each score is from: failed runs leave gaps, which only the runs' own records know."""
+    by_score = {
+        t.score: t.seed_index for t in run.confirmations if t.number == contender.number and t.score is not None
+    }
+    found = [by_score.get(score) for score in contender.confirm_scores]
+    return [index if seed is None else seed for index, seed in enumerate(found)]
+
+
+def _has_histogram(level: Level) -> bool:
+    bins = len(level.histogram_edges) - 1
+    counts = (level.positive_histogram, level.negative_histogram)
+    return bins > 0 and all(len(c) == bins and sum(c) > 0 for c in counts)
+
+
+def _density(level: Level, positive: bool) -> tuple[list[float], list[float]]:
+    """Bin centres and density per unit of distance, smoothed over neighbouring bins (1 : 2 : 1, once or thrice)."""
+    counts = level.positive_histogram if positive else level.negative_histogram
+    edges = level.histogram_edges
+    smooth = list(counts)
+    for _ in range(1 if sum(counts) >= MANY_PAIRS else 3):
+        padded = [0.0, *smooth, 0.0]
+        smooth = [(padded[i] + 2 * padded[i + 1] + padded[i + 2]) / 4 for i in range(len(counts))]
+    centers = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
+    widths = [b - a for a, b in itertools.pairwise(edges)]
+    total = sum(counts)
+    return centers, [y / (total * width) for y, width in zip(smooth, widths, strict=True)]
+
+
+def _ridge(
+    figure: go.Figure,
+    row: int,
+    level: Level,
+    curves: tuple[tuple[list[float], list[float]], tuple[list[float], list[float]]],
+    color: str,
+) -> None:
+    (positive_x, positive_y), (negative_x, negative_y) = curves
+    top = max(*positive_y, *negative_y)
+    shapes = ((negative_x, negative_y, FAINT, 0.55), (positive_x, positive_y, color, 0.6))
+    for xs, ys, fill, opacity in shapes:
+        figure.add_trace(
+            go.Scatter(
+                x=[xs[0], *xs, xs[-1]],
+                y=[row, *(row + ROW_FILL * y / top for y in ys), row],
+                mode="lines",
+                line={"color": fill, "width": 1.2},
+                fill="toself",
+                fillcolor=fill,
+                opacity=opacity,
+                hoverinfo="skip",
+            )
+        )
+    figure.add_hline(y=row, line={"color": FAINT, "width": 0.8})
+    means = [(level.positive_mean, color), (level.negative_mean, MUTED)]
+    for mean, mark in means:
+        if mean is not None:
+            figure.add_trace(_point(mean, row, marker(mark, "triangle-up", 9), f"mean {number(mean)}"))
+
+
+def _curves(
+    series: Sequence[tuple[str, Sequence[tuple[int, float]]]],
+    colors: Colors,
+    title: str,
+    *,
+    keep: Sequence[float],
+    mode: str = "lines",
+) -> go.Figure:
+    figure = new_figure(height=270, right=90)
+    values = [y for _, points in series for _, y in points]
+    bounds = robust_range([], [*values, *keep])
+    labels = []
+    for name, points in series[::-1]:
+        color = colors[name]
+        figure.add_trace(
+            go.Scatter(
+                x=[step for step, _ in points],
+                y=[y for _, y in points],
+                mode=mode,
+                line={"color": color, "width": 2},
+                text=[hover(name, f"step {step}: {number(y)}") for step, y in points],
+                hoverinfo="text",
+            )
+        )
+        labels.append((text(name), points[-1][1], color))
+    label_margin(figure, labels, bounds)
+    last = max(step for _, points in series for step, _ in points)
+    figure.update_xaxes(title="optimiser steps", range=[0, last * 1.02], nticks=6, showgrid=False)
+    figure.update_yaxes(title=title, range=bounds, nticks=6)
+    return figure
+
+
+def _loss_ceiling(study: Mapping[str, Any]) -> float | None:
+    """The loss of outputs that say nothing, ln(out_dim), where the study tells."""
+    out_dim = study.get("pretrain", {}).get("out_dim")
+    return math.log(out_dim) if isinstance(out_dim, int) and out_dim > 1 else None
+
+
+def _threshold(study: Mapping[str, Any]) -> float | None:
+    value = study.get("probe", {}).get("min_information")
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None

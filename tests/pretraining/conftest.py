@@ -1,0 +1,18 @@
+"""Images for training runs of a few steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+
+@pytest.fixture(scope="session")
+def images() -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (14, 40, 40, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def indices() -> npt.NDArray[np.int64]:
+    """Not all rows, and not in order."""
+    return np.array([13, 2, 5, 7, 0, 1, 9, 11, 4, 12, 6], dtype=np.int64)

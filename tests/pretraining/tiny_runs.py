@@ -1,0 +1,40 @@
+"""A study whose training takes milliseconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from augscale.config import StudyConfig
+
+TINY_VIT = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+def tiny_study(
+    *, backbone: dict[str, Any] | None = None, crops: dict[str, Any] | None = None, **pretrain: Any
+) -> StudyConfig:
+    """A study whose training takes milliseconds; every schedule moves within its few steps."""
+    recipe = {
+        "steps": 6,
+        "batch_size": 4,
+        "lr": 2e-3,
+        "lr_scaling": False,
+        "warmup_fraction": 0.34,
+        "teacher_momentum": 0.9,
+        "teacher_temp_start": 0.04,
+        "teacher_temp": 0.07,
+        "teacher_temp_warmup_fraction": 0.5,
+        "freeze_last_layer_fraction": 0.34,
+        "out_dim": 24,
+        "head_hidden_dim": 16,
+        "head_bottleneck_dim": 8,
+        "norm_last_layer": False,
+        "precision": "fp32",
+        "checkpoint_seconds": 1e6,
+    }
+    return StudyConfig.model_validate(
+        {
+            "backbone": {"name": "vit_tiny_patch16_224", "overrides": TINY_VIT, "drop_path": 0.0} | (backbone or {}),
+            "crops": {"global_size": 32, "local_size": 16, "n_local": 2} | (crops or {}),
+            "pretrain": recipe | pretrain,
+        }
+    )

@@ -1,0 +1,211 @@
+import html.parser
+import json
+import re
+import shutil
+
+import pytest
+from run_folder import put, write_run
+
+from augscale.errors import ConfigError
+from augscale.reporting import report
+from augscale.reporting.html import PNG_SIGNATURE
+from augscale.reporting.report import write_report
+
+HOSTILE = '<img src=x onerror="alert(1)">&\'"</script>'
+
+
+class Page(html.parser.HTMLParser):
+    """The visible text, and every attribute that a browser could fetch."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text, self.links, self.tags, self.metas = [], [], [], []
+        self._skip = 0
+        self.feed(path.read_text(encoding="utf-8"))
+        self.words = re.sub(r"\s+", " ", " ".join(self.text))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._skip += tag in ("script", "style")
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+
+    def handle_endtag(self, tag):
+        self._skip -= tag in ("script", "style")
+
+    def handle_data(self, data):
+        if not self._skip:
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(finished_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page") / "run"
+    shutil.copytree(finished_folder, folder)
+    return Page(write_report(folder))
+
+
+def report_of(folder, **kwargs):
+    return Page(write_report(folder, **kwargs))
+
+
+def change_answer(folder, **changes):
+    put(folder / "answer.json", json.loads((folder / "answer.json").read_text(encoding="utf-8")) | changes)
+
+
+def test_the_page_is_one_file_of_reasonable_size(finished_folder):
+    path = write_report(finished_folder)
+    assert path == finished_folder / "report.html"
+    assert path.stat().st_size < 8e6
+    assert [p.name for p in finished_folder.iterdir() if p.name.startswith(".")] == []
+
+
+def test_nothing_is_fetched_and_the_page_forbids_it(page):
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert not [tag for tag, _ in page.tags if tag in ("link", "iframe", "object", "embed")]
+
+
+def test_the_answer_stands_on_top_in_the_answers_own_words(finished, page):
+    assert page.words.index(finished.answer.headline) < page.words.index("What this does not show")
+    for caveat in finished.answer.caveats:
+        assert caveat in page.words
+    assert page.words.index("What this does not show") < page.words.index("Confirmation on fresh seeds")
+
+
+def test_verdicts_say_best_minus_other_and_how_sure_that_is(tmp_path):
+    folder = write_run(tmp_path / "run")
+    answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    values = {"weak": (-0.25, [-0.4, -0.1], True), "strong": (-0.05, [-0.2, 0.1], False)}
+    for contender in answer["contenders"]:
+        if contender["name"] in values:
+            keys = ("difference", "interval", "distinguishable")
+            contender["versus_best"] = dict(zip(keys, values[contender["name"]], strict=True))
+    put(folder / "answer.json", answer)
+    words = report_of(folder).words
+    best = answer["best"]
+    assert f"{best} is better than weak difference +0.250 d′, 95 % interval +0.100 to +0.400" in words
+    assert f"{best} is not distinguishable from strong difference +0.050 d′, 95 % interval −0.100 to +0.200" in words
+    assert "Not compared on fresh seeds: none, weak+med." in words
+
+
+def test_only_what_differs_from_the_best_is_emphasised(finished, page):
+    html_text = "".join(f"<{t} {a.get('class', '')}>" for t, a in page.tags)
+    differing = [
+        name
+        for name, value in finished.best_trial.scales.items()
+        for control in ("strong", "weak")
+        if value != next(t for t in finished.controls if t.control == control).scales[name]
+    ]
+    assert html_text.count("<td differs>") == len(differing)
+    assert "15 further scales are the same in all of them" in page.words
+
+
+def test_values_from_files_are_shown_as_text(tmp_path):
+    folder = write_run(tmp_path / "run", trials=10)
+    path = folder / "trials" / "0005" / "trial.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    put(path, record | {"state": "FAIL", "reason": HOSTILE, "control": HOSTILE})
+    change_answer(folder, headline=HOSTILE, caveats=[HOSTILE], study=HOSTILE, device=HOSTILE)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["data"]["bad"] = [{"path": HOSTILE, "reason": HOSTILE}]
+    put(folder / "manifest.json", manifest)
+    page = report_of(folder, contact_sheets={HOSTILE: PNG_SIGNATURE + b"0"})
+    assert not [a for tag, a in page.tags if "onerror" in a or a.get("src") == "x"]
+    assert page.words.count("<img src=x onerror=") >= 7
+    scripts = [a for tag, a in page.tags if tag == "script"]
+    assert len(scripts) == len([a for a in scripts if a.get("type") == "application/json"]) + 2
+
+
+def test_a_running_search_says_so_and_shows_what_is_there(tmp_path):
+    folder = write_run(tmp_path / "run", trials=14, answer=False)
+    words = report_of(folder).words
+    assert "Search still running: 12 of 40 trials have ended." in words
+    assert re.search(r"Best so far: trial \d+, d′ \d\.\d{3}, not yet confirmed", words)
+    assert "best so far" in words
+    assert "augscale export" not in words, "there is no card yet"
+
+
+def test_no_completed_trial_still_gives_a_page_with_the_reasons(tmp_path):
+    folder = write_run(tmp_path / "run", trials=6, answer=False)
+    for path in (folder / "trials").glob("*/trial.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        failed = {"state": "FAIL", "final": None, "rungs": [], "health": None, "reason": "out of memory at step 1"}
+        put(path, record | failed)
+    words = report_of(folder).words
+    assert "nothing to compare" in words
+    assert words.count("out of memory at step 1") == 6
+
+
+def test_an_answer_without_a_best_is_said(tmp_path):
+    folder = write_run(tmp_path / "run", trials=12)
+    change_answer(folder, best=None, headline="No trial completed without collapsing, so there is no answer.")
+    words = report_of(folder).words
+    assert "No trial completed without collapsing, so there is no answer." in words
+
+
+def test_an_empty_folder_gives_a_page(tmp_path):
+    assert "Search still running: 0 trials have ended." in report_of(tmp_path).words
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="not a folder"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_trials_after_the_answer_are_pointed_out(tmp_path):
+    folder = write_run(tmp_path / "run", trials=12)
+    change_answer(folder, counts={"COMPLETE": 9})
+    assert "The answer was given after 9 trials; 12 have started by now." in report_of(folder).words
+
+
+def test_a_record_that_could_not_be_read_is_named_in_the_page(tmp_path):
+    folder = write_run(tmp_path / "run", trials=12)
+    (folder / "trials" / "0006" / "trial.json").write_text("{", encoding="utf-8")
+    assert "trials/0006/trial.json could not be read" in report_of(folder).words
+
+
+def test_the_answer_stands_when_the_record_of_its_best_is_broken(tmp_path):
+    folder = write_run(tmp_path / "run")
+    best = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["best"]
+    (folder / "trials" / f"{int(best.split()[1]):04d}" / "trial.json").write_text("{", encoding="utf-8")
+    page = report_of(folder)
+    assert "Minus the best" in page.words
+    heads = [a for tag, a in page.tags if tag == "th" and a.get("class") == "best"]
+    assert len(heads) == 1
+
+
+def test_contact_sheets_are_embedded_in_order_and_other_bytes_are_left_out(tmp_path):
+    folder = write_run(tmp_path / "run", trials=12)
+    sheets = {"strong": PNG_SIGNATURE + b"1", "weak": PNG_SIGNATURE + b"2", "best": b"not a picture"}
+    page = report_of(folder, contact_sheets=sheets)
+    images = [a for tag, a in page.tags if tag == "img"]
+    assert [a["alt"] for a in images] == ["Views of some photographs at strong", "Views of some photographs at weak"]
+    assert all(a["src"].startswith("data:image/png;base64,") for a in images)
+
+
+def test_a_contact_sheet_in_the_folder_is_taken_when_none_is_passed(tmp_path):
+    folder = write_run(tmp_path / "run", trials=12)
+    (folder / "contact_sheet.png").write_bytes(PNG_SIGNATURE + b"1")
+    assert len([1 for tag, _ in report_of(folder).tags if tag == "img"]) == 1
+    assert [1 for tag, _ in report_of(folder, contact_sheets={}).tags if tag == "img"] == []
+
+
+def test_a_failed_write_leaves_the_old_page_whole(tmp_path, monkeypatch):
+    folder = write_run(tmp_path / "run", trials=6)
+    before = write_report(folder).read_bytes()
+    monkeypatch.setattr(report, "render_page", lambda *_: (_ for _ in ()).throw(RuntimeError))
+    with pytest.raises(RuntimeError):
+        write_report(folder)
+    assert (folder / "report.html").read_bytes() == before
+
+
+def test_the_run_folder_is_quoted_in_commands(tmp_path):
+    folder = write_run(tmp_path / "my run", trials=12)
+    assert f"augscale export '{folder}/best.toml' --to dino" in report_of(folder).words
+
+
+def test_settings_versions_fingerprint_and_bad_files_are_shown(page):
+    for part in ("9f2c4a7b11d0c3e85a6f", "torch 2.15.0", "Files set aside", "eyes/left <003>.png", "out_dim", "1.20 M"):
+        assert part in page.words

@@ -1,0 +1,254 @@
+"""The command line from images to answer, with real worker processes; kills and signals included."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from augscale.augmentation.scales import load_scales
+from augscale.runs import read_json
+
+STEPS_LONG = "pretrain.steps=400"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> dict[str, str]:
+    return os.environ | {"AUGSCALE_CACHE": str(tmp_path_factory.mktemp("cache")), "OMP_NUM_THREADS": "1"}
+
+
+def _command(out: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "augscale", "search", "--study", "smoke", "--out", str(out), *arguments]
+
+
+def _search(environment, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = _command(out, *arguments)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def _start(environment, out: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = _command(out, *arguments)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def _rows(out: Path) -> list[dict[str, str]]:
+    with open(out / "trials.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _wait_for(condition, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def _trial(out: Path, number: int) -> dict:
+    return read_json(out / "trials" / f"{number:04d}" / "trial.json") or {}
+
+
+@pytest.fixture(scope="module")
+def finished(environment, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("runs") / "smoke"
+    return out, _search(environment, out, "--workers", "2", "--json")
+
+
+def test_a_search_ends_with_the_answer_and_everything_that_the_contract_names(finished):
+    out, process = finished
+    assert process.returncode == 0, process.stderr
+    answer = json.loads(process.stdout)
+    assert answer["best"] in {contender["name"] for contender in answer["contenders"]}
+    assert {"weak", "strong"} <= {contender["name"] for contender in answer["contenders"]}
+    for name in ("study.toml", "study.db", "trials.csv", "best.toml", "report.html", "log.jsonl", "answer.json"):
+        assert (out / name).is_file(), name
+    assert "<html" in (out / "report.html").read_text(encoding="utf-8")[:500].lower()
+
+
+def test_exactly_the_wanted_trials_ran_with_the_controls_first(finished):
+    rows = _rows(finished[0])
+    assert [int(row["number"]) for row in rows] == list(range(6))
+    assert [row["control"] for row in rows[:4]] == ["none", "weak", "strong", "weak+med"]
+    assert {row["state"] for row in rows} <= {"COMPLETE", "PRUNED"}
+    assert all(row["state"] == "COMPLETE" for row in rows[:4]), "controls are never pruned"
+
+
+def test_all_trials_start_from_the_same_weights_and_order_so_that_scales_alone_differ(finished):
+    out, _ = finished
+    assert len({_trial(out, number)["seed"] for number in range(6)}) == 1
+
+
+def test_the_best_scales_can_be_used_wherever_a_name_can(finished, environment):
+    out, process = finished
+    card = tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))
+    answer = json.loads(process.stdout)
+    best = next(c for c in answer["contenders"] if c["name"] == answer["best"])
+    assert card["card"]["trial"] == best["number"]
+    assert load_scales(str(out / "best.toml")).model_dump(mode="json") == best["scales"]
+    export = subprocess.run(
+        [sys.executable, "-m", "augscale", "export", str(out / "best.toml"), "--to", "dino"],
+        env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert export.returncode == 0, export.stderr
+    assert "--global_crops_scale" in export.stdout
+
+
+def test_weights_of_the_controls_are_kept_with_a_sidecar_that_says_what_they_are(finished):
+    out, _ = finished
+    sidecar = read_json(out / "trials" / "0002" / "teacher.json")
+    assert (out / "trials" / "0002" / "teacher.safetensors").is_file()
+    assert sidecar["scales"]["brightness"] == 0.4
+    assert sidecar["data_fingerprint"] == read_json(out / "manifest.json")["data"]["fingerprint"]
+
+
+def test_confirmation_repeats_the_contenders_on_the_same_fresh_seeds(finished):
+    out, _ = finished
+    seeds: dict[str, set[int]] = {}
+    for path in (out / "confirm").glob("*/trial.json"):
+        record = read_json(path)
+        assert record["state"] == "COMPLETE"
+        seeds.setdefault(record["name"], set()).add(record["seed"])
+    assert len(seeds) >= 2
+    assert all(values == next(iter(seeds.values())) and len(values) == 2 for values in seeds.values())
+    assert _trial(out, 0)["seed"] not in next(iter(seeds.values()))
+
+
+def test_status_reads_the_finished_run(finished, environment):
+    process = subprocess.run(
+        [sys.executable, "-m", "augscale", "status", str(finished[0]), "--json"],
+        env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    progress = json.loads(process.stdout)
+    assert sum(progress["counts"].values()) == progress["wanted"] == 6
+    assert progress["best"]["score"] is not None
+
+
+def test_the_same_command_with_more_trials_adds_only_the_difference(finished, environment):
+    out, _ = finished
+    before = {number: _trial(out, number)["finished"] for number in range(6)}
+    process = _search(environment, out, "--trials", "7", "--workers", "1")
+    assert process.returncode == 0, process.stderr
+    assert len(_rows(out)) == 7
+    assert {number: _trial(out, number)["finished"] for number in range(6)} == before
+
+
+def test_a_changed_setting_is_refused_and_named(finished, environment):
+    process = _search(environment, finished[0], "--set", "pretrain.lr=0.5")
+    assert process.returncode == 2
+    assert "pretrain.lr: 0.001, now 0.5" in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+def test_a_killed_search_continues_its_trial_from_the_checkpoint_and_keeps_the_total(environment, tmp_path):
+    out = tmp_path / "killed"
+    arguments = ("--trials", "3", "--workers", "1", "--set", STEPS_LONG, "--set", "confirm.seeds=0")
+    process = _start(environment, out, *arguments)
+    # Trial 0 finished and trial 1 past its first rung: kill the supervisor and the worker as a power cut would.
+    _wait_for(lambda: len(_trial(out, 1).get("rungs", [])) >= 1 and _trial(out, 1)["finished"] is None)
+    worker = next(read_json(path) for path in (out / "workers").glob("*.json"))
+    os.kill(worker["pid"], signal.SIGKILL)
+    process.kill()
+    process.wait()
+    finished_before, rungs_before = _trial(out, 0)["finished"], _trial(out, 1)["rungs"]
+
+    again = _search(environment, out, *arguments)
+    assert again.returncode == 0, again.stderr
+    assert len(_rows(out)) == 3
+    assert _trial(out, 0)["finished"] == finished_before, "a finished trial is not run twice"
+    assert _trial(out, 1)["rungs"][0] == rungs_before[0], "the killed trial went on from its checkpoint"
+    assert _trial(out, 1)["starts"] == 2
+    events = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [event["trial"] for event in events if event["event"] == "trial continued"] == [1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_says_so_and_ends_within_ten_seconds(environment, tmp_path, number, code):
+    out = tmp_path / "stopped"
+    arguments = ("--trials", "2", "--workers", "2", "--set", STEPS_LONG, "--set", "confirm.seeds=0")
+    process = _start(environment, out, *arguments)
+    _wait_for(lambda: len(_trial(out, 0).get("loss_history", [])) >= 1 or _trial(out, 0).get("rungs"))
+    start = time.monotonic()
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert time.monotonic() - start < 10
+    assert process.returncode == code
+    assert f"stopped by {signal.Signals(number).name}; running trials are saved" in output
+    assert (out / "trials" / "0000" / "state.pt").is_file()
+
+    if number == signal.SIGTERM:
+        again = _search(environment, out, *arguments)
+        assert again.returncode == 0, again.stderr
+        assert _trial(out, 0)["starts"] == 1, "a trial that was stopped in good order has not died"
+        assert len(_rows(out)) == 2
+
+
+def test_a_diverged_trial_fails_with_the_step_in_its_reason_and_the_search_says_that_nothing_is_left(
+    environment, tmp_path
+):
+    out = tmp_path / "diverged"
+    process = _search(
+        environment, out, "--trials", "2", "--workers", "1", "--set", "pretrain.lr=1e36",
+        "--set", "pretrain.warmup_fraction=0", "--set", "confirm.seeds=0",
+    )  # fmt: skip
+    assert process.returncode == 6
+    rows = _rows(out)
+    assert [row["state"] for row in rows] == ["FAIL", "FAIL"]
+    assert "at step" in rows[0]["reason"]
+    assert "no trial can be used" in process.stderr
+
+
+def test_a_time_budget_that_is_used_up_starts_no_further_trial(environment, tmp_path):
+    out = tmp_path / "budget"
+    process = _search(environment, out, "--trials", "50", "--workers", "1", "--budget", "20s")
+    assert process.returncode == 0, process.stderr
+    assert 1 <= len(_rows(out)) < 50
+
+
+def _text_folder(path: Path) -> Path:
+    path.mkdir()
+    (path / "notes.txt").write_text("no image")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--data", "/no/such/folder"], 3, "/no/such/folder"),
+        (["--study", "defalt"], 2, "did you mean default"),
+        (["--set", "pretrain.step=5"], 2, "unknown key pretrain.step (did you mean pretrain.steps?)"),
+        (["--set", "space.jitter=[0.8, 0.1]"], 2, "jitter = [0.8, 0.1]"),
+        (["--set", "space.global_crop_low=[0.9, 0.4]"], 2, "global_crop_low = [0.9, 0.4]"),
+        (["--set", "backbone.name=vit_smal_patch16_224"], 2, "vit_smal_patch16_224"),
+        (["--out", "/proc/nowhere/run"], 2, "cannot be written"),
+        (["--device", "tpu"], 2, "expected auto, cpu, cuda or cuda:N"),
+        (["--budget", "soon"], 2, "--budget soon"),
+        (["--set", "search.controls=[\"wek\"]"], 2, "wek"),
+        (["--data", "TEXT"], 3, "no"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_refused_before_training_with_one_clear_line(tmp_path, arguments, code, message):
+    from typer.testing import CliRunner
+
+    from augscale.cli import app
+    from augscale.errors import AugscaleError
+
+    arguments = [str(_text_folder(tmp_path / "text")) if a == "TEXT" else a for a in arguments]
+    if "--study" not in arguments:
+        arguments = ["--study", "smoke", *arguments]
+    if "--out" not in arguments:
+        arguments = [*arguments, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, ["search", *arguments])
+    assert isinstance(result.exception, AugscaleError), result.exception
+    assert result.exception.exit_code == code
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not list(tmp_path.glob("run/trials/*/trial.json"))
