@@ -176,7 +176,7 @@ def preview(
     names = tuple(name.strip() for name in scales.split(",") if name.strip())
     result = write_preview(list(data) if data else None, names, study=study, images=images, seed=seed, out=out)
     if as_json:
-        _print_json({"path": str(result.path), "images": result.num_images, "scales": list(names)})
+        _print_json(result.to_dict())
     else:
         print(result.path)
 

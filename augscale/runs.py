@@ -93,6 +93,11 @@ class RunFolder:
         return self.path / "answer.json"
 
     @property
+    def untrained_file(self) -> Path:
+        """Score of the network before training."""
+        return self.path / "untrained.json"
+
+    @property
     def best_card(self) -> Path:
         return self.path / "best.toml"
 

@@ -27,7 +27,8 @@ def test_a_row_depends_only_on_its_own_counter():
 
 def test_numbers_are_uniform_and_uncorrelated():
     draws = counter_uniforms(11, np.arange(20_000), 4)
-    assert draws.min() >= 0 and draws.max() < 1
+    assert draws.min() >= 0
+    assert draws.max() < 1
     for column in draws.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-3
     correlation = np.corrcoef(np.concatenate([draws, np.roll(draws[:, :1], 1, axis=0)], axis=1).T)

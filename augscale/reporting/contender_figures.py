@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from augscale.reporting.results import Contender, Level, RunResults
+from augscale.reporting.records import Contender, Level, RunResults
 from augscale.reporting.style import (
     FAINT,
     INK,
+    LEAST_SCORES,
     MUTED,
     SURFACE,
+    UNTRAINED_COLOR,
     Colors,
     Key,
     Panel,
@@ -29,7 +31,7 @@ from augscale.reporting.style import (
     robust_range,
     text,
 )
-from augscale.reporting.wording import interval, number, score_label, signed
+from augscale.reporting.wording import UNTRAINED, UNTRAINED_WORDS, interval, number, score_label, signed
 
 ROW_PIXELS = 46
 SEED_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon")
@@ -60,6 +62,8 @@ def confirmation(run: RunResults, colors: Colors) -> Plot | None:
     ]
     if any(c.search_score is not None for c in rows):
         keys.append(Key(label="score in the search (one seed)", color=FAINT, mark="cross"))
+    if run.untrained:
+        keys.append(Key(label=UNTRAINED_WORDS, color=UNTRAINED_COLOR, mark="dotted"))
     return Plot(panels=tuple(panels), keys=tuple(keys))
 
 
@@ -70,9 +74,12 @@ def densities(run: RunResults, colors: Colors) -> Plot | None:
     embeddings have length 1, so that the rows can be compared.
     """
     best = run.best_trial
-    scored = [(t, t.final) for t in run.best_and_controls if t.final]
-    scored.sort(key=lambda pair: (pair[0] is not best, -pair[1].score))
-    by_place = {(t.name, level.name): level for t, final in scored for level in final.levels if _has_histogram(level)}
+    scored = [(t.name, t is best, t.final) for t in run.best_and_controls if t.final]
+    scored += [(UNTRAINED, False, run.untrained)] if run.untrained and scored else []
+    scored.sort(key=lambda row: (not row[1], -row[2].score))
+    by_place = {
+        (name, level.name): level for name, _, panel in scored for level in panel.levels if _has_histogram(level)
+    }
     rows = list(dict.fromkeys(name for name, _ in by_place))[::-1]
     if not rows:
         return None
@@ -81,7 +88,7 @@ def densities(run: RunResults, colors: Colors) -> Plot | None:
     bounds = (max(0.0, min(used) - 0.05), min(2.0, max(used) + 0.05))
     panels = []
     for name in dict.fromkeys(level_name for _, level_name in by_place):
-        figure = new_figure(height=ROW_PIXELS * len(rows) * 3 // 2 + 60, left=84, right=10)
+        figure = new_figure(height=ROW_PIXELS * len(rows) * 3 // 2 + 60, left=94, right=10)
         ticks = []
         for row, contender in enumerate(rows):
             level = by_place.get((contender, name))
@@ -117,7 +124,7 @@ def training(run: RunResults, colors: Colors) -> Plot | None:
     ]
     panels = []
     if losses:
-        ceiling = _loss_ceiling(run.study)
+        ceiling = _loss_ceiling(run)
         figure = _curves(losses, colors, "DINO loss (nats)", keep=[ceiling] if ceiling else [])
         if ceiling:
             figure.add_hline(y=ceiling, line={"color": MUTED, "width": 1, "dash": "dash"})
@@ -127,7 +134,7 @@ def training(run: RunResults, colors: Colors) -> Plot | None:
             )  # fmt: skip
         panels.append(Panel(title="Loss", figure=figure))
     if information:
-        threshold = _threshold(run.study)
+        threshold = _threshold(run)
         figure = _curves(information, colors, "information (nats)", mode="lines+markers", keep=[0.0])
         if threshold:
             figure.add_hline(y=threshold, line={"color": MUTED, "width": 1, "dash": "dash"})
@@ -138,6 +145,9 @@ def training(run: RunResults, colors: Colors) -> Plot | None:
 def _seed_scores(run: RunResults, rows: Sequence[Contender], colors: Colors, label: str) -> go.Figure:
     figure = _rows_figure(rows, colors)
     every: list[float] = []
+    if run.untrained:
+        every.append(run.untrained.score)
+        figure.add_vline(x=run.untrained.score, line={"color": UNTRAINED_COLOR, "width": 1.2, "dash": "dash"})
     for row, contender in enumerate(rows):
         color, scores, seeds = colors[contender.name], contender.confirm_scores, _seeds(run, contender)
         mean, bounds = contender.confirm_mean, contender.confirm_interval
@@ -167,7 +177,7 @@ def _seed_scores(run: RunResults, rows: Sequence[Contender], colors: Colors, lab
             look = {"symbol": "x-thin", "size": 7, "line": {"color": FAINT, "width": 2}}
             text_ = hover(contender.name, f"in the search: {number(contender.search_score)} {label}")
             figure.add_trace(_point(contender.search_score, row - 0.22, look, text_))
-    figure.update_xaxes(title=f"score ({label})", range=robust_range([], every), nticks=6)
+    figure.update_xaxes(title=f"score ({label})", range=robust_range([], every, LEAST_SCORES), nticks=6)
     return figure
 
 
@@ -202,7 +212,7 @@ def _differences(rows: Sequence[Contender], colors: Colors, label: str) -> go.Fi
 
 
 def _rows_figure(rows: Sequence[Contender], colors: Colors) -> go.Figure:
-    figure = new_figure(height=ROW_PIXELS * len(rows) + 62, left=84, right=14)
+    figure = new_figure(height=ROW_PIXELS * len(rows) + 62, left=94, right=14)
     figure.update_yaxes(
         range=[-0.55, len(rows) - 0.45],
         tickvals=list(range(len(rows))),
@@ -318,12 +328,12 @@ def _curves(
     return figure
 
 
-def _loss_ceiling(study: Mapping[str, Any]) -> float | None:
+def _loss_ceiling(run: RunResults) -> float | None:
     """The loss of outputs that say nothing, ln(out_dim), where the study tells."""
-    out_dim = study.get("pretrain", {}).get("out_dim")
+    out_dim = run.setting("pretrain", "out_dim")
     return math.log(out_dim) if isinstance(out_dim, int) and out_dim > 1 else None
 
 
-def _threshold(study: Mapping[str, Any]) -> float | None:
-    value = study.get("probe", {}).get("min_information")
+def _threshold(run: RunResults) -> float | None:
+    value = run.setting("probe", "min_information")
     return float(value) if isinstance(value, (int, float)) and value > 0 else None

@@ -11,12 +11,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from augscale.reporting.results import COLLAPSED, RunResults, Trial
+from augscale.reporting.records import COLLAPSED, RunResults, Trial
 from augscale.reporting.style import (
     BEST,
     FAILED,
     FAINT,
+    LEAST_SCORES,
     MUTED,
+    UNTRAINED_COLOR,
     Colors,
     Key,
     Panel,
@@ -30,6 +32,7 @@ from augscale.reporting.style import (
 )
 from augscale.reporting.wording import (
     STATE_NAMES,
+    UNTRAINED,
     number,
     parameter_label,
     score_label,
@@ -46,8 +49,10 @@ def history(run: RunResults, colors: Colors) -> Plot | None:
     label = score_label(run.score_name)
     marked = [t for t in _contenders(run) if t.score is not None]
     healthy = [t for t in run.trials if t.state != "FAIL" and t.shown_state != COLLAPSED]
-    bounds = robust_range(_last_scores(healthy), scores(t for t in marked if t.is_usable))
-    figure = new_figure(height=360, right=118)
+    untrained = [run.untrained.score] if run.untrained else []
+    keep = untrained + scores(t for t in marked if t.is_usable)
+    bounds = robust_range(_last_scores(healthy), keep, LEAST_SCORES)
+    figure = new_figure(height=360, right=122)
     figure.update_xaxes(title="trial", range=[-0.8, run.trials[-1].number + 0.8], showgrid=False, tickformat="d")
     figure.update_yaxes(title=f"score ({label})", range=bounds)
     _best_so_far(figure, run)
@@ -57,6 +62,7 @@ def history(run: RunResults, colors: Colors) -> Plot | None:
         labels.append((f"{text(trial.name)} {number(trial.score, 2)}", trial.score or 0.0, color))
         if trial.control is not None:
             figure.add_hline(y=trial.score, line={"color": color, "width": 1.2, "dash": "dot"})
+    labels += _untrained_line(figure, run)
     label_margin(figure, labels, bounds)
     special = {t.number for t in marked}
     for state, look in _STATE_LOOKS.items():
@@ -80,8 +86,9 @@ def rung_curves(run: RunResults, colors: Colors) -> Plot | None:
     marked = [t for t in run.best_and_controls if t in drawn]
     values = [r.score for t in drawn for r in t.rungs if r.score is not None]
     healthy = [r.score for t in drawn if t.shown_state != COLLAPSED for r in t.rungs if r.score is not None]
-    bounds = robust_range(healthy, [r.score for t in marked for r in t.rungs if r.score is not None])
-    figure = new_figure(height=340, right=96)
+    keep = [r.score for t in marked for r in t.rungs if r.score is not None]
+    bounds = robust_range(healthy, keep + ([run.untrained.score] if run.untrained else []), LEAST_SCORES)
+    figure = new_figure(height=340, right=110)
     last = max(r.step for t in drawn for r in t.rungs)
     figure.update_xaxes(title="optimiser steps", range=[0, last * 1.03], tickvals=_rung_steps(drawn), showgrid=False)
     figure.update_yaxes(title=f"score ({score_label(run.score_name)})", range=bounds)
@@ -108,6 +115,7 @@ def rung_curves(run: RunResults, colors: Colors) -> Plot | None:
         width = 3 if color == BEST else 2
         figure.add_trace(_lines([trial], line={"color": color, "width": width}, mode="lines+markers"))
         labels.append((text(trial.name), trial.last_score or 0.0, color))
+    labels += _untrained_line(figure, run)
     label_margin(figure, labels, bounds)
     keys = (
         Key(label="a complete trial", color=MUTED, mark="line"),
@@ -197,6 +205,14 @@ def _best_so_far(figure: go.Figure, run: RunResults) -> None:
             hoverinfo="skip",
         )
     )
+
+
+def _untrained_line(figure: go.Figure, run: RunResults) -> list[tuple[str, float, str]]:
+    """A line at the score of the network before training, and its label for the margin."""
+    if run.untrained is None:
+        return []
+    figure.add_hline(y=run.untrained.score, line={"color": UNTRAINED_COLOR, "width": 1.2, "dash": "dash"})
+    return [(f"{UNTRAINED} {number(run.untrained.score, 2)}", run.untrained.score, UNTRAINED_COLOR)]
 
 
 def _trial_points(trials: Sequence[Trial], look: dict[str, Any], bounds: Range, label: str) -> go.Scatter:

@@ -16,8 +16,21 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from augscale.reporting import contender_figures, figures, html_answer, html_tables, space_figures
-from augscale.reporting.results import RunResults
-from augscale.reporting.style import BEST, DARK, FAILED, FAINT, GRID, INK, MUTED, SURFACE, Colors, Key, Plot
+from augscale.reporting.records import RunResults
+from augscale.reporting.style import (
+    BEST,
+    DARK,
+    FAILED,
+    FAINT,
+    GRID,
+    INK,
+    MUTED,
+    SURFACE,
+    UNTRAINED_COLOR,
+    Colors,
+    Key,
+    Plot,
+)
 
 POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -234,6 +247,7 @@ _COLOR_NAMES = {
     SURFACE: "surface",
     BEST: "best",
     FAILED: "failed",
+    UNTRAINED_COLOR: "untrained",
 }
 
 
@@ -255,7 +269,7 @@ def _sheets(contact_sheets: Mapping[str, bytes]) -> str:
         if png.startswith(PNG_SIGNATURE):
             source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
             title = escape(name)
-            images.append(f'<div><h3>{title}</h3><img src="{source}" alt="Views of some photographs at {title}"></div>')
+            images.append(f'<img src="{source}" alt="Views of some photographs at {title}">')
     if not images:
         return ""
     return (

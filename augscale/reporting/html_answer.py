@@ -7,8 +7,17 @@ from collections.abc import Mapping
 from html import escape
 
 from augscale.reporting import html_tables
-from augscale.reporting.results import RunResults
-from augscale.reporting.wording import SCORE_MEANINGS, interval, moment, number, score_label, verdict
+from augscale.reporting.records import RunResults
+from augscale.reporting.wording import (
+    SCORE_MEANINGS,
+    interval,
+    moment,
+    next_command,
+    number,
+    score_label,
+    untrained_verdict,
+    verdict,
+)
 
 
 def header(run: RunResults) -> str:
@@ -23,7 +32,7 @@ def header(run: RunResults) -> str:
 
 def _unfinished(run: RunResults) -> str:
     """The headline before there is an answer."""
-    wanted = run.study.get("search", {}).get("trials")
+    wanted = run.setting("search", "trials")
     ended = sum(t.state != "RUNNING" for t in run.trials)
     of = f" of {wanted}" if wanted else ""
     confirmed = sum(t.state != "RUNNING" for t in run.confirmations)
@@ -71,12 +80,14 @@ def _verdicts(run: RunResults) -> str:
         return ""
     best = run.answer.best
     items = []
+    if run.answer.untrained:
+        sentence, numbers = untrained_verdict(best.name, run.answer.untrained, run.score_name)
+        items.append(_verdict(sentence, numbers, clear=run.answer.untrained.beaten))
     for other in run.answer.contenders:
         if other is best or other.versus_best is None:
             continue
         sentence, numbers = verdict(best.name, other, run.score_name)
-        clear = ' class="clear"' if other.versus_best.distinguishable else ""
-        items.append(f"<li{clear}><strong>{escape(sentence)}</strong><span>{escape(numbers)}</span></li>")
+        items.append(_verdict(sentence, numbers, clear=other.versus_best.distinguishable))
     alone = [c.name for c in run.answer.contenders if c is not best and c.versus_best is None]
     if alone:
         items.append(f"<li><span>Not compared on fresh seeds: {escape(', '.join(alone))}.</span></li>")
@@ -90,6 +101,11 @@ def _verdicts(run: RunResults) -> str:
     return f'<ul class="verdicts">{score}{"".join(items)}</ul>'
 
 
+def _verdict(sentence: str, numbers: str, *, clear: bool) -> str:
+    css = ' class="clear"' if clear else ""
+    return f"<li{css}><strong>{escape(sentence)}</strong><span>{escape(numbers)}</span></li>"
+
+
 def _caveats(run: RunResults) -> str:
     caveats = run.answer.caveats if run.answer else ()
     notes = tuple(f"While reading the run folder: {note}." for note in run.notes)
@@ -100,16 +116,23 @@ def _caveats(run: RunResults) -> str:
 
 
 def _next_steps(run: RunResults) -> str:
-    if not run.has_card:
+    if run.answer is None or run.answer.best is None or not run.has_card:
         return ""
-    card = shlex.quote(str(run.path / "best.toml"))
-    commands = (f"augscale export {card} --to dino", f"augscale preview --data DIR --scales strong,weak,{card}")
+    command = next_command(run.answer, run.path)
+    if run.answer.untrained and not run.answer.untrained.beaten:
+        title, words = "Search again with longer trials", "These trials were too short to rank scales. For example:"
+        commands = [command]
+    else:
+        title = "Use these scales"
+        words = (
+            "Get them as flags, config or code of your library (dino, torchvision, lightly, lightly-train, "
+            "solo-learn), and look at them on your own images first."
+        )
+        card = shlex.quote(str(run.path / "best.toml"))
+        commands = [command, f"augscale preview --data DIR --scales strong,weak,{card}"]
     blocks = "".join(
         f'<div class="command"><pre><code>{escape(command)}</code></pre>'
         '<button type="button" class="copy">Copy</button></div>'
         for command in commands
     )
-    return (
-        "<section><h2>Use these scales</h2><p>Get them as flags, config or code of your library (dino, torchvision, "
-        f"lightly, lightly-train, solo-learn), and look at them on your own images first.</p>{blocks}</section>"
-    )
+    return f"<section><h2>{title}</h2><p>{words}</p>{blocks}</section>"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from augscale.reporting.results import Contender, RunResults, Trial
+from augscale.reporting.records import Contender, RunResults, Trial
 from augscale.reporting.wording import (
     FIELDS,
     NOTHING,

@@ -12,10 +12,11 @@ from typing import Any
 import plotly.graph_objects as go
 
 from augscale.reporting.figures import Range, left_out, scores, trial_hover
-from augscale.reporting.results import RunResults, Trial
+from augscale.reporting.records import RunResults, Trial
 from augscale.reporting.style import (
     FAINT,
     INK,
+    LEAST_SCORES,
     LINE_PIXELS,
     MUTED,
     Colors,
@@ -52,7 +53,7 @@ def slices(run: RunResults, colors: Colors) -> Plot | None:
     if not names:
         return None
     marked = [t for t in run.best_and_controls if t.is_usable]
-    bounds = robust_range(scores(usable), scores(marked))
+    bounds = robust_range(scores(usable), scores(marked), LEAST_SCORES)
     label = score_label(run.score_name)
     panels = tuple(_slice(name, usable, marked, bounds, colors, label) for name in names)
     keys = [Key(label="a complete trial", color=MUTED, mark="dot")]
@@ -71,7 +72,7 @@ def crop_jitter_map(run: RunResults, colors: Colors) -> Plot | None:
         return None
     label = score_label(run.score_name)
     values = scores(t for t, _ in usable)
-    low, high = robust_range(values)
+    low, high = robust_range(values, least=LEAST_SCORES)
     figure = new_figure(height=400, right=74)
     bounds = robust_range([], [y for _, (_, y) in placed])
     crops = robust_range([], [x for _, (x, _) in placed])
@@ -97,7 +98,7 @@ def _slice(
 ) -> Panel:
     factor = 100 if is_area(name) else 1
     title, unit = parameter_label(name)
-    figure = new_figure(height=270, left=50, right=12)
+    figure = new_figure(height=270, left=60, right=12)
     inside = [t for t in usable if name in t.params]
     plain = [t for t in inside if t not in marked]
     xs = [factor * t.params[name] for t in inside]

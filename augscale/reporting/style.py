@@ -10,9 +10,12 @@ import html
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+
+from augscale.reporting.wording import UNTRAINED
 
 INK = "#1d2129"
 MUTED = "#5c6470"
@@ -22,7 +25,8 @@ SURFACE = "#fefefe"
 BEST = "#c44e00"
 FAILED = "#b3261e"
 CONTROLS = {"strong": "#0067a3", "weak": "#008264", "weak+med": "#b04a83", "none": "#454c5a"}
-OTHERS = ("#4a2fa8", "#8f7d2a", "#7a4b2a", "#3f6d7d")
+OTHERS = ("#4a2fa8", "#8f7d2a", "#7a4b2a")
+UNTRAINED_COLOR = "#3f6d7d"
 
 DARK = {
     INK: "#e7eaef",
@@ -39,7 +43,7 @@ DARK = {
     OTHERS[0]: "#8f7ff0",
     OTHERS[1]: "#ecd06a",
     OTHERS[2]: "#c99a76",
-    OTHERS[3]: "#8fc1d1",
+    UNTRAINED_COLOR: "#8fc1d1",
 }
 """The dark partner of each colour."""
 
@@ -48,7 +52,9 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 FONT_SIZE = 12
 LINE_PIXELS = 15
 """Height of a line of label text."""
-LABEL_LENGTH = 16
+LABEL_LENGTH = 11
+LEAST_SCORES = 0.02
+"""Smallest extent of a score axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,7 @@ class Plot:
     """What the reader must know about this very plot, e.g. points outside its range."""
 
 
-def new_figure(*, height: int, left: int = 56, right: int = 16, bottom: int = 46, top: int = 12) -> go.Figure:
+def new_figure(*, height: int, left: int = 60, right: int = 16, bottom: int = 46, top: int = 12) -> go.Figure:
     """An empty figure in the report's style; margins in pixels."""
     axis = {
         "gridcolor": GRID,
@@ -129,7 +135,7 @@ class Colors:
         self._best = best
 
     def __getitem__(self, name: str) -> str:
-        return self._colors.get(name, MUTED)
+        return self._colors.get(name, UNTRAINED_COLOR if name == UNTRAINED else MUTED)
 
     def symbol(self, name: str) -> str:
         return "star" if name == self._best else SYMBOLS.get(name, "hexagon")
@@ -139,17 +145,19 @@ class Colors:
 
 
 def text(value: str) -> str:
-    """A user's name as plotly text, which would read `<` as a tag; long names are cut."""
+    """A user's name as plotly text, which would read `<` as a tag; a card is named by its stem, long names are cut."""
+    value = Path(value).stem if value.endswith(".toml") else value
     short = value if len(value) <= LABEL_LENGTH else value[: LABEL_LENGTH - 1] + "…"
     return html.escape(short, quote=False)
 
 
-def robust_range(values: Sequence[float], keep: Iterable[float] = ()) -> tuple[float, float]:
+def robust_range(values: Sequence[float], keep: Iterable[float] = (), least: float = 0.0) -> tuple[float, float]:
     """A range for an axis that shows all but far outliers.
 
     Args:
         values: the data; a value further than three interquartile ranges from the quartiles is an outlier.
         keep: values that must be inside, such as controls.
+        least: the smallest extent, so that differences without a meaning do not look large.
     Returns:
         Low and high with some air; (0, 1) for no values.
     """
@@ -162,7 +170,7 @@ def robust_range(values: Sequence[float], keep: Iterable[float] = ()) -> tuple[f
     if not inside + kept:
         return 0.0, 1.0
     low, high = min(inside + kept), max(inside + kept)
-    air = 0.07 * (high - low) or 0.05 * abs(high) or 0.5
+    air = max(0.07 * (high - low), (least - (high - low)) / 2) or 0.05 * abs(high) or 0.5
     return low - air, high + air
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,20 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from augscale.reporting.results import Answer, Contender, parse_answer
-from augscale.reporting.wording import NOTHING, field_value, interval, number, score_label, short_scales, signed
+from augscale.reporting.records import Answer, Contender, VersusUntrained
+from augscale.reporting.results import parse_answer
+from augscale.reporting.wording import (
+    NOTHING,
+    UNTRAINED,
+    field_value,
+    interval,
+    next_command,
+    number,
+    score_label,
+    short_scales,
+    signed,
+)
 
-RUN_PLACEHOLDER = "RUN"
 _TO_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{PRIME}": "'"})
 """A log or pipe may have an encoding without these."""
 
@@ -32,9 +41,9 @@ def answer_lines(answer: Mapping[str, Any], run_dir: Path | None = None) -> Rend
         parts += [Text(""), _table(parsed, score_label(str(answer.get("score_name"))))]
     parts += [Text(""), *(_bullet(caveat) for caveat in parsed.caveats)]
     if parsed.best is not None:
-        parts += [Text(""), Text.assemble("Use them: ", (next_command(run_dir), "bold"))]
+        parts += [Text(""), Text.assemble("Next:    ", (next_command(parsed, run_dir), "bold"))]
         if run_dir is not None:
-            parts.append(Text.assemble("See why:  ", (str(run_dir / "report.html"), "bold")))
+            parts.append(Text.assemble("See why: ", (str(run_dir / "report.html"), "bold")))
     return Group(*parts)
 
 
@@ -44,9 +53,12 @@ def plain_answer(answer: Mapping[str, Any], run_dir: Path | None = None) -> str:
     label = score_label(str(answer.get("score_name")))
     lines = [parsed.headline]
     lines += [_plain_row(contender, parsed, label) for contender in _ordered(parsed)] if parsed.best else []
+    if parsed.best and parsed.untrained:
+        words, numbers = _versus_untrained(parsed.untrained, digits=3)
+        lines.append(f"{UNTRAINED}: {label} {number(parsed.untrained.score)}, {words} than the best {numbers}")
     lines += [f"note: {caveat}" for caveat in parsed.caveats]
     if parsed.best is not None:
-        lines.append(f"next: {next_command(run_dir)}")
+        lines.append(f"next: {next_command(parsed, run_dir)}")
         lines += [f"report: {run_dir / 'report.html'}"] if run_dir is not None else []
     return "\n".join(lines).translate(_TO_ASCII)
 
@@ -60,12 +72,6 @@ def print_answer(answer: Mapping[str, Any], run_dir: Path, console: Console) -> 
         console.print(plain_answer(answer, run_dir), highlight=False, markup=False, soft_wrap=True)
 
 
-def next_command(run_dir: Path | None) -> str:
-    """The command that turns the best scales into settings of a library."""
-    card = RUN_PLACEHOLDER + "/best.toml" if run_dir is None else shlex.quote(str(run_dir / "best.toml"))
-    return f"augscale export {card} --to dino"
-
-
 def _bullet(line: str) -> Table:
     bullet = Table.grid(padding=(0, 1, 0, 0))
     bullet.add_row("-", Text(line), style="dim")
@@ -76,7 +82,7 @@ def _table(parsed: Answer, label: str) -> Table:
     """Values above, their intervals below, so that the table fits 80 columns."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
     table.add_column("", overflow="fold")
-    for head in ("global %", "local %", "jitter", f"search {label}", "fresh seeds", "versus best"):
+    for head in ("global %", "local %", "jitter", "search", "fresh seeds", f"versus best ({label})"):
         table.add_column(head, no_wrap=True)
     for contender in _ordered(parsed):
         scales = contender.scales
@@ -85,7 +91,19 @@ def _table(parsed: Answer, label: str) -> Table:
         fresh = _two_lines(number(contender.confirm_mean, 2), interval(contender.confirm_interval, digits=2))
         cells = [contender.name, *areas, jitter, search, fresh, _two_lines(*_versus(contender, parsed))]
         table.add_row(*map(Text, cells), style="bold" if contender is parsed.best else None)
+    if parsed.untrained:
+        numbers = _two_lines(*_versus_untrained(parsed.untrained))
+        table.add_row(UNTRAINED, "", "", "", number(parsed.untrained.score, 2), "", numbers)
     return table
+
+
+def _versus_untrained(untrained: VersusUntrained, digits: int = 2) -> tuple[str, str]:
+    """The untrained network beside the best: what the answer has, with its sign turned."""
+    numbers = signed(-untrained.difference, digits)
+    if untrained.interval:
+        low, high = untrained.interval
+        numbers += f" ({interval((-high, -low), sign=True, digits=digits)})"
+    return "worse" if untrained.beaten else "not worse", numbers
 
 
 def _plain_row(contender: Contender, parsed: Answer, label: str) -> str:

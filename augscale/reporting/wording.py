@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from augscale.reporting.results import COLLAPSED, Contender, Health, Interval
+from augscale.reporting.records import COLLAPSED, Answer, Contender, Health, Interval, VersusUntrained
 
 NOTHING = "–"
+UNTRAINED = "untrained"
+UNTRAINED_WORDS = "the network before training"
+LONGER = 4
+"""How many times the steps of trials that taught nothing are proposed for the next search."""
 MINUS = "\N{MINUS SIGN}"
 
 SCORE_NAMES = {"dprime": "d′", "pair_auroc": "pair AUROC"}
@@ -145,6 +151,34 @@ def verdict(best: str, other: Contender, score_name: str) -> tuple[str, str]:
     if not versus.distinguishable:
         return f"{best} is not distinguishable from {other.name}", numbers
     return f"{best} is {'better' if versus.difference < 0 else 'worse'} than {other.name}", numbers
+
+
+def untrained_verdict(best: str, versus: VersusUntrained, score_name: str) -> tuple[str, str]:
+    """Whether training paid at all: a plain sentence and the numbers behind it."""
+    numbers = f"difference {signed(versus.difference)} {score_label(score_name)}"
+    if versus.interval:
+        numbers += f", 95 % interval {interval(versus.interval, sign=True)}"
+    return f"{best} is {'' if versus.beaten else 'not '}better than {UNTRAINED_WORDS}", numbers
+
+
+def next_command(answer: Answer, run_dir: Path | None) -> str:
+    """What to type next: the export of the best scales, or a longer search where the trials taught nothing.
+
+    Args:
+        answer: with a best.
+        run_dir: the run folder; None writes RUN in its place.
+    """
+    run_dir = run_dir or Path("RUN")
+    steps = answer.facts.get("steps")
+    if answer.untrained and not answer.untrained.beaten and isinstance(steps, int):
+        study, out = run_dir / "study.toml", run_dir.with_name(f"{run_dir.name}-longer")
+        longer = f"--set pretrain.steps={LONGER * steps}"
+        return f"augscale search --study {_quoted(study)} {longer} --out {_quoted(out)}"
+    return f"augscale export {_quoted(run_dir / 'best.toml')} --to dino"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def health_words(health: Health | None) -> str:

@@ -69,6 +69,7 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
     contenders = _contenders(run, config, study, runs)
     best = _best(contenders)
     _compare(contenders, best)
+    untrained = _versus_untrained(best, read_json(run.untrained_file))
     manifest = read_json(run.manifest_file)
     counts: dict[str, int] = {}
     for trial in trials_started(study):
@@ -84,8 +85,9 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "batch_size": config.pretrain.batch_size,
         "score_name": config.probe.score,
         "best": best["name"] if best else None,
-        "headline": _headline(best, contenders),
-        "sentences": _sentences(best, contenders, config),
+        "headline": _headline(best, contenders, untrained),
+        "sentences": _sentences(best, contenders, config, untrained),
+        "untrained": untrained,
         "caveats": _caveats(config, best, contenders),
         "contenders": [{k: v for k, v in c.items() if not k.startswith("_")} for c in contenders],
         "importance": _importance(study),
@@ -215,9 +217,34 @@ def _compare(contenders: list[dict[str, Any]], best: dict[str, Any] | None) -> N
         )
 
 
-def _headline(best: dict[str, Any] | None, contenders: list[dict[str, Any]]) -> str:
+def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Best minus the same network before training, on the same panel, with the bootstrap interval over images."""
+    if best is None or untrained is None:
+        return None
+    if best["confirm_scores"]:
+        score, replicates = best["confirm_mean"], list(best["_replicates"].values())
+        starts = [untrained["confirm"][index] for index in sorted(best["_scores"])]
+    else:
+        score, replicates, starts = best["search_score"], [best["_search_replicates"] or []], [untrained]
+    start = float(np.mean([entry["score"] for entry in starts]))
+    interval = None
+    if all(replicates) and all(entry["bootstrap_scores"] for entry in starts):
+        before = np.mean([entry["bootstrap_scores"] for entry in starts], axis=0)
+        edges = np.percentile(np.mean(replicates, axis=0) - before, [2.5, 97.5])
+        interval = [float(edge) for edge in edges]
+    difference = float(score - start)
+    beaten = interval[0] > 0 if interval else difference > 0
+    return {"score": start, "difference": difference, "interval": interval, "beaten": beaten}
+
+
+def _headline(best: dict[str, Any] | None, contenders: list[dict[str, Any]], untrained: dict[str, Any] | None) -> str:
     if best is None:
         return "No trial completed without collapsing, so there is no answer."
+    if untrained and not untrained["beaten"]:
+        return (
+            f"No answer: even {best['name']}, the best, does not keep pairs apart better than the network before "
+            "training, so these trials are too short to rank scales."
+        )
     controls = [c for c in contenders if c["kind"] == "control" and c is not best and c["versus_best"]]
     better = [c["name"] for c in controls if c["versus_best"]["distinguishable"]]
     level = [c["name"] for c in controls if not c["versus_best"]["distinguishable"]]
@@ -231,10 +258,20 @@ def _headline(best: dict[str, Any] | None, contenders: list[dict[str, Any]]) -> 
     return f"{name} score highest in the search; nothing was confirmed on fresh seeds."
 
 
-def _sentences(best: dict[str, Any] | None, contenders: list[dict[str, Any]], config: StudyConfig) -> list[str]:
+def _sentences(
+    best: dict[str, Any] | None,
+    contenders: list[dict[str, Any]],
+    config: StudyConfig,
+    untrained: dict[str, Any] | None,
+) -> list[str]:
     if best is None:
         return []
-    sentences = [f"{best['name']}: {best['description']}."]
+    sentences = [f"{best['name']}: {' '.join(best['description'].split())}."]
+    if untrained:
+        edges = untrained["interval"]
+        between = f" (95 % interval {edges[0]:+.3f} to {edges[1]:+.3f})" if edges else ""
+        difference = f"{untrained['difference']:+.3f} {config.probe.score}"
+        sentences.append(f"{best['name']} minus the network before training: {difference}{between}.")
     for contender in contenders:
         versus = contender["versus_best"]
         if versus is None:

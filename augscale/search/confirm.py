@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 
 from augscale.augmentation.scales import AugmentationScales
-from augscale.config import StudyConfig
+from augscale.config import SearchConfig, StudyConfig
 from augscale.runs import RunFolder, read_json, try_lock, write_json
 from augscale.search.study import ranked, trial_scales, trials_started
 from augscale.seeding import derive_seed
@@ -53,12 +53,17 @@ def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) 
             number=contender["number"],
             scales=parse_settings(AugmentationScales, contender["scales"], str(plan_file)),
             seed_index=index,
-            seed=derive_seed(config.search.seed, "confirm", index),
+            seed=confirm_seed(config.search, index),
             directory=run.confirm_dir / f"trial-{contender['number']:04d}-seed{index}",
         )
         for index in range(config.confirm.seeds)
         for contender in plan["contenders"]
     ]
+
+
+def confirm_seed(search: SearchConfig, index: int) -> int:
+    """The fresh seed number `index`, the same for all contenders."""
+    return derive_seed(search.seed, "confirm", index)
 
 
 def claim_confirmation(runs: list[ConfirmationRun]) -> tuple[ConfirmationRun, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -108,8 +109,8 @@ def prepare_run(
 
 def _study_name(config: StudyConfig, cache: ImageCache) -> str:
     """The same on every host that runs the same study on the same images; differs otherwise."""
-    changeable = {"description": True, "search": {"trials", "max_failures", "keep_best"}, "data": {"sources"}}
-    digest = derive_seed(0, config.model_dump_json(exclude=changeable), cache.fingerprint)
+    fixed = {key: value for key, value in _flat(config.model_dump(mode="json")).items() if key not in CHANGEABLE}
+    digest = derive_seed(0, json.dumps(fixed, sort_keys=True), cache.fingerprint)
     return f"{config.name}-{digest:016x}"
 
 

@@ -23,14 +23,15 @@ def contact_sheets(run: RunFolder, config: StudyConfig, answer: dict[str, Any]) 
     """One PNG per scale, by name; every sheet shows the same held-out photographs.
 
     Returns:
-        PNG bytes for strong, weak and the best scales (once, where the best is one of those).
+        PNG bytes for strong, weak and the best scales (once, where the best is one of those, or where there is none).
     """
     cache = open_cache(Path(read_json(run.manifest_file)["cache"]))
     _, held_out = hold_out(cache.records, config.probe.images, derive_seed(config.probe.seed, "panel"))
     images = np.asarray(cache.images[np.sort(held_out[:IMAGES_SHOWN])])
     scales = {name: load_scales(name) for name in ("strong", "weak")}
-    best = next(c for c in answer["contenders"] if c["name"] == answer["best"])
-    scales[best["name"]] = AugmentationScales.model_validate(best["scales"])
+    for contender in answer["contenders"]:
+        if contender["name"] == answer["best"]:
+            scales[contender["name"]] = AugmentationScales.model_validate(contender["scales"])
     sheets = {}
     for name, value in scales.items():
         buffer = io.BytesIO()

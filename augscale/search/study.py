@@ -167,6 +167,10 @@ def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: 
     lock = try_lock(run.trial_dir(frozen.number) / "lock")
     if lock is None:
         return None
+    if study.get_trials(deepcopy=False)[frozen.number].state != TrialState.RUNNING:
+        # Told and released between the listing and the lock: finished, not dead.
+        lock.release()
+        return None
     trial = optuna.Trial(study, frozen._trial_id)
     starts = int(attributes.get("starts", 1)) + (0 if attributes.get("paused") else 1)
     if starts > STARTS_ALLOWED:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
@@ -21,11 +22,9 @@ from augscale.data.splits import hold_out
 from augscale.diagnosis.panel import ProbePanel, build_panel
 from augscale.diagnosis.score import PanelScore, score_backbone
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
+from augscale.pretraining.networks import build_networks
 from augscale.runs import RunFolder, Stopwatch, now, read_json, versions, write_json
 from augscale.seeding import derive_seed
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +155,19 @@ def run_trial(
     record["seconds_by_part"] = {part: round(value, 3) for part, value in result.seconds_by_part.items()}
     save()
     return record, result
+
+
+def score_untrained(context: TrialContext, seed: int) -> dict[str, Any]:
+    """The panel's score of the network that every trial starts from: what training has to beat."""
+    backbone = build_networks(context.config, seed, torch.device(context.device))[1].backbone
+    score = score_backbone(
+        backbone,
+        context.panel,
+        context.config.probe,
+        device=context.device,
+        bootstrap=context.config.probe.bootstrap,
+    )
+    return score.to_dict()
 
 
 def close_record(directory: Path, record: dict[str, Any], state: str, reason: str | None = None) -> None:

@@ -27,6 +27,7 @@ from augscale.runs import RunFolder, read_json, this_host, write_json
 from augscale.search.confirm import (
     ConfirmationRun,
     claim_confirmation,
+    confirm_seed,
     is_finished,
     plan_confirmation,
 )
@@ -40,7 +41,7 @@ from augscale.search.study import (
     running_elsewhere,
     trials_started,
 )
-from augscale.search.trial import TrialContext, build_context, close_record, run_trial, sidecar
+from augscale.search.trial import TrialContext, build_context, close_record, run_trial, score_untrained, sidecar
 from augscale.seeding import derive_seed
 
 POLL_SECONDS = 0.5
@@ -98,6 +99,7 @@ class Worker:
         """
         try:
             self._search()
+            self._score_untrained()
             self._confirm()
         except Paused:
             number = self.stop.signal_number or int(signal.SIGTERM)
@@ -208,6 +210,15 @@ class Worker:
                 if trial.number not in keep and trial.user_attrs.get("control") is None and trial.state.is_finished():
                     for suffix in (".safetensors", ".json"):
                         (self.run.trial_dir(trial.number) / f"teacher{suffix}").unlink(missing_ok=True)
+
+    def _score_untrained(self) -> None:
+        """Scores the networks that trials and confirmation runs start from, one for each seed."""
+        search, confirm = self.config.search, self.config.confirm
+        with self.run.locked("untrained", timeout_seconds=600):
+            if not self.run.untrained_file.exists():
+                score = score_untrained(self.context, derive_seed(search.seed, "trials"))
+                fresh = [score_untrained(self.context, confirm_seed(search, k)) for k in range(confirm.seeds)]
+                write_json(self.run.untrained_file, score | {"confirm": fresh})
 
     def _confirm(self) -> None:
         if self.config.confirm.seeds == 0:

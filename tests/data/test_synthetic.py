@@ -69,9 +69,7 @@ def test_grades_are_shared_by_photographs_of_an_eye_and_differ_by_one_at_most_be
     for record in synthetic_records(300, SEED):
         grades[record.patient_id, record.eye].add(int(record.label))
     assert all(len(values) == 1 for values in grades.values())
-    differences = [
-        abs(min(grades[f"p{p:04d}", "left"]) - min(grades[f"p{p:04d}", "right"])) for p in range(300)
-    ]
+    differences = [abs(min(grades[f"p{p:04d}", "left"]) - min(grades[f"p{p:04d}", "right"])) for p in range(300)]
     assert set(differences) == {0, 1}
 
 
@@ -274,17 +272,13 @@ def _straightened(image_id, size=160):
     across = np.array([along[1], -along[0]]) * (1 if "right" in image_id else -1)
     steps_along, steps_across = np.meshgrid(np.linspace(0.0, 0.75, 40), np.linspace(-0.7, 0.7, 60))
     places = fovea[:, None, None] + along[:, None, None] * steps_along + across[:, None, None] * steps_across
-    patch = ndimage.map_coordinates(
-        ndimage.gaussian_filter(contrast, 1.0), places[::-1], order=1, mode="nearest"
-    )
+    patch = ndimage.map_coordinates(ndimage.gaussian_filter(contrast, 1.0), places[::-1], order=1, mode="nearest")
     return (patch - patch.mean()) / patch.std()
 
 
 def test_photographs_of_one_eye_share_their_vessels_and_those_of_others_do_not():
     # Grade 0 only, so that shared lesions cannot help.
-    eyes = [
-        r.image_id[:-1] for r in synthetic_records(60, SEED) if r.label == "0" and r.image_id.endswith("/0")
-    ][:14]
+    eyes = [r.image_id[:-1] for r in synthetic_records(60, SEED) if r.label == "0" and r.image_id.endswith("/0")][:14]
     first, second = ([_straightened(f"{eye}{i}") for eye in eyes] for i in (0, 1))
     likeness = np.array([[np.mean(a * b) for b in second] for a in first])
     same = np.diag(likeness)
@@ -333,9 +327,7 @@ def test_a_thin_stroke_keeps_its_absorption_and_shapes_outside_the_layer_leave_i
     # The column sum varies with where the line lies between the pixels, by the shape of the smoothing box.
     assert layer[:, 20:40].sum(axis=0).mean() == pytest.approx(0.4, rel=0.35)
     outside = np.zeros((64, 64))
-    far = Strokes(
-        start=np.array([[-90.0, 5.0]]), end=np.array([[-80.0, 5.0]]), radius=np.ones(1), strength=np.ones(1)
-    )
+    far = Strokes(start=np.array([[-90.0, 5.0]]), end=np.array([[-80.0, 5.0]]), radius=np.ones(1), strength=np.ones(1))
     draw_strokes(outside, far)
     assert outside.sum() == 0
 
@@ -389,11 +381,7 @@ def test_colours_match_real_photographs(fundus_dir):
     def means(images):
         return np.array([image[image.sum(axis=2) > 45].mean(axis=0) for image in images])
 
-    files = [
-        f
-        for name in ("aptos2019", "odir3", "srahim_dr")
-        for f in sorted((fundus_dir / name).glob("*.jpg"))[:40]
-    ]
+    files = [f for name in ("aptos2019", "odir3", "srahim_dr") for f in sorted((fundus_dir / name).glob("*.jpg"))[:40]]
     real = means([np.asarray(Image.open(f).convert("RGB").resize((48, 48))).astype(float) for f in files])
     names = [record.image_id for record in synthetic_records(25, SEED)]
     synthetic = means([render(name, SEED, 48).astype(float) for name in names])

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from run_folder import write_run
 
-from augscale.reporting.results import RunResults, read_run
+from augscale.reporting.records import RunResults
+from augscale.reporting.results import read_run
 
 
 @pytest.fixture(scope="session")

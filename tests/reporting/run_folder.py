@@ -14,6 +14,7 @@ from augscale.augmentation.scales import PRESETS, AugmentationScales, describe
 LEVELS = {"strong@0.25": 1.45, "strong@0.5": 1.0, "strong": 0.6}
 """By level: d' as a multiple of the trial's quality."""
 STEPS = (75, 150, 300)
+UNTRAINED_SCORE = 0.5
 EDGES = np.linspace(0, 2, 65)
 
 
@@ -23,6 +24,8 @@ def write_run(folder: Path, *, trials: int = 40, answer: bool = True, seed: int 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.toml").write_text(STUDY, encoding="utf-8")
     put(folder / "manifest.json", manifest())
+    healthy = {"verdict": "healthy", "evidence": []}
+    put(folder / "untrained.json", panel(np.random.default_rng(1), UNTRAINED_SCORE, healthy))
     records = [trial(rng, number) for number in range(trials)]
     if not answer:
         for record in records[-2:]:
@@ -252,10 +255,17 @@ def answer_of(records: list[dict[str, Any]], contenders: list[dict[str, Any]]) -
             "Intervals rest on 3 fresh seeds; comparisons are not corrected for their number.",
         ],
         "contenders": contenders,
+        "untrained": versus_untrained(best["confirm_mean"]),
         "importance": {"jitter": 0.58, "global_crop_low": 0.27, "local_crop_low": 0.11, "local_crop_width": 0.04},
         "counts": {state: states.count(state) for state in dict.fromkeys(states)},
         "seconds": {"total": 5993.0, "search": 4800.0, "confirm": 1193.0},
     }
+
+
+def versus_untrained(score: float, half: float = 0.2) -> dict[str, Any]:
+    difference = score - UNTRAINED_SCORE
+    interval = [difference - half, difference + half]
+    return {"score": UNTRAINED_SCORE, "difference": difference, "interval": interval, "beaten": interval[0] > 0}
 
 
 def headline(best: str, contenders: list[dict[str, Any]]) -> str:

@@ -12,17 +12,25 @@ from augscale.reporting.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to open the report with")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=10000 "
-    "--allow-file-access-from-files"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=10000",
+]
 WIDTHS = (360, 390, 1280)
 
 PROBE = """
 <script>
 addEventListener("load", () => setTimeout(() => {
-  const numbers = () => [...document.querySelectorAll("table.trials tbody tr")].map((row) => row.cells[0].dataset.value);
+  const rows = () => [...document.querySelectorAll("table.trials tbody tr")];
+  const numbers = () => rows().map((row) => row.cells[0].dataset.value);
   const click = (column) => document.querySelectorAll("table.trials th button")[column].click();
   click(2);
   const byScore = numbers();
@@ -33,7 +41,7 @@ addEventListener("load", () => setTimeout(() => {
     width: innerWidth,
     scroll: document.documentElement.scrollWidth,
     drawings: document.querySelectorAll(".drawing").length,
-    drawn: document.querySelectorAll(".drawing .main-svg .plot").length,
+    drawn: [...document.querySelectorAll(".drawing")].filter((d) => d.querySelector("path, .point")).length,
     rightmost: Math.max(...labels),
     byScore, byScoreAgain,
     requests: performance.getEntriesByType("resource").map((entry) => entry.name),

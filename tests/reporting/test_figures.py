@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from run_folder import put, write_run
+from run_folder import UNTRAINED_SCORE, put, write_run
 
 from augscale.reporting import contender_figures, figures, space_figures, style
 from augscale.reporting.results import read_run
@@ -86,7 +86,7 @@ def test_margin_labels_do_not_overlap(finished):
     heights = sorted(a.y for a in panel.figure.layout.annotations if a.xref == "paper")
     low, high = panel.figure.layout.yaxis.range
     pixels = np.diff(heights) / (high - low) * style.plot_height(panel.figure)
-    assert len(heights) == 6, "the best, its confirmed rival, four controls"
+    assert len(heights) == 7, "the best, its confirmed rival, four controls, the untrained network"
     assert pixels.min() >= style.LINE_PIXELS - 0.01
 
 
@@ -120,6 +120,29 @@ def test_areas_are_shown_in_percent_on_slices(finished):
     (strong,) = with_symbol(panel.figure, "diamond")
     assert strong.x[0] == pytest.approx(40)
     assert "%" in panel.figure.layout.xaxis.title.text
+
+
+@pytest.mark.parametrize("function", [figures.history, figures.rung_curves], ids=lambda f: f.__name__)
+def test_the_untrained_network_is_a_line_with_a_name(finished, function):
+    (panel,) = function(finished, colors_of(finished)).panels
+    lines = [shape.y0 for shape in panel.figure.layout.shapes if shape.line.dash == "dash"]
+    assert lines == [UNTRAINED_SCORE]
+    assert any(a.text.startswith("untrained") for a in panel.figure.layout.annotations)
+    low, high = panel.figure.layout.yaxis.range
+    assert low < UNTRAINED_SCORE < high
+
+
+def test_scores_that_hardly_differ_are_not_blown_up(tmp_path):
+    folder = write_run(tmp_path / "run", trials=6, answer=False)
+    (folder / "untrained.json").unlink()
+    for number in range(6):
+        record = json.loads((folder / "trials" / f"{number:04d}" / "trial.json").read_text(encoding="utf-8"))
+        final = record["final"] and record["final"] | {"score": 0.5 + number / 1e5}
+        edit(folder, number, final=final, rungs=[])
+    run = read_run(folder)
+    for function in (figures.history, space_figures.slices):
+        low, high = function(run, colors_of(run)).panels[0].figure.layout.yaxis.range
+        assert high - low == pytest.approx(style.LEAST_SCORES)
 
 
 def test_densities_have_the_area_and_mean_of_their_histograms(finished):

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from run_folder import put, write_run
+from run_folder import UNTRAINED_SCORE, put, versus_untrained, write_run
 
 from augscale.errors import ConfigError
 from augscale.reporting import report
@@ -90,6 +90,20 @@ def test_verdicts_say_best_minus_other_and_how_sure_that_is(tmp_path):
     assert "Not compared on fresh seeds: none, weak+med." in words
 
 
+def test_training_that_did_not_pay_is_said_and_a_longer_search_is_proposed(tmp_path):
+    folder = write_run(tmp_path / "run", trials=12)
+    change_answer(folder, untrained=versus_untrained(UNTRAINED_SCORE - 0.1))
+    best = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["best"]
+    words = report_of(folder).words
+    assert f"{best} is not better than the network before training difference −0.100 d′" in words
+    assert f"augscale search --study {folder}/study.toml --set pretrain.steps=1200 --out {folder}-longer" in words
+    assert "augscale export" not in words
+
+
+def test_training_that_paid_is_said(finished, page):
+    assert f"{finished.answer.best.name} is better than the network before training difference +" in page.words
+
+
 def test_only_what_differs_from_the_best_is_emphasised(finished, page):
     html_text = "".join(f"<{t} {a.get('class', '')}>" for t, a in page.tags)
     differing = [
@@ -113,7 +127,7 @@ def test_values_from_files_are_shown_as_text(tmp_path):
     put(folder / "manifest.json", manifest)
     page = report_of(folder, contact_sheets={HOSTILE: PNG_SIGNATURE + b"0"})
     assert not [a for tag, a in page.tags if "onerror" in a or a.get("src") == "x"]
-    assert page.words.count("<img src=x onerror=") >= 7
+    assert page.words.count("<img src=x onerror=") >= 6
     scripts = [a for tag, a in page.tags if tag == "script"]
     assert len(scripts) == len([a for a in scripts if a.get("type") == "application/json"]) + 2
 
@@ -193,7 +207,7 @@ def test_a_contact_sheet_in_the_folder_is_taken_when_none_is_passed(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_page_whole(tmp_path, monkeypatch):
-    folder = write_run(tmp_path / "run", trials=6)
+    folder = write_run(tmp_path / "run", trials=6, answer=False)
     before = write_report(folder).read_bytes()
     monkeypatch.setattr(report, "render_page", lambda *_: (_ for _ in ()).throw(RuntimeError))
     with pytest.raises(RuntimeError):

@@ -2,9 +2,10 @@ import json
 import math
 
 import pytest
-from run_folder import put, write_run
+from run_folder import UNTRAINED_SCORE, put, write_run
 
-from augscale.reporting.results import COLLAPSED, parse_answer, read_run
+from augscale.reporting.records import COLLAPSED
+from augscale.reporting.results import parse_answer, read_run
 
 
 def read(path):
@@ -17,6 +18,12 @@ def test_every_trial_and_every_confirmation_run_is_read(finished_folder, finishe
     assert [t.score for t in finished.trials] == [(read(f)["final"] or {}).get("score") for f in files]
     assert len(finished.confirmations) == 4 * 3
     assert finished.notes == ()
+
+
+def test_the_untrained_network_is_read_with_the_answers_verdict_on_it(finished):
+    assert finished.untrained.score == UNTRAINED_SCORE
+    assert finished.answer.untrained.beaten
+    assert finished.answer.untrained.difference == finished.answer.best.confirm_mean - UNTRAINED_SCORE
 
 
 def test_states_are_counted_and_a_collapsed_trial_is_not_a_complete_one(finished):

@@ -115,3 +115,11 @@ def test_a_name_has_one_colour_and_the_best_has_the_highlight():
     assert colors["strong"] == style.BEST
     assert len({colors[name] for name in ("strong", "weak", "trial 3", "trial 4")}) == 4
     assert colors.symbol("strong") == "star"
+
+
+def test_labels_are_short_and_name_a_card_by_its_stem():
+    assert style.text("trial 12345") == "trial 12345"
+    assert style.text("cards/mild.toml") == "mild"
+    assert style.text("official-dino") == "official-d…"
+    assert style.text("scales/a_very_long_name_of_a_card.toml") == "a_very_lon…"
+    assert style.text("a<b") == "a&lt;b"

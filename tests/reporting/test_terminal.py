@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from run_folder import UNTRAINED_SCORE, versus_untrained
 
 from augscale.reporting.terminal import answer_lines, plain_answer, print_answer
 
@@ -47,6 +48,19 @@ def test_plain_text_keeps_one_line_per_contender_and_plain_signs(answer):
     (row,) = [line for line in lines if line.startswith("weak: ")]
     assert f"worse than the best {weak['versus_best']['difference']:+.3f}" in row
     assert lines[-1] == "report: runs/default/report.html"
+
+
+def test_the_untrained_network_stands_beside_with_the_sign_turned(answer):
+    difference = answer["untrained"]["difference"]
+    assert f"untrained: d' {UNTRAINED_SCORE:.3f}, worse than the best {-difference:+.3f}" in plain_answer(answer)
+    assert f"{-difference:+.2f}".replace("-", "−") in printed(answer, 80, force_terminal=True)
+
+
+def test_a_longer_search_is_the_next_step_when_training_did_not_pay(answer):
+    answer["untrained"] = versus_untrained(UNTRAINED_SCORE)
+    text = plain_answer(answer, Path("runs/default"))
+    assert "next: augscale search --study runs/default/study.toml --set pretrain.steps=1200" in text
+    assert "not worse than the best" in text
 
 
 def test_names_are_not_read_as_rich_markup(answer):

@@ -17,7 +17,8 @@ import pytest
 from augscale.augmentation.scales import load_scales
 from augscale.runs import read_json
 
-STEPS_LONG = "pretrain.steps=400"
+LONG = ("--set", "pretrain.steps=300", "--set", "pretrain.checkpoint_seconds=5", "--set", "confirm.seeds=0")
+"""Long enough to be caught in the middle; checkpoints at the rungs."""
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +151,16 @@ def test_a_changed_setting_is_refused_and_named(finished, environment):
 
 def test_a_killed_search_continues_its_trial_from_the_checkpoint_and_keeps_the_total(environment, tmp_path):
     out = tmp_path / "killed"
-    arguments = ("--trials", "3", "--workers", "1", "--set", STEPS_LONG, "--set", "confirm.seeds=0")
+    arguments = ("--trials", "3", "--workers", "1", *LONG)
     process = _start(environment, out, *arguments)
     # Trial 0 finished and trial 1 past its first rung: kill the supervisor and the worker as a power cut would.
     _wait_for(lambda: len(_trial(out, 1).get("rungs", [])) >= 1 and _trial(out, 1)["finished"] is None)
     worker = next(read_json(path) for path in (out / "workers").glob("*.json"))
-    os.kill(worker["pid"], signal.SIGKILL)
+    # Stopped first, so that neither can notice the other's end and save.
+    os.kill(worker["pid"], signal.SIGSTOP)
     process.kill()
     process.wait()
+    os.kill(worker["pid"], signal.SIGKILL)
     finished_before, rungs_before = _trial(out, 0)["finished"], _trial(out, 1)["rungs"]
 
     again = _search(environment, out, *arguments)
@@ -173,7 +176,7 @@ def test_a_killed_search_continues_its_trial_from_the_checkpoint_and_keeps_the_t
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_says_so_and_ends_within_ten_seconds(environment, tmp_path, number, code):
     out = tmp_path / "stopped"
-    arguments = ("--trials", "2", "--workers", "2", "--set", STEPS_LONG, "--set", "confirm.seeds=0")
+    arguments = ("--trials", "2", "--workers", "2", *LONG)
     process = _start(environment, out, *arguments)
     _wait_for(lambda: len(_trial(out, 0).get("loss_history", [])) >= 1 or _trial(out, 0).get("rungs"))
     start = time.monotonic()

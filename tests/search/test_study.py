@@ -182,7 +182,7 @@ def _claim_all(path: str, index: int) -> None:
 
 @pytest.mark.parametrize("workers", [2, 6])
 def test_several_processes_on_one_study_run_every_trial_exactly_once(run, workers):
-    config, study = _open(run, trials=30)
+    _, study = _open(run, trials=30)
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_claim_all, args=(str(run.path), index)) for index in range(workers)]
     for process in processes:

@@ -120,9 +120,7 @@ CAMERAS = (
 )
 
 _KEEPS_CLINIC_P = 0.85
-_BALANCE_SPREAD = np.array(
-    [0.8, 0.7, 1.5]
-)  # blue varies most: it is the weakest channel and gets the strongest gain
+_BALANCE_SPREAD = np.array([0.8, 0.7, 1.5])  # blue varies most: it is the weakest channel and gets the strongest gain
 _KNEE = 0.72  # above this share of white the sensor's response bends
 
 # Luminance table of the JPEG standard (ITU-T T.81, Annex K.1).

@@ -13,9 +13,7 @@ from augscale.seeding import counter_uniforms, derive_seed
 
 Floats = npt.NDArray[np.float64]
 
-_BUFFERED = (
-    64  # so many numbers or fewer come from a buffered row: a call of the generator costs as much as 500
-)
+_BUFFERED = 64  # so many numbers or fewer come from a buffered row: a call of the generator costs as much as 500
 
 
 class Draws:

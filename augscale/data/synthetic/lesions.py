@@ -67,23 +67,17 @@ def grow_lesions(draws: Draws, grade: int, disc: Floats, disc_radius: float) -> 
                 uneven=0.03,
                 strength=(0.7, 1.0),
             ),
-            _round(
-                draws, _scatter(draws, blots, 0.9), 0.22, 0.9, softness=0.9, uneven=0.12, strength=(0.45, 1.1)
-            ),
+            _round(draws, _scatter(draws, blots, 0.9), 0.22, 0.9, softness=0.9, uneven=0.12, strength=(0.45, 1.1)),
             _flames(draws, flames, disc),
         ]
     )
     exudates = concatenate_blobs([_exudate_cluster(draws) for _ in range(clusters)] + [_no_blobs()])
-    cotton_wool = _round(
-        draws, _scatter(draws, spots, 0.7), 0.5, 1.1, softness=1.1, uneven=0.15, strength=(0.5, 0.9)
-    )
+    cotton_wool = _round(draws, _scatter(draws, spots, 0.7), 0.5, 1.1, softness=1.1, uneven=0.15, strength=(0.5, 0.9))
     preretinal, new_vessels = _no_blobs(), _no_strokes()
     if grade == 4:
         with_blood = draws.chance(0.55)
         preretinal = _boats(draws, draws.integer(1, 2)) if with_blood else preretinal
-        new_vessels = _tufts(
-            draws, draws.integer(2, 4) if with_blood else draws.integer(4, 7), disc, disc_radius
-        )
+        new_vessels = _tufts(draws, draws.integer(2, 4) if with_blood else draws.integer(4, 7), disc, disc_radius)
     return Lesions(
         dark=_off_disc(dark, disc, disc_radius),
         exudates=_off_disc(exudates, disc, disc_radius),
@@ -207,9 +201,7 @@ def _tufts(draws: Draws, count: int, disc: Floats, disc_radius: float) -> Stroke
         root = disc + away * np.array([np.cos(turn), np.sin(turn)])
         extent = draws.uniform(1.2, 2.6)
         heading = draws.uniforms(threads, 0, 2 * np.pi)[:, None]
-        curl = draws.normals(threads, 0.0, 0.12)[:, None] + draws.normals(threads * steps, 0, 0.35).reshape(
-            threads, -1
-        )
+        curl = draws.normals(threads, 0.0, 0.12)[:, None] + draws.normals(threads * steps, 0, 0.35).reshape(threads, -1)
         heading = heading + np.cumsum(curl, axis=1)
         moves = extent / steps * 1.6 * np.stack([np.cos(heading), np.sin(heading)], axis=2)
         points = root + np.cumsum(moves, axis=1)

@@ -74,9 +74,7 @@ def parse_image_id(image_id: str) -> PhotographName:
         name = PhotographName(patient=int(match[1]), eye=match[2], photograph=int(match[3]))
         if name.image_id == image_id:
             return name
-    raise DataError(
-        f'image id {image_id!r} is no synthetic photograph; expected e.g. "synthetic/p0012/left/0"'
-    )
+    raise DataError(f'image id {image_id!r} is no synthetic photograph; expected e.g. "synthetic/p0012/left/0"')
 
 
 def patient_traits(seed: int, patient: int) -> PatientTraits:

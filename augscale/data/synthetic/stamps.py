@@ -16,9 +16,7 @@ import numpy.typing as npt
 from augscale.data.synthetic.draws import Floats
 
 _HALF_PIXEL = 0.6  # half width of the smoothing box; a little above 0.5 hides the steps of slanted edges
-_MIN_RADIUS_PX = (
-    0.55  # smaller blobs are drawn at this radius and paler, so that their total absorption stays right
-)
+_MIN_RADIUS_PX = 0.55  # smaller blobs are drawn at this radius and paler, so that their total absorption stays right
 _NUM_LOBES = 3
 
 
@@ -68,16 +66,12 @@ class Blobs:
 
 def concatenate_strokes(parts: list[Strokes]) -> Strokes:
     """All strokes of the parts in order."""
-    return Strokes(
-        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in Strokes.__dataclass_fields__}
-    )
+    return Strokes(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in Strokes.__dataclass_fields__})
 
 
 def concatenate_blobs(parts: list[Blobs]) -> Blobs:
     """All blobs of the parts in order."""
-    return Blobs(
-        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in Blobs.__dataclass_fields__}
-    )
+    return Blobs(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in Blobs.__dataclass_fields__})
 
 
 def _windows(

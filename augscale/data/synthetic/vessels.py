@@ -67,9 +67,7 @@ class _Buds:
     radius: Floats
 
 
-def grow_vessels(
-    draws: Draws, disc: Floats, disc_radius: float, calibre: float, tortuosity: float
-) -> VesselTree:
+def grow_vessels(draws: Draws, disc: Floats, disc_radius: float, calibre: float, tortuosity: float) -> VesselTree:
     """The vessel tree of one right eye.
 
     Args:
@@ -179,12 +177,8 @@ def _buds(draws: Draws, start: Floats, heading: Floats, parent: Floats, fork: np
     """Branches at these places: a fork parts in two nearly equal vessels, any other branch is a thin one."""
     count = len(parent)
     side = np.where(draws.uniforms(count) < 0.5, -1.0, 1.0)
-    first = heading + side * np.deg2rad(
-        np.where(fork, draws.uniforms(count, 22, 42), draws.uniforms(count, 35, 75))
-    )
-    last = heading + side * np.deg2rad(
-        np.where(fork, draws.uniforms(count, 5, 40), draws.uniforms(count, 10, 85))
-    )
+    first = heading + side * np.deg2rad(np.where(fork, draws.uniforms(count, 22, 42), draws.uniforms(count, 35, 75)))
+    last = heading + side * np.deg2rad(np.where(fork, draws.uniforms(count, 5, 40), draws.uniforms(count, 10, 85)))
     to_fovea = np.arctan2(-start[:, 1], -start[:, 0]) + np.deg2rad(draws.normals(count, 0, 35))
     inward = ~fork & (side * np.sin(to_fovea - heading) > 0.2)
     # Steer by the shorter turn, so that no branch loops round.
@@ -208,6 +202,4 @@ def _strokes(paths: _Paths) -> Strokes:
     both = paths.valid[:, 1:] & paths.valid[:, :-1]
     radius = (paths.radius[:, 1:] + paths.radius[:, :-1])[both] / 2
     strength = np.minimum((radius / _FULL_STRENGTH_RADIUS_DEG) ** 0.65, 1.15)
-    return Strokes(
-        start=paths.points[:, :-1][both], end=paths.points[:, 1:][both], radius=radius, strength=strength
-    )
+    return Strokes(start=paths.points[:, :-1][both], end=paths.points[:, 1:][both], radius=radius, strength=strength)
