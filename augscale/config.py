@@ -132,9 +132,9 @@ class SpaceConfig(Settings):
 
     global_crop_low: Range = (0.2, 1.0)
     """Smallest area of a global crop, as a fraction of the image; the largest is always the whole image."""
-    local_crop_low: Range = (0.05, 0.6)
+    local_crop_low: Range = (0.05, 1.0)
     """Smallest area of a local crop, as a fraction of the image."""
-    local_crop_width: Range = (0.05, 0.6)
+    local_crop_width: Range = (0.0, 0.6)
     """Largest minus smallest area of a local crop (the largest never exceeds 1)."""
     jitter: Range = (0.0, 0.8)
     """Brightness and contrast; saturation is 1/2 and hue 1/4 of it, as in DINO, unless freed below."""

@@ -214,7 +214,7 @@ def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[s
     data = manifest["data"]
     display.say(
         f"{config.name}: {config.search.trials} trials of {config.pretrain.steps} steps x {config.pretrain.batch_size} "
-        f"images, {config.backbone.name} ({manifest['parameters'] / 1e6:.1f} M parameters) at "
+        f"images, {config.backbone.name} ({manifest['parameters'] / 1e6:.2g} M parameters) at "
         f"{config.crops.global_size} px on {manifest['device']}"
     )
     display.say(

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tomli_w
 
 from augscale.augmentation.scales import load_scales
@@ -45,6 +47,11 @@ def check_study(config: StudyConfig) -> int:
     return sum(parameter.numel() for parameter in backbone.parameters())
 
 
+def panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows of the cache to train on, and rows held out for the panel; no patient is in both."""
+    return hold_out(cache.records, config.probe.images, derive_seed(config.probe.seed, "panel"))
+
+
 def prepare_run(
     run: RunFolder,
     config: StudyConfig,
@@ -68,7 +75,7 @@ def prepare_run(
     if existing is not None:
         _refuse_changes(run, existing, config)
     cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
-    train, held_out = hold_out(cache.records, config.probe.images, derive_seed(config.probe.seed, "panel"))
+    train, held_out = panel_split(cache, config)
     if len(train) < config.pretrain.batch_size:
         raise DataError(
             f"{len(train)} images are left for training after {len(held_out)} were held out for the panel; "

@@ -11,10 +11,9 @@ import numpy as np
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import open_cache
-from augscale.data.splits import hold_out
 from augscale.reporting.contact_sheet import contact_sheet
 from augscale.runs import RunFolder, read_json
-from augscale.seeding import derive_seed
+from augscale.search.prepare import panel_split
 
 IMAGES_SHOWN = 4
 
@@ -26,7 +25,7 @@ def contact_sheets(run: RunFolder, config: StudyConfig, answer: dict[str, Any]) 
         PNG bytes for strong, weak and the best scales (once, where the best is one of those, or where there is none).
     """
     cache = open_cache(Path(read_json(run.manifest_file)["cache"]))
-    _, held_out = hold_out(cache.records, config.probe.images, derive_seed(config.probe.seed, "panel"))
+    _, held_out = panel_split(cache, config)
     images = np.asarray(cache.images[np.sort(held_out[:IMAGES_SHOWN])])
     scales = {name: load_scales(name) for name in ("strong", "weak")}
     for contender in answer["contenders"]:

@@ -18,13 +18,12 @@ import torch
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, open_cache
-from augscale.data.splits import hold_out
 from augscale.diagnosis.panel import ProbePanel, build_panel
 from augscale.diagnosis.score import PanelScore, score_backbone
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
 from augscale.runs import RunFolder, Stopwatch, now, read_json, versions, write_json
-from augscale.seeding import derive_seed
+from augscale.search.prepare import panel_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +51,7 @@ def build_context(run: RunFolder, config: StudyConfig, device: str) -> TrialCont
     """Opens the cache and draws the panel."""
     manifest = read_json(run.manifest_file)
     cache = open_cache(Path(manifest["cache"]))
-    train, held_out = hold_out(cache.records, config.probe.images, derive_seed(config.probe.seed, "panel"))
+    train, held_out = panel_split(cache, config)
     panel = build_panel(cache.images, held_out, cache.records, config.probe, config.crops)
     return TrialContext(config=config, cache=cache, train_indices=train, panel=panel, device=device)
 

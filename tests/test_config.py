@@ -1,0 +1,52 @@
+import pytest
+
+from augscale.config import StudyConfig, load_study, studies_dir
+from augscale.errors import ConfigError
+from augscale.search.prepare import check_study
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in studies_dir().glob("*.toml")))
+def test_every_built_in_study_is_valid_down_to_its_backbone_and_scales(name):
+    config = load_study(name)
+    assert config.name == name
+    overrides = {"backbone.init": "none"}
+    assert check_study(load_study(name, overrides)) > 10_000
+
+
+def test_flags_override_the_file_and_none_does_not():
+    config = load_study("smoke", {"search.trials": 3, "pretrain.lr": None})
+    assert config.search.trials == 3
+    assert config.pretrain.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"pretrain.step": 5}, "smoke: unknown key pretrain.step (did you mean pretrain.steps?)"),
+        ({"pretrain.lr": -1.0}, "smoke: pretrain.lr = -1.0 is not accepted"),
+        ({"space.jitter": [0.9, 0.2]}, "jitter = [0.9, 0.2]: expected 0 <= low <= high <= 2"),
+        ({"space.local_crop_low": [0.0, 0.2]}, "a crop needs an area above 0"),
+        ({"search.rungs": [0.5, 0.25, 1.0]}, "expected rising shares above 0 that end in 1"),
+        ({"crops.local_size": 64}, "crops.local_size = 64 is above crops.global_size = 32"),
+        ({"name": "a b"}, "name = 'a b' is not accepted"),
+    ],
+)
+def test_a_wrong_setting_names_source_key_value_and_what_is_accepted(overrides, message):
+    with pytest.raises(ConfigError) as error:
+        load_study("smoke", overrides)
+    assert message in str(error.value)
+    assert str(error.value).startswith("smoke: ")
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text("name = ")
+    with pytest.raises(ConfigError, match=r"broken\.toml: not a TOML file"):
+        load_study(path)
+    with pytest.raises(ConfigError, match=r"missing\.toml: cannot be read"):
+        load_study(tmp_path / "missing.toml")
+
+
+def test_settings_cannot_be_changed_after_they_were_read():
+    with pytest.raises(ValueError, match="frozen"):
+        StudyConfig().pretrain.steps = 5
