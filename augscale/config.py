@@ -111,7 +111,7 @@ class PretrainConfig(Settings):
 class ProbeConfig(Settings):
     """The fixed panel on which every trial is scored: same held-out images, same pre-drawn views."""
 
-    images: Annotated[int, Field(ge=2)] = 256
+    images: Annotated[int, Field(ge=3)] = 256
     """Held-out images; whole patients are held out where patient ids are known."""
     views: Annotated[int, Field(ge=2, le=64)] = 2
     """Views of each image at each level."""

@@ -15,7 +15,7 @@ import tomli_w
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache
-from augscale.data.splits import hold_out
+from augscale.data.splits import hold_out, patient_groups
 from augscale.errors import ConfigError, DataError
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.search.space import check_space
@@ -44,6 +44,8 @@ def check_study(config: StudyConfig) -> int:
     # Weights are loaded by the workers; here only the architecture is checked, so that this stays quick.
     architecture = config.backbone.model_copy(update={"init": "none"})
     backbone = build_backbone(architecture, config.crops.global_size)
+    if config.crops.n_local:
+        backbone.check_view_size(config.crops.local_size, "crops.local_size")
     return sum(parameter.numel() for parameter in backbone.parameters())
 
 
@@ -80,6 +82,12 @@ def prepare_run(
         raise DataError(
             f"{len(train)} images are left for training after {len(held_out)} were held out for the panel; "
             f"expected at least pretrain.batch_size = {config.pretrain.batch_size}"
+        )
+    patients = len(set(patient_groups(cache.records)[held_out].tolist()))
+    if patients < 2:
+        raise DataError(
+            f"the {len(held_out)} images held out for the panel are of {patients} patient; expected at least 2, "
+            "so that there are negative pairs (more images, or a larger probe.images)"
         )
     old = read_json(run.manifest_file)
     if old is not None and old["data"]["fingerprint"] != cache.fingerprint:

@@ -231,6 +231,7 @@ def _text_folder(path: Path) -> Path:
         (["--set", "space.jitter=[0.8, 0.1]"], 2, "jitter = [0.8, 0.1]"),
         (["--set", "space.global_crop_low=[0.9, 0.4]"], 2, "global_crop_low = [0.9, 0.4]"),
         (["--set", "backbone.name=vit_smal_patch16_224"], 2, "vit_smal_patch16_224"),
+        (["--set", "crops.local_size=15"], 2, "crops.local_size = 15: expected a multiple"),
         (["--out", "/proc/nowhere/run"], 2, "cannot be written"),
         (["--device", "tpu"], 2, "expected auto, cpu, cuda or cuda:N"),
         (["--budget", "soon"], 2, "--budget soon"),
