@@ -195,7 +195,7 @@ def export(
     if as_json:
         _print_json({"to": to, "text": text})
     else:
-        print(text)
+        print(text, end="" if text.endswith("\n") else "\n")
 
 
 @app.command()

@@ -32,7 +32,7 @@ def test_export_prints_only_the_text_so_that_it_can_be_piped(to):
     done = CliRunner().invoke(app, ["export", "weak", "--to", to])
     assert done.exit_code == 0
     as_json = CliRunner().invoke(app, ["export", "weak", "--to", to, "--json"])
-    assert json.loads(as_json.output)["text"] == done.output.rstrip("\n")
+    assert json.loads(as_json.output)["text"].rstrip("\n") + "\n" == done.output
 
 
 def test_an_error_is_one_line_with_its_exit_code_and_a_traceback_only_on_request():
