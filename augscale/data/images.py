@@ -5,7 +5,7 @@ full range of their samples, never clipped; that range is 65535, or 4095 (12 bit
 because cameras store 10- and 12-bit data in 16-bit files. Colour files of 16 bits are read by their upper byte
 (Pillow keeps no more), so those that hold 12 bits or fewer are refused instead of being read as black.
 Transparency is laid on black, the background of a fundus photograph. Colour profiles are not applied.
-Of several frames or pages the first is used, and that is noted.
+Of several frames or pages the first is used, and that is noted. DICOM files are read where pydicom is installed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from augscale.data.dicom import UnusableDicom, is_dicom, read_dicom
 from augscale.errors import DataError
 
 DECODER_VERSION = 1
@@ -74,7 +75,7 @@ def decode_image(path: Path, size: int, *, crop_to_field: bool = False) -> Decod
     """Decodes, orients, optionally crops to the field of view, pads to a square with black, and resizes.
 
     Args:
-        path: JPEG, PNG, TIFF, WebP or BMP, recognised by content.
+        path: JPEG, PNG, TIFF, WebP, BMP or DICOM, recognised by content.
         size: side of the result, pixels.
         crop_to_field: cut the black surround of a fundus photograph first, see `field_of_view`.
     Raises:
@@ -83,15 +84,11 @@ def decode_image(path: Path, size: int, *, crop_to_field: bool = False) -> Decod
     try:
         if os.path.getsize(path) == 0:
             raise UnusableImage("empty file")
-        with Image.open(path, formats=_FORMATS) as image:
-            _check_size(*image.size)
-            note = _frames_note(image)
-            _shrink_while_decoding(image, size * (2 if crop_to_field else 1))
-            colour_16_bit = image.mode not in ("I;16", "I;16B", "I;16L", "I", "F") and _is_16_bit(image)
-            image.load()
-            photo = _oriented(_to_rgb(image, colour_16_bit))
+        photo, note = _open_dicom(path) if is_dicom(path) else _open_photo(path, size * (2 if crop_to_field else 1))
     except UnusableImage:
         raise
+    except UnusableDicom as error:
+        raise UnusableImage(str(error)) from None
     except UnidentifiedImageError:
         raise UnusableImage(_why_not_an_image(path)) from None
     except Image.DecompressionBombError:
@@ -103,6 +100,23 @@ def decode_image(path: Path, size: int, *, crop_to_field: bool = False) -> Decod
     if crop_to_field:
         photo = photo.crop(field_of_view(np.asarray(photo.convert("L"))))
     return DecodedImage(pixels=square(photo, size), note=note)
+
+
+def _open_photo(path: Path, size: int) -> tuple[Image.Image, str | None]:
+    """RGB, upright, at least `size` pixels on its longest side where the file has them; and a note."""
+    with Image.open(path, formats=_FORMATS) as image:
+        _check_size(*image.size)
+        note = _frames_note(getattr(image, "n_frames", 1))
+        _shrink_while_decoding(image, size)
+        colour_16_bit = image.mode not in ("I;16", "I;16B", "I;16L", "I", "F") and _is_16_bit(image)
+        image.load()
+        return _oriented(_to_rgb(image, colour_16_bit)), note
+
+
+def _open_dicom(path: Path) -> tuple[Image.Image, str | None]:
+    pixels, frames = read_dicom(path, MAX_PIXELS)
+    _check_size(*pixels.shape[1::-1])
+    return Image.fromarray(pixels), _frames_note(frames)
 
 
 def field_of_view(grey: Pixels) -> tuple[int, int, int, int]:
@@ -152,8 +166,7 @@ def _check_size(width: int, height: int) -> None:
         raise UnusableImage(f"too small ({width}x{height}); expected at least {MIN_SIDE_PX}x{MIN_SIDE_PX} pixels")
 
 
-def _frames_note(image: Image.Image) -> str | None:
-    frames = getattr(image, "n_frames", 1)
+def _frames_note(frames: int) -> str | None:
     return f"first of {frames} frames used" if frames > 1 else None
 
 
@@ -212,4 +225,4 @@ def _why_not_an_image(path: Path) -> str:
         start = file.read(256).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "not an image file (a web page)"
-    return "not an image file (no JPEG, PNG, TIFF, WebP or BMP, or its header is damaged)"
+    return "not an image file (no JPEG, PNG, TIFF, WebP, BMP or DICOM, or its header is damaged)"

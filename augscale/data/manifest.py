@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from augscale.data.dicom import DICOM_SUFFIXES, can_read_dicom
 from augscale.data.tables import Row, Table, normal_split, read_folder_tables, read_table
 from augscale.errors import DataError
 
@@ -21,7 +22,7 @@ SYNTHETIC_SEED = 0
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
 _OTHER_IMAGE_SUFFIXES = frozenset(
-    {".gif", ".dcm", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".jfif", ".ppm", ".pgm", ".tga", ".psd", ".nef", ".cr2"}
+    {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".jfif", ".ppm", ".pgm", ".tga", ".psd", ".nef", ".cr2"}
 )
 """Images that are not read: named in the list of files set aside. Any other file is no image and not mentioned."""
 
@@ -179,6 +180,11 @@ def _list_folder(root: Path) -> _Listing:
             suffix = Path(name).suffix.lower()
             if suffix in IMAGE_SUFFIXES:
                 found[here / name] = folder / name
+            elif suffix in DICOM_SUFFIXES and can_read_dicom():
+                found[here / name] = folder / name
+            elif suffix in DICOM_SUFFIXES:
+                reason = f"{suffix} files need `pip install augscale[dicom]`"
+                listing.bad.append(BadFile(path=folder / name, reason=reason))
             elif suffix in _OTHER_IMAGE_SUFFIXES:
                 listing.bad.append(BadFile(path=folder / name, reason=f"{suffix} files are not supported"))
         table = read_folder_tables(folder)
