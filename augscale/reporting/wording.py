@@ -181,12 +181,11 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def health_words(health: Health | None) -> str:
-    """The verdict in plain words, with its evidence."""
+def health_words(health: Health | None) -> tuple[str, str]:
+    """The verdict in plain words, and its evidence."""
     if health is None:
-        return NOTHING
-    words = HEALTH_NAMES.get(health.verdict, health.verdict)
-    return f"{words} ({'; '.join(health.evidence)})" if health.evidence else words
+        return NOTHING, ""
+    return HEALTH_NAMES.get(health.verdict, health.verdict), "; ".join(health.evidence)
 
 
 def duration(seconds: float | None) -> str:

@@ -24,6 +24,9 @@ from augscale.search.progress import Progress, read_progress, read_workers
 from augscale.search.study import enqueue_controls, open_study
 from augscale.search.supervisor import supervise
 
+DEMONSTRATION = "default"
+"""The study that a search without `--study` runs: made for the built-in photographs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
@@ -221,6 +224,11 @@ def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[s
         f"{data['num_images']} images ({data['num_train']} to train on, {data['num_panel']} held out for the panel), "
         f"{data['num_bad']} files set aside; run folder {run.path}"
     )
+    if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
+        display.say(
+            f"  the study {DEMONSTRATION} is a demonstration with a tiny network: for an answer on your images use "
+            "--study fundus-vits16 (GPUs) or --study fundus-cpu"
+        )
     for bad in data["bad"][:5]:
         display.say(f"  set aside: {bad['path']}: {bad['reason']}")
     if data["num_bad"] > 5:
