@@ -186,6 +186,22 @@ def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int =
     return NearestNegatives(indices=indices, distances=distances)
 
 
+def nearest_rows(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int) -> Integers:
+    """The k rows nearest to each query, nearest first, found exhaustively in float32.
+
+    Args:
+        rows: finite, shape (N, D).
+        queries: finite, shape (Q, D); a query that is itself a row finds itself.
+        k: in [1, N].
+    Returns:
+        int64, shape (Q, k).
+    """
+    points, wanted = (np.ascontiguousarray(values, dtype=np.float32) for values in (rows, queries))
+    index = _faiss().IndexFlatL2(points.shape[1])
+    index.add(points)
+    return np.asarray(index.search(wanted, k)[1], dtype=np.int64)
+
+
 def _faiss() -> Any:
     """faiss, on as many threads as torch uses here."""
     try:

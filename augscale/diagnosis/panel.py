@@ -22,7 +22,7 @@ from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.augmentation.views import apply_views, normalize
 from augscale.config import CropsConfig, ProbeConfig
 from augscale.data.manifest import ImageRecord
-from augscale.data.splits import patient_groups
+from augscale.data.splits import hold_out, patient_groups
 from augscale.errors import ConfigError, DataError
 from augscale.seeding import derive_seed
 
@@ -60,6 +60,19 @@ class ProbePanel:
         return self.views.shape[2]
 
 
+def split_off_panel(
+    records: Sequence[ImageRecord], num_images: int, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows to train on, and rows held out for the panel; no patient is in both.
+
+    Args:
+        records: all images.
+        num_images: probe.images.
+        seed: probe.seed.
+    """
+    return hold_out(records, num_images, derive_seed(seed, "panel"))
+
+
 def build_panel(
     images: npt.NDArray[np.uint8],
     indices: npt.NDArray[np.int64],
@@ -86,14 +99,14 @@ def build_panel(
     _check(images, rows, records, probe)
     levels = [load_scales(name) for name in probe.levels]
     held_out = [records[row] for row in rows]
-    names = [record.content or record.image_id for record in held_out]
+    names = _names(held_out)
     groups = patient_groups(held_out)
     size = crops.global_size
     shape = (len(levels), len(rows), probe.views, 3, size, size)
     dtype = torch.float32 if 4 * int(np.prod(shape)) <= FLOAT32_BYTES else torch.float16
     views = torch.empty(shape, dtype=dtype)
     clean = torch.empty((len(rows), 3, size, size), dtype=dtype)
-    ids = np.array([derive_seed(0, "panel image", name) for name in names], dtype=np.int64)
+    ids = image_keys(held_out)
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((probe.seed, probe.views, size, groups.tolist(), names)).encode())
     for scales in levels:
@@ -102,11 +115,9 @@ def build_panel(
         part = slice(begin, begin + _CHUNK_IMAGES)
         pixels = torch.from_numpy(np.ascontiguousarray(images[rows[part]]))
         digest.update(pixels.numpy().tobytes())
-        clean[part] = _whole(pixels, size)
+        clean[part] = whole_views(pixels, size)
         for level, scales in enumerate(levels):
-            for view in range(probe.views):
-                seed = derive_seed(probe.seed, "panel views", level, view // 2)
-                views[level, part, view] = _views(pixels, ids[part], scales, view, seed, size)
+            views[level, part] = draw_views(pixels, ids[part], scales, probe, level, size)
     return ProbePanel(
         view_size=size,
         level_names=probe.levels,
@@ -116,6 +127,10 @@ def build_panel(
         groups=groups,
         fingerprint=digest.hexdigest(),
     )
+
+
+def _names(records: Sequence[ImageRecord]) -> list[str]:
+    return [record.content or record.image_id for record in records]
 
 
 def _check(
@@ -130,23 +145,48 @@ def _check(
         raise DataError(f"panel images: rows {found}; expected at least one row within [0, {len(images) - 1}]")
 
 
-def _views(
-    pixels: Tensor, ids: npt.NDArray[np.int64], scales: AugmentationScales, view: int, seed: int, size: int
+def image_keys(records: Sequence[ImageRecord]) -> npt.NDArray[np.int64]:
+    """What the draws of each image are keyed by, shape (n,): its content, not its place or name."""
+    return np.array([derive_seed(0, "panel image", name) for name in _names(records)], dtype=np.int64)
+
+
+def draw_views(
+    pixels: Tensor,
+    keys: npt.NDArray[np.int64],
+    scales: AugmentationScales,
+    probe: ProbeConfig,
+    level: int | str,
+    size: int,
 ) -> Tensor:
-    params = draw_view_parameters(
-        scales,
-        f"global{1 + view % 2}",
-        ids,
-        seed,
-        image_size=pixels.shape[1],
-        view_size=size,
-        reference_size=size,
-    )
-    return normalize(apply_views(pixels, params, size))
+    """The panel's views of some images at one level.
+
+    Args:
+        pixels: uint8, shape (B, S, S, 3).
+        keys: from `image_keys`, shape (B,).
+        scales: of the level.
+        probe: number of views and seed.
+        level: place in the ladder, or the name of other scales; levels have draws of their own.
+        size: of the views, pixels.
+    Returns:
+        float32, shape (B, V, 3, size, size), normalised.
+    """
+    views = torch.empty(len(pixels), probe.views, 3, size, size)
+    for view in range(probe.views):
+        params = draw_view_parameters(
+            scales,
+            f"global{1 + view % 2}",
+            keys,
+            derive_seed(probe.seed, "panel views", level, view // 2),
+            image_size=pixels.shape[1],
+            view_size=size,
+            reference_size=size,
+        )
+        views[:, view] = normalize(apply_views(pixels, params, size))
+    return views
 
 
-def _whole(pixels: Tensor, size: int) -> Tensor:
-    """Resized with antialiasing (bilinear), not cropped; shape (B, 3, size, size)."""
+def whole_views(pixels: Tensor, size: int) -> Tensor:
+    """The images themselves, resized with antialiasing (bilinear), not cropped; shape (B, 3, size, size)."""
     planes = pixels.permute(0, 3, 1, 2).float() / 255
     if planes.shape[-1] != size:
         planes = functional.interpolate(planes, size=(size, size), mode="bilinear", antialias=True)

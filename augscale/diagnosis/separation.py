@@ -107,7 +107,7 @@ def separation(
     points, own = points[order], own[order]
     num_images, num_views, dim = points.shape
     unit, norms = unit_rows(points)
-    pairs = _positive_pairs(num_images, num_views)
+    pairs = positive_pairs(num_images, num_views)
     positives = pair_distances(unit.reshape(-1, dim), pairs).reshape(num_images, -1)
     negatives = negative_pairs(points, own, positives, keep_image_pairs=bootstrap > 0)
     retrieval_error, margin = _hard_negatives(unit, own, positives)
@@ -195,8 +195,12 @@ def _checked(embeddings: npt.ArrayLike, groups: npt.ArrayLike | None) -> tuple[n
     return points, numbers
 
 
-def _positive_pairs(num_images: int, num_views: int) -> Integers:
-    """Rows of both views of each pair, image by image, for embeddings flattened to (n V, D)."""
+def positive_pairs(num_images: int, num_views: int) -> Integers:
+    """Rows of both views of each positive pair, image by image, for embeddings (n, V, D) flattened to (n V, D).
+
+    Returns:
+        int64, shape (n V (V - 1) / 2, 2).
+    """
     views = np.stack(np.triu_indices(num_views, 1), axis=1)
     return (np.arange(num_images)[:, None, None] * num_views + views).reshape(-1, 2)
 

@@ -15,7 +15,8 @@ import tomli_w
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache
-from augscale.data.splits import hold_out, patient_groups
+from augscale.data.splits import patient_groups
+from augscale.diagnosis.panel import split_off_panel
 from augscale.errors import ConfigError, DataError
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.search.space import check_space
@@ -51,7 +52,7 @@ def check_study(config: StudyConfig) -> int:
 
 def panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows of the cache to train on, and rows held out for the panel; no patient is in both."""
-    return hold_out(cache.records, config.probe.images, derive_seed(config.probe.seed, "panel"))
+    return split_off_panel(cache.records, config.probe.images, config.probe.seed)
 
 
 def prepare_run(

@@ -176,15 +176,19 @@ def close_record(directory: Path, record: dict[str, Any], state: str, reason: st
 
 
 def sidecar(context: TrialContext, record: dict[str, Any]) -> dict[str, Any]:
-    """What is written beside saved weights: all that is needed to use and to repeat them."""
-    final = record["final"]
+    """What is written beside saved weights: all that is needed to use, to repeat and to diagnose them."""
+    final, config = record["final"], context.config
+    last = record["rungs"][-1]
     return {
-        "backbone": context.config.backbone.model_dump(),
-        "image_size": context.config.crops.global_size,
+        "backbone": config.backbone.model_dump(),
+        "image_size": config.crops.global_size,
         "scales": record["scales"],
         "seed": record["seed"],
-        "steps": context.config.pretrain.steps,
+        "steps": config.pretrain.steps,
+        "training": {"loss": last["loss"], "information": last["information"], "out_dim": config.pretrain.out_dim},
+        "data": config.data.model_dump(mode="json"),
         "data_fingerprint": context.cache.fingerprint,
+        "held_out": {"images": config.probe.images, "seed": config.probe.seed},
         "metrics": {key: final[key] for key in ("score", "score_name", "interval", "effective_rank")},
         "versions": versions(),
     }
