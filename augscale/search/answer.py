@@ -114,7 +114,7 @@ def write_trials_table(run: RunFolder, config: StudyConfig, study: optuna.Study)
         row: dict[str, Any] = {
             "number": trial.number,
             "state": trial.state.name,
-            "score": last.get("score"),
+            "score": last.get("score", trial.value),
             "control": trial.user_attrs.get("control", ""),
             "feasible": is_feasible(trial) if trial.state.is_finished() else "",
             "steps": last.get("step"),
@@ -152,7 +152,7 @@ def _contenders(
             "usable": number in usable,
             "scales": scales.model_dump(),
             "description": describe(scales),
-            "search_score": final.get("score"),
+            "search_score": final.get("score", trial.value),
             "search_interval": final.get("interval"),
             "health": record.get("health"),
             "_search_replicates": final.get("bootstrap_scores") or None,

@@ -111,7 +111,7 @@ def search(
             on_progress=on_progress,
         )
     _say_what_runs(display, config, manifest, run)
-    opened = open_study(config, manifest["storage"], manifest["study_name"])
+    opened = open_study(config, manifest["storage"] or run.default_storage, manifest["study_name"])
     enqueue_controls(opened, run, config)
     run.log("search started", trials=config.search.trials, device=str(plan))
 
@@ -137,7 +137,7 @@ def read_run(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, optuna.Study]
         raise ConfigError(f"{run.path}: not a run folder of augscale search (no readable manifest.json)")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = load_study(run.study_file)
-    return run, config, open_study(config, manifest["storage"], manifest["study_name"])
+    return run, config, open_study(config, manifest["storage"] or run.default_storage, manifest["study_name"])
 
 
 def status(run_dir: str | Path) -> Progress:

@@ -98,10 +98,11 @@ def prepare_run(
         )
     manifest = old or {
         "created": now(),
-        "storage": storage or run.default_storage,
+        # None: in the run folder, which may be moved or copied.
+        "storage": storage,
         "study_name": _study_name(config, cache),
     }
-    if storage is not None and manifest["storage"] != storage:
+    if storage not in (None, manifest["storage"]):
         raise ConfigError(f"--storage: {run.path} already keeps its study in another storage")
     manifest |= {
         "cache": str(cache.directory),

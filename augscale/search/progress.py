@@ -113,12 +113,14 @@ def _line(run: RunFolder, config: StudyConfig, trial: optuna.trial.FrozenTrial) 
     elif trial.state == TrialState.PRUNED and rungs:
         note = f"pruned at step {rungs[-1]['step']}"
     scales = trial_scales(config, trial)
+    # The record of another host's trial is not here; the storage still has its scores.
+    reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
     return TrialLine(
         number=trial.number,
         name=trial_name(trial),
         state=trial.state.name,
-        score=rungs[-1]["score"] if rungs else None,
-        rungs_done=len(rungs),
+        score=rungs[-1]["score"] if rungs else reported[-1] if reported else None,
+        rungs_done=len(rungs) or len(reported),
         seconds=record.get("seconds"),
         note=note,
         crops_and_jitter=f"g {scales.global_crops_scale[0]:.2f}-{scales.global_crops_scale[1]:.2f}  "

@@ -3,8 +3,8 @@
 A worker claims a trial under one file lock: it first looks for trials whose worker has died and continues the
 first of them, and only then asks for a new one. Without the lock, several workers on SQLite run some queued trials
 twice. While it runs, a trial's own lock file is held by its worker; the operating system releases that lock when
-the process dies, however it dies, so a dead worker is known at once. Workers on other hosts are judged by the age
-of the heartbeat in the storage instead.
+the process dies, however it dies, so a dead worker is known at once. Workers on other hosts, or of another run folder
+that shares the storage, are judged by the age of the heartbeat in the storage instead.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from augscale.seeding import derive_seed
 STARTS_ALLOWED = 2
 """A trial whose worker died is continued once; the second death makes it a failed trial."""
 HEARTBEAT_SECONDS = 30.0
+NAMELESS_SECONDS = 10.0
+"""A trial that was asked for so long ago and still has no owner is one whose worker died in between."""
 STALE_SECONDS = 600.0
 """A trial of another host without a heartbeat for so long counts as dead."""
 PRUNER_FACTOR = 2
@@ -149,6 +151,7 @@ def _start(study: optuna.Study, run: RunFolder, config: StudyConfig) -> Claim:
     control = trial.user_attrs.get("control")
     _suggest(trial, config)
     trial.set_user_attr("host", this_host())
+    trial.set_user_attr("run", str(run.path.resolve()))
     trial.set_user_attr("starts", 1)
     trial.set_user_attr("heartbeat", time.time())
     lock = try_lock(run.trial_dir(trial.number) / "lock")
@@ -161,8 +164,14 @@ def _start(study: optuna.Study, run: RunFolder, config: StudyConfig) -> Claim:
 def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: FrozenTrial) -> Claim | None:
     """The trial of a worker that is gone; None where it still runs or has died too often."""
     attributes = frozen.user_attrs
-    elsewhere = attributes.get("host", this_host()) != this_host()
-    if elsewhere and time.time() - attributes.get("heartbeat", 0.0) < STALE_SECONDS:
+    here = (this_host(), str(run.path.resolve()))
+    owner = (attributes.get("host"), attributes.get("run"))
+    # Another host, or another run folder on this one that shares the storage: its lock files are not to be seen here.
+    if None in owner:
+        started = frozen.datetime_start.timestamp() if frozen.datetime_start else 0.0
+        if time.time() - started < NAMELESS_SECONDS:
+            return None
+    elif owner != here and time.time() - attributes.get("heartbeat", 0.0) < STALE_SECONDS:
         return None
     lock = try_lock(run.trial_dir(frozen.number) / "lock")
     if lock is None:
@@ -179,7 +188,8 @@ def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: 
         run.log("trial failed", trial=frozen.number, reason=f"its worker died {STARTS_ALLOWED} times")
         lock.release()
         return None
-    for name, value in (("host", this_host()), ("starts", starts), ("paused", False), ("heartbeat", time.time())):
+    claimed = {"host": here[0], "run": here[1], "starts": starts, "paused": False, "heartbeat": time.time()}
+    for name, value in claimed.items():
         trial.set_user_attr(name, value)
     control = attributes.get("control")
     _suggest(trial, config)  # a worker killed between asking and suggesting leaves some parameters open

@@ -85,7 +85,7 @@ class Worker:
         self.deadline = deadline
         self.stop = stop or StopFlag()
         self.config: StudyConfig = load_study(run.study_file)
-        self.study = open_study(self.config, manifest["storage"], manifest["study_name"])
+        self.study = open_study(self.config, manifest["storage"] or run.default_storage, manifest["study_name"])
         self._progress: dict[str, Any] = {"host": this_host(), "pid": os.getpid(), "device": device}
         self._show(phase="starting")
         self.context: TrialContext = build_context(run, self.config, device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,21 @@ def test_status_reads_the_finished_run(finished, environment):
     progress = json.loads(process.stdout)
     assert sum(progress["counts"].values()) == progress["wanted"] == 6
     assert progress["best"]["score"] is not None
+
+
+def test_a_run_folder_can_be_copied_and_read_elsewhere(finished, environment, tmp_path):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / "copy")
+    (tmp_path / "copy" / "trials.csv").unlink()
+    process = subprocess.run(
+        [sys.executable, "-m", "augscale", "report", str(tmp_path / "copy")],
+        env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert _rows(tmp_path / "copy") == _rows(out)
+    config = tomllib.loads((tmp_path / "copy" / "study.toml").read_text(encoding="utf-8"))
+    storage = read_json(tmp_path / "copy" / "manifest.json")["storage"]
+    assert storage is None, f"the copy would read {storage}, the study of {config['name']} where it was before"
 
 
 def test_the_same_command_with_more_trials_adds_only_the_difference(finished, environment):

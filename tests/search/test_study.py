@@ -139,6 +139,24 @@ def test_a_trial_of_another_host_is_taken_over_only_when_its_heartbeat_is_old(ru
     assert claim_trial(study, run, config).number == 0
 
 
+def test_two_run_folders_on_one_storage_do_not_take_each_others_trials(run, tmp_path):
+    config, study = _open(run)
+    other = RunFolder(tmp_path / "other")
+    other.create()
+    claim, first, second = (claim_trial(study, folder, config) for folder in (run, other, other))
+    assert [claim.number, first.number, second.number] == [0, 1, 2]
+    claim.trial.set_user_attr("heartbeat", time.time() - STALE_SECONDS - 1)
+    assert claim_trial(study, other, config).number == 0
+
+
+def test_a_trial_without_an_owner_is_taken_over_soon(run, monkeypatch):
+    config, study = _open(run)
+    study.ask()  # its worker died before it could say whose the trial is
+    assert claim_trial(study, run, config).number == 1
+    monkeypatch.setattr("augscale.search.study.NAMELESS_SECONDS", 0.0)
+    assert claim_trial(study, run, config).number == 0
+
+
 def test_failing_trials_stop_the_search_with_the_reason(run):
     config, study = _open(run, max_failures=3)
     for _ in range(3):
