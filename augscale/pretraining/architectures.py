@@ -53,6 +53,15 @@ class _ViT:
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}
 """Width of the published families (tiny, small, base, large, huge, giant, DINOv2's giant) to heads."""
 _HEAD_DIM = 64
+_RANKS = {
+    "pos_embed": 3,
+    "cls_token": 3,
+    "reg_token": 3,
+    "blocks.0.attn.qkv.weight": 2,
+    "blocks.0.mlp.fc1.weight": 2,
+    "blocks.0.mlp.fc2.weight": 2,
+}
+"""Dimensions of the tensors that a ViT is recognised by; tokens may be missing."""
 _LAYER_SCALE = 1e-5
 
 
@@ -112,7 +121,7 @@ def infer_architecture(state: dict[str, Tensor], source: Path, settings: dict[st
     if "patch_embed.proj.weight" in state:
         found = _vit(state, source)
         _compare(found, settings or {}, source)
-        return _nearest(found)
+        return _nearest(found, source)
     if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
         return _resnet(state, source)
     raise CheckpointError(
@@ -160,19 +169,14 @@ def depth(state: dict[str, Tensor]) -> int:
 
 def _vit(state: dict[str, Tensor], source: Path) -> _ViT:
     weight = state["patch_embed.proj.weight"]
-    if weight.ndim != 4 or weight.shape[1] != 3 or weight.shape[2] != weight.shape[3]:
+    if weight.ndim != 4 or weight.shape[1] != 3 or weight.shape[2] != weight.shape[3] or not weight.numel():
         raise CheckpointError(
             f"{source}: patch_embed.proj.weight has the shape {tuple(weight.shape)}; "
             "expected square patches of 3 channels"
         )
-    needed = ("blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight", "pos_embed")
-    absent = [name for name in needed if name not in state or state[name].ndim < 2]
-    if absent or not depth(state):
-        what = f"{absent[0]} is missing" if absent else "its blocks are not numbered 0, 1, 2, ..."
-        rotary = (
-            "; rotary position embeddings (DINOv3, EVA) are read by timm:NAME only" if "pos_embed" in absent else ""
-        )
-        raise CheckpointError(f"{source}: no plain ViT ({what}){rotary}; name the timm model with --arch NAME")
+    problem = _vit_problem(state)
+    if problem:
+        raise CheckpointError(f"{source}: no plain ViT ({problem}); name the timm model with --arch NAME")
     if native_size(state) is None:
         raise CheckpointError(
             f"{source}: the position embedding has {state['pos_embed'].shape[1]} entries, no square grid; "
@@ -197,6 +201,18 @@ def _vit(state: dict[str, Tensor], source: Path) -> _ViT:
     )
 
 
+def _vit_problem(state: dict[str, Tensor]) -> str | None:
+    """What is wrong with the tensors that the rest is read off; None where nothing is."""
+    if "pos_embed" not in state:
+        return "pos_embed is missing; rotary position embeddings, of DINOv3 and EVA, are read by timm:NAME only"
+    for name, rank in _RANKS.items():
+        if name not in state and not name.endswith("_token"):
+            return f"{name} is missing"
+        if name in state and (state[name].ndim != rank or not state[name].numel()):
+            return f"{name} has the shape {tuple(state[name].shape)}; expected {rank} dimensions, none empty"
+    return None if depth(state) else "its blocks are not numbered 0, 1, 2, ..."
+
+
 def _num_heads(state: dict[str, Tensor], embed_dim: int, source: Path) -> int:
     norm = state.get("blocks.0.attn.q_norm.weight")
     if norm is not None and norm.ndim == 1 and norm.shape[0] and embed_dim % norm.shape[0] == 0:
@@ -211,11 +227,16 @@ def _num_heads(state: dict[str, Tensor], embed_dim: int, source: Path) -> int:
     return embed_dim // _HEAD_DIM
 
 
-def _nearest(found: _ViT) -> Architecture:
+def _nearest(found: _ViT, source: Path) -> Architecture:
     """The timm model with the fewest differences, and these."""
-    candidates = {name: _differences(found, known) for name, known in VITS.items() if known.swiglu == found.swiglu}
-    # Overrides cannot take layer scale away again.
-    usable = {name: o for name, o in candidates.items() if o.get("init_values", 0) is not None}
+    # SwiGLU cannot be asked for by an override, and layer scale cannot be taken away by one.
+    usable = {
+        name: _differences(found, known)
+        for name, known in VITS.items()
+        if (known.swiglu, known.init_values) == (found.swiglu, found.init_values)
+    }
+    if not usable:
+        raise CheckpointError(f"{source}: a ViT with SwiGLU and no layer scale; name the timm model with --arch NAME")
     name = min(usable, key=lambda name: len(usable[name]))
     return Architecture(name=name, overrides=usable[name])
 

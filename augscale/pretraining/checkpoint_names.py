@@ -12,67 +12,62 @@ TRIAL_WEIGHTS = "teacher.safetensors"
 """The weights that a finished trial leaves in its folder, which then gives it its name."""
 
 
+def is_checkpoint_path(spec: str) -> bool:
+    """A file, or the folder of a finished trial."""
+    return bool(spec) and (Path(spec).is_file() or (Path(spec) / TRIAL_WEIGHTS).is_file())
+
+
 def unique_names(specs: Sequence[str | Path]) -> list[str]:
     """The shortest names that tell checkpoints apart.
 
     A file is called by its name without the suffix, a trial by its folder ("0002"), "timm:NAME" by NAME and
-    "random:ARCH" "untrained ARCH"; where that is not enough, parent folders are put in front, suffixes behind, and for
-    the same checkpoint given twice a count.
+    "random:ARCH" "untrained ARCH"; where that is not enough, parent folders are put in front; for files of one folder
+    that differ in their suffix, that suffix behind; and for the same checkpoint given twice, a count.
 
     Args:
         specs: as `load_checkpoint` takes them.
     Returns:
         One name for each, all different.
     """
-    parts = [_parts(str(spec)) for spec in specs]
-    suffixes = [_suffix(str(spec)) for spec in specs]
-    lengths = [1] * len(parts)
-    while True:
-        names = [_joined(part, length) for part, length in zip(parts, lengths, strict=True)]
-        longer = [
-            min(length + 1, len(part)) if names.count(name) > 1 else length
-            for name, part, length in zip(names, parts, lengths, strict=True)
-        ]
-        if longer == lengths:
-            break
-        lengths = longer
-    # What no parent tells apart lies in one folder: shortest again, then the suffix.
-    twins = [names.count(name) > 1 for name in names]
-    short = [_joined(part, 1) + suffix if twin else name for part, suffix, twin, name in
-             zip(parts, suffixes, twins, names, strict=True)]  # fmt: skip
-    if len(set(short)) < len(short):
-        short = [name + suffix if twin else name for name, suffix, twin in zip(names, suffixes, twins, strict=True)]
-    return _counted(short)
+    places = [_place(str(spec)) for spec in specs]
+    different = list(dict.fromkeys(places))
+    names = _shortest([(*folders, stem) for folders, stem, _ in different])
+    if len(set(names)) < len(names):
+        with_suffix = _shortest([(*folders, stem + suffix) for folders, stem, suffix in different])
+        names = [long if names.count(name) > 1 else name for name, long in zip(names, with_suffix, strict=True)]
+    found = dict(zip(different, names, strict=True))
+    return _counted([found[place] for place in places])
 
 
-def _parts(spec: str) -> tuple[str, ...]:
+def _place(spec: str) -> tuple[tuple[str, ...], str, str]:
+    """Folders, name and suffix of a checkpoint."""
     if spec.startswith(TIMM_PREFIX):
-        return (spec.removeprefix(TIMM_PREFIX),)
+        return (), spec.removeprefix(TIMM_PREFIX), ""
     if spec.startswith(UNTRAINED_PREFIX):
-        inner = (
-            _parts(spec.removeprefix(UNTRAINED_PREFIX)) if _is_path(spec) else (spec.removeprefix(UNTRAINED_PREFIX),)
-        )
-        return (*inner[:-1], f"untrained {inner[-1]}")
+        arch = spec.removeprefix(UNTRAINED_PREFIX)
+        folders, stem, suffix = _place(arch) if is_checkpoint_path(arch) else ((), arch, "")
+        return folders, f"untrained {stem}", suffix
     path = PurePath(os.path.abspath(spec))
     if path.name == TRIAL_WEIGHTS and path.parent.name:
         path = path.parent
-    elif not Path(spec).is_dir():
-        path = path.with_suffix("")
-    return tuple(part for part in path.parts if part != path.anchor) or (spec,)
+        return path.parts[1:-1], path.name, ""
+    if Path(spec).is_dir():
+        return path.parts[1:-1], path.name, ""
+    return path.parts[1:-1], path.stem, path.suffix
 
 
-def _is_path(spec: str) -> bool:
-    return Path(spec.removeprefix(UNTRAINED_PREFIX)).exists()
-
-
-def _suffix(spec: str) -> str:
-    path = PurePath(spec)
-    named = spec.startswith((TIMM_PREFIX, UNTRAINED_PREFIX)) or path.name == TRIAL_WEIGHTS or Path(spec).is_dir()
-    return "" if named else path.suffix
-
-
-def _joined(parts: tuple[str, ...], length: int) -> str:
-    return "/".join(parts[-length:])
+def _shortest(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """Each path's last parts, as many as no other path shares."""
+    lengths = [1] * len(paths)
+    while True:
+        names = ["/".join(path[-length:]) for path, length in zip(paths, lengths, strict=True)]
+        longer = [
+            min(length + 1, len(path)) if names.count(name) > 1 else length
+            for name, path, length in zip(names, paths, lengths, strict=True)
+        ]
+        if longer == lengths:
+            return names
+        lengths = longer
 
 
 def _counted(names: list[str]) -> list[str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -33,30 +32,22 @@ from augscale.pretraining.backbones import (
     pretrained_normalization,
     pretrained_size,
 )
-from augscale.pretraining.checkpoint_names import TIMM_PREFIX, TRIAL_WEIGHTS, UNTRAINED_PREFIX, unique_names
-from augscale.pretraining.layouts import Network, find_network, timm_names
+from augscale.pretraining.checkpoint_names import (
+    TIMM_PREFIX,
+    TRIAL_WEIGHTS,
+    UNTRAINED_PREFIX,
+    is_checkpoint_path,
+    unique_names,
+)
+from augscale.pretraining.layouts import find_network, timm_names
 from augscale.pretraining.tensor_files import plain_settings, printable, read_tensors
+from augscale.pretraining.training_facts import TrainingFacts, layout_kind, non_finite_names, training_facts
 from augscale.pretraining.weights import LoadReport, load_tensors_into, read_sidecar, sidecar_path
 
 _TOKENS = ("cls_token", "reg_token", "register_tokens", "dist_token", "pos_embed")
 _CLASSIFIERS = ("head", "head_drop", "fc", "global_pool")
 _LISTED = 3
 _MAX_VIEW = 4096
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TrainingFacts:
-    """What a checkpoint knows about its training besides the encoder."""
-
-    out_dim: int | None = None
-    """K, prototypes of the projection head; None where the file has no head."""
-    center: Tensor | None = None
-    """float32, shape (K,): DINO's running mean of the teacher's outputs."""
-    epoch: int | None = None
-    args: dict[str, Any] = field(default_factory=dict)
-    """The training's command line, plain JSON-ready values, e.g. arch, global_crops_scale, local_crops_scale."""
-    non_finite: tuple[str, ...] = ()
-    """Tensors of the network, its head or the center that hold NaN or infinity; () is healthy."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +107,7 @@ def load_checkpoint(
         return _timm_model(text, name, image_size)
     if text.startswith(UNTRAINED_PREFIX):
         wanted = text.removeprefix(UNTRAINED_PREFIX)
-        if Path(wanted).exists():
+        if is_checkpoint_path(wanted):
             like = load_checkpoint(wanted, arch=arch, key=key, image_size=image_size)
             return replace(untrained_like(like), name=name, path=text)
         _refuse(text, arch=arch, key=key)
@@ -154,14 +145,14 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
     return LoadedCheckpoint(
         name=name,
         path=text,
-        kind=_kind(content, network, sidecar),
+        kind="augscale" if sidecar else layout_kind(content, network),
         arch=architecture.name,
         overrides=architecture.overrides,
         backbone=backbone.eval(),
         image_size=size or 224,
         sidecar=sidecar,
         report=report,
-        training=_facts(content, network, settings),
+        training=training_facts(content, network),
     )
 
 
@@ -173,7 +164,6 @@ def _timm_model(text: str, name: str, image_size: int | None) -> LoadedCheckpoin
     except WeightsUnavailable as error:
         raise CheckpointError(f"{text}: no weights for {model} ({error.reason}); give a weights file instead") from None
     backbone.expect_normalization(*pretrained_normalization(model))
-    non_finite = _non_finite(backbone.model.state_dict())
     return LoadedCheckpoint(
         name=name,
         path=text,
@@ -182,7 +172,7 @@ def _timm_model(text: str, name: str, image_size: int | None) -> LoadedCheckpoin
         overrides={},
         backbone=backbone.eval(),
         image_size=size,
-        training=TrainingFacts(non_finite=non_finite),
+        training=TrainingFacts(non_finite=non_finite_names(backbone.model.state_dict())),
     )
 
 
@@ -294,37 +284,6 @@ def _refuse_other_parts(backbone: Backbone, unexpected: list[str], architecture:
             f"{path}: {len(other)} tensors of the encoder have no place in {architecture.name} ({names}), so it is "
             "another network; name its timm model with --arch NAME"
         )
-
-
-def _kind(content: dict[Any, Any], network: Network, sidecar: dict[str, Any]) -> str:
-    names = network.encoder
-    if sidecar:
-        return "augscale"
-    if any(key.startswith("decoder_") for key in names) or (network.entry == "model" and "fc_norm.weight" in names):
-        return "RETFound"
-    if {"mask_token", "register_tokens", "blocks.0.mlp.w12.weight"} & names.keys():
-        return "DINOv2"
-    if network.role is not None or "dino_loss" in content:
-        return "DINO"
-    return "timm state dict"
-
-
-def _facts(content: dict[Any, Any], network: Network, settings: dict[str, Any]) -> TrainingFacts:
-    epoch = content.get("epoch")
-    center = {} if network.center is None else {"center": network.center}
-    return TrainingFacts(
-        out_dim=network.out_dim,
-        center=network.center,
-        epoch=epoch if type(epoch) is int else None,
-        args=settings,
-        non_finite=_non_finite(network.encoder | network.head | center),
-    )
-
-
-def _non_finite(tensors: dict[str, Tensor]) -> tuple[str, ...]:
-    return tuple(
-        name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value.float()).all()
-    )
 
 
 def _refuse(text: str, **options: str | None) -> None:

@@ -106,8 +106,8 @@ def timm_names(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
         name = _CHUNKED_BLOCK.sub(r"blocks.\1.", name)
         name = re.sub(r"(blocks\.\d+\.mlp\.)w12\.", r"\1fc1.", name)
         named[re.sub(r"(blocks\.\d+\.mlp\.)w3\.", r"\1fc2.", name)] = value
-    if {"register_tokens", "cls_token", "pos_embed"} <= named.keys():
-        position = named["pos_embed"]
+    position = named.get("pos_embed")
+    if position is not None and position.ndim == 3 and {"register_tokens", "cls_token"} <= named.keys():
         named["reg_token"] = named.pop("register_tokens")
         named["cls_token"] = named["cls_token"] + position[:, :1]
         named["pos_embed"] = position[:, 1:]

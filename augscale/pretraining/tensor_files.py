@@ -153,8 +153,10 @@ def _nothing_but_namespaces() -> Iterator[None]:
     try:
         yield
     finally:
+        # torch may have imported parts of itself meanwhile, which let in their own.
+        new = [entry for entry in torch.serialization.get_safe_globals() if entry is not argparse.Namespace]
         torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(others)
+        torch.serialization.add_safe_globals(others + new)
 
 
 def _torch_problem(error: Exception) -> str:

@@ -319,12 +319,12 @@ def test_position_embedding_is_resampled_for_another_size(tmp_path, vit):
     assert loaded.image_size == 96
 
 
-@pytest.mark.parametrize(("size", "deviation"), [(96, 0.25), (32, 0.6)], ids=["finer grid", "coarser grid"])
+@pytest.mark.parametrize(("size", "deviation"), [(96, 0.02), (32, 0.06)], ids=["finer grid", "coarser grid"])
 def test_how_far_official_dinos_resampling_is_from_timms(tmp_path, size, deviation):
     """Official DINO: bicubic without antialiasing (another kernel, a = -0.75 not -0.5), grid points a tenth off.
 
-    On a smooth position embedding, which trained ones are, the embeddings stay close; the bound is of the relative
-    distance and is there to notice a change of either side.
+    On a smooth position embedding, as trained ones are, the embeddings are 0.9 % (finer) and 3 % (coarser) of their
+    length apart; the bounds are there to notice a change of either side.
     """
     state = tiny_state(depth=2)
     coarse = torch.randn(1, 192, 2, 2, generator=torch.Generator().manual_seed(5))
@@ -338,8 +338,7 @@ def test_how_far_official_dinos_resampling_is_from_timms(tmp_path, size, deviati
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(6))
     expected = class_token(state, images, 3, position)
     distance = (_embed(loaded, images) - expected).norm() / expected.norm()
-    print("relative distance", float(distance))
-    assert 1e-4 < distance < deviation
+    assert 1e-3 < distance < deviation
 
 
 @pytest.mark.parametrize(
@@ -521,7 +520,7 @@ def test_the_untrained_network_is_a_function_of_seed_0(tmp_path, vit):
         (["run1/trials/0002/teacher.safetensors", "run1/trials/0003/teacher.safetensors"], ["0002", "0003"]),
         (["r1/trials/0002/teacher.safetensors", "r2/trials/0002/teacher.safetensors", "z.pt"],
          ["r1/trials/0002", "r2/trials/0002", "z"]),
-        (["x.pth", "x.pth"], ["x.pth", "x.pth (2)"]),
+        (["x.pth", "x.pth", "./y/../x.pth"], ["x", "x (2)", "x (3)"]),
         (["timm:resnet18.tv_in1k", "random:resnet18"], ["resnet18.tv_in1k", "untrained resnet18"]),
         (["v1.5/epoch10.ckpt", "v1.6/epoch10.ckpt"], ["v1.5/epoch10", "v1.6/epoch10"]),
     ],
