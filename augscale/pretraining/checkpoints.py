@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -42,12 +43,13 @@ from augscale.pretraining.checkpoint_names import (
 from augscale.pretraining.layouts import find_network, timm_names
 from augscale.pretraining.tensor_files import plain_settings, printable, read_tensors
 from augscale.pretraining.training_facts import TrainingFacts, layout_kind, non_finite_names, training_facts
-from augscale.pretraining.weights import LoadReport, load_tensors_into, read_sidecar, sidecar_path
+from augscale.pretraining.weights import LoadReport, check_fit, load_tensors_into, read_sidecar, sidecar_path
 
 _TOKENS = ("cls_token", "reg_token", "register_tokens", "dist_token", "pos_embed")
 _CLASSIFIERS = ("head", "head_drop", "fc", "global_pool")
 _LISTED = 3
 _MAX_VIEW = 4096
+_DEFAULT_VIEW = 224
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,6 +103,8 @@ def load_checkpoint(
         ConfigError: `arch` or `image_size` cannot be used.
     """
     text = str(spec)
+    if image_size is not None and not 0 < image_size <= _MAX_VIEW:
+        raise ConfigError(f"{text}: image_size = {image_size}; expected 1 to {_MAX_VIEW} pixels")
     name = name or unique_names([text])[0]
     if text.startswith(TIMM_PREFIX):
         _refuse(text, arch=arch, key=key)
@@ -118,7 +122,11 @@ def load_checkpoint(
 def untrained_like(checkpoint: LoadedCheckpoint) -> LoadedCheckpoint:
     """The network of a checkpoint before training, seed 0: what training has to beat."""
     architecture = Architecture(name=checkpoint.arch, overrides=checkpoint.overrides)
-    return _untrained(architecture, checkpoint.image_size, f"untrained {checkpoint.arch}", checkpoint.path)
+    name = f"untrained {checkpoint.arch}"
+    untrained = _untrained(architecture, checkpoint.image_size, name, checkpoint.path)
+    untrained.backbone.input_scale = checkpoint.backbone.input_scale
+    untrained.backbone.input_shift = checkpoint.backbone.input_shift
+    return untrained
 
 
 def _file(text: str, name: str, arch: str | None, key: str | None, image_size: int | None) -> LoadedCheckpoint:
@@ -129,17 +137,24 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
     state = timm_names(network.encoder)
     settings = plain_settings(content.get("args"))
     if arch is not None:
-        architecture = _with_pooling(_parse_arch(arch, text), state)
+        architecture = _parse_arch(arch, text)
+        if "fc_norm.weight" in state and architecture.name.startswith("vit_"):
+            architecture = _with_pooling(architecture, state)
     elif sidecar:
         architecture = _of_sidecar(sidecar, path)
     else:
         architecture = _with_pooling(infer_architecture(state, path, settings), state)
     _check_sizes(architecture, state, path)
-    size = image_size or _sidecar_size(sidecar, path) or native_size(state) or pretrained_size(architecture.name)
-    backbone = _build(architecture, size or 224, text)
-    _check_patches(backbone, state, path)
+    sizes = (image_size, _sidecar_size(sidecar, path), native_size(state), pretrained_size(architecture.name))
+    size = next((size for size in sizes if size is not None), _DEFAULT_VIEW)
+    # First without memory: a sidecar or a slip may name a network that no machine holds.
+    with torch.device("meta"):
+        outline = _build(architecture, size, text)
+    _check_patches(outline, state, path)
+    _, fit = check_fit(outline, state, path)
+    _refuse_other_parts(outline, [key for key in fit.unexpected if key in state], architecture, path)
+    backbone = _build(architecture, size, text)
     report = load_tensors_into(backbone, network.head | state, path)
-    _refuse_other_parts(backbone, [key for key in report.unexpected if key in state], architecture, path)
     if arch is not None and "." in architecture.name:
         backbone.expect_normalization(*pretrained_normalization(architecture.name))
     return LoadedCheckpoint(
@@ -149,7 +164,7 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
         arch=architecture.name,
         overrides=architecture.overrides,
         backbone=backbone.eval(),
-        image_size=size or 224,
+        image_size=size,
         sidecar=sidecar,
         report=report,
         training=training_facts(content, network),
@@ -158,7 +173,7 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
 
 def _timm_model(text: str, name: str, image_size: int | None) -> LoadedCheckpoint:
     model = text.removeprefix(TIMM_PREFIX)
-    size = image_size or pretrained_size(model) or 224
+    size = image_size or pretrained_size(model) or _DEFAULT_VIEW
     try:
         backbone = _build(Architecture(name=model, overrides={}), size, text, init="imagenet")
     except WeightsUnavailable as error:
@@ -177,7 +192,7 @@ def _timm_model(text: str, name: str, image_size: int | None) -> LoadedCheckpoin
 
 
 def _untrained(architecture: Architecture, image_size: int | None, name: str, text: str) -> LoadedCheckpoint:
-    size = image_size or pretrained_size(architecture.name) or 224
+    size = image_size or pretrained_size(architecture.name) or _DEFAULT_VIEW
     return LoadedCheckpoint(
         name=name,
         path=text,
@@ -190,8 +205,6 @@ def _untrained(architecture: Architecture, image_size: int | None, name: str, te
 
 
 def _build(architecture: Architecture, size: int, text: str, init: str = "none") -> Backbone:
-    if not 0 < size <= _MAX_VIEW:
-        raise ConfigError(f"{text}: image_size = {size}; expected 1 to {_MAX_VIEW} pixels")
     try:
         config = BackboneConfig(name=architecture.name, overrides=architecture.overrides, init=init)
         return build_backbone(config, size, size_name="image_size")
@@ -255,7 +268,7 @@ def _with_pooling(architecture: Architecture, state: dict[str, Tensor]) -> Archi
 
 
 def _check_sizes(architecture: Architecture, state: dict[str, Tensor], path: Path) -> None:
-    """Before anything is allocated: a sidecar may ask for a network that no memory holds."""
+    """Before anything is built: a sidecar may ask for a billion blocks."""
     weight = state.get("patch_embed.proj.weight")
     found = {"depth": depth(state) or None, "embed_dim": None if weight is None else weight.shape[0]}
     for setting, value in found.items():

@@ -18,7 +18,7 @@ from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.errors import CheckpointError
 from augscale.pretraining.files import write_atomic
 from augscale.pretraining.layouts import find_network, timm_names
-from augscale.pretraining.tensor_files import first_line, read_tensors
+from augscale.pretraining.tensor_files import first_line, printable, read_tensors
 
 if TYPE_CHECKING:
     from augscale.pretraining.backbones import Backbone
@@ -50,7 +50,7 @@ class LoadReport:
             keys = getattr(self, name)
             if keys:
                 more = ", ..." if len(keys) > _LISTED_KEYS else ""
-                parts.append(f"{len(keys)} {name} ({', '.join(keys[:_LISTED_KEYS])}{more})")
+                parts.append(f"{len(keys)} {name} ({', '.join(map(printable, keys[:_LISTED_KEYS]))}{more})")
         return ", ".join(parts)
 
 
@@ -91,7 +91,7 @@ def read_sidecar(path: Path | str) -> dict[str, Any]:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not a JSON file ({error})") from None
     if not isinstance(facts, dict):
         raise CheckpointError(f"{file}: holds a {type(facts).__name__}; expected a JSON object")
@@ -126,6 +126,21 @@ def load_tensors_into(backbone: Backbone, state: dict[str, Tensor], source: Path
             antialiasing. Official DINO resamples without, and samples a tenth of a patch beside the grid points.
         source: the file, for messages.
     """
+    state, report = check_fit(backbone, state, source)
+    backbone.model.load_state_dict({key: state[key] for key in report.matched}, strict=False)
+    if report.missing or report.mismatched:
+        _log.warning("%s: %s", source, report)
+    return report
+
+
+def check_fit(backbone: Backbone, state: dict[str, Tensor], source: Path) -> tuple[dict[str, Tensor], LoadReport]:
+    """What would be loaded; `backbone` may be on torch's meta device, where it takes no memory.
+
+    Returns:
+        The tensors as they fit the backbone, position embedding resampled, and how they match.
+    Raises:
+        CheckpointError: they fit under 95 % of the backbone's parameters.
+    """
     try:
         state = backbone.convert_state_dict(state)
     except Exception as error:
@@ -133,10 +148,7 @@ def load_tensors_into(backbone: Backbone, state: dict[str, Tensor], source: Path
     report = _match(backbone, state)
     if report.matched_share < MIN_MATCHED:
         raise CheckpointError(f"{source}: {report}; expected at least {MIN_MATCHED:.0%}")
-    backbone.model.load_state_dict({key: state[key] for key in report.matched}, strict=False)
-    if report.missing or report.mismatched:
-        _log.warning("%s: %s", source, report)
-    return report
+    return state, report
 
 
 def _match(backbone: Backbone, state: dict[str, Tensor]) -> LoadReport:

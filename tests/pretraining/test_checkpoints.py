@@ -284,6 +284,8 @@ def test_our_own_weights_take_everything_from_the_sidecar(trial, as_folder):
         ({"backbone": {"name": 3}}, "teacher.json: backbone.name: "),
         ({"backbone": {"name": "vit_tiny_patch16_224", "overrides": {"depth": 10**9}}}, "has depth 2; .* 1000000000"),
         ({"backbone": {"name": "vit_tiny_patch16_224", "overrides": {"embed_dim": 10**9}}}, "has embed_dim 32"),
+        ({"backbone": {"name": "vit_7b_patch16_dinov3"}}, "patches have 8 pixels, those of the named model 16"),
+        ({"backbone": {"name": "vit_7b_patch16_dinov3", "overrides": {"patch_size": 8}}}, "0.0% .*missing"),
         ({"image_size": 10**9}, "teacher.json: image_size = 1000000000; expected 1 to 4096"),
         ({"image_size": "big"}, "teacher.json: image_size = 'big'"),
     ],
@@ -342,7 +344,12 @@ def test_how_far_official_dinos_resampling_is_from_timms(tmp_path, size, deviati
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [(50, "image_size = 50: expected a multiple of .* 16"), (-16, "image_size = -16")]
+    ("size", "words"),
+    [
+        (50, "image_size = 50: expected a multiple of .* 16"),
+        (-16, "image_size = -16"),
+        (0, "image_size = 0; expected 1 to"),
+    ],
 )
 def test_a_size_that_does_not_fit_is_refused(tmp_path, vit, size, words):
     with pytest.raises(ConfigError, match=words):
@@ -465,6 +472,7 @@ def test_timms_weights_see_the_normalisation_that_they_were_trained_with(monkeyp
     assert (loaded.kind, loaded.arch, loaded.name, loaded.image_size) == ("timm model", name, name, 224)
     from_file = load_checkpoint(tmp_path / "model.safetensors", arch=name)
     torch.testing.assert_close(_embed(from_file, ours), _embed(loaded, ours), rtol=0, atol=0)
+    assert torch.equal(untrained_like(loaded).backbone.input_scale, loaded.backbone.input_scale)
     unnamed = load_checkpoint(tmp_path / "model.safetensors")
     assert unnamed.backbone.input_scale is None
 
