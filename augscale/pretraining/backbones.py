@@ -16,6 +16,7 @@ from timm.models import get_pretrained_cfg, is_model_in_modules
 from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.last_block import class_token_after
@@ -39,7 +40,12 @@ class Backbone(nn.Module):
         model: the timm model; its state dict has timm's key names.
         embed_dim: D.
         load_report: how the weights file fitted, None where none was loaded.
+        input_scale, input_shift: float32, shape (3, 1, 1); turn ImageNet's normalisation into that of a network
+            trained with another one (see `expect_normalization`); None where they are the same.
     """
+
+    input_scale: Tensor | None
+    input_shift: Tensor | None
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -48,6 +54,9 @@ class Backbone(nn.Module):
         self.load_report: LoadReport | None = None
         self._attentions = [module for module in model.modules() if hasattr(module, "fused_attn")]
         self._class_token_only = _ends_in_class_token(model)
+        # Not persistent: weights files hold timm's names and nothing else.
+        self.register_buffer("input_scale", None, persistent=False)
+        self.register_buffer("input_shift", None, persistent=False)
 
     @property
     def patch_size(self) -> int | None:
@@ -65,8 +74,24 @@ class Backbone(nn.Module):
             float, shape (N, D).
         """
         self._choose_attention(x.device)
+        if self.input_scale is not None and self.input_shift is not None:
+            x = x * self.input_scale + self.input_shift
         embedding: Tensor = self._class_token(x) if self._class_token_only else self.model(x)
         return embedding
+
+    def expect_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """For networks trained with other statistics than ImageNet's: views keep ImageNet's, the network sees its own.
+
+        Args:
+            mean: of the three channels, in [0, 1].
+            std: of the three channels, above 0.
+        """
+        own, ours = torch.tensor([mean, std]), torch.tensor([IMAGENET_MEAN, IMAGENET_STD])
+        if torch.allclose(own, ours, rtol=0, atol=1e-6):
+            return
+        device = next(self.model.parameters()).device
+        self.input_scale = (ours[1] / own[1]).view(3, 1, 1).to(device)
+        self.input_shift = ((ours[0] - own[0]) / own[1]).view(3, 1, 1).to(device)
 
     def check_view_size(self, size: int, name: str) -> None:
         """Refuses views that cannot be cut into patches.
@@ -99,7 +124,30 @@ class Backbone(nn.Module):
         return token
 
 
-def build_backbone(config: BackboneConfig, image_size: int, *, drop_path: float = 0.0, seed: int = 0) -> Backbone:
+class WeightsUnavailable(CheckpointError):
+    """timm's weights for a model cannot be had.
+
+    Args:
+        name: of the model.
+        reason: e.g. that the hub cannot be reached.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"backbone.init = 'imagenet': no weights for {name} ({reason}); "
+            "use --init none, or --init FILE with a weights file"
+        )
+
+
+def build_backbone(
+    config: BackboneConfig,
+    image_size: int,
+    *,
+    drop_path: float = 0.0,
+    seed: int = 0,
+    size_name: str = "crops.global_size",
+) -> Backbone:
     """Builds the encoder and gives it its first weights.
 
     Args:
@@ -109,6 +157,7 @@ def build_backbone(config: BackboneConfig, image_size: int, *, drop_path: float 
         image_size: side of the global views, pixels; a ViT's position embedding is built for it.
         drop_path: stochastic depth rate, in [0, 1].
         seed: of random weights.
+        size_name: where `image_size` came from, for messages.
     Raises:
         ConfigError: unknown model or argument, or views that do not fit the model.
         CheckpointError: the weights cannot be had, or do not fit.
@@ -122,10 +171,25 @@ def build_backbone(config: BackboneConfig, image_size: int, *, drop_path: float 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = Backbone(_create(config, arguments))
-    backbone.check_view_size(image_size, "crops.global_size")
+    backbone.check_view_size(image_size, size_name)
     if config.init not in ("none", "imagenet"):
         backbone.load_report = load_weights_into(backbone, Path(config.init))
     return backbone
+
+
+def pretrained_size(name: str) -> int | None:
+    """Side of the views that timm's default weights of a model were trained with, pixels; None where unknown."""
+    try:
+        cfg = get_pretrained_cfg(name)
+    except RuntimeError:  # a tag that timm does not know
+        cfg = None
+    return int(cfg.input_size[-1]) if cfg is not None else None
+
+
+def pretrained_normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that timm's weights of a model were trained with; ImageNet's where unknown."""
+    cfg = get_pretrained_cfg(name)
+    return (IMAGENET_MEAN, IMAGENET_STD) if cfg is None else (tuple(cfg.mean), tuple(cfg.std))
 
 
 def _check_name(config: BackboneConfig) -> None:
@@ -150,7 +214,7 @@ def _create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if arguments.get("pretrained") and not isinstance(error, TypeError | AssertionError):
-            raise _no_pretrained(config.name, reason) from None
+            raise WeightsUnavailable(config.name, reason) from None
         raise ConfigError(f"backbone.overrides = {config.overrides} do not fit {config.name}: {reason}") from None
     return model
 
@@ -163,7 +227,7 @@ def _pretrained_arguments(name: str) -> dict[str, Any]:
     """
     cfg = get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
-        raise _no_pretrained(name, "timm has none for this model")
+        raise WeightsUnavailable(name, "timm has none for this model")
     if not cfg.hf_hub_id:
         return {"pretrained": True}
     for filename in (cfg.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
@@ -172,15 +236,8 @@ def _pretrained_arguments(name: str) -> dict[str, Any]:
             return {"pretrained": True, "pretrained_cfg_overlay": {"file": cached}}
     problem = _hub_problem()
     if problem:
-        raise _no_pretrained(name, problem)
+        raise WeightsUnavailable(name, problem)
     return {"pretrained": True}
-
-
-def _no_pretrained(name: str, reason: str) -> CheckpointError:
-    return CheckpointError(
-        f"backbone.init = 'imagenet': no weights for {name} ({reason}); "
-        "use --init none, or --init FILE with a weights file"
-    )
 
 
 def _hub_problem() -> str | None:

@@ -1,26 +1,24 @@
 """Weights on disk: safetensors with timm's key names and a JSON sidecar beside it; and loading of foreign files.
 
-Files are data, not code: a pickle is read with `weights_only=True`, never otherwise.
+How a file is read safely is in `tensor_files`, where it keeps its network in `layouts`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.errors import CheckpointError
 from augscale.pretraining.files import write_atomic
+from augscale.pretraining.layouts import find_network, timm_names
+from augscale.pretraining.tensor_files import first_line, printable, read_tensors
 
 if TYPE_CHECKING:
     from augscale.pretraining.backbones import Backbone
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 MIN_MATCHED = 0.95
 """Share of a backbone's parameters that a file must hold, counted in numbers and in tensors."""
 
-_NETWORKS = ("teacher", "student", "state_dict", "model")
-"""Entries of training checkpoints that hold a network, the wanted first."""
-_PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
 _LISTED_KEYS = 3
 _log = logging.getLogger(__name__)
 
@@ -43,7 +38,7 @@ class LoadReport:
     missing: tuple[str, ...]
     """Of the backbone, not in the file; they keep their initial values."""
     mismatched: tuple[str, ...]
-    """In both, with other shapes; they keep their initial values."""
+    """In both, with other shapes or kinds of numbers; they keep their initial values."""
     unexpected: tuple[str, ...]
     """In the file only, e.g. a projection head or a classifier."""
     matched_share: float
@@ -55,7 +50,7 @@ class LoadReport:
             keys = getattr(self, name)
             if keys:
                 more = ", ..." if len(keys) > _LISTED_KEYS else ""
-                parts.append(f"{len(keys)} {name} ({', '.join(keys[:_LISTED_KEYS])}{more})")
+                parts.append(f"{len(keys)} {name} ({', '.join(map(printable, keys[:_LISTED_KEYS]))}{more})")
         return ", ".join(parts)
 
 
@@ -96,7 +91,7 @@ def read_sidecar(path: Path | str) -> dict[str, Any]:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not a JSON file ({error})") from None
     if not isinstance(facts, dict):
         raise CheckpointError(f"{file}: holds a {type(facts).__name__}; expected a JSON object")
@@ -118,81 +113,63 @@ def load_weights_into(backbone: Backbone, path: Path | str) -> LoadReport:
         CheckpointError: the file is no weights file, or fits under 95 % of the backbone's parameters.
     """
     path = Path(path)
-    state = _bare(read_tensors(path), path)
-    try:
-        state = backbone.convert_state_dict(state)
-    except Exception as error:
-        raise CheckpointError(f"{path}: does not fit the backbone ({_first_line(error)})") from None
-    report = _match(backbone, state)
-    if report.matched_share < MIN_MATCHED:
-        raise CheckpointError(f"{path}: {report}; expected at least {MIN_MATCHED:.0%}")
+    network = find_network(read_tensors(path), path)
+    return load_tensors_into(backbone, network.head | timm_names(network.encoder), path)
+
+
+def load_tensors_into(backbone: Backbone, state: dict[str, Tensor], source: Path) -> LoadReport:
+    """Loads tensors under timm's names into a backbone; as `load_weights_into`.
+
+    Args:
+        backbone: keeps its own values where `state` has none.
+        state: of a file's network; a position embedding of another grid is resampled as timm does it, bicubic with
+            antialiasing. Official DINO resamples without, and samples a tenth of a patch beside the grid points.
+        source: the file, for messages.
+    """
+    state, report = check_fit(backbone, state, source)
     backbone.model.load_state_dict({key: state[key] for key in report.matched}, strict=False)
     if report.missing or report.mismatched:
-        _log.warning("%s: %s", path, report)
+        _log.warning("%s: %s", source, report)
     return report
 
 
-def read_tensors(path: Path) -> dict[str, Any]:
-    """The content of a weights file, on the CPU.
+def check_fit(backbone: Backbone, state: dict[str, Tensor], source: Path) -> tuple[dict[str, Tensor], LoadReport]:
+    """What would be loaded; `backbone` may be on torch's meta device, where it takes no memory.
 
+    Returns:
+        The tensors as they fit the backbone, position embedding resampled, and how they match.
     Raises:
-        CheckpointError: missing, unreadable, truncated, or holding more than plain data.
+        CheckpointError: they fit under 95 % of the backbone's parameters.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file; expected .safetensors or a file of torch.save")
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        # Official DINO keeps its command line in the file; the class holds nothing but attributes.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read as weights ({_first_line(error)})") from None
+        state = backbone.convert_state_dict(state)
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read as weights ({_torch_problem(error)})") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected a state dict")
-    return content
-
-
-def _bare(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The backbone's tensors out of whatever wraps them."""
-    for name in _NETWORKS:
-        if isinstance(content.get(name), dict):
-            return _bare(content[name], path)
-    state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise CheckpointError(f"{path}: holds no tensors under {', '.join(map(str, list(content)[:5]))}")
-    for prefix in _PREFIXES * 2:
-        inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        state = {key: value for key, value in state.items() if not key.startswith(prefix)} | inside
-    return state
+        raise CheckpointError(f"{source}: does not fit the backbone ({first_line(error)})") from None
+    report = _match(backbone, state)
+    if report.matched_share < MIN_MATCHED:
+        raise CheckpointError(f"{source}: {report}; expected at least {MIN_MATCHED:.0%}")
+    return state, report
 
 
 def _match(backbone: Backbone, state: dict[str, Tensor]) -> LoadReport:
     own = backbone.model.state_dict()
-    matched = tuple(key for key in own if key in state and state[key].shape == own[key].shape)
+    fits = {key: key in state and _alike(state[key], own[key]) for key in own}
+    matched = tuple(key for key in own if fits[key])
     parameters = {key: value.numel() for key, value in backbone.model.named_parameters()}
     found = [parameters[key] for key in matched if key in parameters]
     return LoadReport(
         matched=matched,
         missing=tuple(key for key in own if key not in state),
-        mismatched=tuple(key for key in own if key in state and state[key].shape != own[key].shape),
+        mismatched=tuple(key for key in own if key in state and not fits[key]),
         unexpected=tuple(key for key in state if key not in own),
         matched_share=min(sum(found) / sum(parameters.values()), len(found) / len(parameters)),
     )
 
 
+def _alike(found: Tensor, own: Tensor) -> bool:
+    # Whole numbers in the place of real ones are codes of a quantised network.
+    return found.shape == own.shape and found.is_floating_point() == own.is_floating_point()
+
+
 def _write(file: Any, content: bytes) -> None:
     file.write(content)
-
-
-def _torch_problem(error: Exception) -> str:
-    if "weights_only" in str(error) or "Unsupported" in str(error):
-        return "it is damaged, or holds Python objects besides tensors, which are not loaded"
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

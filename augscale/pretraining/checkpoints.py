@@ -1,0 +1,305 @@
+"""Checkpoints of the DINO family and others as frozen encoders, with what else their files know about the training.
+
+Views reach every encoder normalised with ImageNet's mean and standard deviation. A model of timm that was trained with
+others sees its own (`timm:NAME`, or a file with `--arch NAME.TAG`); for any other file nothing says so, and
+ImageNet's are taken, which official DINO, DINOv2, MAE and RETFound use.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from augscale.config import BackboneConfig
+from augscale.errors import CheckpointError, ConfigError
+from augscale.pretraining.architectures import (
+    Architecture,
+    depth,
+    infer_architecture,
+    native_size,
+    patch_size,
+    pooling,
+)
+from augscale.pretraining.backbones import (
+    Backbone,
+    WeightsUnavailable,
+    build_backbone,
+    pretrained_normalization,
+    pretrained_size,
+)
+from augscale.pretraining.checkpoint_names import (
+    TIMM_PREFIX,
+    TRIAL_WEIGHTS,
+    UNTRAINED_PREFIX,
+    is_checkpoint_path,
+    unique_names,
+)
+from augscale.pretraining.layouts import find_network, timm_names
+from augscale.pretraining.tensor_files import plain_settings, printable, read_tensors
+from augscale.pretraining.training_facts import TrainingFacts, layout_kind, non_finite_names, training_facts
+from augscale.pretraining.weights import LoadReport, check_fit, load_tensors_into, read_sidecar, sidecar_path
+
+_TOKENS = ("cls_token", "reg_token", "register_tokens", "dist_token", "pos_embed")
+_CLASSIFIERS = ("head", "head_drop", "fc", "global_pool")
+_LISTED = 3
+_MAX_VIEW = 4096
+_DEFAULT_VIEW = 224
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedCheckpoint:
+    """An encoder that is ready to embed, and where it came from."""
+
+    name: str
+    """Short, for display; see `unique_names`."""
+    path: str
+    """As given."""
+    kind: str
+    """"augscale", "DINO", "DINOv2", "RETFound" (its layout, which is that of any masked autoencoder), "timm state
+    dict", "timm model" or "untrained"."""
+    arch: str
+    """timm's name."""
+    overrides: dict[str, Any]
+    """What differs from timm's defaults for `arch`."""
+    backbone: Backbone
+    """In evaluation mode, on the CPU."""
+    image_size: int
+    """Side of the views it was made for, or that was asked for, pixels."""
+    sidecar: dict[str, Any] = field(default_factory=dict)
+    """Ours, {} for foreign files."""
+    report: LoadReport | None = None
+    """None where no file was loaded."""
+    training: TrainingFacts = field(default_factory=TrainingFacts)
+
+
+def load_checkpoint(
+    spec: str | Path,
+    *,
+    arch: str | None = None,
+    key: str | None = None,
+    image_size: int | None = None,
+    name: str | None = None,
+) -> LoadedCheckpoint:
+    """Loads an encoder. Nothing that a file holds is run; NaN and infinity are reported, not refused.
+
+    Args:
+        spec: a weights file (.safetensors, or of torch.save) of augscale, DINO, DINOv2, RETFound or timm; a trial's
+            folder; "timm:NAME" (timm's pre-trained weights, from the cache or the hub); "random:ARCH" (the untrained
+            network, seed 0; ARCH as `arch`, or a checkpoint whose architecture is taken).
+        arch: timm's name of the model, "NAME" or "NAME,key=value,..."; the file must fit it. None: from the sidecar,
+            else from the tensors.
+        key: which network of a training checkpoint, e.g. "student"; None: the teacher where there is one.
+        image_size: side of the views, pixels; a ViT's position embedding is resampled for it. None: the sidecar's, that
+            of the position embedding, or timm's default.
+        name: for display; None: the shortest that `unique_names` finds.
+    Raises:
+        CheckpointError: cannot be read, is not safe, cannot be recognised, or fits under 95 % of the parameters.
+        ConfigError: `arch` or `image_size` cannot be used.
+    """
+    text = str(spec)
+    if image_size is not None and not 0 < image_size <= _MAX_VIEW:
+        raise ConfigError(f"{text}: image_size = {image_size}; expected 1 to {_MAX_VIEW} pixels")
+    name = name or unique_names([text])[0]
+    if text.startswith(TIMM_PREFIX):
+        _refuse(text, arch=arch, key=key)
+        return _timm_model(text, name, image_size)
+    if text.startswith(UNTRAINED_PREFIX):
+        wanted = text.removeprefix(UNTRAINED_PREFIX)
+        if is_checkpoint_path(wanted):
+            like = load_checkpoint(wanted, arch=arch, key=key, image_size=image_size)
+            return replace(untrained_like(like), name=name, path=text)
+        _refuse(text, arch=arch, key=key)
+        return _untrained(_parse_arch(wanted, text), image_size, name, text)
+    return _file(text, name, arch, key, image_size)
+
+
+def untrained_like(checkpoint: LoadedCheckpoint) -> LoadedCheckpoint:
+    """The network of a checkpoint before training, seed 0: what training has to beat."""
+    architecture = Architecture(name=checkpoint.arch, overrides=checkpoint.overrides)
+    name = f"untrained {checkpoint.arch}"
+    untrained = _untrained(architecture, checkpoint.image_size, name, checkpoint.path)
+    untrained.backbone.input_scale = checkpoint.backbone.input_scale
+    untrained.backbone.input_shift = checkpoint.backbone.input_shift
+    return untrained
+
+
+def _file(text: str, name: str, arch: str | None, key: str | None, image_size: int | None) -> LoadedCheckpoint:
+    path = _weights_file(Path(text))
+    content = read_tensors(path)
+    sidecar = _our_sidecar(path)
+    network = find_network(content, path, key)
+    state = timm_names(network.encoder)
+    settings = plain_settings(content.get("args"))
+    if arch is not None:
+        architecture = _parse_arch(arch, text)
+        if "fc_norm.weight" in state and architecture.name.startswith("vit_"):
+            architecture = _with_pooling(architecture, state)
+    elif sidecar:
+        architecture = _of_sidecar(sidecar, path)
+    else:
+        architecture = _with_pooling(infer_architecture(state, path, settings), state)
+    _check_sizes(architecture, state, path)
+    sizes = (image_size, _sidecar_size(sidecar, path), native_size(state), pretrained_size(architecture.name))
+    size = next((size for size in sizes if size is not None), _DEFAULT_VIEW)
+    # First without memory: a sidecar or a slip may name a network that no machine holds.
+    with torch.device("meta"):
+        outline = _build(architecture, size, text)
+    _check_patches(outline, state, path)
+    _, fit = check_fit(outline, state, path)
+    _refuse_other_parts(outline, [key for key in fit.unexpected if key in state], architecture, path)
+    backbone = _build(architecture, size, text)
+    report = load_tensors_into(backbone, network.head | state, path)
+    if arch is not None and "." in architecture.name:
+        backbone.expect_normalization(*pretrained_normalization(architecture.name))
+    return LoadedCheckpoint(
+        name=name,
+        path=text,
+        kind="augscale" if sidecar else layout_kind(content, network),
+        arch=architecture.name,
+        overrides=architecture.overrides,
+        backbone=backbone.eval(),
+        image_size=size,
+        sidecar=sidecar,
+        report=report,
+        training=training_facts(content, network),
+    )
+
+
+def _timm_model(text: str, name: str, image_size: int | None) -> LoadedCheckpoint:
+    model = text.removeprefix(TIMM_PREFIX)
+    size = image_size or pretrained_size(model) or _DEFAULT_VIEW
+    try:
+        backbone = _build(Architecture(name=model, overrides={}), size, text, init="imagenet")
+    except WeightsUnavailable as error:
+        raise CheckpointError(f"{text}: no weights for {model} ({error.reason}); give a weights file instead") from None
+    backbone.expect_normalization(*pretrained_normalization(model))
+    return LoadedCheckpoint(
+        name=name,
+        path=text,
+        kind="timm model",
+        arch=model,
+        overrides={},
+        backbone=backbone.eval(),
+        image_size=size,
+        training=TrainingFacts(non_finite=non_finite_names(backbone.model.state_dict())),
+    )
+
+
+def _untrained(architecture: Architecture, image_size: int | None, name: str, text: str) -> LoadedCheckpoint:
+    size = image_size or pretrained_size(architecture.name) or _DEFAULT_VIEW
+    return LoadedCheckpoint(
+        name=name,
+        path=text,
+        kind="untrained",
+        arch=architecture.name,
+        overrides=architecture.overrides,
+        backbone=_build(architecture, size, text).eval(),
+        image_size=size,
+    )
+
+
+def _build(architecture: Architecture, size: int, text: str, init: str = "none") -> Backbone:
+    try:
+        config = BackboneConfig(name=architecture.name, overrides=architecture.overrides, init=init)
+        return build_backbone(config, size, size_name="image_size")
+    except ValidationError as error:
+        raise ConfigError(f"{text}: {error.errors()[0]['msg']} in {architecture.overrides}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{text}: {error}") from None
+
+
+def _weights_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    if not (path / TRIAL_WEIGHTS).is_file():
+        raise CheckpointError(
+            f"{path}: is a folder without {TRIAL_WEIGHTS}; expected a weights file or the folder of a finished trial"
+        )
+    return path / TRIAL_WEIGHTS
+
+
+def _our_sidecar(path: Path) -> dict[str, Any]:
+    if path.suffix != ".safetensors" or not sidecar_path(path).is_file():
+        return {}
+    sidecar = read_sidecar(path)
+    # Other programs put JSON files beside weights, too.
+    return sidecar if isinstance(sidecar.get("backbone"), dict) else {}
+
+
+def _of_sidecar(sidecar: dict[str, Any], path: Path) -> Architecture:
+    try:
+        config = BackboneConfig.model_validate(sidecar["backbone"])
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        reason = error.errors()[0]["msg"]
+        raise CheckpointError(f"{sidecar_path(path)}: backbone.{where}: {reason}") from None
+    return Architecture(name=config.name, overrides=dict(config.overrides))
+
+
+def _sidecar_size(sidecar: dict[str, Any], path: Path) -> int | None:
+    size = sidecar.get("image_size")
+    if size is None or (type(size) is int and 0 < size <= _MAX_VIEW):
+        return size
+    raise CheckpointError(f"{sidecar_path(path)}: image_size = {size!r}; expected 1 to {_MAX_VIEW} pixels")
+
+
+def _parse_arch(arch: str, text: str) -> Architecture:
+    name, *assignments = [part.strip() for part in arch.split(",")]
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"{text}: --arch {arch}: {assignment!r} is no key=value")
+        try:
+            overrides[key.strip()] = json.loads(value)
+        except ValueError:
+            overrides[key.strip()] = value.strip()
+    return Architecture(name=name, overrides=overrides)
+
+
+def _with_pooling(architecture: Architecture, state: dict[str, Tensor]) -> Architecture:
+    return replace(architecture, overrides=pooling(state) | architecture.overrides)
+
+
+def _check_sizes(architecture: Architecture, state: dict[str, Tensor], path: Path) -> None:
+    """Before anything is built: a sidecar may ask for a billion blocks."""
+    weight = state.get("patch_embed.proj.weight")
+    found = {"depth": depth(state) or None, "embed_dim": None if weight is None else weight.shape[0]}
+    for setting, value in found.items():
+        wanted = architecture.overrides.get(setting, value)
+        if value is not None and wanted != value:
+            raise CheckpointError(f"{path}: has {setting} {value}; {architecture.name} was to have {wanted}")
+
+
+def _check_patches(backbone: Backbone, state: dict[str, Tensor], path: Path) -> None:
+    """timm would resample the filters of patches of another size, and say nothing."""
+    found, wanted = patch_size(state), patch_size(backbone.model.state_dict())
+    if found and wanted and found != wanted:
+        raise CheckpointError(f"{path}: its patches have {found} pixels, those of the named model {wanted}")
+
+
+def _refuse_other_parts(backbone: Backbone, unexpected: list[str], architecture: Architecture, path: Path) -> None:
+    """A file whose encoder has more parts than the model is another network, however much of the model it fills."""
+    parts = {name for name, _ in backbone.model.named_children()} - set(_CLASSIFIERS)
+    if "fc_norm" in architecture.overrides:
+        # The final norm of an encoder that was fine-tuned on the mean of its patch tokens is not used.
+        parts -= {"norm"}
+    other = [key for key in unexpected if key.partition(".")[0] in parts or key in _TOKENS]
+    if other:
+        names = ", ".join(map(printable, other[:_LISTED])) + (", ..." if len(other) > _LISTED else "")
+        raise CheckpointError(
+            f"{path}: {len(other)} tensors of the encoder have no place in {architecture.name} ({names}), so it is "
+            "another network; name its timm model with --arch NAME"
+        )
+
+
+def _refuse(text: str, **options: str | None) -> None:
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigError(f"{text}: takes no {' and no '.join(given)}")
