@@ -173,7 +173,7 @@ def _list_folder(root: Path) -> _Listing:
     listing = _Listing(base=root.resolve())
     tables: dict[PurePosixPath, dict[PurePosixPath, Row]] = {}
     found: dict[PurePosixPath, Path] = {}
-    for folder, names in _walk(root):
+    for folder, names in walk_files(root):
         here = PurePosixPath(folder.relative_to(root).as_posix())
         for name in names:
             suffix = Path(name).suffix.lower()
@@ -210,8 +210,12 @@ def _named_by_table(folder: Path, here: PurePosixPath, rows: Iterable[PurePosixP
     }
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders and their sorted file names, each real folder once, hidden names left out."""
+def walk_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and their sorted file names, each real folder once, hidden names left out.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
         real = os.path.realpath(folder)
