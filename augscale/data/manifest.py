@@ -26,7 +26,7 @@ _OTHER_IMAGE_SUFFIXES = frozenset(
 """Images that are not read: named in the list of files set aside. Any other file is no image and not mentioned."""
 
 _REASONS_SHOWN = 3
-_MISSING = "no such file (named by a table, or a broken link)"
+MISSING = "no such file (named by a table, or a broken link)"
 _ACCEPTED = "a folder of images, a CSV manifest, an image file or 'synthetic'"
 
 
@@ -124,7 +124,7 @@ def scan_sources(
     if splits is not None:
         records = _of_splits(records, splits)
     bad = {problem.path: problem for listing in listings for problem in listing.bad}
-    bad |= {r.path: BadFile(path=r.path, reason=_MISSING) for r in records if r.path in missing}
+    bad |= {r.path: BadFile(path=r.path, reason=MISSING) for r in records if r.path in missing}
     records = [record for record in records if record.path not in missing]
     return SourceScan(records=sorted(records, key=lambda r: r.image_id), bad=sorted(bad.values(), key=lambda b: b.path))
 
