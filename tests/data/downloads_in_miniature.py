@@ -110,7 +110,14 @@ def papila(root: Path) -> Path:
             photo(top / "ExpertsSegmentations" / "ImagesWithContours" / f"RET{patient:03d}{eye}.jpg", patient)
         (top / "ClinicalData").mkdir(parents=True, exist_ok=True)
         book.save(top / "ClinicalData" / f"patient_data_{eye.lower()}.xlsx")
+    fold_lists(top)
     return root
+
+
+def fold_lists(root: Path) -> None:
+    """Folders named train and test that hold lists, not images."""
+    for split in ("train", "test"):
+        table(root / "HelpCode" / "kfold" / split / "fold0" / "index.csv", ["file"], [["RET002OD"]])
 
 
 def papila_diagnosis(patient: int, eye: str) -> int:

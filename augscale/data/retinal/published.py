@@ -50,8 +50,6 @@ def read_published(dataset: RetinalDataset, folder: Path) -> Download | None:
         for name, places in found.items()
         for split, path in places
     ]
-    if not images:
-        raise DataError(f"{tops[0]}: no image lies in its train, val and test folders; expected SPLIT/CLASS/image")
     return Download(layout=PUBLISHED, images=sorted(images, key=lambda image: image.path), notes=notes)
 
 
@@ -110,13 +108,21 @@ def _alike(name: str, known: str) -> bool:
     return letters[0][:3] == letters[1][:3]
 
 
+def _has_splits(folder: Path) -> bool:
+    """Whether there are train and test folders, and images in class folders below them (not, say, lists of folds)."""
+    splits = {normal_split(child.name): child for child in folder.iterdir() if child.is_dir()}
+    return {"train", "test"} <= splits.keys() and any(
+        path.parent.parent == splits[split]
+        for split in ("train", "test")
+        for path in images_of(files_below(splits[split]))
+    )
+
+
 def _split_tops(folder: Path) -> list[Path]:
-    """Folders with `train` and `test` subfolders, the given one first, at most a few levels down."""
+    """Folders with split folders of classes, the given one first, at most a few levels down."""
     level = [folder]
     for _ in range(_SEARCHED_DEPTH):
-        tops = [
-            path for path in level if {"train", "test"} <= {normal_split(c.name) for c in path.iterdir() if c.is_dir()}
-        ]
+        tops = [path for path in level if _has_splits(path)]
         if tops:
             return tops
         level = sorted(
