@@ -132,8 +132,8 @@ def open_dataset(
 
     Args:
         name_or_path: a prepared dataset by name (any case), a folder (class folders, with or without train/val/test
-            above them, or with labels.csv), a CSV manifest, or "synthetic". A name with a slash or dot in front is
-            always a path.
+            above them, or with labels.csv), a CSV manifest, or "synthetic". A `Path`, and a
+            text with a slash or with a dot in front, is always a path.
         size: side of the decoded images in pixels.
         data_root: folder of prepared datasets; None takes `default_data_root()`.
         crop_to_field: cut fundus photographs to their field of view first.
@@ -147,7 +147,7 @@ def open_dataset(
         DataError: no such dataset, no labels, one class only, missing images, or splits that cannot be used.
         ConfigError: `classes` does not fit the labels.
     """
-    origin = _find(str(name_or_path), (data_root or default_data_root()).expanduser())
+    origin = _find(name_or_path, (data_root or default_data_root()).expanduser())
     config = DataConfig(
         sources=(origin.source,), cache_size=size, crop_to_field=crop_to_field, synthetic_patients=synthetic_patients
     )
@@ -196,11 +196,12 @@ class _Origin:
     notes: tuple[str, ...] = ()
 
 
-def _find(text: str, root: Path) -> _Origin:
+def _find(name_or_path: str | Path, root: Path) -> _Origin:
+    text = str(name_or_path)
     if text == SYNTHETIC:
         return _Origin(name=SYNTHETIC, source=SYNTHETIC)
     path = Path(text).expanduser()
-    is_path = path.is_absolute() or text.startswith((".", "~")) or len(path.parts) > 1 or text.endswith("/")
+    is_path = isinstance(name_or_path, Path) or text.startswith((".", "~")) or "/" in text
     dataset = None if is_path else find_dataset(text)
     if dataset is not None:
         prepared = read_prepared(dataset, root)
@@ -212,7 +213,7 @@ def _find(text: str, root: Path) -> _Origin:
                 label_space=dataset.label_space,
                 notes=(f"split {prepared.facts.get('split')}",),
             )
-    if path.exists():
+    if text and path.exists():
         return _at_path(path)
     if dataset is not None:
         raise DataError(missing_text(dataset))
@@ -221,11 +222,8 @@ def _find(text: str, root: Path) -> _Origin:
         raise DataError(
             f"{text} does not exist; expected a folder or CSV of labelled images, or one of {', '.join(known)}"
         )
-    lowered = {name.lower(): name for name in known}
-    hint = nearest(text.lower(), list(lowered))
-    for lower, name in lowered.items():
-        hint = hint.replace(f"mean {lower}?", f"mean {name}?")
-    raise DataError(f"no dataset named {text!r}{hint}; expected a folder, a CSV manifest, or one of {', '.join(known)}")
+    accepted = f"a folder, a CSV manifest, or one of {', '.join(known)}"
+    raise DataError(f"no dataset named {text!r}{nearest(text, known)}; expected {accepted}")
 
 
 def _at_path(path: Path) -> _Origin:

@@ -297,6 +297,8 @@ def test_names_and_paths_that_lead_nowhere(tmp_path: Path, opened) -> None:
         DataError, match=r"PAPILA: not prepared; get it from figshare.*then augscale data prepare PAPILA"
     ):
         opened("papila")
+    with pytest.raises(DataError, match="no dataset named ''; expected a folder"):
+        opened("")
     with pytest.raises(DataError, match=r"\./papila does not exist; expected a folder or CSV"):
         opened("./papila")
 
@@ -326,7 +328,7 @@ def test_a_folder_of_a_datasets_name_is_used_only_where_nothing_is_prepared(
     assert opened("retina").classes == ("a", "b")
     prepare("Retina", _retina(tmp_path / "in"), tmp_path / "root")
     assert opened("retina").name == "Retina"
-    assert opened("./retina").classes == ("a", "b")
+    assert opened("./retina").classes == opened(Path("retina")).classes == ("a", "b")
 
 
 def test_a_csv_manifest_is_named_by_its_stem(tmp_path: Path, opened) -> None:

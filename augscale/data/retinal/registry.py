@@ -261,11 +261,7 @@ def get_dataset(name: str) -> RetinalDataset:
     """
     dataset = find_dataset(name)
     if dataset is None:
-        known = {_plain(each): each for each in NAMES}
-        hint = nearest(_plain(name), list(known))
-        for plain, written in known.items():
-            hint = hint.replace(f"mean {plain}?", f"mean {written}?")
-        raise ConfigError(f"no dataset named {name!r}{hint}; known: {', '.join(NAMES)}")
+        raise ConfigError(f"no dataset named {name!r}{nearest(name, list(NAMES))}; known: {', '.join(NAMES)}")
     return dataset
 
 
