@@ -52,9 +52,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """` (did you mean X?)` for a misspelt word, or an empty string where nothing is near."""
-    match = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" (did you mean {match[0]}?)" if match else ""
+    """` (did you mean X?)` for a word misspelt in any case, or an empty string where nothing is near."""
+    written = {name.casefold(): name for name in reversed(known)}
+    match = difflib.get_close_matches(word.casefold(), list(written), n=1, cutoff=0.6)
+    return f" (did you mean {written[match[0]]}?)" if match else ""
 
 
 def _describe(model: type[BaseModel], problem: Any) -> str:

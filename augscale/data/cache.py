@@ -195,11 +195,25 @@ class _Progress:
 
 
 def _as_listed(cache: ImageCache, records: Sequence[ImageRecord], bad: list[BadFile]) -> ImageCache:
-    """The cache with today's paths: it may have been built when the images lay elsewhere."""
+    """The cache with today's paths: it may have been built when the images lay elsewhere.
+
+    Copies of a file that was refused are refused too: only one of them was tried.
+    """
     paths = {record.image_id: record.path for record in records}
-    refused = [replace(entry, path=paths[entry.image_id or ""] or entry.path) for entry in cache.bad]
-    moved = [replace(record, path=paths[record.image_id]) for record in cache.records]
-    return replace(cache, records=moved, bad=sorted([*bad, *refused], key=lambda entry: entry.path))
+    refused = {
+        entry.image_id or "": replace(entry, path=paths[entry.image_id or ""] or entry.path) for entry in cache.bad
+    }
+    copies = {copy: kept for copy, kept in cache.duplicates.items() if kept in refused}
+    bad = [*bad, *refused.values()]
+    bad += [
+        replace(refused[kept], path=paths[copy] or refused[kept].path, image_id=copy) for copy, kept in copies.items()
+    ]
+    return replace(
+        cache,
+        records=[replace(record, path=paths[record.image_id]) for record in cache.records],
+        bad=sorted(bad, key=lambda entry: entry.path),
+        duplicates={copy: kept for copy, kept in cache.duplicates.items() if copy not in copies},
+    )
 
 
 def _check_bad_share(cache: ImageCache, max_bad: float, allow_bad: bool) -> None:

@@ -27,7 +27,7 @@ _OTHER_IMAGE_SUFFIXES = frozenset(
 """Images that are not read: named in the list of files set aside. Any other file is no image and not mentioned."""
 
 _REASONS_SHOWN = 3
-_MISSING = "no such file (named by a table, or a broken link)"
+MISSING = "no such file (named by a table, or a broken link)"
 _ACCEPTED = "a folder of images, a CSV manifest, an image file or 'synthetic'"
 
 
@@ -125,7 +125,7 @@ def scan_sources(
     if splits is not None:
         records = _of_splits(records, splits)
     bad = {problem.path: problem for listing in listings for problem in listing.bad}
-    bad |= {r.path: BadFile(path=r.path, reason=_MISSING) for r in records if r.path in missing}
+    bad |= {r.path: BadFile(path=r.path, reason=MISSING) for r in records if r.path in missing}
     records = [record for record in records if record.path not in missing]
     return SourceScan(records=sorted(records, key=lambda r: r.image_id), bad=sorted(bad.values(), key=lambda b: b.path))
 
@@ -174,7 +174,7 @@ def _list_folder(root: Path) -> _Listing:
     listing = _Listing(base=root.resolve())
     tables: dict[PurePosixPath, dict[PurePosixPath, Row]] = {}
     found: dict[PurePosixPath, Path] = {}
-    for folder, names in _walk(root):
+    for folder, names in walk_files(root):
         here = PurePosixPath(folder.relative_to(root).as_posix())
         for name in names:
             suffix = Path(name).suffix.lower()
@@ -216,8 +216,12 @@ def _named_by_table(folder: Path, here: PurePosixPath, rows: Iterable[PurePosixP
     }
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders and their sorted file names, each real folder once, hidden names left out."""
+def walk_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and their sorted file names, each real folder once, hidden names left out.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
         real = os.path.realpath(folder)

@@ -91,8 +91,8 @@ def _whole_patients(
     for source, rows in groups.values():
         totals[source] = totals.get(source, 0) + len(rows)
     sources = sorted(totals)
-    room = dict(zip(sources, _shares([totals[source] for source in sources], num_images), strict=True))
-    order = sorted(groups, key=lambda number: _rank(seed, names[groups[number][1][0]]))
+    room = dict(zip(sources, proportional_shares([totals[source] for source in sources], num_images), strict=True))
+    order = sorted(groups, key=lambda number: seeded_rank(seed, names[groups[number][1][0]]))
     held_out: list[int] = []
     passed_over = []
     for number in order:
@@ -117,7 +117,7 @@ def choose_subset(records: Sequence[ImageRecord], num_images: int, seed: int) ->
         return list(records)
     names = [record.image_id.removeprefix(record.source) for record in records]
     groups = _members(records, names)
-    order = sorted(groups, key=lambda number: _rank(seed, names[groups[number][1][0]]))
+    order = sorted(groups, key=lambda number: seeded_rank(seed, names[groups[number][1][0]]))
     rows = [row for number in order for row in groups[number][1]]
     return [records[row] for row in sorted(rows[:num_images])]
 
@@ -131,15 +131,23 @@ def _members(records: Sequence[ImageRecord], names: Sequence[str]) -> dict[int, 
     return members
 
 
-def _shares(sizes: list[int], total: int) -> list[int]:
-    """Splits a total in proportion to sizes, by largest remainder."""
+def proportional_shares(sizes: Sequence[int], total: int, *, caps: Sequence[int] | None = None) -> list[int]:
+    """Splits a total in proportion to sizes, by largest remainder.
+
+    Args:
+        sizes: at least one above 0.
+        total: what the shares add up to.
+        caps: the most that rounding up may give each; where all are reached the shares add up to less.
+    """
     exact = [size * total / sum(sizes) for size in sizes]
     shares = [int(value) for value in exact]
     rest = sorted(range(len(sizes)), key=lambda i: (shares[i] - exact[i], -sizes[i], i))
-    for i in rest[: total - sum(shares)]:
+    open_ = [i for i in rest if caps is None or shares[i] < caps[i]]
+    for i in open_[: total - sum(shares)]:
         shares[i] += 1
     return shares
 
 
-def _rank(seed: int, name: str) -> bytes:
+def seeded_rank(seed: int, name: str) -> bytes:
+    """Sorts names into an order that depends on the seed and the names alone."""
     return hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=16).digest()

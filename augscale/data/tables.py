@@ -62,7 +62,7 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: unreadable, not UTF-8 text, no `file` column, or two rows that contradict each other.
     """
-    header, lines = _read_lines(path)
+    header, lines = read_lines(path)
     names = [_ALIASES.get(name.strip().lower(), name.strip().lower()) for name in header]
     if "file" not in names:
         found = ", ".join(name.strip() for name in header) or "none"
@@ -95,7 +95,7 @@ def read_folder_tables(folder: Path) -> Table | None:
     found = False
     for name in FOLDER_TABLES:
         path = folder / name
-        if not path.is_file() or "file" not in [cell.strip().lower() for cell in _read_lines(path)[0]]:
+        if not path.is_file() or "file" not in [cell.strip().lower() for cell in read_lines(path)[0]]:
             continue
         found = True
         table = read_table(path)
@@ -105,8 +105,12 @@ def read_folder_tables(folder: Path) -> Table | None:
     return Table(rows=merged, nameless=tuple(nameless)) if found else None
 
 
-def _read_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header's cells, and every other non-empty line's number and cells."""
+def read_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header's cells, and every other non-empty line's number and cells.
+
+    Raises:
+        DataError: unreadable, or not UTF-8 text.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()

@@ -146,6 +146,19 @@ def test_exact_duplicates_are_kept_once_with_their_patient(tmp_path: Path) -> No
     assert len(cache.images) == 3
 
 
+def test_copies_of_a_damaged_file_are_set_aside_like_it(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "set", 10)
+    for name in ("a.png", "b.png", "c.png"):
+        (folder / name).write_bytes(b"no image")
+    for _ in range(2):  # decoded, then reopened
+        cache = build_cache(_config(folder), cache_root=tmp_path / "cache", allow_bad=True)
+        assert [entry.path.name for entry in cache.bad] == ["a.png", "b.png", "c.png"]
+        assert [entry.image_id for entry in cache.bad] == ["set/a.png", "set/b.png", "set/c.png"]
+        assert cache.duplicates == {}
+    with pytest.raises(DataError, match="3 of 13 files cannot be used"):
+        build_cache(_config(folder), cache_root=tmp_path / "cache")
+
+
 def _nasty_folder(folder: Path) -> dict[str, str]:
     """Twelve good and unusual files and six that cannot be used; returns the reasons expected of these."""
     _images(folder, 8)

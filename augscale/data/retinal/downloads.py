@@ -1,0 +1,192 @@
+"""An unpacked download to a list of labelled files: RETFound's split folders, or the owners' own layout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from augscale.data.manifest import IMAGE_SUFFIXES, walk_files
+from augscale.data.retinal.registry import RetinalDataset
+from augscale.data.tables import read_lines
+from augscale.errors import DataError
+from augscale.settings import nearest
+
+PUBLISHED = "RETFound's train/val/test folders"
+NATIVE = "the owners' layout"
+
+_PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".001")
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledFile:
+    """One image of a download; `label` is the class number, `split` the published one."""
+
+    path: Path
+    label: int
+    split: str | None = None
+    patient_id: str | None = None
+    eye: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """What was found in a download.
+
+    Attributes:
+        layout: `PUBLISHED` or `NATIVE`.
+        images: sorted by path.
+        notes: what was left out and what is uncertain, a line each.
+    """
+
+    layout: str
+    images: list[LabelledFile]
+    notes: list[str]
+
+
+class ImageIndex:
+    """Images by name without extension, in any case: sources of one dataset disagree on .png, .jpg and .JPG."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._by_stem: dict[str, list[Path]] = {}
+        for path in paths:
+            self._by_stem.setdefault(path.stem.casefold(), []).append(path)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_stem.values()))
+
+    def find(self, name: str) -> Path | None:
+        """The image of that name, with or without extension.
+
+        Raises:
+            DataError: several images have it.
+        """
+        suffix = Path(name).suffix.lower()
+        stem = Path(name).stem if suffix in IMAGE_SUFFIXES else name
+        found = self._by_stem.get(stem.casefold(), [])
+        if len(found) > 1:
+            raise DataError(f"{name} is there more than once: {found[0]} and {found[1]}; expected one copy")
+        return found[0] if found else None
+
+    def find_all(self, names: Sequence[str], table: Path) -> list[Path]:
+        """The images that a table names.
+
+        Raises:
+            DataError: one of them is missing.
+        """
+        found = [self.find(name) for name in names]
+        missing = [name for name, path in zip(names, found, strict=True) if path is None]
+        if missing:
+            raise DataError(
+                f"{table}: {len(missing)} of {len(names)} images that it names are missing ({shown(missing)}); "
+                "is the download complete and unpacked?"
+            )
+        return [path for path in found if path is not None]
+
+
+def source_folder(source: Path | str) -> Path:
+    """The folder of a download.
+
+    Raises:
+        DataError: nothing there, or still packed.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_file() and folder.suffix.lower() in _PACKED:
+        raise DataError(f"{folder} is packed; unpack it first and give the folder")
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; expected the unpacked download")
+    return folder.absolute()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files, sorted, hidden ones and those of macOS archives left out.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    found = (here / name for here, names in walk_files(folder) for name in names if "__MACOSX" not in here.parts)
+    return sorted(found)
+
+
+def images_of(files: Iterable[Path]) -> list[Path]:
+    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def not_recognised(dataset: RetinalDataset, folder: Path, files: Sequence[Path], what: str) -> DataError:
+    """The error for a folder that does not hold what a layout needs; names an archive that is still packed."""
+    packed = [path.name for path in files if path.suffix.lower() in _PACKED]
+    hint = f"; {packed[0]} lies there packed: unpack it first" if packed else ""
+    return DataError(
+        f"{folder}: {what}; expected for {dataset.name}: {dataset.native}, or train/val/test/CLASS folders{hint}"
+    )
+
+
+def named_files(files: Iterable[Path], *words: str, suffix: str) -> list[Path]:
+    """Files whose name holds all words, in any case."""
+    return [
+        path for path in files if path.suffix.lower() == suffix and all(word in path.stem.casefold() for word in words)
+    ]
+
+
+def table_columns(path: Path, *columns: str) -> list[tuple[str, ...]]:
+    """The cells of some columns of a CSV table, stripped; spaces around column names do not matter.
+
+    Raises:
+        DataError: unreadable, or a column is missing.
+    """
+    header, lines = read_lines(path)
+    names = [name.strip().casefold() for name in header]
+    for column in columns:
+        if column.casefold() not in names:
+            raise DataError(
+                f"{path}: no column named {column!r}{nearest(column, [n for n in names if n])}; "
+                f"columns found: {', '.join(name.strip() for name in header if name.strip()) or 'none'}"
+            )
+    places = [names.index(column.casefold()) for column in columns]
+    return [tuple(cells[i].strip() if i < len(cells) else "" for i in places) for _, cells in lines]
+
+
+def grade(text: str, table: Path, name: str, num_classes: int) -> int:
+    """A grade cell as a number: "2" or "2.0".
+
+    Raises:
+        DataError: something else, or out of range.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value not in range(num_classes):
+        raise DataError(f"{table}: grade {text!r} of {name}; expected a whole number from 0 to {num_classes - 1}")
+    return int(value)
+
+
+def once_each(names: Sequence[str], table: Path) -> None:
+    """Refuses a table that lists an image twice.
+
+    Raises:
+        DataError: it does.
+    """
+    twice = [name for name, count in Counter(map(str.casefold, names)).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{table}: {len(twice)} images are listed more than once ({shown(twice)}); expected one row each"
+        )
+
+
+def with_patients(images: Iterable[LabelledFile], patients: dict[Path, tuple[str, str]]) -> list[LabelledFile]:
+    """The images with patient and eye where these are known."""
+    return [
+        replace(image, patient_id=patients[image.path][0], eye=patients[image.path][1])
+        if image.path in patients
+        else image
+        for image in images
+    ]
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first few names of a list, for a message."""
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

@@ -1,0 +1,1 @@
+"""Downstream evaluation of a pre-trained encoder on labelled images."""

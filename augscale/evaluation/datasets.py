@@ -1,0 +1,342 @@
+"""Labelled images for evaluation: what is listed, its class numbers, splits and patients, and the decoded pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from augscale.config import DataConfig
+from augscale.data.cache import ImageCache, build_cache
+from augscale.data.cache_keys import CACHE_VERSION
+from augscale.data.images import DECODER_VERSION
+from augscale.data.manifest import MISSING, SYNTHETIC, ImageRecord, SourceScan, first_reasons, scan_sources
+from augscale.data.retinal import default_data_root, find_dataset, missing_text, read_prepared
+from augscale.data.retinal.prepared import FACTS_FILE, MANIFEST_FILE
+from augscale.data.retinal.registry import NAMES, SPLITS
+from augscale.data.splits import patient_groups
+from augscale.data.tables import FOLDER_TABLES
+from augscale.errors import DataError
+from augscale.evaluation.class_order import class_order
+from augscale.evaluation.split_rules import complete_splits
+from augscale.settings import nearest
+
+Indices = npt.NDArray[np.int64]
+
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledImages:
+    """One dataset, decoded: every listed image has a row, exact duplicates too.
+
+    Attributes:
+        name: of the dataset.
+        classes: index = class number; class 0 is the normal one where names tell.
+        images: uint8, shape (M, S, S, 3), the cache's pixels, memory-mapped; other images may be among them.
+        rows: int64, shape (N,), row of `images` for each listed image (duplicates share one).
+        image_ids: N different ids, sorted.
+        labels: int64, shape (N,), class numbers.
+        split: N times "train", "val" or "test".
+        groups: int64, shape (N,): patients; exact duplicates share one, an image without patient id has its own.
+        fingerprint: hash of ids, contents, labels, splits, patients, classes and decode settings: results made for it
+            belong to these rows in this order, wherever the files lie.
+        label_space: what the classes are, where the registry knows; datasets with the same one share all classes.
+        notes: what was left out, made or is missing, a line each.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    images: np.memmap[Any, np.dtype[np.uint8]]
+    rows: Indices
+    image_ids: tuple[str, ...]
+    labels: Indices
+    split: tuple[str, ...]
+    groups: Indices
+    fingerprint: str
+    label_space: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return int(self.images.shape[1])
+
+    def part(self, split: str) -> Indices:
+        """Indices, int64, of the listed images of one split, ascending."""
+        return np.flatnonzero(np.array(self.split) == split).astype(np.int64)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images per split and class."""
+        found = Counter(zip(self.split, self.labels.tolist(), strict=True))
+        return {split: {name: found[split, i] for i, name in enumerate(self.classes)} for split in SPLITS}
+
+    def restricted(self, classes: Sequence[str]) -> LabelledImages:
+        """Only the images of these classes, renumbered in the order given; splits stay as they are.
+
+        Raises:
+            DataError: an unknown class, fewer than two, or a split that training or testing needs becomes empty.
+        """
+        for name in classes:
+            if name not in self.classes:
+                raise DataError(
+                    f"{self.name}: no class {name!r}{nearest(name, list(self.classes))}; "
+                    f"classes: {', '.join(self.classes)}"
+                )
+        if tuple(classes) == self.classes:
+            return self
+        numbers = np.full(len(self.classes), -1, dtype=np.int64)
+        for number, name in enumerate(classes):
+            numbers[self.classes.index(name)] = number
+        keep = np.flatnonzero(numbers[self.labels] >= 0)
+        left_out = [name for name in self.classes if name not in classes]
+        restricted = replace(
+            self,
+            classes=tuple(classes),
+            rows=self.rows[keep],
+            image_ids=tuple(self.image_ids[i] for i in keep),
+            labels=numbers[self.labels[keep]],
+            split=tuple(self.split[i] for i in keep),
+            groups=self.groups[keep],
+            fingerprint=_digest([self.fingerprint, *classes]),
+            label_space=None,
+            notes=(f"{len(self) - len(keep)} images of {', '.join(left_out)} left out",) if left_out else (),
+        )
+        return replace(restricted, notes=(*restricted.notes, *_class_notes(restricted)))
+
+
+def open_dataset(
+    name_or_path: str | Path,
+    *,
+    size: int,
+    data_root: Path | None = None,
+    crop_to_field: bool = False,
+    cache_root: Path | None = None,
+    allow_bad: bool = False,
+    split_seed: int = 0,
+    classes: Sequence[str] | None = None,
+    synthetic_patients: int = 300,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> LabelledImages:
+    """Opens a labelled dataset and decodes its images, or finds them decoded.
+
+    Args:
+        name_or_path: a prepared dataset by name (any case), a folder (class folders, with or without train/val/test
+            above them, or with labels.csv), a CSV manifest, or "synthetic". A `Path`, and a
+            text with a slash or with a dot in front, is always a path.
+        size: side of the decoded images in pixels.
+        data_root: folder of prepared datasets; None takes `default_data_root()`.
+        crop_to_field: cut fundus photographs to their field of view first.
+        cache_root: folder of the caches of decoded images; None takes the default.
+        allow_bad: leave out listed images that are missing, and go on when more than 5 % cannot be decoded.
+        split_seed: of splits that have to be made, see `complete_splits`.
+        classes: class names in index order; None takes the registry's, or that of `class_order`.
+        synthetic_patients: how many patients the built-in photographs have.
+        on_progress: called with (images done, images in all) while files are read and decoded.
+    Raises:
+        DataError: no such dataset, no labels, one class only, missing images, or splits that cannot be used.
+        ConfigError: `classes` does not fit the labels.
+    """
+    origin = _find(name_or_path, (data_root or default_data_root()).expanduser())
+    config = DataConfig(
+        sources=(origin.source,), cache_size=size, crop_to_field=crop_to_field, synthetic_patients=synthetic_patients
+    )
+    scan = scan_sources(config.sources, synthetic_patients=synthetic_patients)
+    notes = [*origin.notes, *_missing(origin.name, scan, allow_bad)]
+    if not any(record.label is not None for record in scan.records):
+        raise DataError(
+            f"{origin.name}: none of its {len(scan.records)} images has a label; "
+            "expected two or more class folders, or a table with columns file,label"
+        )
+    cache = build_cache(config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
+    records, left_out = _usable(scan.records, cache)
+    notes += left_out
+    if not records:
+        raise DataError(f"{origin.name}: no labelled image can be used: {first_reasons(cache.bad)}")
+    order = class_order([record.label or "" for record in records], classes or origin.classes)
+    numbers = np.array([order.index(record.label or "") for record in records], dtype=np.int64)
+    _need_two_classes(origin.name, order, numbers)
+    groups = patient_groups(records)
+    splits, split_notes, kept = complete_splits(origin.name, records, numbers, groups, split_seed)
+    chosen = [records[i] for i in kept]
+    labelled = LabelledImages(
+        name=origin.name,
+        classes=order,
+        images=cache.images,
+        rows=_rows(chosen, cache),
+        image_ids=tuple(record.image_id for record in chosen),
+        labels=numbers[kept],
+        split=tuple(splits),
+        groups=groups[kept],
+        fingerprint=_fingerprint(order, chosen, numbers[kept], splits, groups[kept], config),
+        label_space=origin.label_space if order == origin.classes else None,
+        notes=(*notes, *split_notes),
+    )
+    return replace(labelled, notes=(*labelled.notes, *_leaks(chosen, labelled), *_class_notes(labelled)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    """What a name or path stands for."""
+
+    name: str
+    source: str
+    classes: tuple[str, ...] | None = None
+    label_space: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _find(name_or_path: str | Path, root: Path) -> _Origin:
+    text = str(name_or_path)
+    if text == SYNTHETIC:
+        return _Origin(name=SYNTHETIC, source=SYNTHETIC)
+    path = Path(text).expanduser()
+    is_path = isinstance(name_or_path, Path) or text.startswith((".", "~")) or "/" in text
+    dataset = None if is_path else find_dataset(text)
+    if dataset is not None:
+        prepared = read_prepared(dataset, root)
+        if prepared is not None:
+            return _Origin(
+                name=dataset.name,
+                source=str(prepared.manifest),
+                classes=dataset.classes,
+                label_space=dataset.label_space,
+                notes=(f"split {prepared.facts.get('split')}",),
+            )
+    if text and path.exists():
+        return _at_path(path)
+    if dataset is not None:
+        raise DataError(missing_text(dataset))
+    known = [SYNTHETIC, *NAMES]
+    if is_path:
+        raise DataError(
+            f"{text} does not exist; expected a folder or CSV of labelled images, or one of {', '.join(known)}"
+        )
+    accepted = f"a folder, a CSV manifest, or one of {', '.join(known)}"
+    raise DataError(f"no dataset named {text!r}{nearest(text, known)}; expected {accepted}")
+
+
+def _at_path(path: Path) -> _Origin:
+    """A folder or table; the folder of a prepared dataset is that dataset."""
+    folder = path if path.is_dir() else path.parent
+    dataset = find_dataset(folder.resolve().name) if (folder / FACTS_FILE).exists() else None
+    if dataset is not None and (path.is_dir() or path.name == MANIFEST_FILE):
+        prepared = read_prepared(dataset, folder.resolve().parent)
+        if prepared is not None:
+            return _find(dataset.name, folder.resolve().parent)
+    if path.is_dir() or path.name in FOLDER_TABLES:
+        return _Origin(name=folder.resolve().name, source=str(path))
+    return _Origin(name=path.stem, source=str(path))
+
+
+def _missing(name: str, scan: SourceScan, allow_bad: bool) -> list[str]:
+    """Refuses a table that names files that do not exist: results on the rest would not be those of the split."""
+    missing = [entry for entry in scan.bad if entry.reason == MISSING]
+    if missing and not allow_bad:
+        raise DataError(
+            f"{name}: {len(missing)} of its files do not exist, e.g. {missing[0].path}; "
+            "mend the table or the download, or leave them out with --allow-bad"
+        )
+    return [f"{len(scan.bad)} files left out ({first_reasons(scan.bad)})"] if scan.bad else []
+
+
+def _usable(listed: Sequence[ImageRecord], cache: ImageCache) -> tuple[list[ImageRecord], list[str]]:
+    """Labelled images with pixels and their contents, sorted by id, and what was left out."""
+    contents = {record.image_id: record.content for record in cache.records}
+    contents |= {copy: contents[kept] for copy, kept in cache.duplicates.items()}
+    decoded = [replace(r, content=contents[r.image_id]) for r in listed if r.image_id in contents]
+    labelled = sorted((record for record in decoded if record.label is not None), key=lambda record: record.image_id)
+    notes = []
+    if len(decoded) < len(listed):
+        notes.append(f"{len(listed) - len(decoded)} images cannot be decoded: left out ({first_reasons(cache.bad)})")
+    if len(labelled) < len(decoded):
+        notes.append(f"{len(decoded) - len(labelled)} images without a label left out")
+    return labelled, notes
+
+
+def _rows(records: Sequence[ImageRecord], cache: ImageCache) -> Indices:
+    rows = {record.image_id: row for row, record in enumerate(cache.records)}
+    return np.array([rows[cache.duplicates.get(r.image_id, r.image_id)] for r in records], dtype=np.int64)
+
+
+def _need_two_classes(name: str, classes: Sequence[str], labels: Indices) -> None:
+    present = np.unique(labels)
+    if len(present) < 2:
+        only = classes[int(present[0])]
+        raise DataError(
+            f"{name}: all {len(labels)} labelled images are of class {only!r}; expected at least two classes"
+        )
+
+
+def _leaks(records: Sequence[ImageRecord], labelled: LabelledImages) -> list[str]:
+    """What is known to make results too good or ambiguous; the images stay."""
+    splits: dict[int, set[str]] = {}
+    labels: dict[str | None, set[int]] = {}
+    for record, group, split, label in zip(
+        records, labelled.groups.tolist(), labelled.split, labelled.labels.tolist(), strict=True
+    ):
+        splits.setdefault(group, set()).add(split)
+        labels.setdefault(record.content, set()).add(label)
+    notes = []
+    across = sum(len(found) > 1 for found in splits.values())
+    if across:
+        notes.append(f"{across} patients or exact copies lie in several splits: results are too good")
+    torn = sum(len(found) > 1 for found in labels.values())
+    if torn:
+        notes.append(f"{torn} images have exact copies with another label")
+    return notes
+
+
+def _class_notes(labelled: LabelledImages) -> list[str]:
+    """Classes that cannot be learnt or measured, a line each.
+
+    Raises:
+        DataError: nothing to train or test on, or one class only to learn.
+    """
+    counts = labelled.counts()
+    train, test = counts["train"], counts["test"]
+    for split in SPLITS:
+        if not any(counts[split].values()):
+            raise DataError(f"{labelled.name}: no image is in {split} (classes {', '.join(labelled.classes)})")
+    learnable = [name for name, count in train.items() if count]
+    if len(learnable) < 2:
+        raise DataError(f"{labelled.name}: all training images are of class {learnable[0]!r}; expected two classes")
+    notes = []
+    for name in labelled.classes:
+        total = sum(counts[split][name] for split in SPLITS)
+        if total == 0:
+            notes.append(f"class {name!r} has no image")
+        elif train[name] == 0:
+            notes.append(f"class {name!r} has no image in train: none of its {total} images can be recognised")
+        elif test[name] == 0:
+            only = "one image, in train" if total == 1 else "no image in test"
+            notes.append(f"class {name!r} has {only}: averages over classes leave it out")
+    return notes
+
+
+def _fingerprint(
+    classes: Sequence[str],
+    records: Sequence[ImageRecord],
+    labels: Indices,
+    splits: Sequence[str],
+    groups: Indices,
+    config: DataConfig,
+) -> str:
+    numbers = np.unique(groups, return_inverse=True)[1].tolist()
+    settings = [CACHE_VERSION, DECODER_VERSION, config.cache_size, config.crop_to_field]
+    images = [(record.image_id, record.content) for record in records]
+    return _digest([settings, list(classes), *zip(images, labels.tolist(), splits, numbers, strict=True)])
+
+
+def _digest(values: Iterable[object]) -> str:
+    return hashlib.blake2b(json.dumps(list(values)).encode(), digest_size=16).hexdigest()
