@@ -272,7 +272,9 @@ def lidar(embeddings: npt.ArrayLike, *, weights: npt.ArrayLike | None = None) ->
         if dim < len(means)
         else matmul(np.ascontiguousarray(whitened.T), whitened)
     )
-    values = np.maximum(np.linalg.eigvalsh(gram), 0.0)
+    # The paper adds epsilon to all D of them.
+    values = np.zeros(dim)
+    values[: len(gram)] = np.maximum(np.linalg.eigvalsh(gram), 0.0)
     shares = values / values.sum() + LIDAR_EPSILON
     rank = np.exp(-np.sum(shares * np.log(shares)))
     return float(np.clip(rank, 1.0, max(1, min(len(points) - 1, dim))))

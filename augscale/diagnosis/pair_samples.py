@@ -174,11 +174,14 @@ def _streamed(points: Floats, groups: Integers, resamples: Resamples) -> Negativ
             by_image = per_row.reshape(num_images, num_views, *per_row.shape[1:]).sum(axis=1)
             return resamples.sums(by_image) - by_image.sum(axis=0) / 2
 
+        # Of patients of very different sizes a resample can, to first order, hold no pairs at all.
         counts = projected(found.row_counts)
+        counts = np.where(counts > 0, counts, np.nan)
         means, squares = projected(found.unit.row_sums) / counts, projected(found.unit.row_squares) / counts
         raw_means = raw.mean + projected(raw.row_sums) / counts
         # A bin with few pairs may lose more than it has.
         histograms = np.maximum(projected(found.row_histograms), 0.0)
+        histograms[np.isnan(counts)] = np.nan
     return Negatives(
         sample=None,
         count=found.count,
