@@ -89,7 +89,8 @@ def stream_pairs(
 ) -> StreamedPairs:
     """Streams over the distances between all rows of different groups.
 
-    Distances agree with float64 to 1e-4 relatively. Memory: a few float32 copies of the rows, 4 MB per thread and, with
+    Distances agree with float64 to 1e-4 relatively, raw ones to that or 1e-7 of the longest row, whichever is more, as
+    float32 rows have no finer lengths. Memory: a few float32 copies of the rows, 4 MB per thread and, with
     `row_histograms`, 1 KB per row; it does not grow with the number of pairs.
 
     Args:
