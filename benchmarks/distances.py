@@ -5,7 +5,8 @@
     python -m benchmarks.distances --large                # also 100,000: five billion pairs, minutes
 
 Every measurement is a process of its own, so that its peak memory is its own; contenders take turns (a, b, c, a, ...),
-so that a drift of the machine's speed meets all. The others only compute distances and drop them, ours also gives
+so that a drift of the machine's speed meets all; CPU seconds (all threads) hardly depend on what else runs.
+The others only compute distances and drop them, ours also gives
 count, mean, standard deviation, smallest, two histograms and sums per row. `products` is the least that any method
 with the same float32 arithmetic must do: one matrix product for each tile of the upper triangle.
 """
@@ -116,23 +117,30 @@ def _table(size: int, arguments: argparse.Namespace) -> None:
     names = [name for name in names if size < LARGE or name in LARGE_CONTENDERS]
     repeats = arguments.repeats if size < LARGE else 1
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    busy: dict[str, list[float]] = {name: [] for name in names}
     memory = dict.fromkeys(names, 0.0)
     for _ in range(repeats):
         for name in names:
             found = _in_own_process(name, size, arguments)
             seconds[name].append(found["seconds"])
+            busy[name].append(found["cpu"])
             memory[name] = max(memory[name], found["peak_mib"])
     medians = {name: statistics.median(seconds[name]) for name in names}
+    work = {name: statistics.median(busy[name]) for name in names}
     pairs = size * (size - 1) // 2
     print(f"\n{size:,} embeddings, {pairs:,} pairs, median of {repeats} interleaved")
-    print(f"{'':26}{'seconds':>9}{'range':>16}{'M pairs/s':>11}{'ratio':>8}{'to square':>11}{'peak MiB':>10}")
+    print(
+        f"{'':26}{'seconds':>9}{'range':>16}{'M pairs/s':>11}{'ratio':>8}"
+        f"{'to square':>11}{'CPU s':>8}{'ratio':>8}{'peak MiB':>10}"
+    )
     for name in names:
         span = f"{min(seconds[name]):.2f}-{max(seconds[name]):.2f}"
         square = medians.get("products, square")
         print(
             f"{name:26}{medians[name]:9.2f}{span:>16}{pairs / medians[name] / 1e6:11.1f}"
             f"{medians[name] / medians['products']:8.2f}"
-            f"{medians[name] / square if square else float('nan'):11.2f}{memory[name]:10.0f}"
+            f"{medians[name] / square if square else float('nan'):11.2f}"
+            f"{work[name]:8.2f}{work[name] / work['products']:8.2f}{memory[name]:10.0f}"
         )
 
 
@@ -148,10 +156,10 @@ def _in_own_process(name: str, size: int, arguments: argparse.Namespace) -> dict
 def _measure(name: str, size: int, dim: int, threads: int) -> dict[str, float]:
     points = np.random.default_rng(0).standard_normal((size, dim), dtype=np.float32)
     CONTENDERS[name](points[:600], threads)
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     CONTENDERS[name](points, threads)
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
+    return {"seconds": seconds, "cpu": busy, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def _cpu() -> str:

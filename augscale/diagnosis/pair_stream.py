@@ -1,10 +1,8 @@
 """Statistics of all negative pairs of up to 100,000 embeddings: one pass in float32 blocks, in bounded memory.
 
 `negatives.py` keeps float64 and exact ranks for the panel that a search scores; this pass is for panels that are too
-large for that. Rows are normalised, moved around the origin and scaled in float64, and only then rounded: the error of
-a squared distance is then some 1e-7 of the *spread* of the rows, also where a collapsing encoder leaves little of it.
-Pairs that are closer than that allows are measured again, directly. Every tile of the upper triangle is reduced to
-sums and counts while it is in the cache; a tile belongs to one thread.
+large for that. Every tile of the upper triangle is reduced to sums and counts while it is in the cache; a tile belongs
+to one thread. `pair_rows` says what float32 costs.
 """
 
 from __future__ import annotations
@@ -23,22 +21,16 @@ from torch import Tensor
 
 from augscale.diagnosis.bins import COARSE_BINS, FINE_BINS, Bins
 from augscale.diagnosis.distances import NearestNegatives, nearest_negatives, unit_rows, upper_blocks
+from augscale.diagnosis.pair_rows import CHUNK_ROWS, PreparedRows
 from augscale.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 TILE_ROWS = 512
-"""A tile and its temporaries take 4 MB: measured faster than 256 and 1024 (docs/experiments.md)."""
-RAW_BINS = 2 * FINE_BINS
-"""Over twice the radius of the rows, which no distance exceeds."""
-_CHUNK_ROWS = 4096
-_CLOSE = 2e-3
-"""Below this share of |a|^2 + |b|^2 a squared distance is measured directly; above, its relative error is < 1e-4."""
-_EQUAL = 1e-12
-"""Rows that spread less around their mean are equal but for float64's rounding."""
-_GATHERED = 4096
-"""Close pairs measured at a time."""
+"""A tile and its temporaries take 3 MB; 256 to 1024 are within a few percent."""
+_FINE_PER_COARSE = FINE_BINS // COARSE_BINS
+_SAMPLED_ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +81,9 @@ def stream_pairs(
 ) -> StreamedPairs:
     """Streams over the distances between all rows of different groups.
 
-    Distances agree with float64 to 1e-4 relatively, raw ones to that or 1e-7 of the longest row, whichever is more, as
-    float32 rows have no finer lengths. Memory: a few float32 copies of the rows, 4 MB per thread and, with
-    `row_histograms`, 1 KB per row; it does not grow with the number of pairs.
+    Distances agree with float64 to 1e-4 relatively, or 1e-7 of the spread of the rows, whichever is more. Memory: one
+    float32 copy of the rows, 3 MB per thread and, with `row_histograms`, 1 KB per row; it does not grow with the number
+    of pairs.
 
     Args:
         embeddings: finite floats, shape (N, D).
@@ -134,8 +126,8 @@ def _checked(points: npt.NDArray[Any], groups: npt.ArrayLike | None) -> Integers
     if points.ndim != 2 or 0 in points.shape:
         raise DataError(f"embeddings: shape {points.shape}; expected (rows, features), at least 1 each")
     bad = sum(
-        int((~np.isfinite(points[begin : begin + _CHUNK_ROWS])).any(axis=1).sum())
-        for begin in range(0, len(points), _CHUNK_ROWS)
+        int((~np.isfinite(points[begin : begin + CHUNK_ROWS])).any(axis=1).sum())
+        for begin in range(0, len(points), CHUNK_ROWS)
     )
     if bad:
         raise DataError(f"embeddings: {bad} of {len(points)} are not finite; expected finite numbers")
@@ -158,81 +150,20 @@ def _single_threaded_torch() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Rows:
-    """Rows in the order of their groups, prepared for float32 products.
-
-    Attributes:
-        points: float32 (N, D), unit rows around the origin, the longest of length 1.
-        squares: float32 (N,), their squared lengths.
-        spread: float, what to multiply distances of `points` by to have those of the unit rows.
-        norms: float32 (N,), lengths before normalisation, the longest 1.
-        longest: float, what to multiply `norms` by.
-        raw_radius: float, the longest distance of a raw row from their mean.
-    """
-
-    def __init__(self, given: npt.NDArray[Any], order: Integers) -> None:
-        num_rows, dim = given.shape
-        chunks = [slice(begin, begin + _CHUNK_ROWS) for begin in range(0, num_rows, _CHUNK_ROWS)]
-        norms, unit_mean, raw_mean = np.empty(num_rows), np.zeros(dim), np.zeros(dim)
-        largest = max(float(np.abs(given[part]).max()) for part in chunks) or 1.0
-        for part in chunks:
-            raw = given[order[part]].astype(np.float64) / largest
-            unit, norms[part] = unit_rows(raw)
-            unit_mean += unit.sum(axis=0) / num_rows
-            raw_mean += raw.sum(axis=0) / num_rows
-        points = np.empty((num_rows, dim), dtype=np.float32)
-        spread = raw_radius = 0.0
-        # Twice: lengths decide the scale before anything is rounded.
-        for scale in (None, 1.0):
-            for part in chunks:
-                raw = given[order[part]].astype(np.float64) / largest
-                moved = unit_rows(raw)[0] - unit_mean
-                if scale is None:
-                    spread = max(spread, float(np.linalg.norm(moved, axis=1).max()))
-                    raw_radius = max(raw_radius, float(np.linalg.norm(raw - raw_mean, axis=1).max()))
-                else:
-                    points[part] = moved / spread if spread > _EQUAL else 0.0
-        self.spread = spread if spread > _EQUAL else 0.0
-        self.points = torch.from_numpy(points)
-        squares = np.concatenate([np.square(points[part].astype(np.float64)).sum(axis=1) for part in chunks])
-        self.squares = torch.from_numpy(squares.astype(np.float32))
-        self.longest = (float(norms.max()) or 1.0) * largest
-        self.norms = torch.from_numpy((norms / (norms.max() or 1.0)).astype(np.float32))
-        self.raw_radius = raw_radius * largest
-
-    def squared(self, a: slice, b: slice, into: Tensor) -> tuple[Tensor, float, float]:
-        """Squared distances of `points`, float32, shape (A, B), at least 0; the smallest and the largest of them."""
-        torch.addmm(self.squares[None, b], self.points[a], self.points[b].T, alpha=-2, out=into)
-        into += self.squares[a, None]
-        smallest, largest = (float(value) for value in torch.aminmax(into))
-        if smallest < _CLOSE * float(self.squares[a].max() + self.squares[b].max()):
-            self._measure_close(into, a, b)
-            smallest, largest = (float(value) for value in torch.aminmax(into))
-        return into, smallest, largest
-
-    def _measure_close(self, product: Tensor, a: slice, b: slice) -> None:
-        scale = self.squares[a, None] + self.squares[None, b]
-        rows, columns = torch.nonzero(product < _CLOSE * scale, as_tuple=True)
-        for begin in range(0, len(rows), _GATHERED):
-            i, j = rows[begin : begin + _GATHERED], columns[begin : begin + _GATHERED]
-            difference = self.points[a][i] - self.points[b][j]
-            product[i, j] = torch.square(difference).sum(dim=1)
-        product.clamp_(min=0)
-
-
 class _KindSums:
-    """What grows tile by tile for one kind of distance."""
+    """What grows tile by tile for one kind of distance, measured in bins."""
 
-    def __init__(self, num_rows: int, bins: Bins) -> None:
-        self.bins = bins
-        self.counts = torch.zeros(bins.count + 2, dtype=torch.int64)
+    def __init__(self, num_rows: int, num_bins: int, shift: float) -> None:
+        self.num_bins, self.shift = num_bins, shift
+        self.counts = torch.zeros(num_bins + 2, dtype=torch.int64)
         self.row_sums = torch.zeros(num_rows, dtype=torch.float64)
         self.row_squares = torch.zeros(num_rows, dtype=torch.float64)
 
-    def add(self, distances: Tensor, a: slice, b: slice, shift: float, outside: Tensor | None, work: _Work) -> None:
-        """Counts and sums a tile; overwrites it."""
-        self.counts += torch.bincount(work.index(distances, self.bins, outside).view(-1), minlength=len(self.counts))
-        distances.sub_(shift)
+    def add(self, distances: Tensor, a: slice, b: slice, outside: Tensor | None, index: Tensor) -> None:
+        """Counts and sums a tile; overwrites it and the memory for indices."""
+        _to_bins(distances, outside, self.num_bins, index)
+        self.counts += torch.bincount(index.view(-1), minlength=len(self.counts))
+        distances.sub_(self.shift)
         if outside is not None:
             distances.masked_fill_(outside, 0.0)
         self._sum(self.row_sums, distances, a, b)
@@ -247,21 +178,24 @@ class _KindSums:
 class _Work:
     """What one thread has found, and its memory for one tile."""
 
-    def __init__(self, num_rows: int, tile_rows: int, fine: Bins, raw: Bins | None) -> None:
-        self.unit = _KindSums(num_rows, fine)
-        self.raw = _KindSums(num_rows, raw) if raw is not None else None
+    def __init__(self, unit: _KindSums, raw: _KindSums | None, tile_rows: int) -> None:
+        self.unit, self.raw = unit, raw
         self.smallest, self.largest = float("inf"), 0.0
-        self._floats = torch.empty(3, tile_rows**2)
+        self._floats = torch.empty(2, tile_rows**2)
         self._index = torch.empty(tile_rows**2, dtype=torch.int32)
 
-    def floats(self, which: int, rows: int, columns: int) -> Tensor:
-        return self._floats[which, : rows * columns].view(rows, columns)
+    def memory(self, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Two of floats, one of indices; contiguous, whatever the tile's shape."""
+        flat = (self._floats[0], self._floats[1], self._index)
+        first, second, index = (part[: rows * columns].view(rows, columns) for part in flat)
+        return first, second, index
 
-    def index(self, distances: Tensor, bins: Bins, outside: Tensor | None) -> Tensor:
-        """int32, the bin of each distance; `bins.count` for one beyond the last, and one more for no negative."""
-        scaled = torch.mul(distances, 1 / bins.width, out=self.floats(2, *distances.shape))
-        index = self._index[: distances.numel()].view(distances.shape).copy_(scaled)
-        return index if outside is None else index.masked_fill_(outside, bins.count + 1)
+
+def _to_bins(distances: Tensor, outside: Tensor | None, num_bins: int, index: Tensor) -> None:
+    """Bin of each distance; `num_bins` for what rounding moved beyond the last, one more for what is no negative."""
+    index.copy_(distances)
+    if outside is not None:
+        index.masked_fill_(outside, num_bins + 1)
 
 
 class _Stream:
@@ -270,36 +204,25 @@ class _Stream:
     def __init__(
         self, points: npt.NDArray[Any], groups: Integers, order: Integers, *, raw: bool, row_histograms: bool
     ) -> None:
-        self.rows = _Rows(points, order)
+        self.rows = PreparedRows(points, order)
         self.order, self.groups = order, groups[order]
         self.group_numbers = torch.from_numpy(self.groups)
-        self.fine = Bins.covering(2 * self.rows.spread, FINE_BINS)
-        self.raw_bins = Bins.over(2 * self.rows.raw_radius / self.rows.longest, RAW_BINS) if raw else None
-        self.coarse = Bins.covering(2 * self.rows.spread, COARSE_BINS) if row_histograms else None
-        self.histograms = (
-            torch.zeros(len(points), self.coarse.count + 2, dtype=torch.int32) if self.coarse is not None else None
-        )
+        self.with_raw = raw
+        self.shifts = self.rows.sample(_SAMPLED_ROWS)
+        self.coarse = self.histograms = None
+        if row_histograms:
+            fine = self.rows.unit_bins
+            self.coarse = Bins(width=fine.width * _FINE_PER_COARSE, count=-(-fine.count // _FINE_PER_COARSE))
+            self.histograms = torch.zeros(len(points), self.coarse.count + 2, dtype=torch.int32)
         self.lock = threading.Lock()
-        self.shift, self.raw_shift = self._typical()
 
     def work(self, tile_rows: int) -> _Work:
-        return _Work(len(self.groups), min(tile_rows, len(self.groups)), self.fine, self.raw_bins)
-
-    def _typical(self) -> tuple[float, float]:
-        """A distance about which to sum, so that squares lose no digits; any number would be right."""
-        pick = torch.linspace(0, len(self.groups) - 1, 64).long()
-        points = self.rows.points[pick]
-        squared = torch.square(points[:, None] - points[None]).sum(dim=2) * self.rows.spread**2
-        mean = float(squared.sqrt().mean()) * 64 / 63
-        return mean, float(self._raw(squared, self.rows.norms[pick, None], self.rows.norms[pick]).mean()) * 64 / 63
-
-    def _raw(self, squared: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """Distances before normalisation, as shares of the longest row; overwrites `squared`.
-
-        |x - y|^2 = (|x| - |y|)^2 + |x| |y| (squared distance of directions).
-        """
-        squared.mul_(left).mul_(right)
-        return squared.add_((left - right).square_()).sqrt_()
+        num_rows, (unit, raw) = len(self.groups), self.shifts
+        return _Work(
+            _KindSums(num_rows, self.rows.unit_bins.count, unit),
+            _KindSums(num_rows, self.rows.raw_bins.count, raw) if self.with_raw else None,
+            min(tile_rows, num_rows),
+        )
 
     def add(self, a: slice, b: slice, work: _Work) -> None:
         if self.groups[a.start] == self.groups[b.stop - 1]:
@@ -308,21 +231,19 @@ class _Stream:
         # Sorted: only tiles at the diagonal, or cut through one group, hold pairs that are no negatives.
         if self.groups[a.stop - 1] >= self.groups[b.start]:
             outside = self.group_numbers[a, None] >= self.group_numbers[None, b]
-        shape = (a.stop - a.start, b.stop - b.start)
-        squared, smallest, largest = self.rows.squared(a, b, work.floats(0, *shape))
-        squared.mul_(self.rows.spread**2)
-        distances = torch.sqrt(squared, out=work.floats(1, *shape))
+        squared, distances, index = work.memory(a.stop - a.start, b.stop - b.start)
+        smallest, largest = self.rows.squared(a, b, squared)
+        torch.sqrt(squared, out=distances)
         if outside is not None:
-            smallest, largest = (float(value) for value in torch.aminmax(distances[~outside]))
-        else:
-            smallest, largest = (self.rows.spread * float(np.sqrt(value)) for value in (smallest, largest))
+            smallest = float(squared.masked_fill(outside, float("inf")).min())
+            largest = float(squared.masked_fill(outside, 0.0).max())
         work.smallest, work.largest = min(work.smallest, smallest), max(work.largest, largest)
         if self.histograms is not None and self.coarse is not None:
-            self._count_rows(work.index(distances, self.coarse, outside), a, b, self.coarse.count + 2)
-        work.unit.add(distances, a, b, self.shift, outside, work)
+            _to_bins(distances * (1 / _FINE_PER_COARSE), outside, self.coarse.count, index)
+            self._count_rows(index, a, b, self.coarse.count + 2)
+        work.unit.add(distances, a, b, outside, index)
         if work.raw is not None:
-            raw = self._raw(squared, self.rows.norms[a, None], self.rows.norms[None, b])
-            work.raw.add(raw, a, b, self.raw_shift, outside, work)
+            work.raw.add(self.rows.raw(squared, a, b), a, b, outside, index)
 
     def _count_rows(self, index: Tensor, a: slice, b: slice, cells: int) -> None:
         assert self.histograms is not None
@@ -340,14 +261,14 @@ class _Stream:
         back[self.order] = np.arange(len(self.order))
         histograms = self.histograms
         raw = None
-        if self.raw_bins is not None:
-            raw = self._summary([part.raw for part in parts if part.raw], self.raw_shift, row_counts, self.rows.longest)
+        if self.with_raw:
+            raw = self._summary([part.raw for part in parts if part.raw], self.rows.raw_bins, row_counts)
         return StreamedPairs(
             count=int(row_counts.sum()) // 2,
             row_counts=row_counts[back].astype(np.int64),
-            smallest=min(part.smallest for part in parts),
-            largest=max(part.largest for part in parts),
-            unit=self._summary([part.unit for part in parts], self.shift, row_counts),
+            smallest=min(part.smallest for part in parts) ** 0.5 * self.rows.unit_bins.width,
+            largest=max(part.largest for part in parts) ** 0.5 * self.rows.unit_bins.width,
+            unit=self._summary([part.unit for part in parts], self.rows.unit_bins, row_counts),
             raw=raw,
             coarse=self.coarse,
             row_histograms=None
@@ -356,7 +277,7 @@ class _Stream:
             nearest=nearest,
         )
 
-    def _summary(self, parts: list[_KindSums], shift: float, row_counts: Integers, scale: float = 1.0) -> DistanceSums:
+    def _summary(self, parts: list[_KindSums], bins: Bins, row_counts: Integers) -> DistanceSums:
         count = row_counts.sum() / 2
         sums = np.sum([part.row_sums.numpy() for part in parts], axis=0)
         squares = np.sum([part.row_squares.numpy() for part in parts], axis=0)
@@ -366,15 +287,14 @@ class _Stream:
         squares = squares - 2 * offset * sums + offset**2 * row_counts
         sums = sums - offset * row_counts
         back = np.argsort(self.order, kind="stable")
-        bins = parts[0].bins
         counts = np.sum([part.counts.numpy() for part in parts], axis=0)
         return DistanceSums(
-            mean=float(shift + offset) * scale,
-            sd=float(np.sqrt(max(0.0, variance))) * scale,
-            bins=Bins(width=bins.width * scale, count=bins.count),
+            mean=float(parts[0].shift + offset) * bins.width,
+            sd=float(np.sqrt(max(0.0, variance))) * bins.width,
+            bins=bins,
             histogram=_within(counts, bins),
-            row_sums=sums[back] * scale,
-            row_squares=squares[back] * scale**2,
+            row_sums=sums[back] * bins.width,
+            row_squares=squares[back] * bins.width**2,
         )
 
 
