@@ -5,6 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+POSITIVE_METRICS = ("positive_mean", "raw_positive_mean", "alignment")
+NEGATIVE_METRICS = ("negative_mean", "raw_negative_mean", "uniformity")
+PAIR_METRICS = ("gap", "ratio", "dprime", "pair_auroc", "overlap", "ks", "wasserstein")
+CLUSTER_METRICS = ("silhouette", "raw_silhouette", "davies_bouldin", "calinski_harabasz", "lidar")
+RETRIEVAL_METRICS = ("recall_at_1", "recall_at_5", "margin", "retrieval_error")
+LEVEL_METRICS = POSITIVE_METRICS + NEGATIVE_METRICS + PAIR_METRICS + CLUSTER_METRICS + RETRIEVAL_METRICS
+SPECTRUM_METRICS = ("rankme", "alpha_req", "stable_rank", "participation_ratio", "intrinsic_dimension", "feature_sd")
+LABEL_METRICS = ("knn_accuracy", "knn_auroc", "class_silhouette")
+IMAGE_METRICS = SPECTRUM_METRICS + LABEL_METRICS
+
 Direction = Literal["higher", "lower", "none"]
 Group = Literal["pairs", "clusters", "retrieval", "spectrum", "labels"]
 

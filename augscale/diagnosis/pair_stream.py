@@ -8,6 +8,7 @@ to one thread. `pair_rows` says what float32 costs.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -102,20 +103,25 @@ def stream_pairs(
     order = np.argsort(own, kind="stable")
     stream = _Stream(points, own, order, raw=raw, row_histograms=row_histograms)
     workers = threads or torch.get_num_threads()
-    tiles = iter(list(upper_blocks(len(points), tile_rows)))
-    lock = threading.Lock()
+    tiles = deque(upper_blocks(len(points), tile_rows))
 
     def work() -> _Work:
         own_work = stream.work(tile_rows)
         while True:
-            with lock:
-                tile = next(tiles, None)
-            if tile is None:
+            try:
+                tile = tiles.popleft()
+            except IndexError:
                 return own_work
             stream.add(*tile, own_work)
 
     with _single_threaded_torch(), ThreadPoolExecutor(workers) as pool:
-        parts = [future.result() for future in [pool.submit(work) for _ in range(workers)]]
+        futures = [pool.submit(work) for _ in range(workers)]
+        try:
+            parts = [future.result() for future in futures]
+        except BaseException:
+            # Interrupted: the pool waits for its threads, so leave them nothing to do.
+            tiles.clear()
+            raise
     listed = None
     if nearest:
         listed = nearest_negatives(unit_rows(points)[0], own, nearest)

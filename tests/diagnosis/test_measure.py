@@ -16,17 +16,16 @@ from scipy.stats import ks_2samp, ortho_group, wasserstein_distance
 
 from augscale.diagnosis import clusters, pair_samples
 from augscale.diagnosis.bootstrap import resample_weights
-from augscale.diagnosis.glossary import GLOSSARY
-from augscale.diagnosis.measure import (
+from augscale.diagnosis.glossary import (
     CLUSTER_METRICS,
+    GLOSSARY,
     IMAGE_METRICS,
     LABEL_METRICS,
     LEVEL_METRICS,
     PAIR_METRICS,
     RETRIEVAL_METRICS,
-    measure_images,
-    measure_views,
 )
+from augscale.diagnosis.measure import measure_images, measure_views
 from augscale.diagnosis.measured import Measured, measured, missing, paired_difference
 from augscale.diagnosis.separation import separation
 from augscale.diagnosis.spectrum import effective_rank, feature_sd
