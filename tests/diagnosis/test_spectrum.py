@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.linalg import svdvals
 from scipy.stats import entropy, ortho_group
 
-from augscale.diagnosis.spectrum import effective_rank, feature_sd
+from augscale.diagnosis.spectrum import (
+    alpha_req,
+    effective_rank,
+    eigenvalue_shares,
+    feature_sd,
+    participation_ratio,
+    stable_rank,
+)
 from augscale.errors import DataError
 
 
@@ -73,3 +80,40 @@ def test_evenly_spread_directions_have_feature_sd_one() -> None:
 def test_unusable_embeddings_are_refused(function: object, rows: np.ndarray) -> None:
     with pytest.raises(DataError, match="expected"):
         function(rows)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(60, 12), (12, 60)])
+def test_shares_and_ranks_equal_the_covariance(n: int, dim: int) -> None:
+    rows = _rows(n, dim) + 5
+    values = np.linalg.eigvalsh(np.cov(rows.T))[::-1]
+    shares = eigenvalue_shares(rows)
+    np.testing.assert_allclose(shares, (values / values.sum())[: min(n, dim)], atol=1e-9)
+    assert (np.diff(shares) <= 0).all()
+    assert stable_rank(shares) == pytest.approx(values.sum() / values[0])
+    assert participation_ratio(shares) == pytest.approx(values.sum() ** 2 / np.square(values).sum())
+
+
+def test_weights_stand_for_repeated_images() -> None:
+    rows, weights = _rows(8, 5) + 3, np.array([2, 0, 1, 1, 3, 0, 1, 0])
+    found = eigenvalue_shares(rows, weights=weights)
+    np.testing.assert_allclose(found[:4], eigenvalue_shares(np.repeat(rows, weights, axis=0))[:4], atol=1e-9)
+
+
+@pytest.mark.parametrize(("count", "exponent"), [(12, 0.7), (300, 1.0), (40, 2.0)])
+def test_alpha_req_finds_the_exponent_of_a_power_law(count: int, exponent: float) -> None:
+    shares = np.arange(1, count + 1) ** -exponent
+    assert alpha_req(shares / shares.sum()) == pytest.approx(exponent)
+
+
+def test_alpha_req_does_not_look_at_the_first_ten_nor_beyond_a_hundred() -> None:
+    shares = np.arange(1.0, 301) ** -1.5
+    shares[:10] *= 30
+    shares[100:] *= 0.01
+    assert alpha_req(shares / shares.sum()) == pytest.approx(1.5)
+
+
+def test_ranks_of_shares_at_their_limits() -> None:
+    assert stable_rank(np.full(7, 1 / 7)) == participation_ratio(np.full(7, 1 / 7)) == pytest.approx(7)
+    assert stable_rank(np.array([1.0, 0, 0])) == participation_ratio(np.array([1.0, 0, 0])) == 1
+    assert alpha_req(np.full(9, 1 / 9)) is None
+    assert eigenvalue_shares(np.full((9, 4), 0.1)) is None
