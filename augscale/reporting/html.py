@@ -120,9 +120,7 @@ def render_page(run: RunResults, contact_sheets: Mapping[str, bytes]) -> str:
     colors = Colors(best, ([best] if best else []) + [t.name for t in run.controls] + names)
     drawings: dict[str, str] = {}
     sections = "".join(
-        plot_section(
-            s.anchor, s.title, s.guide, s.plot(run, colors), drawings, missing=s.missing, narrow=s.narrow
-        )
+        plot_section(s.anchor, s.title, s.guide, s.plot(run, colors), drawings, missing=s.missing, narrow=s.narrow)
         for s in SECTIONS
     )
     links = [(s.anchor, s.link) for s in SECTIONS]

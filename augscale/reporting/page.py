@@ -13,7 +13,21 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from augscale.reporting.style import BEST, DARK, FAILED, FAINT, GRID, INK, MUTED, SURFACE, UNTRAINED_COLOR, Key, Plot
+from augscale.reporting.style import (
+    BEST,
+    CONTROLS,
+    DARK,
+    FAILED,
+    FAINT,
+    GRID,
+    INK,
+    MUTED,
+    OTHERS,
+    SURFACE,
+    UNTRAINED_COLOR,
+    Key,
+    Plot,
+)
 
 POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -101,10 +115,7 @@ def plot_section(
     head = f'<section id="{anchor}"><h2>{escape(title)}</h2>'
     if plot is None:
         return f'{head}<p class="guide">{escape(missing)}</p></section>'
-    return (
-        f'{head}<p class="guide">{escape(guide)}</p>'
-        f"{figure(anchor, title, plot, drawings, narrow=narrow)}</section>"
-    )
+    return f'{head}<p class="guide">{escape(guide)}</p>{figure(anchor, title, plot, drawings, narrow=narrow)}</section>'
 
 
 def figure(name: str, title: str, plot: Plot, drawings: dict[str, str], *, narrow: bool = False) -> str:
@@ -117,7 +128,8 @@ def figure(name: str, title: str, plot: Plot, drawings: dict[str, str], *, narro
         save = f'<button type="button" class="save" data-plot="{element}" title="Save this figure as SVG">SVG</button>'
         label = escape(panel.title or title)
         height = int(panel.figure.layout.height)
-        drawing = f'<div class="drawing" id="{element}" role="img" aria-label="{label}" style="height:{height}px"></div>'
+        style = f"height:{height}px"
+        drawing = f'<div class="drawing" id="{element}" role="img" aria-label="{label}" style="{style}"></div>'
         panels.append(f'<div><div class="head">{heading}{save}</div>{drawing}</div>')
     css = f"panels of-{len(panels)}" + (" narrow" if narrow else "")
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in plot.notes)
@@ -153,7 +165,12 @@ _COLOR_NAMES = {
     BEST: "best",
     FAILED: "failed",
     UNTRAINED_COLOR: "untrained",
-}
+} | {color: f"series{index}" for index, color in enumerate((*CONTROLS.values(), *OTHERS))}
+
+
+def css_color(color: str) -> str:
+    """A colour of the palette as a variable that follows the page's light or dark scheme."""
+    return f"var(--{_COLOR_NAMES[color]})" if color in _COLOR_NAMES else color
 
 
 def _keys(keys: tuple[Key, ...]) -> str:
@@ -161,9 +178,7 @@ def _keys(keys: tuple[Key, ...]) -> str:
         return ""
     items = []
     for key in keys:
-        # Named colours follow the page's light or dark scheme.
-        color = f"var(--{_COLOR_NAMES[key.color]})" if key.color in _COLOR_NAMES else key.color
-        drawing = _MARKS[key.mark].replace("{c}", color)
+        drawing = _MARKS[key.mark].replace("{c}", css_color(key.color))
         items.append(f'<li><svg width="16" height="16" aria-hidden="true">{drawing}</svg>{escape(key.label)}</li>')
     return f'<ul class="keys">{"".join(items)}</ul>'
 
