@@ -11,7 +11,6 @@ from augscale.reporting import diagnosis_plots, diagnosis_tables
 from augscale.reporting.diagnosis_plots import MAPS, CheckpointColors
 from augscale.reporting.diagnosis_records import CheckpointResult, Confusion, Diagnosis
 from augscale.reporting.diagnosis_wording import (
-    PAPER_REMARK,
     SCOPE,
     VERDICT_WORDS,
     checkpoint_numbers,
@@ -154,8 +153,7 @@ def _metrics(diagnosis: Diagnosis, colors: CheckpointColors, drawings: dict[str,
         '<section id="metrics"><h2>Metrics</h2><p class="guide">Values with 95 % intervals over patients. Whether two '
         f"checkpoints differ is said at the top of the page: intervals that overlap do not settle it.</p>{overview}"
         f"{_tabs('level', panels)}"
-        '<p class="note">Bold: best value where a direction is known, collapsed checkpoints left out. '
-        f"{escape(PAPER_REMARK)}</p>"
+        '<p class="note">Bold: best value where a direction is known, collapsed checkpoints left out.</p>'
         f"<h3>Clean images, without augmentation</h3>{overall}{diagnosis_tables.glossary(diagnosis)}</section>"
     )
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import plotly.graph_objects as go
 
 from augscale.reporting import ridges
 from augscale.reporting.diagnosis_records import CheckpointResult, Diagnosis, Histogram, PointMap
-from augscale.reporting.diagnosis_wording import PAPER_SILHOUETTES, metric_text, value_text
+from augscale.reporting.diagnosis_wording import PAPER_REMARK, PAPER_SILHOUETTES, metric_text, value_text
 from augscale.reporting.style import (
     BEST,
     CONTROLS,
@@ -37,6 +38,9 @@ from augscale.reporting.style import (
 PALETTE = (CONTROLS["strong"], BEST, CONTROLS["weak"], CONTROLS["weak+med"], *OTHERS)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross")
 ROW_PIXELS = 66
+LEVEL_LENGTH = 17
+NEEDLE = 0.95
+"""From this share of the positive pairs in one bin on, there is no hump to draw."""
 OVERVIEW = ("dprime", "pair_auroc", "silhouette", "recall_at_1")
 """Metrics drawn over the levels."""
 MAPS = {
@@ -83,7 +87,9 @@ def distances(diagnosis: Diagnosis, colors: CheckpointColors) -> Plot | None:
     ]
     if not shown:
         return None
-    bounds = axis_bounds([histogram for _, rows in shown for _, histogram in rows], most=2.0)
+    # The needle of a collapsed network at 0 would squeeze all others.
+    wide = [histogram for _, rows in shown for c, histogram in rows if not c.is_collapsed]
+    bounds = axis_bounds(wide or [histogram for _, rows in shown for _, histogram in rows], most=2.0)
     for level, rows in shown:
         figure = new_figure(height=ROW_PIXELS * len(rows) + 60, left=94, right=10)
         ticks = []
@@ -92,6 +98,9 @@ def distances(diagnosis: Diagnosis, colors: CheckpointColors) -> Plot | None:
             value, _ = metric_text(metrics.get("dprime"), places=2)
             ticks.append(ridges.row_label(checkpoint.name, value, color))
             means = [m.value if (m := metrics.get(f"{side}_mean")) else None for side in ("positive", "negative")]
+            if not is_drawable(histogram, bounds):
+                _say(figure, row, place_words(histogram, bounds))
+                continue
             ridges.ridge(figure, row, *curves(histogram), color, (means[0], means[1]))
         ridges.finish(figure, ticks, bounds, "distance at unit length (0 to 2)")
         panels.append(Panel(title=f"Views at {level}", figure=figure))
@@ -112,8 +121,11 @@ def raw_distances(diagnosis: Diagnosis, colors: CheckpointColors) -> Plot | None
         for row, level in enumerate(reversed(rows)):
             found = checkpoint.levels[level]
             means = [m.value if (m := found.metrics.get(f"raw_{s}_mean")) else None for s in ("positive", "negative")]
-            ridges.ridge(figure, row, *curves(found.raw), colors[checkpoint.name], (means[0], means[1]))
             ticks.append(ridges.row_label(level, "", INK))
+            if not is_drawable(found.raw, bounds):
+                _say(figure, row, place_words(found.raw, bounds))
+                continue
+            ridges.ridge(figure, row, *curves(found.raw), colors[checkpoint.name], (means[0], means[1]))
         ridges.finish(figure, ticks, bounds, "Euclidean distance, features as they are")
         panels.append(Panel(title=checkpoint.name, figure=figure))
     first = colors[diagnosis.checkpoints[0].name] if panels else MUTED
@@ -133,19 +145,35 @@ def axis_bounds(histograms: Sequence[Histogram], most: float | None = None) -> t
     return max(0.0, min(xs) - air), high if most is None else min(most, high)
 
 
+def is_drawable(histogram: Histogram, bounds: tuple[float, float]) -> bool:
+    """Whether the hump of the positive pairs is one, and within a range of distances."""
+    needle = max(histogram.positive) > NEEDLE * sum(histogram.positive)
+    return not needle and bounds[0] <= middle(histogram) <= bounds[1]
+
+
+def place_words(histogram: Histogram, bounds: tuple[float, float]) -> str:
+    """Said in place of a hump that cannot be drawn."""
+    at = f"at {value_text(middle(histogram), places=2)}"
+    return f"pairs {at}" if bounds[0] <= middle(histogram) <= bounds[1] else f"outside: pairs {at}"
+
+
+def middle(histogram: Histogram) -> float:
+    """The bin centre at which half of the positive pairs are reached."""
+    counts = accumulate(histogram.positive)
+    reached = next(i for i, count in enumerate(counts) if 2 * count >= sum(histogram.positive))
+    return (histogram.edges[reached] + histogram.edges[reached + 1]) / 2
+
+
 def over_levels(diagnosis: Diagnosis, colors: CheckpointColors) -> Plot | None:
     """The main metrics over the levels with their intervals, a panel per metric."""
     levels = [name for name, _ in diagnosis.levels]
-    panels = []
-    for key in OVERVIEW:
-        if any(key in c.levels[level].metrics for c in diagnosis.checkpoints for level in levels if level in c.levels):
-            figure = _level_figure(diagnosis, key, levels, colors)
-            if figure is not None:
-                panels.append(Panel(title=diagnosis.meaning(key).label, figure=figure))
-    if not panels:
+    figures = [(key, f) for key in OVERVIEW if (f := _level_figure(diagnosis, key, levels, colors)) is not None]
+    if not figures:
         return None
+    panels = tuple(Panel(title=diagnosis.meaning(key).label, figure=figure) for key, figure in figures)
     keys = [Key(label=c.name, color=colors[c.name], mark="dot") for c in diagnosis.checkpoints]
-    return Plot(panels=tuple(panels), keys=tuple(keys))
+    drawn = any(key == "silhouette" for key, _ in figures)
+    return Plot(panels=panels, keys=tuple(keys), notes=(PAPER_REMARK,) if drawn else ())
 
 
 def spectra(diagnosis: Diagnosis, colors: CheckpointColors) -> Plot | None:
@@ -173,7 +201,7 @@ def spectra(diagnosis: Diagnosis, colors: CheckpointColors) -> Plot | None:
     figure.update_xaxes(
         title="principal direction", type="log", range=[-0.04, max(math.log10(longest), 0.3) + 0.04], dtick=1
     )
-    figure.update_yaxes(title="share of the variance", type="log", range=bounds, dtick=1, exponentformat="power")
+    figure.update_yaxes(title="share of the variance", type="log", range=bounds, **powers(bounds))
     keys = []
     for checkpoint, _ in rows:
         facts = [
@@ -184,6 +212,15 @@ def spectra(diagnosis: Diagnosis, colors: CheckpointColors) -> Plot | None:
         label = f"{checkpoint.name}: {', '.join(facts)}" if facts else checkpoint.name
         keys.append(Key(label=label, color=colors[checkpoint.name], mark="line"))
     return Plot(panels=(Panel(title="", figure=figure),), keys=tuple(keys))
+
+
+def powers(bounds: tuple[float, float]) -> dict[str, Any]:
+    """Ticks at powers of ten; plotly's own would be written larger than all other ticks."""
+    exponents = range(math.ceil(bounds[0]), math.floor(bounds[1]) + 1)
+    return {
+        "tickvals": [10.0**e for e in exponents],
+        "ticktext": [f"10<sup>{e}</sup>" if e else "1" for e in exponents],
+    }
 
 
 def spectrum_points(checkpoint: CheckpointResult) -> list[tuple[int, float]]:
@@ -213,6 +250,14 @@ def maps(diagnosis: Diagnosis, kind: str) -> Plot | None:
         if any(label not in by_label for label in labels) and by_label:
             keys.append(Key(label="other or no label", color=FAINT, mark="dot"))
     return Plot(panels=tuple(panels), keys=tuple(keys), notes=tuple(notes))
+
+
+def square(points: PointMap) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Ranges of x and y of one length, with some air, that hold all points."""
+    spans = [(min(values), max(values)) for values in zip(*points.xy, strict=True)]
+    half = 0.55 * max(high - low for low, high in spans) or 0.5
+    middles = [(low + high) / 2 for low, high in spans]
+    return (middles[0] - half, middles[0] + half), (middles[1] - half, middles[1] + half)
 
 
 def spokes(points: PointMap) -> list[tuple[tuple[float, float], tuple[float, float]]]:
@@ -265,19 +310,17 @@ def _points(points: PointMap, color: Any, symbol: Any, size: int) -> go.Scatter:
 
 def _map_figure(points: PointMap) -> go.Figure:
     figure = new_figure(height=350, left=8, right=8, top=8, bottom=8)
-    for update, axis in ((figure.update_xaxes, 0), (figure.update_yaxes, 1)):
-        values = [place[axis] for place in points.xy]
-        low, high = min(values), max(values)
-        air = 0.06 * (high - low) or 0.5
-        look = {"showticklabels": False, "ticks": "", "showgrid": False, "mirror": True, "showline": True}
-        update(range=[low - air, high + air], title=None, **look)
+    look = {"showticklabels": False, "ticks": "", "showgrid": False, "mirror": True, "showline": True}
+    (left, right), (low, high) = square(points)
+    figure.update_xaxes(range=[left, right], title=None, **look)
+    figure.update_yaxes(range=[low, high], title=None, **look)
     figure.update_yaxes(scaleanchor="x", constrain="domain")
     figure.update_xaxes(constrain="domain")
     return figure
 
 
 def _level_figure(diagnosis: Diagnosis, key: str, levels: Sequence[str], colors: CheckpointColors) -> go.Figure | None:
-    figure = new_figure(height=270, left=52, right=10, bottom=64)
+    figure = new_figure(height=290, left=52, right=10, bottom=84 if len(levels) > 4 else 46)
     label, count = diagnosis.meaning(key).label, len(diagnosis.checkpoints)
     step = min(0.16, 0.7 / count)
     every: list[float] = []
@@ -320,18 +363,27 @@ def _level_figure(diagnosis: Diagnosis, key: str, levels: Sequence[str], colors:
         for name, value in PAPER_SILHOUETTES.items():
             figure.add_hline(y=value, line={"color": MUTED, "width": 1, "dash": "dot"})
             figure.add_annotation(
-                x=1, xref="paper", xanchor="right", y=value, yanchor="bottom", text=f"paper, {name}", showarrow=False,
+                x=1, xref="paper", xanchor="right", y=value, yanchor="top" if name == "strong" else "bottom",
+                text=f"paper, {name}", showarrow=False,
                 font={"color": MUTED, "size": 10},
             )  # fmt: skip
     figure.update_xaxes(
         range=[-0.55, len(levels) - 0.45],
         tickvals=list(range(len(levels))),
-        ticktext=[text(level) for level in levels],
+        ticktext=[text(level, LEVEL_LENGTH) for level in levels],
         showgrid=False,
         tickangle=0 if len(levels) <= 4 else -35,
     )
     figure.update_yaxes(range=robust_range([], every), nticks=6)
     return figure
+
+
+def _say(figure: go.Figure, row: int, words: str) -> None:
+    """Words in a row of a ridge plot instead of a ridge."""
+    figure.add_annotation(
+        x=0.03, xref="paper", xanchor="left", y=row + 0.3, showarrow=False, text=words,
+        font={"color": MUTED, "size": 11},
+    )  # fmt: skip
 
 
 def _has(checkpoint: CheckpointResult, level: str, *, raw: bool) -> bool:

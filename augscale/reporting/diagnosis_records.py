@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 LADDER = "ladder"
+NAME_LENGTH = 40
 GROUPS = {
     "pairs": "Pairs",
     "clusters": "Clusters of views",
@@ -17,6 +19,8 @@ GROUPS = {
     "labels": "Labels",
 }
 """Title of each group of metrics, in the order of tables."""
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 Interval = tuple[float, float]
 
@@ -175,14 +179,16 @@ class Diagnosis:
 
 
 def parse_diagnosis(data: Mapping[str, Any]) -> Diagnosis:
-    """Reads the content of diagnosis.json."""
+    """Reads the content of diagnosis.json; names too long for a heading are cut in the middle."""
+    data = _printable(data)
+    shorter = _shorter([str(entry.get("name")) for entry in _mappings(data.get("checkpoints"))])
     levels = tuple((str(e.get("name")), str(e.get("kind") or "")) for e in _mappings(data.get("levels")))
     known = {"checkpoints", "levels", "glossary", "comparisons", "images", "near_duplicates", "notes"}
     return Diagnosis(
-        checkpoints=tuple(_checkpoint(entry, levels) for entry in _mappings(data.get("checkpoints"))),
+        checkpoints=tuple(_checkpoint(entry, levels, shorter) for entry in _mappings(data.get("checkpoints"))),
         levels=levels,
         glossary={str(key): _meaning(str(key), entry) for key, entry in _mapping(data.get("glossary")).items()},
-        comparisons=tuple(c for entry in _mappings(data.get("comparisons")) if (c := _comparison(entry))),
+        comparisons=tuple(c for entry in _mappings(data.get("comparisons")) if (c := _comparison(entry, shorter))),
         images=tuple(_image(entry) for entry in _mappings(data.get("images"))),
         near_duplicates=tuple(_mappings(data.get("near_duplicates"))),
         notes=_strings(data.get("notes")),
@@ -195,14 +201,32 @@ def ladder_levels(levels: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(name for name, kind in levels if kind == LADDER) or tuple(name for name, _ in levels)
 
 
-def _checkpoint(entry: Mapping[str, Any], levels: Sequence[tuple[str, str]]) -> CheckpointResult:
+def _printable(value: Any) -> Any:
+    """The same, printable: a file's name may hold bytes that are not text, or sequences that steer a terminal."""
+    if isinstance(value, str):
+        return _CONTROLS.sub(" ", value.encode("utf-8", "replace").decode("utf-8"))
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(entry) for key, entry in value.items()}
+    return [_printable(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _shorter(names: Sequence[str]) -> dict[str, str]:
+    """Names to show: cut, unless two of them would become the same."""
+    half = NAME_LENGTH // 2
+    cut = {name: name if len(name) <= NAME_LENGTH else f"{name[:half]}…{name[-half:]}" for name in names}
+    return cut if len(set(cut.values())) == len(cut) else {name: name for name in names}
+
+
+def _checkpoint(
+    entry: Mapping[str, Any], levels: Sequence[tuple[str, str]], shorter: Mapping[str, str]
+) -> CheckpointResult:
     health = _mapping(entry.get("health"))
     found = {str(name): _level(_mapping(level)) for name, level in _mapping(entry.get("levels")).items()}
     given = metrics_of(_mapping(_mapping(entry.get("ladder")).get("metrics")))
     load = entry.get("load")
     facts = ("path", "kind", "arch", "embed_dim", "num_parameters", "image_size", "trained_with")
     return CheckpointResult(
-        name=str(entry.get("name")),
+        name=shorter[str(entry.get("name"))],
         verdict=str(health.get("verdict") or ""),
         evidence=_strings(health.get("evidence")),
         advice=_strings(health.get("advice")),
@@ -264,15 +288,15 @@ def _meaning(key: str, entry: Any) -> Meaning:
     )
 
 
-def _comparison(entry: Mapping[str, Any]) -> Comparison | None:
+def _comparison(entry: Mapping[str, Any], shorter: Mapping[str, str]) -> Comparison | None:
     difference = _number(entry.get("difference"))
     if difference is None:
         return None
     return Comparison(
         level=_text(entry, "level"),
         metric=_text(entry, "metric"),
-        a=_text(entry, "a"),
-        b=_text(entry, "b"),
+        a=shorter.get(_text(entry, "a"), _text(entry, "a")),
+        b=shorter.get(_text(entry, "b"), _text(entry, "b")),
         difference=difference,
         interval=_interval(entry.get("interval")),
         distinguishable=entry.get("distinguishable") is True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -41,9 +42,11 @@ def metrics_table(
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for key in keys:
         groups.setdefault(diagnosis.meaning(key).group, []).append(key)
+    common = [common_reason(metrics) for metrics in found]
     head = "".join(
-        f'<th scope="col"><i class="swatch" style="background:{css_color(colors[c.name])}"></i>{escape(c.name)}</th>'
-        for c in diagnosis.checkpoints
+        f'<th scope="col"><i class="swatch" style="background:{css_color(colors[c.name])}"></i>{escape(c.name)}'
+        f"{f'<small>–: {escape(reason)}</small>' if reason else ''}</th>"
+        for c, reason in zip(diagnosis.checkpoints, common, strict=True)
     )
     body = []
     for group, members in groups.items():
@@ -52,7 +55,7 @@ def metrics_table(
             span = len(diagnosis.checkpoints) + 1
             body.append(f'<tr class="group"><th scope="rowgroup" colspan="{span}">{escape(title)}</th></tr>')
         for key in members:
-            body.append(_metric_row(diagnosis, key, [metrics.get(key) for metrics in found]))
+            body.append(_metric_row(diagnosis, key, [metrics.get(key) for metrics in found], common))
             if key == "silhouette" and paper:
                 body.append(_paper_row(len(diagnosis.checkpoints)))
     return (
@@ -77,6 +80,13 @@ def best_columns(direction: str, checkpoints: Sequence[CheckpointResult], metric
         return set()
     best = (max if direction == "higher" else min)(values.values())
     return {index for index, value in values.items() if value == best}
+
+
+def common_reason(metrics: Mapping[str, Metric]) -> str:
+    """The reason that at least three numbers of a column lack for, said once in its head; empty where there is none."""
+    reasons = Counter(metric.reason for metric in metrics.values() if metric.value is None and metric.reason)
+    reason, count = reasons.most_common(1)[0] if reasons else ("", 0)
+    return reason if count >= 3 else ""
 
 
 def glossary(diagnosis: Diagnosis) -> str:
@@ -169,13 +179,14 @@ def settings(diagnosis: Diagnosis) -> str:
     return facts_table([(label, str(value)) for label, value in rows if value not in (None, "")]) + _bad(data)
 
 
-def _metric_row(diagnosis: Diagnosis, key: str, metrics: Sequence[Metric | None]) -> str:
+def _metric_row(diagnosis: Diagnosis, key: str, metrics: Sequence[Metric | None], common: Sequence[str]) -> str:
     entry = diagnosis.meaning(key)
     best = best_columns(entry.direction, diagnosis.checkpoints, metrics)
     cells = []
     for index, metric in enumerate(metrics):
         value, bounds = metric_text(metric)
-        detail = bounds or (metric.reason if metric and metric.value is None else "")
+        reason = metric.reason if metric and metric.value is None else ""
+        detail = bounds or (reason if reason != common[index] else "")
         css = ' class="best"' if index in best else ' class="none"' if value == NOTHING else ""
         cells.append(f"<td{css}>{escape(value)}<small>{escape(detail)}</small></td>")
     tip = escape(" ".join(part for part in (entry.meaning, _scale(entry.direction, entry.range)) if part))

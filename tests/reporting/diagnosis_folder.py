@@ -129,7 +129,11 @@ def checkpoint(
         }
     elif untrained:
         health |= {"verdict": "suspicious", "advice": ["This is the untrained network, for comparison"]}
-    values = overall(rng, quality, labels)
+    values, scale = overall(rng, quality, labels), rng.uniform(8, 26)
+    by_level = {
+        level: collapsed_level(keys) if collapsed else level_of(rng, quality * LEVELS[level], scale, keys)
+        for level in levels
+    }
     return {
         "name": shown,
         "path": f"/data/{name}{nasty}.pth",
@@ -149,10 +153,8 @@ def checkpoint(
             "unexpected": ["head.mlp.0.weight"],
         },
         "health": health,
-        "levels": {
-            level: collapsed_level(keys) if collapsed else level_of(rng, quality * LEVELS[level], keys)
-            for level in levels
-        },
+        "levels": by_level,
+        "ladder": {"metrics": on_ladder(by_level)},
         "overall": {key: nothing("all embeddings are the same") for key in values} if collapsed else values,
         "spectrum": [1.0, *[0.0] * 63] if collapsed else spectrum(rng, quality),
         "confusions": confused(rng, images, levels, 0 if collapsed else confusions),
@@ -160,10 +162,10 @@ def checkpoint(
     }
 
 
-def level_of(rng: np.random.Generator, dprime: float, keys: list[str]) -> dict[str, Any]:
+def level_of(rng: np.random.Generator, dprime: float, scale: float, keys: list[str]) -> dict[str, Any]:
     negative = np.clip(rng.normal(1.3, 0.12, 20_000), 0, 2)
     positive = np.clip(rng.normal(1.3 - 0.13 * dprime, 0.14, 1500), 0, 2)
-    edges, raw_edges, scale = np.linspace(0, 2, 81), np.linspace(0, 60, 81), rng.uniform(12, 26)
+    edges, raw_edges = np.linspace(0, 2, 81), np.linspace(0, 2 * scale, 81)
     auroc = 0.5 * (1 + math.erf(dprime / 2))
     values = dict.fromkeys(keys, 0.5) | {
         "dprime": dprime,
@@ -190,6 +192,16 @@ def level_of(rng: np.random.Generator, dprime: float, keys: list[str]) -> dict[s
         "raw_negative_histogram": np.histogram(negative * scale, raw_edges)[0].tolist(),
         "raw_histogram_edges": raw_edges.tolist(),
     }
+
+
+def on_ladder(by_level: dict[str, Any]) -> dict[str, Any]:
+    """Mean over the ladder with an interval, as far as there is a number."""
+    rungs = [by_level[level]["metrics"] for level in by_level if level.startswith("strong")]
+    found = {}
+    for key in rungs[0] if rungs else ():
+        values = [metrics[key]["value"] for metrics in rungs]
+        found[key] = rungs[0][key] if None in values else metric(sum(values) / len(values))
+    return found
 
 
 def collapsed_level(keys: list[str]) -> dict[str, Any]:
@@ -229,7 +241,7 @@ def spectrum(rng: np.random.Generator, quality: float) -> list[float]:
 def confused(rng: np.random.Generator, images: int, levels: tuple[str, ...], count: int) -> list[dict[str, Any]]:
     rows = []
     for index in range(count):
-        a, b = rng.choice(images, 2, replace=False)
+        a, b = 2 * rng.choice(images // 2, 2, replace=False)
         distance = 0.4 + 0.02 * index
         places = {"a": int(a), "b": int(b), "level": levels[0]}
         rows.append(places | {"distance": distance, "own_distance": distance + 0.2, "distance_other_views": 0.71})
