@@ -35,8 +35,8 @@ def tsne_map(embeddings: npt.NDArray[np.floating], *, seed: int) -> npt.NDArray[
     """t-SNE of the first 50 principal components, begun at the first two (scikit-learn's Barnes-Hut).
 
     Neighbours stay neighbours; distances between far groups and the sizes of groups mean nothing. The perplexity is
-    30, or a third of N where there are fewer than 90 points. The cost grows as N log N with a large constant: about 1
-    second for 250 points and 10 for 1,500 on one core.
+    30, or a third of N where there are fewer than 90 points. The cost grows a little faster than N: some 3
+    seconds for 250 points and 30 for 1,500 on one slow core.
 
     Args:
         embeddings: (N, D), finite; N at most 1,500.

@@ -322,7 +322,7 @@ def _map_figure(points: PointMap) -> go.Figure:
 def _level_figure(diagnosis: Diagnosis, key: str, levels: Sequence[str], colors: CheckpointColors) -> go.Figure | None:
     figure = new_figure(height=290, left=52, right=10, bottom=84 if len(levels) > 4 else 46)
     label, count = diagnosis.meaning(key).label, len(diagnosis.checkpoints)
-    step = min(0.16, 0.7 / count)
+    step = min(0.16, 0.7 / max(count, 1))
     every: list[float] = []
     for index, checkpoint in enumerate(diagnosis.checkpoints):
         shift = (index - (count - 1) / 2) * step
