@@ -41,8 +41,11 @@ addEventListener("load", async () => {
   const layer = map.querySelector(".nsewdrag");
   const peek = document.querySelector(".peek");
   const before = peek.hidden;
-  layer.dispatchEvent(new MouseEvent("mousemove", place));
-  await wait(200);
+  // Scrolling hides what was shown, and its event may come late: a hand that moves on shows it again.
+  for (let tries = 0; tries < 5 && peek.hidden; tries += 1) {
+    layer.dispatchEvent(new MouseEvent("mousemove", place));
+    await wait(300);
+  }
   const shown = peek.getBoundingClientRect();
   const seen = {
     before, after: peek.hidden, source: peek.querySelector("img").src,
