@@ -5,14 +5,14 @@ Each function returns a `Plot`, or None where there is nothing to draw yet.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from augscale.reporting.records import Contender, Level, RunResults
+from augscale.reporting import ridges
+from augscale.reporting.records import Contender, RunResults
 from augscale.reporting.style import (
     FAINT,
     INK,
@@ -35,10 +35,6 @@ from augscale.reporting.wording import UNTRAINED, UNTRAINED_WORDS, interval, num
 
 ROW_PIXELS = 46
 SEED_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon")
-ROW_FILL = 0.92
-"""Height of a row's highest density, in rows."""
-MANY_PAIRS = 5000
-"""From so many pairs on, a histogram is smooth enough by itself."""
 
 
 def confirmation(run: RunResults, colors: Colors) -> Plot | None:
@@ -78,13 +74,19 @@ def densities(run: RunResults, colors: Colors) -> Plot | None:
     scored += [(UNTRAINED, False, run.untrained)] if run.untrained and scored else []
     scored.sort(key=lambda row: (not row[1], -row[2].score))
     by_place = {
-        (name, level.name): level for name, _, panel in scored for level in panel.levels if _has_histogram(level)
+        (name, level.name): level
+        for name, _, panel in scored
+        for level in panel.levels
+        if ridges.has_histogram((level.positive_histogram, level.negative_histogram), level.histogram_edges)
     }
     rows = list(dict.fromkeys(name for name, _ in by_place))[::-1]
     if not rows:
         return None
-    curves = {place: (_density(v, True), _density(v, False)) for place, v in by_place.items()}
-    used = [x for pair in curves.values() for xs, ys in pair for x, y in zip(xs, ys, strict=True) if y > 0.01 * max(ys)]
+    curves = {
+        place: tuple(ridges.density(h, v.histogram_edges) for h in (v.positive_histogram, v.negative_histogram))
+        for place, v in by_place.items()
+    }
+    used = ridges.used([curve for pair in curves.values() for curve in pair])
     bounds = (max(0.0, min(used) - 0.05), min(2.0, max(used) + 0.05))
     panels = []
     for name in dict.fromkeys(level_name for _, level_name in by_place):
@@ -93,18 +95,12 @@ def densities(run: RunResults, colors: Colors) -> Plot | None:
         for row, contender in enumerate(rows):
             level = by_place.get((contender, name))
             separation = level.separation(run.score_name) if level else None
-            ticks.append(_row_label(contender, number(separation, 2), colors))
+            ticks.append(ridges.row_label(contender, number(separation, 2), colors[contender]))
             if level:
-                _ridge(figure, row, level, curves[contender, name], colors[contender])
-        figure.update_xaxes(title="distance of embeddings (0 to 2)", range=bounds, nticks=6)
-        figure.update_yaxes(
-            range=[-0.12, len(rows) - 1 + ROW_FILL + 0.06],
-            tickvals=[row + 0.3 for row in range(len(rows))],
-            ticktext=ticks,
-            showgrid=False,
-            ticks="",
-            showline=False,
-        )
+                positive, negative = curves[contender, name]
+                means = (level.positive_mean, level.negative_mean)
+                ridges.ridge(figure, row, positive, negative, colors[contender], means)
+        ridges.finish(figure, ticks, bounds, "distance of embeddings (0 to 2)")
         panels.append(Panel(title=f"Views at {name}", figure=figure))
     keys = (
         Key(label="coloured: two views of one photograph (positive pairs)", color=colors[rows[-1]], mark="area"),
@@ -216,17 +212,12 @@ def _rows_figure(rows: Sequence[Contender], colors: Colors) -> go.Figure:
     figure.update_yaxes(
         range=[-0.55, len(rows) - 0.45],
         tickvals=list(range(len(rows))),
-        ticktext=[_row_label(c.name, "", colors) for c in rows],
+        ticktext=[ridges.row_label(c.name, "", colors[c.name]) for c in rows],
         showgrid=False,
         ticks="",
         showline=False,
     )
     return figure
-
-
-def _row_label(name: str, value: str, colors: Colors) -> str:
-    label = f'<b style="color:{colors[name]}">{text(name)}</b>'
-    return f"{label}<br>{value}" if value else label
 
 
 def _bar(bounds: tuple[float, float], row: float, color: str) -> go.Scatter:
@@ -244,56 +235,6 @@ def _seeds(run: RunResults, contender: Contender) -> list[int]:
     }
     found = [by_score.get(score) for score in contender.confirm_scores]
     return [index if seed is None else seed for index, seed in enumerate(found)]
-
-
-def _has_histogram(level: Level) -> bool:
-    bins = len(level.histogram_edges) - 1
-    counts = (level.positive_histogram, level.negative_histogram)
-    return bins > 0 and all(len(c) == bins and sum(c) > 0 for c in counts)
-
-
-def _density(level: Level, positive: bool) -> tuple[list[float], list[float]]:
-    """Bin centres and density per unit of distance, smoothed over neighbouring bins (1 : 2 : 1, once or thrice)."""
-    counts = level.positive_histogram if positive else level.negative_histogram
-    edges = level.histogram_edges
-    smooth = list(counts)
-    for _ in range(1 if sum(counts) >= MANY_PAIRS else 3):
-        padded = [0.0, *smooth, 0.0]
-        smooth = [(padded[i] + 2 * padded[i + 1] + padded[i + 2]) / 4 for i in range(len(counts))]
-    centers = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
-    widths = [b - a for a, b in itertools.pairwise(edges)]
-    total = sum(counts)
-    return centers, [y / (total * width) for y, width in zip(smooth, widths, strict=True)]
-
-
-def _ridge(
-    figure: go.Figure,
-    row: int,
-    level: Level,
-    curves: tuple[tuple[list[float], list[float]], tuple[list[float], list[float]]],
-    color: str,
-) -> None:
-    (positive_x, positive_y), (negative_x, negative_y) = curves
-    top = max(*positive_y, *negative_y)
-    shapes = ((negative_x, negative_y, FAINT, 0.55), (positive_x, positive_y, color, 0.6))
-    for xs, ys, fill, opacity in shapes:
-        figure.add_trace(
-            go.Scatter(
-                x=[xs[0], *xs, xs[-1]],
-                y=[row, *(row + ROW_FILL * y / top for y in ys), row],
-                mode="lines",
-                line={"color": fill, "width": 1.2},
-                fill="toself",
-                fillcolor=fill,
-                opacity=opacity,
-                hoverinfo="skip",
-            )
-        )
-    figure.add_hline(y=row, line={"color": FAINT, "width": 0.8})
-    means = [(level.positive_mean, color), (level.negative_mean, MUTED)]
-    for mean, mark in means:
-        if mean is not None:
-            figure.add_trace(_point(mean, row, marker(mark, "triangle-up", 9), f"mean {number(mean)}"))
 
 
 def _curves(

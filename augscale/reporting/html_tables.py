@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from augscale.reporting.page import facts_table
 from augscale.reporting.records import Contender, RunResults, Trial
 from augscale.reporting.wording import (
     FIELDS,
@@ -114,7 +115,7 @@ def facts(run: RunResults) -> str:
         ("Finished", moment(known["finished"]) if "finished" in known else None),
         ("Versions", ", ".join(f"{name} {version}" for name, version in _mapping(known, "versions").items())),
     ]  # fmt: skip
-    return _facts_table([(label, str(value)) for label, value in rows if value])
+    return facts_table([(label, str(value)) for label, value in rows if value])
 
 
 def bad_files(run: RunResults) -> str:
@@ -125,7 +126,7 @@ def bad_files(run: RunResults) -> str:
     rows = [(str(entry.get("path")), str(entry.get("reason"))) for entry in bad[:MOST_BAD_FILES_SHOWN]]
     more = len(bad) - len(rows)
     note = f'<p class="note">and {more} more, listed in manifest.json</p>' if more else ""
-    return f"<details><summary>Files set aside and why</summary>{_facts_table(rows)}{note}</details>"
+    return f"<details><summary>Files set aside and why</summary>{facts_table(rows)}{note}</details>"
 
 
 def settings(run: RunResults) -> str:
@@ -134,10 +135,10 @@ def settings(run: RunResults) -> str:
         return ""
     plain = {name: value for name, value in run.study.items() if not isinstance(value, Mapping)}
     sections = {name: value for name, value in run.study.items() if isinstance(value, Mapping)}
-    parts = [_facts_table([(name, str(value)) for name, value in plain.items() if value != ""])]
+    parts = [facts_table([(name, str(value)) for name, value in plain.items() if value != ""])]
     for name, section in sections.items():
         rows = [(key, str(value)) for key, value in section.items()]
-        parts.append(f"<h3>[{escape(name)}]</h3>{_facts_table(rows)}")
+        parts.append(f"<h3>[{escape(name)}]</h3>{facts_table(rows)}")
     return f"<details><summary>Every setting of the study (study.toml)</summary>{''.join(parts)}</details>"
 
 
@@ -175,7 +176,7 @@ def _equal_fields(names: Sequence[str], scales: Mapping[str, Any]) -> str:
     ]
     return (
         f"<details><summary>{len(rows)} further scales are the same in all of them</summary>"
-        f"{_facts_table(rows)}</details>"
+        f"{facts_table(rows)}</details>"
     )
 
 
@@ -246,11 +247,6 @@ def _cell(written: str, key: Any = None, *, kind: str = "") -> str:
     sort_key = key if isinstance(key, (int, float)) else written
     css = f' class="{kind}"' if kind else ""
     return f'<td{css} data-value="{escape(str(sort_key))}">{escape(written)}</td>'
-
-
-def _facts_table(rows: Sequence[tuple[str, str]]) -> str:
-    lines = "".join(f'<tr><th scope="row">{escape(a)}</th><td>{escape(b)}</td></tr>' for a, b in rows)
-    return f'<div class="scroll"><table class="facts"><tbody>{lines}</tbody></table></div>'
 
 
 def _backbone(backbone: Mapping[str, Any], parameters: Any) -> str:

@@ -17,12 +17,15 @@
     Plotly.downloadImage({ data, layout }, { format: "svg", filename: "augscale-" + drawing.id });
   }
 
-  function draw({ forPrint = false } = {}) {
+  function draw({ forPrint = false, within = document } = {}) {
     for (const drawing of drawings) {
+      // A drawing on a hidden tab has no width yet; it is drawn when its tab is shown.
+      if (!within.contains(drawing) || drawing.offsetParent === null) continue;
       const { data, layout } = read(drawing, scheme.matches && !forPrint);
       if (forPrint) layout.width = Math.min(drawing.clientWidth, PRINT_WIDTH);
       layout.dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false;
       Plotly.react(drawing, data, layout, { responsive: !forPrint, displayModeBar: false });
+      drawing.dispatchEvent(new CustomEvent("drawn", { bubbles: true }));
     }
   }
 
@@ -71,6 +74,7 @@
 
   draw();
   scheme.addEventListener("change", () => draw());
+  document.addEventListener("shown", ({ target }) => draw({ within: target }));
   addEventListener("beforeprint", () => draw({ forPrint: true }));
   addEventListener("afterprint", () => draw());
 })();

@@ -144,10 +144,10 @@ class Colors:
         return 15 if name == self._best else 10
 
 
-def text(value: str) -> str:
+def text(value: str, length: int = LABEL_LENGTH) -> str:
     """A user's name as plotly text, which would read `<` as a tag; a card is named by its stem, long names are cut."""
     value = Path(value).stem if value.endswith(".toml") else value
-    short = value if len(value) <= LABEL_LENGTH else value[: LABEL_LENGTH - 1] + "…"
+    short = value if len(value) <= length else value[: length - 1] + "…"
     return html.escape(short, quote=False)
 
 

@@ -1,29 +1,13 @@
 """The page in a real browser: it draws, sorts, stays inside narrow screens and asks the network for nothing."""
 
-import json
-import re
 import shutil
-import subprocess
-from html import unescape
 
 import pytest
+from browser import CHROMIUM, open_page
 
 from augscale.reporting.report import write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to open the report with")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=10000",
-]
 WIDTHS = (360, 390, 1280)
 
 PROBE = """
@@ -49,14 +33,6 @@ addEventListener("load", () => setTimeout(() => {
 }, 500));
 </script>
 """
-FRAMES = """<!doctype html><script>
-addEventListener("message", (event) => {
-  const pre = document.createElement("pre");
-  pre.className = "found";
-  pre.textContent = JSON.stringify(event.data);
-  document.body.append(pre);
-});
-</script><body>"""
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +41,7 @@ def opened(finished_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     shutil.copytree(finished_folder, folder / "run")
     page = write_report(folder / "run").read_text(encoding="utf-8")
-    (folder / "page.html").write_text(page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    frames = "".join(
-        f'<iframe src="page.html" style="width:{width}px;height:9000px;border:0"></iframe>' for width in WIDTHS
-    )
-    (folder / "frames.html").write_text(FRAMES + frames, encoding="utf-8")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"file://{folder}/frames.html"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    found = [json.loads(unescape(text)) for text in re.findall(r'<pre class="found">(.*?)</pre>', done.stdout)]
-    return {entry["width"]: entry for entry in found}, done.stderr
+    return open_page(page, PROBE, folder, WIDTHS)
 
 
 def test_every_figure_is_drawn_at_every_width(opened):

@@ -1,9 +1,9 @@
-import html.parser
 import json
 import re
 import shutil
 
 import pytest
+from page_reader import Page
 from run_folder import UNTRAINED_SCORE, put, versus_untrained, write_run
 
 from augscale.errors import ConfigError
@@ -12,29 +12,6 @@ from augscale.reporting.html import PNG_SIGNATURE
 from augscale.reporting.report import write_report
 
 HOSTILE = '<img src=x onerror="alert(1)">&\'"</script>'
-
-
-class Page(html.parser.HTMLParser):
-    """The visible text, and every attribute that a browser could fetch."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.text, self.links, self.tags, self.metas = [], [], [], []
-        self._skip = 0
-        self.feed(path.read_text(encoding="utf-8"))
-        self.words = re.sub(r"\s+", " ", " ".join(self.text))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._skip += tag in ("script", "style")
-        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
-
-    def handle_endtag(self, tag):
-        self._skip -= tag in ("script", "style")
-
-    def handle_data(self, data):
-        if not self._skip:
-            self.text.append(data)
 
 
 @pytest.fixture(scope="module")
