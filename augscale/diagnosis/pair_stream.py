@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 TILE_ROWS = 512
-"""A tile and its temporaries take 3 MB; 256 to 1024 are within a few percent."""
+"""A tile and its temporaries take 3 MB; 384 to 768 were within a few percent."""
 _FINE_PER_COARSE = FINE_BINS // COARSE_BINS
 _SAMPLED_ROWS = 64
 

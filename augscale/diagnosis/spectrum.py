@@ -122,8 +122,8 @@ def alpha_req(shares: Floats) -> float | None:
     """Exponent of the power law that eigenvalues follow: lambda_i ~ i^-alpha (Agrawal et al., NeurIPS 2022, section 2).
 
     Least squares of log lambda on log i for i = 11, ..., 100, or as far as there are eigenvalues; fewer than 20 are
-    fitted from i = 1 on. The paper's own range is not given by index; 11 is where Stringer et al. 2019, whose method
-    it uses, begin.
+    fitted from i = 1 on. The range is ours: the first eigenvalues and the tail, which the number of images decides,
+    do not follow the law.
 
     Args:
         shares: from `eigenvalue_shares`.
