@@ -191,7 +191,7 @@ def test_bytes_that_are_not_text_and_control_characters_are_replaced(tmp_path, f
         {"names": ("broken", "run-b")},
         {"levels": ("weak",), "confusions": 0},
         {"levels": ("strong",), "labels": False},
-        {"names": tuple(f"run {i}" for i in range(12)), "levels": ("strong",)},
+        {"names": tuple(f"run {i}" for i in range(9)), "levels": ("strong",)},
         {"images": 4, "names": ("run-b",)},
     ],
 )
