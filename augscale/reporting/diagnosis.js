@@ -63,11 +63,15 @@
     if (image.patient !== "") caption.append(line("span", "patient " + image.patient));
     peek.hidden = false;
     const width = peek.offsetWidth, height = peek.offsetHeight, gap = 16;
-    const left = event.clientX + gap + width > innerWidth ? event.clientX - gap - width : event.clientX + gap;
-    const top = event.clientY + gap + height > innerHeight ? event.clientY - gap - height : event.clientY + gap;
+    // A tap comes as a touch event, whose place is that of the finger.
+    const { clientX, clientY } = event.touches?.[0] ?? event.changedTouches?.[0] ?? event;
+    const left = clientX + gap + width > innerWidth ? clientX - gap - width : clientX + gap;
+    const top = clientY + gap + height > innerHeight ? clientY - gap - height : clientY + gap;
     peek.style.left = Math.max(8, Math.min(left, innerWidth - width - 8)) + "px";
     peek.style.top = Math.max(8, top) + "px";
   }
+
+  let pointed = null;
 
   function hidePeek() {
     peek.hidden = true;
@@ -78,13 +82,20 @@
     target.dataset.peeks = "yes";
     const show = ({ points, event }) => {
       const row = points[0]?.customdata;
-      if (row !== undefined && event) showPeek(row, event);
+      if (row === undefined || !event) return;
+      pointed = target;
+      showPeek(row, event);
     };
     target.on("plotly_hover", show);
     target.on("plotly_click", show);
     target.on("plotly_unhover", hidePeek);
   });
-  addEventListener("scroll", hidePeek, { passive: true });
+  addEventListener("scroll", () => {
+    if (peek.hidden) return;
+    hidePeek();
+    // Else plotly, for which the point is still pointed at, would not report it again.
+    Plotly.Fx.unhover(pointed);
+  }, { passive: true });
   document.addEventListener("pointerdown", ({ target }) => {
     if (!target.closest(".drawing")) hidePeek();
   });

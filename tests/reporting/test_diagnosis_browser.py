@@ -56,6 +56,18 @@ addEventListener("load", async () => {
   layer.dispatchEvent(new MouseEvent("mouseout", { ...place, relatedTarget: document.body }));
   await wait(200);
   seen.gone = peek.hidden;
+  // The same with a finger, which plotly hears as touches; the page switches dragging off on such screens.
+  await Plotly.relayout(map, { dragmode: false });
+  const touches = [new Touch({ identifier: 1, target: layer, clientX: place.clientX, clientY: place.clientY })];
+  const touch = { bubbles: true, cancelable: true, view: window };
+  layer.dispatchEvent(new TouchEvent("touchstart", { ...touch, touches, changedTouches: touches }));
+  await wait(50);
+  const over = document.querySelector(".dragcover") ?? layer;
+  over.dispatchEvent(new TouchEvent("touchend", { ...touch, touches: [], changedTouches: touches }));
+  await wait(300);
+  const tapped = peek.getBoundingClientRect();
+  seen.tapped = { hidden: peek.hidden, row: peek.querySelector("img").src === seen.expected, left: tapped.left,
+    right: tapped.right };
 
   // Every tab once: all of its drawings get drawn, at the width of their place.
   const ever = new Set(first.filter(has));
@@ -121,6 +133,9 @@ def test_pointing_at_a_mark_shows_its_image_inside_the_window(opened):
         assert seen["source"] == seen["expected"]
         assert seen["source"].startswith("data:image/jpeg;base64,")
         assert 0 <= seen["left"] < seen["right"] <= width
+        assert not seen["tapped"]["hidden"]
+        assert seen["tapped"]["row"]
+        assert 0 <= seen["tapped"]["left"] < seen["tapped"]["right"] <= width
         assert seen["words"].startswith(f"IDRiD_{seen['row']:03d}")
         assert (HOSTILE in seen["words"]) == hostile
         assert seen["elements"] <= 5, "picture, caption and three lines: a name makes no element"
