@@ -27,7 +27,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from augscale.evaluation.metrics import Floats, Integers
-from augscale.evaluation.statistics import CONFIDENCE, TEST_IMAGES, Test
+from augscale.evaluation.records import Test
+from augscale.evaluation.statistics import CONFIDENCE, TEST_IMAGES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,39 +14,13 @@ import numpy.typing as npt
 from sklearn import metrics as sk
 
 from augscale.errors import DataError
+from augscale.evaluation.records import METRIC_LABELS, ReliabilityBin
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 SUM_TOLERANCE = 1e-3
 """How far the scores of an image may sum from 1: float16 features and rounded tables stay inside."""
-
-METRIC_LABELS: dict[str, str] = {
-    "auroc": "AUROC",
-    "aupr": "AUPR",
-    "paper_sensitivity": "Sensitivity (paper: without class 0)",
-    "sensitivity": "Sensitivity (all classes)",
-    "f1": "F1",
-    "accuracy": "Top-1 accuracy",
-    "released_accuracy": "One-vs-rest accuracy (released script, without class 0)",
-    "kappa": "Quadratic weighted kappa",
-    "ece": "Calibration error",
-}
-"""Every metric in the order of tables, with the name that people read."""
-
-METRIC_MEANINGS: dict[str, str] = {
-    "auroc": "area under the ROC curve, one class against the rest, mean over classes; 1 best, 0.5 chance",
-    "aupr": "average precision, one class against the rest, mean over classes; 1 best, a class's share is chance",
-    "paper_sensitivity": "mean recall of the classes after the first, as in the paper's released script: images of "
-    "class 0 (normal) do not count; predictions are the class of the highest score",
-    "sensitivity": "mean recall over all classes, which is also called balanced accuracy",
-    "f1": "mean F1 over classes",
-    "accuracy": "share of images whose highest score is their class",
-    "released_accuracy": "(TP + TN) / N of each class after the first, averaged: what the paper's released script "
-    "calls accuracy; high even for a model that always says normal",
-    "kappa": "agreement beyond chance, disagreements weighted by their squared distance; ordered classes only",
-    "ece": "mean gap between the highest score and how often it is right, in 15 equal bins (Guo et al. 2017); 0 best",
-}
 
 CALIBRATION_BINS = 15
 
@@ -63,18 +37,6 @@ class ClassMetrics:
     recall: float | None
     precision: float | None
     """None where the class was never predicted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReliabilityBin:
-    """Images whose highest score lies in (low, high]; the first bin includes its lower edge."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float | None
-    """Mean highest score; None for an empty bin."""
-    accuracy: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

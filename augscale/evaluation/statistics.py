@@ -13,37 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from augscale.evaluation.metrics import Floats
+from augscale.evaluation.records import Interval, Test
 
 CONFIDENCE = 0.95
 TEST_IMAGES = "test images"
 HEAD_SEEDS = "head seeds"
 NOT_COVERED = "pre-training seeds are not covered: each checkpoint is one pre-training run"
-
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Test:
-    """One significance test of a difference."""
-
-    __test__ = False
-    """Not for pytest to collect."""
-
-    name: str
-    """`combined`, `paired_bootstrap`, `delong` or `paired_t`."""
-    p_value: float | None
-    interval: Interval | None
-    """95 %, of the difference."""
-    covers: tuple[str, ...]
-    """The kinds of chance it accounts for."""
-    reason: str = ""
-    """Why there is no p-value."""
 
 
 def seed_interval_t(values: Sequence[float]) -> Interval | None:
