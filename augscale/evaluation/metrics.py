@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from sklearn import config_context
 from sklearn import metrics as sk
 
 from augscale.errors import DataError
@@ -70,6 +71,12 @@ def evaluate_scores(
         DataError: shapes do not fit, a label is outside the classes, or a score is not finite or not a probability.
     """
     labels, scores = checked(labels, scores, classes)
+    # Checked above; scikit-learn would check them again some ten times per class.
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        return _evaluate(labels, scores, classes, ordered)
+
+
+def _evaluate(labels: Integers, scores: Floats, classes: Sequence[str], ordered: bool) -> Metrics:
     per_class = _per_class(labels, scores, classes)
     present = np.flatnonzero([c.support for c in per_class])
     notes = _absent_note(classes, present) if len(labels) else ()

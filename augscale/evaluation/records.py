@@ -19,11 +19,11 @@ FORMAT = 1
 METRIC_LABELS: dict[str, str] = {
     "auroc": "AUROC",
     "aupr": "AUPR",
-    "paper_sensitivity": "Sensitivity (paper: without class 0)",
-    "sensitivity": "Sensitivity (all classes)",
+    "paper_sensitivity": "Sensitivity (paper)",
+    "sensitivity": "Sensitivity (standard)",
     "f1": "F1",
     "accuracy": "Top-1 accuracy",
-    "released_accuracy": "One-vs-rest accuracy (released script, without class 0)",
+    "released_accuracy": "One-vs-rest accuracy (released script)",
     "kappa": "Quadratic weighted kappa",
     "ece": "Calibration error",
 }
@@ -223,8 +223,10 @@ class EvaluationSummary:
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """External (trained on, tested on), in order of appearance."""
-        return tuple(dict.fromkeys((c.trained_on, c.tested_on) for c in self.cells if not c.internal))
+        """External (trained on, tested on), by training set and then test set, each in order of appearance."""
+        order = {name: i for i, name in enumerate(dict.fromkeys(n for c in self.cells for n in (c.trained_on, c.tested_on)))}
+        found = {(c.trained_on, c.tested_on) for c in self.cells if not c.internal}
+        return tuple(sorted(found, key=lambda pair: (order[pair[0]], order[pair[1]])))
 
     def cell(self, protocol: str, checkpoint: str, trained_on: str, tested_on: str) -> Cell | None:
         wanted = (protocol, checkpoint, trained_on, tested_on)
