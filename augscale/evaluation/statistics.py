@@ -21,6 +21,8 @@ from augscale.evaluation.metrics import Floats
 from augscale.evaluation.records import Interval, Test
 
 CONFIDENCE = 0.95
+LEVEL = 0.05
+"""An adjusted p below this is called distinguishable."""
 TEST_IMAGES = "test images"
 HEAD_SEEDS = "head seeds"
 NOT_COVERED = "pre-training seeds are not covered: each checkpoint is one pre-training run"
@@ -109,7 +111,7 @@ def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
 
 def verdict(difference: float, adjusted_p: float | None) -> str:
     """`better`, `worse` (of the first against the second) or `not distinguishable`."""
-    if adjusted_p is None or adjusted_p >= 1 - CONFIDENCE or difference == 0:
+    if adjusted_p is None or adjusted_p >= LEVEL or difference == 0:
         return "not distinguishable"
     return "better" if difference > 0 else "worse"
 

@@ -114,8 +114,8 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, r"\end{table}", ""])
 
 
-def to_html(table: Table) -> str:
-    """A fragment for the report: the table with its caption and notes."""
+def to_html(table: Table, *, caption: bool = True) -> str:
+    """A fragment for the report: the table, its notes, and its caption unless the page has just said the same."""
     heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
     heads += "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
     heads += "".join(f'<th scope="col">{escape(name)}<small>paper</small></th>' for name in table.paper_columns)
@@ -126,10 +126,11 @@ def to_html(table: Table) -> str:
         cells = [_html_entry(e, ours=i < len(table.columns)) for i, e in enumerate(row.entries)]
         body.append(f"<tr>{shown}{''.join(cells)}</tr>")
         before = row.heads
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
+    said = [f"{table.caption} {_html_legend(table)}".strip()] if caption else []
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in (*said, *table.notes))
     return (
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        f'<p class="note">{escape(f"{table.caption} {_html_legend(table)}".strip())}</p>{notes}'
+        f"{notes}"
     )
 
 

@@ -146,7 +146,7 @@ def _internal(summary: EvaluationSummary, colors: Colors) -> EvaluationSection |
             continue
         more = internal_table(summary, protocol, EXTRA_METRICS, name="further-metrics")
         classes = per_class_table(summary, protocol)
-        parts.append(f"<h3>Protocol {escape(protocol)}</h3>{to_html(table)}")
+        parts.append(f"<h3>Protocol {escape(protocol)}</h3>{to_html(table, caption=not parts)}")
         parts.append(f"<details><summary>Further metrics, {escape(protocol)}</summary>{to_html(more)}</details>")
         parts.append(f"<details><summary>Each class, {escape(protocol)}</summary>{to_html(classes)}</details>")
         parts.append(_comparisons(summary, protocol, internal=True))
@@ -171,7 +171,7 @@ def _external(summary: EvaluationSummary) -> EvaluationSection | None:
         if not table.rows:
             continue
         matrix = to_html(external_matrix(summary, protocol))
-        parts.append(f"<h3>Protocol {escape(protocol)}</h3>{to_html(table)}")
+        parts.append(f"<h3>Protocol {escape(protocol)}</h3>{to_html(table, caption=not parts)}")
         parts.append(f"<details><summary>As a matrix, {escape(protocol)}</summary>{matrix}</details>")
         parts.append(_comparisons(summary, protocol, internal=False))
         plot = figures.external_matrix(summary, protocol)
@@ -271,9 +271,9 @@ def _tally(summary: EvaluationSummary, first: str, second: str) -> str:
     sentence = (
         f"{first} is not distinguishable from {second} anywhere"
         if not better and not worse
-        else f"{first} is better than {second} in {better} and worse in {worse}"
+        else f"{first} against {second}: {better} better, {worse} worse"
     )
-    detail = f"of {_count(len(found), 'comparison')}, {len(found) - better - worse} not distinguishable"
+    detail = f"{_count(len(found), 'comparison')}, {len(found) - better - worse} not distinguishable"
     return f"<li{css}><strong>{escape(sentence)}</strong><span>{escape(detail)}</span></li>"
 
 
