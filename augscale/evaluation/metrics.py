@@ -184,7 +184,9 @@ def reliability(labels: Integers, scores: Floats, bins: int = CALIBRATION_BINS) 
 def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float | None:
     """Mean of |confidence - accuracy| over images (Guo et al., ICML 2017, Eq. 3); None without images."""
     total = sum(b.count for b in bins)
-    gaps = [b.count * abs(b.confidence - b.accuracy) for b in bins if b.confidence is not None and b.accuracy is not None]
+    gaps = [
+        b.count * abs(b.confidence - b.accuracy) for b in bins if b.confidence is not None and b.accuracy is not None
+    ]
     return sum(gaps) / total if total else None
 
 

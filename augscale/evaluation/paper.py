@@ -3,8 +3,8 @@
 Cheng et al., "adjusted augmentation scales for contrastive learning on retinal images". Two versions differ in some
 values: the MIDL 2025 full paper (PMLR 301:214-225; `midl2025`, the reference) and arXiv 2501.02451 v1 (`arxiv_v1`).
 Their numbering is swapped: internal evaluation is Table 3 in MIDL and Table 4 on arXiv, external evaluation Table 4 in
-MIDL and Table 3 on arXiv. The two files under `reference/` carry arXiv's numbers in their names, and a `table_in_source`
-column that says which table of which version a value is from.
+MIDL and Table 3 on arXiv. The two files under `reference/` carry arXiv's numbers in their names; their column
+`table_in_source` says which table of its version a value is from.
 
 Internal values come with 95 % intervals of the mean over five head seeds on one checkpoint (normal in MIDL, apparently
 Student t on arXiv). External values come with a "+/-" whose meaning (SD, standard error or half an interval) neither

@@ -224,7 +224,9 @@ class EvaluationSummary:
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """External (trained on, tested on), by training set and then test set, each in order of appearance."""
-        order = {name: i for i, name in enumerate(dict.fromkeys(n for c in self.cells for n in (c.trained_on, c.tested_on)))}
+        order = {
+            name: i for i, name in enumerate(dict.fromkeys(n for c in self.cells for n in (c.trained_on, c.tested_on)))
+        }
         found = {(c.trained_on, c.tested_on) for c in self.cells if not c.internal}
         return tuple(sorted(found, key=lambda pair: (order[pair[0]], order[pair[1]])))
 
@@ -238,7 +240,9 @@ class EvaluationSummary:
 
     def select(self, protocol: str, checkpoints: Sequence[str] | None = None) -> list[Cell]:
         """Cells of one protocol."""
-        return [c for c in self.cells if c.protocol == protocol and (checkpoints is None or c.checkpoint in checkpoints)]
+        return [
+            c for c in self.cells if c.protocol == protocol and (checkpoints is None or c.checkpoint in checkpoints)
+        ]
 
 
 def to_dict(summary: EvaluationSummary) -> dict[str, Any]:

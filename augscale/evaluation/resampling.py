@@ -70,7 +70,9 @@ def resample_notes(labels: Integers, groups: Integers | None, classes: Sequence[
     return (f"fewer than {FEW} test {unit} of {shown}: intervals over test images are too narrow there",)
 
 
-def resampled_metrics(labels: Integers, scores: Floats, weights: Weights, *, ordered: bool = False) -> dict[str, Floats]:
+def resampled_metrics(
+    labels: Integers, scores: Floats, weights: Weights, *, ordered: bool = False
+) -> dict[str, Floats]:
     """The metrics of every resample; with all weights 1 those of `evaluate_scores`.
 
     Args:

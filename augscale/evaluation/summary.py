@@ -78,9 +78,7 @@ def summarize(
                     continue
                 key = runs[0].labels.tobytes() + (b"" if runs[0].groups is None else b"|" + runs[0].groups.tobytes())
                 if key not in weights_of:
-                    weights_of = {
-                        key: resample_weights(runs[0].labels, runs[0].groups, resamples=resamples, seed=seed)
-                    }
+                    weights_of = {key: resample_weights(runs[0].labels, runs[0].groups, resamples=resamples, seed=seed)}
                 group.append(gather(runs, weights_of[key], ordered=tested_on in ordered))
             cells += [build_cell(runs) for runs in group]
             found, problems = compare(group)

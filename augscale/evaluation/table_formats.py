@@ -97,7 +97,9 @@ def to_latex(table: Table) -> str:
     ]
     if paper:
         first = heads + columns + 1
-        lines.append(" & ".join([""] * (heads + columns) + [rf"\multicolumn{{{paper}}}{{c}}{{Cheng et al. (2025)}}"]) + r" \\")
+        lines.append(
+            " & ".join([""] * (heads + columns) + [rf"\multicolumn{{{paper}}}{{c}}{{Cheng et al. (2025)}}"]) + r" \\"
+        )
         lines.append(rf"\cmidrule(lr){{{first}-{first + paper - 1}}}")
     titles = [*table.heads, *table.columns, *table.paper_columns]
     lines += [" & ".join(latex(title) for title in titles) + r" \\", r"\midrule"]
@@ -129,8 +131,7 @@ def to_html(table: Table, *, caption: bool = True) -> str:
     said = [f"{table.caption} {_html_legend(table)}".strip()] if caption else []
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in (*said, *table.notes))
     return (
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        f"{notes}"
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(body)}</tbody></table></div>{notes}'
     )
 
 
@@ -151,8 +152,8 @@ def _html_legend(table: Table) -> str:
         return ""
     paper = "; the paper's are normal" if table.paper_columns else ""
     return (
-        f"Mean over {table.seeds} head seeds; small: its 95 % interval over seeds (Student t{paper}), and over test images "
-        f"(bootstrap, {table.resamples} resamples)."
+        f"Mean over {table.seeds} head seeds; small: its 95 % interval over seeds (Student t{paper}), and over "
+        f"test images (bootstrap, {table.resamples} resamples)."
     )
 
 

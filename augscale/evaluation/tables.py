@@ -139,7 +139,7 @@ def external_table(summary: EvaluationSummary, protocol: str) -> Table:
 
 
 def external_matrix(summary: EvaluationSummary, protocol: str, metric: str = "auroc") -> Table:
-    """Rows trained on and checkpoint, columns tested on: internal results on the diagonal; best of each pair in bold."""
+    """Rows trained on and checkpoint, columns tested on: internal on the diagonal, best of each pair in bold."""
     trained = tuple(dict.fromkeys(t for t, _ in summary.pairs))
     tested = tuple(dict.fromkeys([*trained, *(t for _, t in summary.pairs)]))
     columns = {

@@ -274,7 +274,7 @@ def _curves(summary: EvaluationSummary, protocol: str, dataset: str, colors: Col
         figure.update_yaxes(title="true positive rate" if roc else "precision", range=[0, 1.03], nticks=6)
         panels.append(Panel(title=f"{first.name} ({first.support} test images)", figure=figure))
     keys = (*checkpoint_keys(summary, colors), Key(label="chance", color=FAINT, mark="dotted"))
-    notes = ()
+    notes: tuple[str, ...] = ()
     if left_out:
         notes = (
             f"Shown are the {len(shown)} classes in which checkpoints differ most in AUROC; "
@@ -306,9 +306,6 @@ def _internal_cells(summary: EvaluationSummary, protocol: str, dataset: str) -> 
     return [cell for cell in found if cell is not None and cell.images]
 
 
-def _line(
-    xs: Sequence[float], ys: Sequence[float], color: str, *, width: float, dash: str | None = None
-) -> go.Scatter:
+def _line(xs: Sequence[float], ys: Sequence[float], color: str, *, width: float, dash: str | None = None) -> go.Scatter:
     look: dict[str, Any] = {"color": color, "width": width} | ({"dash": dash} if dash else {})
     return go.Scatter(x=list(xs), y=list(ys), mode="lines", line=look, hoverinfo="skip")
-

@@ -139,7 +139,7 @@ def _internal(summary: EvaluationSummary, colors: Colors) -> EvaluationSection |
         for metric in PAPER_METRICS
         if (plot := figures.internal(summary, colors, metric)) is not None
     ]
-    parts = []
+    parts: list[str] = []
     for protocol in summary.protocols:
         table = internal_table(summary, protocol)
         if not table.rows:
@@ -165,7 +165,8 @@ def _internal(summary: EvaluationSummary, colors: Colors) -> EvaluationSection |
 
 
 def _external(summary: EvaluationSummary) -> EvaluationSection | None:
-    parts, plots = [], []
+    parts: list[str] = []
+    plots = []
     for protocol in summary.protocols:
         table = external_table(summary, protocol)
         if not table.rows:
@@ -197,7 +198,9 @@ def _disagreements(summary: EvaluationSummary) -> EvaluationSection | None:
     found = [d for d in summary.disagreements if d.metric in PAPER_METRICS]
     clear = sum(d.clear for d in found)
     questions = {
-        (c.trained_on, c.tested_on, c.metric, c.first, c.second) for c in summary.comparisons if c.metric in PAPER_METRICS
+        (c.trained_on, c.tested_on, c.metric, c.first, c.second)
+        for c in summary.comparisons
+        if c.metric in PAPER_METRICS
     }
     if found:
         guide = (
@@ -285,6 +288,7 @@ def _comparisons(summary: EvaluationSummary, protocol: str, *, internal: bool) -
     ]
     if not found:
         return ""
+    covered = escape(summary.covered[:1].upper() + summary.covered[1:])
     names = ("Test set", "Metric", "Checkpoints", "Difference", "p", "Holm p", "Verdict", "Covers")
     heads = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = "".join(_comparison_row(c) for c in found)
@@ -293,8 +297,8 @@ def _comparisons(summary: EvaluationSummary, protocol: str, *, internal: bool) -
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="note">Difference of the first and the second with its 95 % interval, not adjusted. Holm\'s '
         "correction runs over one protocol and metric, all pairs of checkpoints on all "
-        f"{'internal' if internal else 'external'} test sets. {escape(summary.covered[:1].upper() + summary.covered[1:])}."
-        " DeLong, paired bootstrap and paired t-tests stand beside in evaluation.json.</p></details>"
+        f"{'internal' if internal else 'external'} test sets. {covered}. "
+        "DeLong, paired bootstrap and paired t-tests stand beside in evaluation.json.</p></details>"
     )
 
 

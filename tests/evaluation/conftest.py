@@ -10,4 +10,4 @@ from augscale.evaluation.summary import summarize
 @pytest.fixture(scope="session")
 def evaluated() -> EvaluationSummary:
     """Three checkpoints, three protocols, two datasets; tests only read it."""
-    return summarize(made_evaluation(), resamples=200, ordered={"aptos2019"}, notes=("idrid is missing",))
+    return summarize(made_evaluation(), resamples=100, ordered={"aptos2019"}, notes=("idrid is missing",))

@@ -13,6 +13,7 @@ from augscale.evaluation.resampling import resample_weights, resampled_metrics
 
 def plain_components(positive, scores):
     """The O(mn) definition: mean of psi over the other side."""
+
     def psi(x, y):
         return 1.0 if y < x else 0.5 if y == x else 0.0
 
