@@ -1,0 +1,236 @@
+"""From many predictions to what is shown: means with intervals, comparisons, and where protocols disagree.
+
+Seeds are averaged first; then every checkpoint of one protocol and test set is scored on the same resamples of the
+test images, so that comparisons are paired. Each comparison's verdict comes from the combined test (test images and
+head seeds, `statistics.combined_test`) after Holm's correction; paired bootstrap, DeLong and the paired t-test over
+seeds stand beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from augscale.errors import DataError
+from augscale.evaluation.cells import CURVE_GRID, Runs, build_cell, gather
+from augscale.evaluation.delong import AurocParts, auroc_parts, delong_test
+from augscale.evaluation.metrics import Floats
+from augscale.evaluation.predictions import Predictions
+from augscale.evaluation.records import Cell, Comparison, Disagreement, EvaluationSummary, Side, Test
+from augscale.evaluation.resampling import RESAMPLES, bootstrap_p, percentile_interval, resample_weights
+from augscale.evaluation.statistics import (
+    NOT_COVERED,
+    TEST_IMAGES,
+    combined_test,
+    holm,
+    paired_t_test,
+    verdict,
+)
+
+COMPARED = ("auroc", "aupr", "paper_sensitivity", "sensitivity", "f1", "accuracy", "kappa")
+
+
+def summarize(
+    predictions: Sequence[Predictions],
+    *,
+    checkpoints: Sequence[str] | None = None,
+    protocols: Sequence[str] | None = None,
+    ordered: Collection[str] = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    notes: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> EvaluationSummary:
+    """All results of an evaluation.
+
+    Args:
+        predictions: finished runs in any order; at most one per protocol, checkpoint, datasets and seed.
+        checkpoints, protocols: the order to show them in; None takes the order of appearance. Others come after.
+        ordered: test sets whose class numbers are grades, for quadratic weighted kappa.
+        resamples: of the test images.
+        seed: of the resamples.
+        notes: said in the report, e.g. datasets that are missing.
+        facts: what the evaluation was made with; plain JSON values.
+    Raises:
+        DataError: two runs are the same, or seeds of one cell were tested on different images.
+    """
+    _refuse_doubles(predictions)
+    checkpoint_order = tuple(dict.fromkeys([*(checkpoints or ()), *(p.checkpoint for p in predictions)]))
+    protocol_order = tuple(dict.fromkeys([*(protocols or ()), *(p.protocol for p in predictions)]))
+    by_test_set: dict[tuple[str, str], list[Predictions]] = defaultdict(list)
+    for p in predictions:
+        by_test_set[p.trained_on, p.tested_on].append(p)
+    cells: list[Cell] = []
+    comparisons: list[Comparison] = []
+    said = list(notes)
+    weights_of: dict[bytes, Any] = {}
+    for (_, tested_on), members in by_test_set.items():
+        for protocol in protocol_order:
+            group = []
+            for checkpoint in checkpoint_order:
+                runs = [p for p in members if (p.protocol, p.checkpoint) == (protocol, checkpoint)]
+                if not runs:
+                    continue
+                key = runs[0].labels.tobytes() + (b"" if runs[0].groups is None else b"|" + runs[0].groups.tobytes())
+                if key not in weights_of:
+                    weights_of = {key: resample_weights(runs[0].labels, runs[0].groups, resamples=resamples, seed=seed)}
+                group.append(gather(runs, weights_of[key], ordered=tested_on in ordered))
+            cells += [build_cell(runs) for runs in group]
+            found, problems = compare(group)
+            comparisons += found
+            said += problems
+    comparisons = adjust(comparisons)
+    return EvaluationSummary(
+        checkpoints=tuple(c for c in checkpoint_order if any(cell.checkpoint == c for cell in cells)),
+        protocols=tuple(p for p in protocol_order if any(cell.protocol == p for cell in cells)),
+        cells=tuple(cells),
+        comparisons=tuple(comparisons),
+        disagreements=find_disagreements(comparisons),
+        grid=CURVE_GRID,
+        resamples=resamples,
+        covered=NOT_COVERED,
+        notes=tuple(dict.fromkeys(said)),
+        facts=dict(facts or {}),
+    )
+
+
+def compare(group: Sequence[Runs]) -> tuple[list[Comparison], list[str]]:
+    """Every pair of checkpoints of one protocol on one test set, in every compared metric, p not yet adjusted.
+
+    Returns:
+        The comparisons, and a note for each pair that cannot be compared.
+    """
+    found: list[Comparison] = []
+    notes = []
+    for first, second in itertools.combinations(group, 2):
+        a, b = first.runs[0], second.runs[0]
+        same = a.image_ids == b.image_ids and a.classes == b.classes and np.array_equal(a.labels, b.labels)
+        if not same:
+            notes.append(f"{a.title} and {b.checkpoint} were tested on different images, so they are not compared")
+            continue
+        seeds = tuple(s for s in first.seeds if s in second.seeds)
+        if not seeds:
+            notes.append(f"{a.title} and {b.checkpoint} share no seed, so they are not compared")
+            continue
+        pair = _Pair(first=first, second=second, seeds=seeds)
+        found += [comparison for metric in COMPARED if (comparison := pair.compare(metric)) is not None]
+    return found, notes
+
+
+def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Holm-adjusted p-values and verdicts.
+
+    A family is one protocol and metric: all pairs of checkpoints on all internal, or all external, test sets.
+    """
+    families: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
+    for index, c in enumerate(comparisons):
+        families[c.protocol, c.metric, c.trained_on == c.tested_on].append(index)
+    adjusted = list(comparisons)
+    for members in families.values():
+        for index, p in zip(members, holm([comparisons[i].p_value for i in members]), strict=True):
+            c = comparisons[index]
+            adjusted[index] = replace(c, adjusted_p=p, verdict=verdict(c.difference, p))
+    return adjusted
+
+
+def find_disagreements(comparisons: Sequence[Comparison]) -> tuple[Disagreement, ...]:
+    """Where two protocols put the same two checkpoints in opposite orders; those that chance cannot explain first."""
+    by_question: dict[tuple[str, str, str, str, str], list[Comparison]] = defaultdict(list)
+    for c in comparisons:
+        by_question[c.trained_on, c.tested_on, c.metric, c.first, c.second].append(c)
+    found = []
+    for (trained_on, tested_on, metric, first, second), answers in by_question.items():
+        sides = [
+            Side(
+                protocol=c.protocol, difference=c.difference, adjusted_p=c.adjusted_p, distinguishable=c.distinguishable
+            )
+            for c in answers
+        ]
+        for_first = tuple(s for s in sides if s.difference > 0)
+        for_second = tuple(s for s in sides if s.difference < 0)
+        if for_first and for_second:
+            found.append(
+                Disagreement(
+                    trained_on=trained_on,
+                    tested_on=tested_on,
+                    metric=metric,
+                    first=first,
+                    second=second,
+                    for_first=for_first,
+                    for_second=for_second,
+                )
+            )
+    return tuple(sorted(found, key=lambda d: not d.clear))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pair:
+    first: Runs
+    second: Runs
+    seeds: tuple[int, ...]
+
+    def compare(self, metric: str) -> Comparison | None:
+        """None where either has no value."""
+        values = [self._values(runs, metric) for runs in (self.first, self.second)]
+        if any(v is None for column in values for v in column):
+            return None
+        a, b = ([float(v) for v in column if v is not None] for column in values)
+        seed_differences = [x - y for x, y in zip(a, b, strict=True)]
+        images = self._replicates(self.first, metric) - self._replicates(self.second, metric)
+        decisive = combined_test(seed_differences, images)
+        tests = [decisive, _bootstrap(images)]
+        if metric == "auroc":
+            labels, groups = self.first.runs[0].labels, self.first.runs[0].groups
+            tests.append(delong_test(labels, self._parts(self.first), self._parts(self.second), groups))
+        tests.append(paired_t_test(a, b))
+        one = self.first.runs[0]
+        return Comparison(
+            protocol=one.protocol,
+            trained_on=one.trained_on,
+            tested_on=one.tested_on,
+            metric=metric,
+            first=one.checkpoint,
+            second=self.second.runs[0].checkpoint,
+            seeds=self.seeds,
+            difference=float(np.mean(seed_differences)),
+            interval=decisive.interval,
+            p_value=decisive.p_value,
+            adjusted_p=None,
+            verdict="not distinguishable",
+            covers=decisive.covers,
+            tests=tuple(tests),
+            reason=decisive.reason,
+        )
+
+    def _values(self, runs: Runs, metric: str) -> list[float | None]:
+        return [runs.measured[runs.seeds.index(s)].values[metric] for s in self.seeds]
+
+    def _replicates(self, runs: Runs, metric: str) -> Floats:
+        means: Floats = np.mean([runs.replicates[runs.seeds.index(s)][metric] for s in self.seeds], axis=0)
+        return means
+
+    def _parts(self, runs: Runs) -> AurocParts | None:
+        return auroc_parts(runs.runs[0].labels, [runs.runs[runs.seeds.index(s)].scores for s in self.seeds])
+
+
+def _bootstrap(differences: Floats) -> Test:
+    return Test(
+        name="paired_bootstrap",
+        p_value=bootstrap_p(differences),
+        interval=percentile_interval(differences),
+        covers=(TEST_IMAGES,),
+    )
+
+
+def _refuse_doubles(predictions: Sequence[Predictions]) -> None:
+    seen = set()
+    for p in predictions:
+        key = (p.protocol, p.checkpoint, p.trained_on, p.tested_on, p.seed)
+        if key in seen:
+            raise DataError(f"{p.title}: two runs; expected one for each protocol, checkpoint, dataset and seed")
+        seen.add(key)

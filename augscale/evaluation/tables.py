@@ -1,0 +1,307 @@
+"""Tables in the paper's layout, read off a finished evaluation: what each row and cell holds.
+
+Internal: a row per dataset and metric, a column per checkpoint, and the paper's own columns beside for datasets that
+it has. External: a row per (trained on, tested on). How a table is written is in `table_formats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from augscale.evaluation.paper import CAVEAT, PLUS_MINUS, PRESETS, PaperValue, paper_external, paper_internal
+from augscale.evaluation.records import METRIC_LABELS, EvaluationSummary, Interval, MetricSummary
+
+PAPER_METRICS = ("auroc", "aupr", "paper_sensitivity")
+"""The three metrics of the paper's Table 3."""
+EXTRA_METRICS = ("sensitivity", "f1", "accuracy", "released_accuracy", "kappa", "ece")
+PAPER_VERSION = "midl2025"
+LOWER_IS_BETTER = {"ece"}
+DIGITS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A number of a table."""
+
+    mean: float | None
+    seeds_t: Interval | None = None
+    seeds_normal: Interval | None = None
+    test_images: Interval | None = None
+    plus_minus: float | None = None
+    """Of the paper's external table: of unknown meaning."""
+    best: bool = False
+    """Highest of its row, as far as it is printed."""
+    tied: bool = False
+    """Not the highest, but not distinguishable from it either."""
+    reason: str = ""
+    """Why there is no number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    heads: tuple[str, ...]
+    entries: tuple[Entry | None, ...]
+    """None: was not evaluated, or is not in the paper."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table, not yet written."""
+
+    name: str
+    """For file names: letters, digits and hyphens."""
+    title: str
+    caption: str
+    heads: tuple[str, ...]
+    columns: tuple[str, ...]
+    paper_columns: tuple[str, ...]
+    """The last of each row's entries; empty where the paper has none of the rows."""
+    rows: tuple[Row, ...]
+    seeds: str = ""
+    """How many head seeds the intervals are over, e.g. `5`; empty where the entries have none."""
+    resamples: int = 0
+    """Of the intervals over test images."""
+    notes: tuple[str, ...] = ()
+
+
+def all_tables(summary: EvaluationSummary) -> tuple[Table, ...]:
+    """Per protocol the internal tables, external table and matrix where there are such results; then the overview."""
+    tables = []
+    for protocol in summary.protocols:
+        found = [
+            internal_table(summary, protocol),
+            internal_table(summary, protocol, EXTRA_METRICS, name="further-metrics"),
+            external_table(summary, protocol),
+            external_matrix(summary, protocol),
+            per_class_table(summary, protocol),
+        ]
+        tables += [table for table in found if table.rows]
+    overview = protocols_table(summary)
+    return (*tables, overview) if overview.rows else tuple(tables)
+
+
+def internal_table(
+    summary: EvaluationSummary, protocol: str, metrics: Sequence[str] = PAPER_METRICS, name: str = "internal"
+) -> Table:
+    """Rows dataset and metric, columns checkpoints, as in the paper's internal table."""
+    rows = []
+    for dataset in summary.datasets:
+        for metric in metrics:
+            entries = _entries(summary, protocol, dataset, dataset, metric)
+            if any(e is not None and (e.mean is not None or metric != "kappa") for e in entries):
+                paper = [_paper_entry(paper_internal(dataset, metric, preset, PAPER_VERSION)) for preset in PRESETS]
+                rows.append(Row(heads=(dataset, METRIC_LABELS[metric]), entries=(*entries, *paper)))
+    which = "The paper's three metrics" if name == "internal" else "Further metrics"
+    return _finish(
+        Table(
+            name=f"{name}-{slug(protocol)}",
+            title=f"{which}, internal, protocol {protocol}",
+            caption=f"Internal evaluation, protocol {protocol}. {_marks(summary)}",
+            seeds=_seeds(summary),
+            resamples=summary.resamples,
+            heads=("Dataset", "Metric"),
+            columns=summary.checkpoints,
+            paper_columns=PRESETS,
+            rows=tuple(rows),
+            notes=_cell_notes(summary, protocol, internal=True),
+        )
+    )
+
+
+def external_table(summary: EvaluationSummary, protocol: str) -> Table:
+    """Rows trained on, tested on and metric; columns checkpoints. The paper reports AUROC only."""
+    rows = []
+    for trained_on, tested_on in summary.pairs:
+        for metric in PAPER_METRICS:
+            entries = _entries(summary, protocol, trained_on, tested_on, metric)
+            if any(entries):
+                paper = [
+                    _paper_entry(paper_external(trained_on, tested_on, preset, PAPER_VERSION, metric))
+                    for preset in PRESETS
+                ]
+                rows.append(Row(heads=(trained_on, tested_on, METRIC_LABELS[metric]), entries=(*entries, *paper)))
+    table = _finish(
+        Table(
+            name=f"external-{slug(protocol)}",
+            title=f"External evaluation, protocol {protocol}",
+            caption=f"External evaluation, protocol {protocol}. {_marks(summary)}",
+            seeds=_seeds(summary),
+            resamples=summary.resamples,
+            heads=("Trained on", "Tested on", "Metric"),
+            columns=summary.checkpoints,
+            paper_columns=PRESETS,
+            rows=tuple(rows),
+            notes=_cell_notes(summary, protocol, internal=False),
+        )
+    )
+    return _with_notes(table, (f"External columns of the paper: {PLUS_MINUS}.",)) if table.paper_columns else table
+
+
+def external_matrix(summary: EvaluationSummary, protocol: str, metric: str = "auroc") -> Table:
+    """Rows trained on and checkpoint, columns tested on: internal on the diagonal, best of each pair in bold."""
+    trained = tuple(dict.fromkeys(t for t, _ in summary.pairs))
+    tested = tuple(dict.fromkeys([*trained, *(t for _, t in summary.pairs)]))
+    columns = {
+        (source, target): _entries(summary, protocol, source, target, metric) for source in trained for target in tested
+    }
+    rows = [
+        Row(heads=(source, checkpoint), entries=tuple(columns[source, target][index] for target in tested))
+        for source in trained
+        for index, checkpoint in enumerate(summary.checkpoints)
+    ]
+    return Table(
+        name=f"external-matrix-{slug(protocol)}",
+        title=f"{METRIC_LABELS[metric]} from training set to test set, protocol {protocol}",
+        caption=f"{METRIC_LABELS[metric]} from training set (rows) to test set (columns), protocol {protocol}; "
+        f"internal on the diagonal, best checkpoint of each pair of datasets in bold.",
+        seeds=_seeds(summary),
+        resamples=summary.resamples,
+        heads=("Trained on", "Checkpoint"),
+        columns=tested,
+        paper_columns=(),
+        rows=tuple(row for row in rows if any(row.entries)),
+    )
+
+
+def per_class_table(summary: EvaluationSummary, protocol: str) -> Table:
+    """Rows dataset and class with its test images; AUROC, AUPR and recall of every checkpoint, means over seeds."""
+    rows = []
+    kinds = ("AUROC", "AUPR", "recall")
+    for dataset in summary.datasets:
+        cells = [summary.cell(protocol, checkpoint, dataset, dataset) for checkpoint in summary.checkpoints]
+        first = next((cell for cell in cells if cell is not None), None)
+        for index, shown in enumerate(first.per_class if first else ()):
+            entries = []
+            for cell in cells:
+                found = cell.per_class[index] if cell else None
+                values = (found.auroc, found.aupr, found.recall) if found else (None, None, None)
+                entries += [Entry(mean=value, reason="no test image of this class") for value in values]
+            rows.append(Row(heads=(dataset, shown.name, str(shown.support)), entries=tuple(entries)))
+    return Table(
+        name=f"per-class-{slug(protocol)}",
+        title=f"Each class, protocol {protocol}",
+        caption=f"Each class against the rest, internal evaluation, protocol {protocol}; means over seeds.",
+        heads=("Dataset", "Class", "Test images"),
+        columns=tuple(f"{checkpoint} {kind}" for checkpoint in summary.checkpoints for kind in kinds),
+        paper_columns=(),
+        rows=tuple(rows),
+    )
+
+
+def protocols_table(summary: EvaluationSummary) -> Table:
+    """A row per protocol and metric: the mean over the internal datasets that have a value for every checkpoint."""
+    rows = []
+    for protocol in summary.protocols:
+        for metric in PAPER_METRICS:
+            columns: list[list[float]] = []
+            for dataset in summary.datasets:
+                entries = _entries(summary, protocol, dataset, dataset, metric)
+                means = [e.mean for e in entries if e is not None and e.mean is not None]
+                columns += [means] if len(means) == len(entries) else []
+            if columns:
+                means = [sum(values) / len(columns) for values in zip(*columns, strict=True)]
+                entries = _mark_best([Entry(mean=m) for m in means], metric)
+                rows.append(Row(heads=(protocol, METRIC_LABELS[metric], str(len(columns))), entries=tuple(entries)))
+    return Table(
+        name="protocols",
+        title="Protocols side by side",
+        caption="Mean over the internal datasets on which every checkpoint was evaluated, by protocol; best in bold. "
+        "Datasets count equally and no interval is given: a handful of datasets is no sample of all datasets.",
+        heads=("Protocol", "Metric", "Datasets"),
+        columns=summary.checkpoints,
+        paper_columns=(),
+        rows=tuple(rows),
+    )
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name."""
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in name.lower()).strip("-") or "x"
+
+
+def _entries(
+    summary: EvaluationSummary, protocol: str, trained_on: str, tested_on: str, metric: str
+) -> list[Entry | None]:
+    """One per checkpoint, the best marked, and those not distinguishable from it."""
+    cells = [summary.cell(protocol, checkpoint, trained_on, tested_on) for checkpoint in summary.checkpoints]
+    marked = _mark_best([_entry(cell.metrics[metric]) if cell else None for cell in cells], metric)
+    best = {c for c, e in zip(summary.checkpoints, marked, strict=True) if e is not None and e.best}
+    open_pairs = {
+        frozenset((c.first, c.second))
+        for c in summary.comparisons_of(protocol, trained_on, tested_on, metric)
+        if not c.distinguishable
+    }
+    return [
+        Entry(**{**vars(e), "tied": True})
+        if e is not None and not e.best and any(frozenset((name, b)) in open_pairs for b in best)
+        else e
+        for name, e in zip(summary.checkpoints, marked, strict=True)
+    ]
+
+
+def _entry(metric: MetricSummary) -> Entry:
+    return Entry(
+        mean=metric.mean,
+        seeds_t=metric.seeds_t,
+        seeds_normal=metric.seeds_normal,
+        test_images=metric.test_images,
+        reason=metric.reason,
+    )
+
+
+def _mark_best(entries: Sequence[Entry | None], metric: str) -> list[Entry | None]:
+    """Marks the best as printed: two that print the same are both best, as in the paper. One alone is not."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    printed = [None if e is None or e.mean is None else sign * round(e.mean, DIGITS) for e in entries]
+    known = [value for value in printed if value is not None]
+    if len(known) < 2:
+        return list(entries)
+    return [
+        Entry(**{**vars(e), "best": True}) if e is not None and value == max(known) else e
+        for e, value in zip(entries, printed, strict=True)
+    ]
+
+
+def _paper_entry(value: PaperValue | None) -> Entry | None:
+    if value is None:
+        return None
+    return Entry(mean=value.mean, seeds_normal=value.interval, plus_minus=value.plus_minus, best=value.best)
+
+
+def _finish(table: Table) -> Table:
+    """Drops the paper's columns where it has none of the rows, and says what they are where it has."""
+    count = len(table.columns)
+    if any(any(row.entries[count:]) for row in table.rows):
+        return _with_notes(table, (CAVEAT,))
+    rows = tuple(Row(heads=row.heads, entries=row.entries[:count]) for row in table.rows)
+    return Table(**{**vars(table), "rows": rows, "paper_columns": ()})
+
+
+def _with_notes(table: Table, notes: Sequence[str]) -> Table:
+    return Table(**{**vars(table), "notes": (*table.notes, *notes)})
+
+
+def _marks(summary: EvaluationSummary) -> str:
+    return (
+        "Best in bold; a dagger marks values that are not distinguishable from the best (Holm-adjusted p of at least "
+        f"0.05). {summary.covered[:1].upper()}{summary.covered[1:]}. "
+        "Sensitivity (paper) leaves out class 0, as the paper's script does."
+    )
+
+
+def _seeds(summary: EvaluationSummary) -> str:
+    counts = sorted({len(cell.seeds) for cell in summary.cells})
+    return "" if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _cell_notes(summary: EvaluationSummary, protocol: str, *, internal: bool) -> tuple[str, ...]:
+    """What the cells say about themselves, once per test set."""
+    notes = []
+    for cell in summary.select(protocol):
+        if cell.internal == internal:
+            where = cell.tested_on if internal else f"{cell.trained_on} to {cell.tested_on}"
+            notes += [f"{where}: {note}" for note in cell.notes]
+            notes += [f"{where}: no {METRIC_LABELS[m]}, {s.reason}" for m, s in cell.metrics.items()
+                      if m in PAPER_METRICS and s.mean is None and s.reason]  # fmt: skip
+    return tuple(dict.fromkeys(notes))
