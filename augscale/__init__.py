@@ -20,7 +20,10 @@ _PUBLIC = {
     "separation": "augscale.diagnosis.separation",
     "search": "augscale.search.api",
     "SearchResult": "augscale.search.api",
-    "preview": "augscale.preview",
+    "preview": "augscale.previews",
+    "diagnose": "augscale.diagnosis.api",
+    "Diagnosis": "augscale.diagnosis.result",
+    "load_checkpoint": "augscale.pretraining.checkpoints",
     "export_scales": "augscale.augmentation.export",
     "AugscaleError": "augscale.errors",
 }

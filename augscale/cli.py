@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from augscale.cli_data import data_app
 from augscale.errors import AugscaleError
 
 app = typer.Typer(
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Data = Annotated[
@@ -171,7 +174,7 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Write a contact sheet: the same photographs at each scale."""
-    from augscale.preview import preview as write_preview
+    from augscale.previews import preview as write_preview
 
     names = tuple(name.strip() for name in scales.split(",") if name.strip())
     result = write_preview(list(data) if data else None, names, study=study, images=images, seed=seed, out=out)
@@ -179,6 +182,68 @@ def preview(
         _print_json(result.to_dict())
     else:
         print(result.path)
+
+
+@app.command()
+def diagnose(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="CKPT...", help="Weights files, folders of trials, timm:NAME or random:NAME.")
+    ],
+    data: Data = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Scales to measure beside the fixed ladder; strong, weak and the own ones.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Photographs used.")] = 128,
+    views: Annotated[int, typer.Option(min=2, max=64, help="Views of each at each level.")] = 4,
+    size: Annotated[int | None, typer.Option(min=8, help="Side of the views, pixels; the first checkpoint's.")] = None,
+    crop_to_field: Annotated[
+        bool | None, typer.Option("--crop-to-field/--whole", help="Cut photographs to the field of view.")
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="timm name, where a file does not tell.")] = None,
+    key: Annotated[str | None, typer.Option(help="Which network of a training checkpoint, e.g. student.")] = None,
+    untrained: Annotated[
+        bool, typer.Option("--untrained/--no-untrained", help="Also measure the same network before training.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of photographs, views, bootstrap and maps.")] = 0,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of patients for the intervals.")] = 200,
+    out: Annotated[Path, typer.Option(help="Folder for diagnosis.json, diagnosis.html and the figures.")] = Path(
+        "diagnosis"
+    ),
+    allow_bad: Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable.")] = False,
+    as_json: Json = False,
+) -> None:
+    """See how positive and negative pairs lie apart in checkpoints, side by side, and whether they are healthy."""
+    from rich.console import Console
+
+    from augscale.diagnosis.api import diagnose as run_diagnosis
+    from augscale.reporting.diagnosis_terminal import print_diagnosis
+    from augscale.reporting.progress_bar import progress_bar
+
+    console = Console(stderr=as_json)
+    with progress_bar(console) as on_progress:
+        result = run_diagnosis(
+            checkpoints,
+            data=list(data) if data else None,
+            scales=None if scales is None else [name.strip() for name in scales.split(",") if name.strip()],
+            images=images,
+            views=views,
+            size=size,
+            crop_to_field=crop_to_field,
+            arch=arch,
+            key=key,
+            untrained=untrained,
+            device=device,
+            seed=seed,
+            bootstrap=bootstrap,
+            out=out,
+            allow_bad=allow_bad,
+            on_progress=on_progress,
+        )
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        print_diagnosis(result.to_dict(), out, console)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from augscale.errors import ConfigError
-from augscale.preview import preview
+from augscale.previews import preview
 
 STUDY = """
 [data]

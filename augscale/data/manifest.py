@@ -178,9 +178,7 @@ def _list_folder(root: Path) -> _Listing:
         here = PurePosixPath(folder.relative_to(root).as_posix())
         for name in names:
             suffix = Path(name).suffix.lower()
-            if suffix in IMAGE_SUFFIXES:
-                found[here / name] = folder / name
-            elif suffix in DICOM_SUFFIXES and can_read_dicom():
+            if suffix in IMAGE_SUFFIXES or (suffix in DICOM_SUFFIXES and can_read_dicom()):
                 found[here / name] = folder / name
             elif suffix in DICOM_SUFFIXES:
                 reason = f"{suffix} files need `pip install augscale[dicom]`"

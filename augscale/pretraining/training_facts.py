@@ -21,6 +21,8 @@ class TrainingFacts:
     center: Tensor | None = None
     """float32, shape (K,): DINO's running mean of the teacher's outputs."""
     epoch: int | None = None
+    head: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    """Tensors of the projection head under the file's own names; {} without one."""
     args: dict[str, Any] = field(default_factory=dict)
     """The training's command line, plain JSON-ready values, e.g. arch, global_crops_scale, local_crops_scale."""
     non_finite: tuple[str, ...] = ()
@@ -51,6 +53,7 @@ def training_facts(content: dict[Any, Any], network: Network) -> TrainingFacts:
         out_dim=network.out_dim,
         center=network.center,
         epoch=epoch if type(epoch) is int else None,
+        head=network.head,
         args=plain_settings(content.get("args")),
         non_finite=non_finite_names(network.encoder | network.head | center),
     )

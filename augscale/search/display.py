@@ -6,14 +6,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from augscale.reporting.progress_bar import progress_bar
 from augscale.search import progress as progress_module
 
 ROWS_SHOWN = 12
@@ -57,13 +58,11 @@ class SearchDisplay:
     @contextmanager
     def images(self) -> Iterator[Any]:
         """A progress callback (done, total) for the decoding of images."""
-        if self.quiet or not self.console.is_terminal:
+        if self.quiet:
             yield None
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task("decoding images", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with progress_bar(self.console) as on_progress:
+            yield on_progress and partial(on_progress, "decoding images")
 
     def update(self, snapshot: progress_module.Progress) -> None:
         """Shows the newest snapshot."""

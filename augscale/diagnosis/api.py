@@ -1,0 +1,308 @@
+"""`augscale.diagnose(...)`: how positive and negative pairs lie apart in one or several checkpoints, and why.
+
+All checkpoints see the very same views of the same photographs, level by level, so that their numbers can be compared.
+Beside them stands the same network before training, unless told otherwise: what a checkpoint has to beat.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from augscale.augmentation.scales import AugmentationScales, load_scales
+from augscale.config import DataConfig, ProbeConfig
+from augscale.data.cache import ImageCache, build_cache
+from augscale.data.splits import choose_subset, patient_groups
+from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
+from augscale.diagnosis.near_duplicates import near_duplicates
+from augscale.diagnosis.panel import split_off_panel
+from augscale.diagnosis.result import Diagnosis
+from augscale.diagnosis.training_signs import trained_scales, training_signs
+from augscale.errors import ConfigError, DataError
+from augscale.pretraining.checkpoint_names import TIMM_PREFIX, UNTRAINED_PREFIX, unique_names
+from augscale.pretraining.checkpoints import LoadedCheckpoint, load_checkpoint, untrained_like
+from augscale.settings import parse_settings
+
+DEFAULT_SCALES = ("strong", "weak")
+DEFAULT_IMAGES = 128
+DEFAULT_VIEWS = 4
+CACHE_MARGIN = 1.15
+"""Decoded images are this much larger than the views where no sidecar says otherwise."""
+MAX_IMAGES_SEARCHED = 20_000
+"""Near-duplicates are looked for among all images up to here, beyond it only near the panel's images."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it is done, and how much there is."""
+
+
+def diagnose(
+    checkpoints: str | Path | Sequence[str | Path],
+    *,
+    data: str | Path | Sequence[str | Path] | None = None,
+    scales: Sequence[str] | None = None,
+    images: int = DEFAULT_IMAGES,
+    views: int = DEFAULT_VIEWS,
+    size: int | None = None,
+    crop_to_field: bool | None = None,
+    arch: str | None = None,
+    key: str | None = None,
+    untrained: bool = True,
+    device: str = "auto",
+    seed: int = 0,
+    bootstrap: int = 200,
+    out: str | Path | None = None,
+    cache_root: Path | None = None,
+    allow_bad: bool = False,
+    on_progress: Progress | None = None,
+) -> Diagnosis:
+    """Examines checkpoints on photographs.
+
+    Args:
+        checkpoints: files (ours, official DINO, DINOv2, RETFound, timm state dicts), folders of our trials,
+            "timm:NAME" or "random:NAME".
+        data: folder, CSV manifest or "synthetic", or several; None takes what the first checkpoint was trained on where
+            its sidecar says so, else the built-in photographs.
+        scales: further scales (names or cards) whose views are measured beside the fixed ladder; None: strong, weak and
+            those that the checkpoints were trained with.
+        images: photographs used; from a study's held-out ones where a checkpoint's own data are given.
+        views: of each photograph at each level, at least 2.
+        size: side of the views, pixels; None takes the first checkpoint's.
+        crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
+        arch: timm name for files that do not tell their architecture.
+        key: entry of a training checkpoint to take, e.g. "student"; None prefers the teacher.
+        untrained: also measure each architecture with random weights.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: of the choice of photographs, the views, the bootstrap and the maps.
+        bootstrap: resamples of patients for the intervals; 0 for none.
+        out: folder for diagnosis.json, distances.npz, diagnosis.html and the figures; None writes nothing.
+        cache_root, allow_bad: see `build_cache`.
+        on_progress: see `Progress`.
+    Raises:
+        ConfigError: wrong arguments, or a size that a checkpoint cannot take.
+        CheckpointError: a checkpoint cannot be used; nothing has been computed.
+        DataError: the images cannot be used.
+    """
+    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
+    _check_arguments(paths, images, views, bootstrap)
+    folder = _output_folder(out)
+    extra = {str(name): load_scales(name) for name in (DEFAULT_SCALES if scales is None else scales)}
+    names = unique_names([str(path) for path in paths])
+    loaded = [_load(path, name, arch, key) for path, name in zip(paths, names, strict=True)]
+    view_size = size or loaded[0].image_size
+    for name, checkpoint in zip(names, loaded, strict=True):
+        checkpoint.backbone.check_view_size(view_size, f"{name}: --size")
+
+    sidecar = loaded[0].sidecar
+    config, notes = _data_config(data, sidecar, view_size, crop_to_field)
+    report = on_progress or (lambda what, done, total: None)
+    cache = build_cache(
+        config, cache_root=cache_root, allow_bad=allow_bad, on_progress=lambda d, t: report("decoding images", d, t)
+    )
+    rows, row_notes = choose_rows(cache, loaded, images, seed)
+    subjects = [_subject(name, checkpoint) for name, checkpoint in zip(names, loaded, strict=True)]
+    if untrained:
+        subjects = _with_references(subjects, loaded)
+    levels = ladder_levels() | _scale_levels(extra, subjects if scales is None else [])
+    diagnosis = examine_subjects(
+        subjects,
+        np.asarray(cache.images[rows]),
+        [cache.records[row] for row in rows],
+        levels,
+        probe=ProbeConfig(images=max(3, len(rows)), views=views, bootstrap=bootstrap, seed=seed),
+        view_size=view_size,
+        device=device,
+        near_duplicates=_near_duplicates(cache, rows),
+        facts=_data_facts(config, cache, rows),
+        notes=[*notes, *row_notes, *_size_notes(subjects, view_size)],
+        on_progress=report,
+    )
+    if folder is not None:
+        diagnosis.write(folder)
+    return diagnosis
+
+
+def _load(path: str | Path, name: str, arch: str | None, key: str | None) -> LoadedCheckpoint:
+    """`arch` and `key` are for files; a network by name has neither."""
+    by_name = str(path).startswith((TIMM_PREFIX, UNTRAINED_PREFIX))
+    return load_checkpoint(path, arch=None if by_name else arch, key=None if by_name else key, name=name)
+
+
+def choose_rows(
+    cache: ImageCache, checkpoints: Sequence[LoadedCheckpoint], num_images: int, seed: int
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Which photographs are used, and what is to be said about it.
+
+    Those that a checkpoint of ours was not trained on, where it was trained on these very images; whole patients as far
+    as the number allows.
+    """
+    rows = np.arange(len(cache.records))
+    notes = []
+    own = {str(c.sidecar["held_out"]): c.sidecar["held_out"] for c in checkpoints if _trained_on(c, cache)}
+    for held_out in own.values():
+        rows = np.intersect1d(rows, split_off_panel(cache.records, held_out["images"], held_out["seed"])[1])
+    if own and len(rows) < 2:
+        raise DataError("the checkpoints held out different photographs of these data; expected some in common")
+    if own:
+        notes.append(f"photographs: {len(rows)} that the checkpoints of these data were not trained on")
+    elif any(c.kind == "augscale" for c in checkpoints):
+        notes.append("photographs: none is known to have been trained on, the data are not those of the checkpoints")
+    else:
+        notes.append("whether the checkpoints were trained on these photographs is not known")
+    records = [cache.records[row] for row in rows]
+    chosen = {record.image_id for record in choose_subset(records, num_images, seed)}
+    return np.array([row for row in rows if cache.records[row].image_id in chosen], dtype=np.int64), notes
+
+
+def _trained_on(checkpoint: LoadedCheckpoint, cache: ImageCache) -> bool:
+    sidecar = checkpoint.sidecar
+    return sidecar.get("data_fingerprint") == cache.fingerprint and "held_out" in sidecar
+
+
+def _check_arguments(paths: Sequence[str | Path], images: int, views: int, bootstrap: int) -> None:
+    if not paths:
+        raise ConfigError("diagnose: no checkpoint given; expected at least one file, folder of a trial, or timm:NAME")
+    for name, value, least in (("images", images, 1), ("views", views, 2), ("bootstrap", bootstrap, 0)):
+        if value < least:
+            raise ConfigError(f"diagnose: {name} = {value}; expected at least {least}")
+
+
+def _output_folder(out: str | Path | None) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be written ({error.strerror}); expected a folder") from None
+    return folder
+
+
+def _data_config(
+    data: str | Path | Sequence[str | Path] | None,
+    sidecar: dict[str, Any],
+    view_size: int,
+    crop_to_field: bool | None,
+) -> tuple[DataConfig, list[str]]:
+    """Which images are decoded how: as for the first checkpoint's training where that is known."""
+    own = sidecar.get("data", {})
+    notes = []
+    if data is None:
+        sources = tuple(own.get("sources", ("synthetic",)))
+        if not own:
+            notes.append("no --data given: the built-in procedural photographs are used")
+    else:
+        sources = (str(data),) if isinstance(data, (str, Path)) else tuple(str(source) for source in data)
+    values = own | {"sources": sources, "splits": own.get("splits") if data is None else None}
+    values.setdefault("cache_size", math.ceil(CACHE_MARGIN * view_size / 32) * 32)
+    if crop_to_field is not None:
+        values["crop_to_field"] = crop_to_field
+    return parse_settings(DataConfig, values, "data"), notes
+
+
+def _subject(name: str, checkpoint: LoadedCheckpoint) -> Subject:
+    report = checkpoint.report
+    load = None
+    if report is not None:
+        load = {
+            "matched_share": report.matched_share,
+            "matched": len(report.matched),
+            "missing": list(report.missing),
+            "mismatched": list(report.mismatched),
+            "unexpected": list(report.unexpected),
+        }
+    return Subject(
+        name=name,
+        path=checkpoint.path,
+        kind=checkpoint.kind,
+        arch=checkpoint.arch,
+        backbone=checkpoint.backbone,
+        image_size=checkpoint.image_size,
+        scales=trained_scales(checkpoint),
+        load=load,
+        training=partial(training_signs, checkpoint),
+        non_finite=checkpoint.training.non_finite,
+    )
+
+
+def _with_references(subjects: Sequence[Subject], loaded: Sequence[LoadedCheckpoint]) -> list[Subject]:
+    """The subjects, and each architecture once with random weights."""
+    named: list[Subject] = []
+    references: dict[str, Subject] = {}
+    for subject, checkpoint in zip(subjects, loaded, strict=True):
+        if subject.kind == "untrained":
+            named.append(subject)
+            continue
+        key = json.dumps([checkpoint.arch, checkpoint.overrides], sort_keys=True)
+        if key not in references:
+            taken = {*(s.name for s in subjects), *(s.name for s in references.values())}
+            name = "untrained" if not references else f"untrained {checkpoint.arch}"
+            while name in taken:
+                name += "'"
+            references[key] = replace(_subject(name, untrained_like(checkpoint)), path=f"random:{checkpoint.arch}")
+        named.append(replace(subject, reference=references[key].name))
+    return [*named, *references.values()]
+
+
+def _scale_levels(
+    extra: Mapping[str, AugmentationScales], subjects: Sequence[Subject]
+) -> dict[str, tuple[str, AugmentationScales]]:
+    """The named scales and the checkpoints' own, each set once: what the ladder has is not measured again."""
+    known = [scales for _, scales in ladder_levels().values()]
+    levels: dict[str, tuple[str, AugmentationScales]] = {}
+    own = {f"own of {subject.name}": subject.scales for subject in subjects if subject.scales is not None}
+    for name, scales in (*extra.items(), *own.items()):
+        if scales not in known:
+            known.append(scales)
+            levels[name] = ("scales", scales)
+    return levels
+
+
+def _near_duplicates(cache: ImageCache, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    groups = patient_groups(cache.records)
+    near = None if len(cache.records) <= MAX_IMAGES_SEARCHED else rows.tolist()
+    return [
+        {
+            "a": cache.records[pair.a].image_id,
+            "b": cache.records[pair.b].image_id,
+            "correlation": round(pair.correlation, 5),
+            "same_patient": bool(groups[pair.a] == groups[pair.b]),
+        }
+        for pair in near_duplicates(cache.images, near)
+    ]
+
+
+def _data_facts(config: DataConfig, cache: ImageCache, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    records = [cache.records[row] for row in rows]
+    labels = Counter(record.label for record in records if record.label is not None)
+    return {
+        "sources": list(config.sources),
+        "fingerprint": cache.fingerprint,
+        "num_images": len(cache.records),
+        "num_bad": len(cache.bad),
+        "bad": [{"path": str(bad.path), "reason": bad.reason} for bad in cache.bad[:1000]],
+        "num_patients": len(set(patient_groups(records).tolist())),
+        "num_exact_duplicates": len(cache.duplicates),
+        "labels": dict(sorted(labels.items())),
+        "num_labelled": sum(labels.values()),
+    }
+
+
+def _size_notes(subjects: Sequence[Subject], view_size: int) -> list[str]:
+    return [
+        f"{subject.name}: made for {subject.image_size} px, examined at {view_size} px"
+        for subject in subjects
+        if subject.image_size != view_size and subject.kind != "untrained"
+    ]

@@ -1,0 +1,79 @@
+"""Photographs that are nearly the same: they look like hard negatives and are none.
+
+Exact copies never reach this point (the cache keeps one of them). What is left are the same photograph stored twice in
+different sizes or compressions, and two exposures of one eye a moment apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from augscale.diagnosis.distances import nearest_rows
+
+THUMB_SIDE = 32
+"""Pixels; fine enough for the vessel tree, coarse enough for compression not to matter."""
+MIN_CORRELATION = 0.997
+"""Pearson correlation of two thumbnails from which on they are called near-duplicates."""
+_NEIGHBOURS = 4
+_CHUNK_IMAGES = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicate:
+    """Two rows of the images, a < b, and how alike they are."""
+
+    a: int
+    b: int
+    correlation: float
+
+
+def near_duplicates(
+    images: npt.NDArray[np.uint8], rows: Sequence[int] | None = None, *, min_correlation: float = MIN_CORRELATION
+) -> list[NearDuplicate]:
+    """Pairs of photographs whose grey 32 x 32 thumbnails correlate almost perfectly, most alike first.
+
+    Each photograph is compared with its four nearest ones, so of a larger cluster not every pair is listed. Cameras
+    with a wide black surround make all photographs correlate; the threshold is set for retinas that fill the image.
+
+    Args:
+        images: uint8, shape (N, S, S, 3); may be memory-mapped.
+        rows: list only pairs with at least one of these; None lists all.
+        min_correlation: in [-1, 1].
+    """
+    if len(images) < 2:
+        return []
+    thumbs = thumbnails_standardised(images)
+    queries = np.arange(len(images)) if rows is None else np.unique(np.asarray(rows, dtype=np.int64))
+    found = nearest_rows(thumbs, thumbs[queries], min(_NEIGHBOURS + 1, len(images)))
+    pairs: dict[tuple[int, int], float] = {}
+    for query, neighbours in zip(queries.tolist(), found.tolist(), strict=True):
+        for other in neighbours:
+            if other != query:
+                a, b = sorted((query, other))
+                pairs[a, b] = float(thumbs[a].astype(np.float64) @ thumbs[b].astype(np.float64))
+    listed = [NearDuplicate(a=a, b=b, correlation=r) for (a, b), r in pairs.items() if r >= min_correlation]
+    return sorted(listed, key=lambda pair: (-pair.correlation, pair.a, pair.b))
+
+
+def thumbnails_standardised(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Grey thumbnails as rows of mean 0 and length 1, so that a product of two is their Pearson correlation.
+
+    Args:
+        images: uint8, shape (N, S, S, 3).
+    Returns:
+        float32, shape (N, 1024); zeros for an image of one colour.
+    """
+    thumbs = np.empty((len(images), THUMB_SIDE * THUMB_SIDE), dtype=np.float32)
+    for begin in range(0, len(images), _CHUNK_IMAGES):
+        for row in range(begin, min(begin + _CHUNK_IMAGES, len(images))):
+            grey = Image.fromarray(np.asarray(images[row])).convert("L")
+            thumbs[row] = np.asarray(grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)).ravel()
+    thumbs -= thumbs.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(thumbs, axis=1, keepdims=True)
+    thumbs /= np.where(norms > 0, norms, 1)
+    return thumbs
