@@ -6,7 +6,6 @@ Beside them stands the same network before training, unless told otherwise: what
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augscale.augmentation.scales import AugmentationScales, load_scales
+from augscale.augmentation.scales import NONE, AugmentationScales, load_scales
 from augscale.config import DataConfig, ProbeConfig
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.splits import choose_subset, patient_groups
@@ -96,8 +95,8 @@ def diagnose(
     _check_arguments(paths, images, views, bootstrap)
     folder = _output_folder(out)
     extra = {str(name): load_scales(name) for name in (DEFAULT_SCALES if scales is None else scales)}
-    names = unique_names([str(path) for path in paths])
-    loaded = [_load(path, name, arch, key) for path, name in zip(paths, names, strict=True)]
+    loaded = _load_all(paths, arch, key)
+    names = [checkpoint.name for checkpoint in loaded]
     view_size = size or loaded[0].image_size
     for name, checkpoint in zip(names, loaded, strict=True):
         checkpoint.backbone.check_view_size(view_size, f"{name}: --size")
@@ -112,7 +111,8 @@ def diagnose(
     subjects = [_subject(name, checkpoint) for name, checkpoint in zip(names, loaded, strict=True)]
     if untrained:
         subjects = _with_references(subjects, loaded)
-    levels = ladder_levels() | _scale_levels(extra, subjects if scales is None else [])
+    levels, level_notes = _scale_levels(extra, subjects if scales is None else [])
+    levels = ladder_levels() | levels
     diagnosis = examine_subjects(
         subjects,
         np.asarray(cache.images[rows]),
@@ -123,7 +123,7 @@ def diagnose(
         device=device,
         near_duplicates=_near_duplicates(cache, rows),
         facts=_data_facts(config, cache, rows),
-        notes=[*notes, *row_notes, *_size_notes(subjects, view_size)],
+        notes=[*notes, *row_notes, *level_notes, *_size_notes(subjects, view_size)],
         on_progress=report,
     )
     if folder is not None:
@@ -131,10 +131,17 @@ def diagnose(
     return diagnosis
 
 
-def _load(path: str | Path, name: str, arch: str | None, key: str | None) -> LoadedCheckpoint:
-    """`arch` and `key` are for files; a network by name has neither."""
-    by_name = str(path).startswith((TIMM_PREFIX, UNTRAINED_PREFIX))
-    return load_checkpoint(path, arch=None if by_name else arch, key=None if by_name else key, name=name)
+def _load_all(paths: Sequence[str | Path], arch: str | None, key: str | None) -> list[LoadedCheckpoint]:
+    """Loads the checkpoints under names that differ: what our sidecars call them, or the shortest paths."""
+    loaded = []
+    for path, name in zip(paths, unique_names([str(path) for path in paths]), strict=True):
+        # `arch` and `key` are for files; a network by name has neither.
+        by_name = str(path).startswith((TIMM_PREFIX, UNTRAINED_PREFIX))
+        loaded.append(load_checkpoint(path, arch=None if by_name else arch, key=None if by_name else key, name=name))
+    called = [str(checkpoint.sidecar.get("name", checkpoint.name)) for checkpoint in loaded]
+    if len(set(called)) < len(called):
+        return loaded
+    return [replace(checkpoint, name=name) for checkpoint, name in zip(loaded, called, strict=True)]
 
 
 def choose_rows(
@@ -245,10 +252,10 @@ def _with_references(subjects: Sequence[Subject], loaded: Sequence[LoadedCheckpo
         if subject.kind == "untrained":
             named.append(subject)
             continue
-        key = json.dumps([checkpoint.arch, checkpoint.overrides], sort_keys=True)
+        key = _anatomy(checkpoint)
         if key not in references:
             taken = {*(s.name for s in subjects), *(s.name for s in references.values())}
-            name = "untrained" if not references else f"untrained {checkpoint.arch}"
+            name = "untrained" if not references else f"untrained {len(references) + 1}"
             while name in taken:
                 name += "'"
             references[key] = replace(_subject(name, untrained_like(checkpoint)), path=f"random:{checkpoint.arch}")
@@ -256,18 +263,29 @@ def _with_references(subjects: Sequence[Subject], loaded: Sequence[LoadedCheckpo
     return [*named, *references.values()]
 
 
+def _anatomy(checkpoint: LoadedCheckpoint) -> str:
+    """Equal for equal networks, whatever they are called: shapes, heads and normalisation."""
+    model = checkpoint.backbone.model
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    heads = [module.num_heads for module in model.modules() if hasattr(module, "num_heads")]
+    return f"{shapes} {heads} {checkpoint.backbone.input_scale} {checkpoint.backbone.input_shift}"
+
+
 def _scale_levels(
     extra: Mapping[str, AugmentationScales], subjects: Sequence[Subject]
-) -> dict[str, tuple[str, AugmentationScales]]:
+) -> tuple[dict[str, tuple[str, AugmentationScales]], list[str]]:
     """The named scales and the checkpoints' own, each set once: what the ladder has is not measured again."""
     known = [scales for _, scales in ladder_levels().values()]
     levels: dict[str, tuple[str, AugmentationScales]] = {}
+    notes = []
     own = {f"own of {subject.name}": subject.scales for subject in subjects if subject.scales is not None}
     for name, scales in (*extra.items(), *own.items()):
-        if scales not in known:
+        if scales == NONE:
+            notes.append(f"{name}: without augmentation all views of a photograph are equal; not measured")
+        elif scales not in known:
             known.append(scales)
             levels[name] = ("scales", scales)
-    return levels
+    return levels, notes
 
 
 def _near_duplicates(cache: ImageCache, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:

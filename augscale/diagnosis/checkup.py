@@ -34,6 +34,7 @@ from augscale.diagnosis.result import (
     Map,
     PanelImage,
     compare,
+    disagreements,
     ladder_means,
 )
 from augscale.diagnosis.separation import positive_pairs
@@ -134,9 +135,10 @@ def examine_subjects(
     for subject, own in sorted(zip(subjects, seen, strict=True), key=lambda pair: pair[0].reference is not None):
         results[subject.name] = _conclude(subject, own, results, groups, labels, ladder, thumbs, probe)
     checkpoints = tuple(results[subject.name] for subject in subjects)
+    comparisons = compare(checkpoints)
     return Diagnosis(
         checkpoints=checkpoints,
-        comparisons=compare(checkpoints),
+        comparisons=comparisons,
         levels=tuple(
             Level(name=name, kind=kind, description=" ".join(describe(scales).split()))
             for name, (kind, scales) in levels.items()
@@ -146,7 +148,7 @@ def examine_subjects(
             for r, g in zip(records, groups, strict=True)
         ),
         near_duplicates=tuple(near_duplicates),
-        notes=(*notes, *_notes(subjects, seen, labels)),
+        notes=(*notes, *_notes(subjects, seen, labels), *disagreements(comparisons)),
         data=dict(facts or {}),
         view_size=view_size,
         num_views=probe.views,

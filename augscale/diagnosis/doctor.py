@@ -7,7 +7,6 @@ tells. Collapse and a loss that stays at ln(out_dim) are the most frequent troub
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from augscale.config import ProbeConfig
 from augscale.diagnosis.distances import unit_rows
-from augscale.diagnosis.health import Verdict, verdict
+from augscale.diagnosis.health import Check, Verdict, spread_checks, training_checks
 from augscale.diagnosis.spectrum import effective_rank, feature_sd
 
 CONSTANT_BELOW = 1e-4
@@ -95,7 +94,7 @@ def examine(
     points = np.asarray(clean, dtype=np.float64)
     if np.isfinite(points).all():
         signs += _spread_signs(points, limits)
-        signs += _training_signs(training, points, limits) if training else []
+        signs += _training_signs(training, limits) if training else []
         signs += _separation_signs(mildest_auroc, versus_untrained)
     elif not non_finite:
         bad = int((~np.isfinite(points)).any(axis=1).sum())
@@ -136,15 +135,8 @@ def _weight_signs(non_finite: tuple[str, ...]) -> list[_Sign]:
 
 def _spread_signs(points: npt.NDArray[np.float64], limits: ProbeConfig) -> list[_Sign]:
     dim = points.shape[1]
-    health = verdict(effective_rank=effective_rank(points), feature_sd=feature_sd(points), probe=limits)
-    signs = [
-        _Sign(
-            verdict=health.verdict,
-            sentence=sentence,
-            advice=() if health.verdict == "healthy" else (_TEMPERATURE, _LEAVE_PLATEAU),
-        )
-        for sentence in health.evidence
-    ]
+    checks = spread_checks(effective_rank(points), feature_sd(points), limits)
+    signs = [_of_check(check, (_TEMPERATURE, _LEAVE_PLATEAU)) for check in checks]
     constant = constant_dimensions(points)
     few = constant < MANY_CONSTANT * dim
     signs.append(
@@ -160,25 +152,22 @@ def _spread_signs(points: npt.NDArray[np.float64], limits: ProbeConfig) -> list[
     return [*signs, _Sign(verdict="healthy", sentence=sentence)]
 
 
-def _training_signs(training: TrainingSigns, points: npt.NDArray[np.float64], limits: ProbeConfig) -> list[_Sign]:
-    if training.information is None and (training.loss is None or training.out_dim is None):
-        return []
-    # Only what the log adds: the spread has been judged before.
-    health = verdict(
-        effective_rank=math.inf,
-        feature_sd=1.0,
-        probe=limits,
-        information=training.information,
-        loss=training.loss,
-        out_dim=training.out_dim,
-        final=True,
+def _training_signs(training: TrainingSigns, limits: ProbeConfig) -> list[_Sign]:
+    checks = training_checks(
+        limits, information=training.information, loss=training.loss, out_dim=training.out_dim, final=True
     )
-    spoken = [line for line in health.evidence if not line.startswith(("effective rank", "feature spread"))]
     source = f" ({training.source})" if training.source else ""
-    sign = _Sign(verdict=health.verdict, sentence="", advice=())
-    if health.verdict != "healthy":
-        sign = replace(sign, advice=(_LONGER, _LEAVE_PLATEAU, _TEMPERATURE))
-    return [replace(sign, sentence=line + source) for line in spoken]
+    signs = [_of_check(check, (_LONGER, _LEAVE_PLATEAU, _TEMPERATURE)) for check in checks]
+    return [replace(sign, sentence=sign.sentence + source) for sign in signs]
+
+
+def _of_check(check: Check, advice: tuple[str, ...]) -> _Sign:
+    close = ": close to it" if check.near and check.verdict == "suspicious" else ""
+    return _Sign(
+        verdict=check.verdict,
+        sentence=check.sentence + close,
+        advice=() if check.verdict == "healthy" else advice,
+    )
 
 
 def _separation_signs(mildest_auroc: float | None, versus_untrained: tuple[float, float, float] | None) -> list[_Sign]:

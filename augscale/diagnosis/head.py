@@ -70,7 +70,7 @@ def _logits(head: Mapping[str, Tensor], points: Tensor) -> Tensor:
         if place + 1 < len(order) and not next_is_norm:
             points = F.gelu(points)
     points = F.normalize(points, dim=-1)
-    direction = next(last[key] for key in ("weight_v", "original1", "weight") if key in last)
-    gain = next((last[key] for key in ("weight_g", "original0") if key in last), None)
+    gain = last.get("weight_g", last.get("original0"))
+    direction = last[next((key for key in ("weight_v", "original1") if key in last), "weight")]
     weight = direction if gain is None else gain.reshape(-1, 1) * F.normalize(direction, dim=1)
     return F.linear(points, weight)

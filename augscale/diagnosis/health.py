@@ -44,10 +44,12 @@ def violation(health: Health) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Check:
+class Check:
+    """One thing that was looked at."""
+
     sentence: str
     shortfall: float
-    """Relative, at most 1."""
+    """Relative to the limit, at most 1; above 0 for what falls short."""
     hard: bool = True
     """Whether falling short is a collapse or only suspicious."""
     near: bool = False
@@ -84,13 +86,9 @@ def verdict(
         final: at the end of training too little information is a collapse, before that only suspicious: every run
             begins with none.
     """
-    checks = [] if finite else [_Check(sentence="embeddings are not finite, expected finite numbers", shortfall=1.0)]
-    checks += _spread_checks(effective_rank, feature_sd, probe)
-    if information is not None and probe.min_information > 0:
-        checks.append(_information_check(information, probe.min_information, final))
-    if loss is not None and out_dim is not None:
-        silent = information is None or information < probe.min_information
-        checks.append(_loss_check(loss, math.log(out_dim), hard=final and silent))
+    checks = [] if finite else [Check(sentence="embeddings are not finite, expected finite numbers", shortfall=1.0)]
+    checks += spread_checks(effective_rank, feature_sd, probe)
+    checks += training_checks(probe, information=information, loss=loss, out_dim=out_dim, final=final)
     order: tuple[Verdict, ...] = ("collapsed", "suspicious", "healthy")
     worst = min((check.verdict for check in checks), key=order.index)
     speaking = [check for check in checks if worst == "healthy" or check.verdict != "healthy"]
@@ -106,15 +104,16 @@ def _shortfall(value: float, limit: float) -> float:
     return 1.0 if math.isnan(value) else min(1.0, (limit - value) / limit)
 
 
-def _spread_checks(effective_rank: float, feature_sd: float, probe: ProbeConfig) -> list[_Check]:
+def spread_checks(effective_rank: float, feature_sd: float, probe: ProbeConfig) -> list[Check]:
+    """Of embeddings: effective rank and spread."""
     limit = probe.min_effective_rank
     return [
-        _Check(
+        Check(
             sentence=f"effective rank {effective_rank:.2f}, limit {limit:g} (RankMe of the clean images)",
             shortfall=_shortfall(effective_rank, limit),
             near=limit > 1 and effective_rank < NEAR_LIMIT * limit,
         ),
-        _Check(
+        Check(
             sentence=f"feature spread {feature_sd:.4f}, limit {MIN_FEATURE_SD:g} (1: evenly spread, 0: all alike)",
             shortfall=_shortfall(feature_sd, MIN_FEATURE_SD),
             near=feature_sd < SUSPICIOUS_FEATURE_SD,
@@ -122,8 +121,21 @@ def _spread_checks(effective_rank: float, feature_sd: float, probe: ProbeConfig)
     ]
 
 
-def _information_check(information: float, limit: float, final: bool) -> _Check:
-    return _Check(
+def training_checks(
+    probe: ProbeConfig, *, information: float | None, loss: float | None, out_dim: int | None, final: bool
+) -> list[Check]:
+    """Of the head's outputs and the loss, as far as they are known; see `verdict`."""
+    checks = []
+    if information is not None and probe.min_information > 0:
+        checks.append(_information_check(information, probe.min_information, final))
+    if loss is not None and out_dim is not None:
+        silent = information is None or information < probe.min_information
+        checks.append(_loss_check(loss, math.log(out_dim), hard=final and silent))
+    return checks
+
+
+def _information_check(information: float, limit: float, final: bool) -> Check:
+    return Check(
         sentence=f"teacher outputs carry {information:.3f} nats about the image, limit {limit:g}"
         + ("" if final else " at the end of training"),
         shortfall=_shortfall(information, limit),
@@ -132,10 +144,10 @@ def _information_check(information: float, limit: float, final: bool) -> _Check:
     )
 
 
-def _loss_check(loss: float, silent_loss: float, *, hard: bool) -> _Check:
+def _loss_check(loss: float, silent_loss: float, *, hard: bool) -> Check:
     # As a shortfall: how far the loss is into the last half percent below ln(out_dim), 1 at or above it.
     limit = STUCK_SHARE * silent_loss
-    return _Check(
+    return Check(
         sentence=f"loss {loss:.3f}, stuck from {limit:.3f} up (ln(out_dim) = {silent_loss:.3f}: outputs say nothing)",
         shortfall=1.0 if math.isnan(loss) else min(1.0, (loss - limit) / (silent_loss - limit)),
         hard=hard,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,6 +219,23 @@ def compare(checkpoints: tuple[CheckpointDiagnosis, ...]) -> tuple[Comparison, .
                 Comparison(level=LADDER, metric=metric, a=a.name, b=b.name, difference=difference, interval=interval)
             )
     return tuple(found)
+
+
+def disagreements(comparisons: Sequence[Comparison]) -> list[str]:
+    """Sentences on pairs of checkpoints that the compared metrics put in opposite orders, both distinguishably."""
+    by_pair: dict[tuple[str, str], dict[str, Comparison]] = {}
+    for comparison in comparisons:
+        by_pair.setdefault((comparison.a, comparison.b), {})[comparison.metric] = comparison
+    notes = []
+    for (a, b), found in by_pair.items():
+        auroc, gap = found.get("pair_auroc"), found.get("dprime")
+        if auroc and gap and auroc.distinguishable and gap.distinguishable and auroc.difference * gap.difference < 0:
+            higher = a if auroc.difference > 0 else b
+            notes.append(
+                f"{a} and {b}: pair AUROC is higher for {higher}, d' for the other. A few photographs far from all "
+                "others widen the spread that d' divides by; the AUROC counts order only"
+            )
+    return notes
 
 
 def ladder_means(levels: Mapping[str, LevelMeasures], names: list[str]) -> dict[str, Measured]:

@@ -41,7 +41,7 @@ ROW_PIXELS = 66
 LEVEL_LENGTH = 17
 NEEDLE = 0.95
 """From this share of the positive pairs in one bin on, there is no hump to draw."""
-OVERVIEW = ("dprime", "pair_auroc", "silhouette", "recall_at_1")
+OVERVIEW = ("pair_auroc", "dprime", "silhouette", "recall_at_1")
 """Metrics drawn over the levels."""
 MAPS = {
     "views_tsne": "Views, t-SNE",

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from augscale.reporting.diagnosis_records import CheckpointResult, Diagnosis, Metric, parse_diagnosis
 from augscale.reporting.diagnosis_wording import (
+    MAIN,
     VERDICT_WORDS,
     checkpoint_sentence,
     comparison_words,
@@ -23,7 +24,7 @@ from augscale.reporting.diagnosis_wording import (
 )
 from augscale.reporting.wording import NOTHING
 
-COLUMNS = ("dprime", "pair_auroc", "silhouette", "recall_at_1", "rankme")
+COLUMNS = ("pair_auroc", "dprime", "silhouette", "recall_at_1", "rankme")
 """Metrics shown: over the ladder where they are computed there, else of the clean images."""
 STYLES = {"healthy": "green", "suspicious": "yellow", "collapsed": "red"}
 FILES = {
@@ -84,7 +85,7 @@ def plain_diagnosis(diagnosis: Mapping[str, Any], out_dir: Path | None = None) -
         lines += [f"evidence: {checkpoint.name}: {line}" for line in checkpoint.evidence]
         lines += [f"advice: {checkpoint.name}: {line}" for line in checkpoint.advice]
     for found in parsed.comparisons:
-        if found.metric == "dprime" and found.level in ("ladder", ""):
+        if found.metric == MAIN and found.level in ("ladder", ""):
             words = comparison_words(parsed, found)
             than = "from" if words == "not distinguishable" else "than"
             label = parsed.meaning(found.metric).label

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from augscale.reporting.diagnosis_records import CheckpointResult, Comparison, Diagnosis, Interval, Metric
 from augscale.reporting.wording import MINUS, NOTHING, interval, number, signed
 
-MAIN = "dprime"
+MAIN = "pair_auroc"
 MOST_NUMBERS = 4
 """Up to so many checkpoints, a sentence that compares them carries the numbers too."""
 PAPER_SILHOUETTES = {"strong": 0.117, "weak": 0.201, "weak+med": 0.130}
@@ -87,11 +87,11 @@ def checkpoint_sentence(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> s
 
 
 def checkpoint_numbers(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> str:
-    """d' and AUROC of a checkpoint with their intervals."""
+    """AUROC and d' of a checkpoint with their intervals."""
     if checkpoint.ladder.get(MAIN, Metric()).value is None:
         reason = checkpoint.ladder.get(MAIN, Metric()).reason
         return f"{diagnosis.meaning(MAIN).label} not computed" + (f": {reason}" if reason else "")
-    keys = [key for key in (MAIN, "pair_auroc") if key in checkpoint.ladder]
+    keys = [key for key in (MAIN, "dprime") if key in checkpoint.ladder]
     return (
         ", ".join(with_interval(diagnosis.meaning(key).label, checkpoint.ladder[key]) for key in keys)
         + f" {diagnosis.where}"
@@ -178,7 +178,7 @@ def _versus(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> list[str]:
         if versus is None or other.is_collapsed:
             continue
         words = comparison_words(diagnosis, versus)
-        by = f" by {number(abs(versus.difference), 2)} {diagnosis.meaning(MAIN).label}" if with_numbers else ""
+        by = f" by {number(abs(versus.difference))} {diagnosis.meaning(MAIN).label}" if with_numbers else ""
         found.setdefault(words, []).append(other.name + (by if words != "not distinguishable" else ""))
     parts = []
     for words in ("better", "higher", "worse", "lower"):

@@ -180,6 +180,7 @@ def sidecar(context: TrialContext, record: dict[str, Any]) -> dict[str, Any]:
     final, config = record["final"], context.config
     last = record["rungs"][-1]
     return {
+        "name": str(record.get("control") or f"trial {record['number']}"),
         "backbone": config.backbone.model_dump(),
         "image_size": config.crops.global_size,
         "scales": record["scales"],

@@ -89,11 +89,14 @@ def test_pictures_that_are_neither_jpeg_nor_png_are_left_out(tmp_path, found):
 
 def test_the_headline_and_a_sentence_per_checkpoint_stand_on_top(page):
     head = page.words[: page.words.index("Notes, and what this does not show")]
-    assert "run-b has the highest d′ on the ladder, but is not distinguishable from dinov2." in head
-    assert "run-b looks healthy: separates pairs better than untrained by 1.24 d′, not distinguishable" in head
-    assert "untrained is suspicious: separates pairs worse than run-b by 1.24 d′ and dinov2 by 1.08 d′." in head
+    assert "run-b has the highest pair AUROC on the ladder, but is not distinguishable from dinov2." in head
+    assert "run-b looks healthy: separates pairs better than untrained by 0.200 pair AUROC, not distinguishable" in head
+    assert (
+        "untrained is suspicious: separates pairs worse than run-b by 0.200 pair AUROC and dinov2 by 0.185 pair AUROC."
+        in head
+    )
     assert "broken has collapsed." in head
-    assert re.search(r"d′ 1\.963 \(1\.846 to 2\.081\), pair AUROC 0\.\d{3} \(", head)
+    assert re.search(r"pair AUROC 0\.893 \(0\.839 to 0\.946\), d′ 1\.963 \(", head)
 
 
 def test_every_section_and_every_link_to_it_is_there(page):
@@ -276,7 +279,9 @@ def test_a_leader_that_beats_all_others_is_called_so(found):
     data = copy.deepcopy(found)
     for entry in data["comparisons"]:
         entry["distinguishable"] = True
-    assert diagnosis_wording.headline(parse_diagnosis(data)) == "run-b separates pairs best, by d′ on the ladder"
+    assert (
+        diagnosis_wording.headline(parse_diagnosis(data)) == "run-b separates pairs best, by pair AUROC on the ladder"
+    )
     del data["comparisons"]
     assert "whether that is more than luck was not tested" in diagnosis_wording.headline(parse_diagnosis(data))
 

@@ -21,8 +21,8 @@ def test_80_columns_show_every_checkpoint_with_values_over_intervals():
     assert "…" not in text
     rows = {line.split()[0]: index for index, line in enumerate(lines[:16]) if line and line.split()[0] in QUALITY}
     row, bounds = lines[rows["dinov2"]], lines[rows["dinov2"] + 1]
-    assert row.split()[:4] == ["dinov2", "healthy", "1.81", "0.88"]
-    assert bounds.split()[0] == "1.70–1.92"
+    assert row.split()[:4] == ["dinov2", "healthy", "0.88", "1.81"]
+    assert bounds.split()[0] == "0.82–0.93"
     assert lines[rows["broken"]].split() == ["broken", "collapsed", *"–––––"]
     assert "runs/d/diagnosis.html" in text
 
@@ -43,11 +43,11 @@ def test_a_pipe_gets_plain_ascii_lines_that_do_not_wrap():
     text = printed(diagnosis(), 40)
     assert text.isascii()
     lines = text.splitlines()
-    assert lines[0] == "run-b has the highest d' on the ladder, but is not distinguishable from dinov2"
+    assert lines[0] == "run-b has the highest pair AUROC on the ladder, but is not distinguishable from dinov2"
     (row,) = [line for line in lines if line.startswith("run-b: ")]
-    assert row.startswith("run-b: healthy, d' 1.963 (1.846 to 2.081), pair AUROC 0.893 (")
-    assert "comparison: run-b better than untrained: d' +1.240 (+0.940 to +1.540)" in lines
-    assert "comparison: run-b not distinguishable from dinov2: d' +0.155 (-0.145 to +0.455)" in lines
+    assert row.startswith("run-b: healthy, pair AUROC 0.893 (0.839 to 0.946), d' 1.963 (")
+    assert "comparison: run-b better than untrained: pair AUROC +0.200 (+0.160 to +0.240)" in lines
+    assert "comparison: run-b not distinguishable from dinov2: pair AUROC +0.016 (-0.024 to +0.056)" in lines
     assert "advice: broken: Raise the teacher's temperature or lower the rate" in lines
     assert lines[-1] == "all numbers: runs/d/diagnosis.json"
 
