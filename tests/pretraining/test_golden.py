@@ -32,8 +32,6 @@ GOLDEN = {
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_loss_curve_is_the_recorded_one(images, indices, name):
     fields, losses, information = GOLDEN[name]
-    result = pretrain(
-        images, indices, PRESETS["strong"], study=tiny_study(**fields), seed=3, device="cpu", log_every=1
-    )
+    result = pretrain(images, indices, PRESETS["strong"], study=tiny_study(**fields), seed=3, device="cpu", log_every=1)
     np.testing.assert_allclose([loss for _, loss in result.loss_history], losses, rtol=2e-5)
     np.testing.assert_allclose(result.information, information, rtol=1e-3)
