@@ -183,6 +183,11 @@ def join_team(device: str) -> Iterator[Team]:
         dist.destroy_process_group()
 
 
+def global_rank() -> int:
+    """This process's number among all, known before they meet; 0 for a process on its own."""
+    return int(os.environ["RANK"]) if started_by_torchrun() else 0
+
+
 def local_rank() -> int:
     """This process's number on its machine, 0 for a process on its own."""
     return int(os.environ["LOCAL_RANK"]) if started_by_torchrun() else 0
