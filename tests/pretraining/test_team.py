@@ -98,6 +98,27 @@ def test_a_stop_of_any_process_stops_all_at_the_same_step_and_one_process_goes_o
     np.testing.assert_allclose([x for _, x in resumed.loss_history], [x for _, x in alone.loss_history], rtol=1e-5)
 
 
+def _same_gradients(found, expected):
+    """AdamW hardly sees the size of gradients, so its running means of them are compared, and the center."""
+    torch.testing.assert_close(found["center"], expected["center"])
+    moments = [state["optimizer"]["state"] for state in (found, expected)]
+    assert moments[0].keys() == moments[1].keys()
+    for key, moment in moments[1].items():
+        torch.testing.assert_close(moments[0][key]["exp_avg"], moment["exp_avg"], rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_and_center_are_means_over_the_processes(ranks):
+    states = [torch.load(ranks[1] / name, weights_only=True) for name in ("team.pt", "alone.pt")]
+    assert [state["step"] for state in states] == [3, 3]
+    _same_gradients(*states)
+
+
+def test_gradients_and_center_are_means_over_the_micro_batches(run, tmp_path):
+    for accumulate in (1, 2):
+        run(tiny_study(clip_grad=0.0), accumulate=accumulate, rung_steps=[2], state_path=tmp_path / f"{accumulate}.pt")
+    _same_gradients(*(torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in (2, 1)))
+
+
 def test_only_process_0_leaves_files(ranks):
     names = {path.name for path in ranks[1].iterdir()}
     assert names == {"images.npy", "indices.npy", "alone.pt", "team.pt", "rank0.pt", "rank1.pt"}
