@@ -40,28 +40,34 @@ def pretrain(
     from rich.console import Console
 
     from augscale.cli import parse_assignments
+    from augscale.errors import InterruptedRun
     from augscale.pretraining.full import pretrain_full
     from augscale.pretraining.team import global_rank
 
-    result = pretrain_full(
-        scales,
-        data=list(data) if data else None,
-        study=study,
-        arch=arch,
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        init=init,
-        seed=seed,
-        device=device,
-        out=out,
-        resume=resume,
-        evaluations=evaluations,
-        log_every=log_every,
-        allow_bad=allow_bad,
-        overrides=parse_assignments(set_ or []),
-        console=Console(stderr=as_json),
-    )
+    try:
+        result = pretrain_full(
+            scales,
+            data=list(data) if data else None,
+            study=study,
+            arch=arch,
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            init=init,
+            seed=seed,
+            device=device,
+            out=out,
+            resume=resume,
+            evaluations=evaluations,
+            log_every=log_every,
+            allow_bad=allow_bad,
+            overrides=parse_assignments(set_ or []),
+            console=Console(stderr=as_json),
+        )
+    except InterruptedRun as error:
+        if global_rank() == 0:
+            raise
+        raise typer.Exit(error.exit_code) from None  # one message is enough
     if global_rank() == 0:
         print(json.dumps(result.to_dict(), indent=1) if as_json else result)

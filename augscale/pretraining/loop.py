@@ -148,7 +148,8 @@ class _Run:
         self.recipe = study.pretrain
         self.seed = seed
         self.device = torch.device(resolve_device(device))
-        self.precision = resolve_precision(self.recipe.precision, self.device)
+        precision = resolve_precision(self.recipe.precision, self.device)
+        self.precision = "fp32" if team.agree(int(precision == "fp32")) else precision
         self.state_path = state_path if team.leads else None
         self.team = team
         self.accumulate = accumulate

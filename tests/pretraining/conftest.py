@@ -7,6 +7,13 @@ import numpy.typing as npt
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUGSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def images() -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (14, 40, 40, 3), dtype=np.uint8)

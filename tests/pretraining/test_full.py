@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -300,3 +301,36 @@ def test_the_command_prints_the_result_as_json(tmp_path):
     assert result["scales"]["brightness"] == 0.2
     assert result["last_weights"] == str(tmp_path / "last.safetensors")
     assert load_study(tmp_path / "study.toml").pretrain.lr == 2e-3
+
+
+TWO_PROCESSES = """
+import sys
+from augscale.pretraining.full import pretrain_full
+from augscale.pretraining.team import global_rank
+result = pretrain_full("weak", study="smoke", out=sys.argv[1], epochs=2, evaluations=3, log_every=2, device="cpu",
+                       overrides={"pretrain.head_batch_norm": False})
+print(f"process {global_rank()}: {result.best['step']}, {result.loss:.6f}")
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_gives_the_run_of_one_process(tmp_path):
+    alone = _run(tmp_path / "alone", overrides={"pretrain.head_batch_norm": False})
+    (tmp_path / "script.py").write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*command, str(tmp_path / "script.py"), str(tmp_path / "two")], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = re.findall(r"process (\d): (\d+), (\d+\.\d{6})", done.stdout)
+    assert sorted(rank for rank, _, _ in found) == ["0", "1"]
+    for _, step, loss in found:
+        assert int(step) == alone.best["step"]
+        assert float(loss) == pytest.approx(alone.loss, rel=1e-5)
+    assert done.stderr.count("pre-training vit_tiny_patch16_224") == 1
+    assert "on 2 x cpu" in done.stderr
+    scores = [
+        [record["score"] for record in read_json(tmp_path / run / "evaluations.json")] for run in ("alone", "two")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
