@@ -17,6 +17,8 @@ _PUBLIC = {
     "load_study": "augscale.config",
     "MultiCropViews": "augscale.augmentation.views",
     "pretrain": "augscale.pretraining.loop",
+    "pretrain_full": "augscale.pretraining.full",
+    "export_weights": "augscale.pretraining.export",
     "separation": "augscale.diagnosis.separation",
     "search": "augscale.search.api",
     "SearchResult": "augscale.search.api",

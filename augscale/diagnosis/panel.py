@@ -20,7 +20,8 @@ from torch.nn import functional
 from augscale.augmentation.draw import draw_view_parameters
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.augmentation.views import apply_views, normalize
-from augscale.config import CropsConfig, ProbeConfig
+from augscale.config import CropsConfig, ProbeConfig, StudyConfig
+from augscale.data.cache import ImageCache
 from augscale.data.manifest import ImageRecord
 from augscale.data.splits import hold_out, patient_groups
 from augscale.errors import ConfigError, DataError
@@ -131,6 +132,32 @@ def build_panel(
 
 def _names(records: Sequence[ImageRecord]) -> list[str]:
     return [record.content or record.image_id for record in records]
+
+
+def panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows of the cache to train on, and rows held out for the panel; no patient is in both."""
+    return split_off_panel(cache.records, config.probe.images, config.probe.seed)
+
+
+def checked_panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """`panel_split` where both sides are large enough to train and to score.
+
+    Raises:
+        DataError: fewer images to train on than a batch, or a panel of one patient.
+    """
+    train, held_out = panel_split(cache, config)
+    if len(train) < config.pretrain.batch_size:
+        raise DataError(
+            f"{len(train)} images are left for training after {len(held_out)} were held out for the panel; "
+            f"expected at least pretrain.batch_size = {config.pretrain.batch_size}"
+        )
+    patients = len(set(patient_groups(cache.records)[held_out].tolist()))
+    if patients < 2:
+        raise DataError(
+            f"the {len(held_out)} images held out for the panel are of {patients} patient; expected at least 2, "
+            "so that there are negative pairs (more images, or a larger probe.images)"
+        )
+    return train, held_out
 
 
 def _check(

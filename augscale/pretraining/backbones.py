@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 import huggingface_hub
 import timm
 import torch
+from timm.layers import convert_sync_batchnorm
 from timm.models import get_pretrained_cfg, is_model_in_modules
 from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.last_block import class_token_after
 from augscale.pretraining.weights import LoadReport, load_weights_into
 from augscale.settings import nearest
+
+__all__ = ["Backbone", "build_backbone", "convert_sync_batchnorm"]
 
 _VIT_MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva")
 """timm's modules whose transformers take views of any size that is a multiple of the patch."""

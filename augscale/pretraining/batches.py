@@ -53,17 +53,21 @@ class Batches:
     def steps_per_epoch(self) -> int:
         return len(self.indices) // self.batch_size
 
-    def draw(self, step: int) -> tuple[Tensor, npt.NDArray[np.int64]]:
-        """The batch of one step.
+    def draw(self, step: int, part: int = 0, num_parts: int = 1) -> tuple[Tensor, npt.NDArray[np.int64]]:
+        """The batch of one step, or one of the equal parts in which it is worked on.
 
         Args:
             step: counted from 0.
+            part: in [0, num_parts).
+            num_parts: divides the batch size. Which images make a step does not depend on it.
         Returns:
-            uint8 images, shape (B, S, S, 3), on the device; and their sample ids, int64, shape (B,),
-            epoch * N + row, which no other batch repeats.
+            uint8 images, shape (B / num_parts, S, S, 3), on the device; and their sample ids, int64,
+            shape (B / num_parts,), epoch * N + row, which no other batch repeats.
         """
         epoch, batch = divmod(step, self.steps_per_epoch)
-        places = self._epoch_order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        size = self.batch_size // num_parts
+        begin = batch * self.batch_size + part * size
+        places = self._epoch_order(epoch)[begin : begin + size]
         rows = self.indices[places]
         return self._gather(places, rows), epoch * len(self.images) + rows
 

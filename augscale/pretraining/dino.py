@@ -35,7 +35,12 @@ def updated_center(center: Tensor, logits: Tensor, momentum: float) -> Tensor:
         logits: float32, shape (N, K), not yet centered.
         momentum: weight of the old center, in [0, 1].
     """
-    return torch.lerp(logits.mean(dim=0), center, momentum)
+    return moved_center(center, logits.mean(dim=0), momentum)
+
+
+def moved_center(center: Tensor, mean_logits: Tensor, momentum: float) -> Tensor:
+    """`updated_center` where the mean over the whole batch is known already; mean_logits: float32, shape (K,)."""
+    return torch.lerp(mean_logits, center, momentum)
 
 
 def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float) -> Tensor:
@@ -104,8 +109,22 @@ def information(probs: Tensor) -> Tensor:
     Returns:
         float32 scalar, nats.
     """
-    of_mean = torch.special.entr(probs.mean(dim=0)).sum()
-    return of_mean - torch.special.entr(probs).sum(dim=-1).mean()
+    return information_of_parts(probs.mean(dim=0), mean_entropy(probs))
+
+
+def mean_entropy(probs: Tensor) -> Tensor:
+    """Mean H(p) of the rows, nats, a scalar; probs as in `information`."""
+    return torch.special.entr(probs).sum(dim=-1).mean()
+
+
+def information_of_parts(mean_probs: Tensor, entropy: Tensor) -> Tensor:
+    """`information` of a batch that was never in one place.
+
+    Args:
+        mean_probs: float32, shape (K,), mean over the whole batch.
+        entropy: scalar, `mean_entropy` over the whole batch.
+    """
+    return torch.special.entr(mean_probs).sum() - entropy
 
 
 @torch.no_grad()

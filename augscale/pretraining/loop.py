@@ -3,6 +3,7 @@
 DINO as in the official code (Caron et al. 2021). Whatever is random is a function of (seed, step), so the state
 holds no generator and a run that was interrupted ends bit for bit as one that was not (on one CPU; GPUs sum in
 varying order). The loop knows nothing of searches: at the rungs it calls back, and what the callback raises passes.
+A step's batch may be worked on in equal parts, see `parts`.
 """
 
 from __future__ import annotations
@@ -23,24 +24,26 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.augmentation.views import MultiCropViews, Views
 from augscale.config import StudyConfig
 from augscale.devices import resolve_device
-from augscale.errors import DivergedError
+from augscale.errors import ConfigError, DivergedError
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.dino import (
     cancel_gradients,
     clip_gradients,
     dino_loss,
-    information,
+    mean_entropy,
+    moved_center,
     parameter_groups,
     teacher_probabilities,
     update_teacher,
-    updated_center,
 )
 from augscale.pretraining.events import Paused, PretrainResult, RungEvent, StepLog
 from augscale.pretraining.monitor import Clock, LossCheck
-from augscale.pretraining.networks import build_networks
+from augscale.pretraining.networks import build_networks, has_batch_norm, synchronize_batch_norm
+from augscale.pretraining.parts import StepMeans, count_parts, reduced
 from augscale.pretraining.precision import autocast, resolve_precision
 from augscale.pretraining.schedules import StepValues, step_values
 from augscale.pretraining.state import TrainingState, load_state, run_fingerprint, save_state
+from augscale.pretraining.team import Team, keep_gradients_here
 from augscale.seeding import derive_seed
 
 __all__ = ["Paused", "PretrainResult", "RungEvent", "StepLog", "pretrain"]
@@ -63,6 +66,8 @@ def pretrain(
     should_stop: Callable[[], bool] | None = None,
     log_every: int = 10,
     make_views: ViewFunction | None = None,
+    accumulate: int = 1,
+    team: Team | None = None,
 ) -> PretrainResult:
     """Trains a student and its teacher for `study.pretrain.steps` updates.
 
@@ -83,34 +88,44 @@ def pretrain(
         should_stop: asked before every step.
         log_every: steps between readings of the loss; on a GPU each waits for the device.
         make_views: replaces the views drawn from `scales`.
+        accumulate: micro-batches, one after the other, that this process's share of a batch is cut into.
+        team: the processes that train together; each calls this with the same arguments. Batch size and learning rate
+            are those of all of them. State is read and written, and callbacks are called, by rank 0 only;
+            `should_stop` of any stops all at the same step. None: this process alone.
     Raises:
-        ConfigError: the study does not fit the model or the device.
+        ConfigError: the study does not fit the model, the device or the team.
         DataError: fewer images than the batch size.
         CheckpointError: the saved state or the initial weights cannot be used.
         DivergedError: the loss is no longer finite.
         Paused: `should_stop` said so.
     """
-    run = _Run(images, indices, scales, study, seed, device, state_path, make_views)
+    team, steps = team or Team(), study.pretrain.steps
+    run = _Run(images, indices, scales, study, seed, team.device or device, state_path, make_views, accumulate, team)
     rungs = set(rung_steps)
     run.resume()
     while True:
-        if run.step in rungs and run.meta["rung_told"] < run.step:
-            run.tell_rung(on_rung)
-        if run.step >= study.pretrain.steps:
-            return run.result()
-        if should_stop is not None and should_stop():
+        with team.answering():
+            if run.step in rungs and run.meta["rung_told"] < run.step:
+                run.tell_rung(on_rung)
+        finished = run.step >= steps
+        if not team.agree_to_go_on(stop=not finished and should_stop is not None and should_stop()):
             run.save()
             raise Paused
-        run.train_step()
-        at_rung = run.step in rungs
-        if at_rung or run.step % log_every == 0 or run.step == study.pretrain.steps:
-            entry = run.log()
-            if on_log is not None:
-                on_log(entry)
-        if at_rung or run.step == study.pretrain.steps:
-            run.check_weights()
-        if at_rung or run.save_is_due():
-            run.save()
+        if finished:
+            return run.result()
+        at_rung = run.step + 1 in rungs
+        at_end = run.step + 1 == steps
+        logged = at_rung or at_end or (run.step + 1) % log_every == 0
+        run.train_step(watch=logged)
+        with team.answering():
+            if logged:
+                entry = run.log()
+                if on_log is not None and team.leads:
+                    on_log(entry)
+            if at_rung or at_end:
+                run.check_weights()
+            if at_rung or run.save_is_due():
+                run.save()
 
 
 class _Run:
@@ -126,17 +141,24 @@ class _Run:
         device: str,
         state_path: Path | None,
         make_views: ViewFunction | None,
+        accumulate: int,
+        team: Team,
     ) -> None:
         self.study = study
         self.recipe = study.pretrain
         self.seed = seed
         self.device = torch.device(resolve_device(device))
-        self.precision = resolve_precision(self.recipe.precision, self.device)
-        self.state_path = state_path
+        precision = resolve_precision(self.recipe.precision, self.device)
+        self.precision = "fp32" if team.agree(int(precision == "fp32")) else precision
+        self.state_path = state_path if team.leads else None
+        self.team = team
+        self.accumulate = accumulate
+        self.num_parts = count_parts(self.recipe.batch_size, team.size, accumulate)
         self.fingerprint = run_fingerprint(study, seed, scales, images.shape, indices)
         self.batches = Batches(images, indices, self.recipe.batch_size, derive_seed(seed, "order"), self.device)
         self.views = make_views or MultiCropViews(scales, study.crops, images.shape[1], derive_seed(seed, "views"))
         self.student, self.teacher = build_networks(study, seed, self.device)
+        self._meet_the_team()
         self.optimizer = torch.optim.AdamW(parameter_groups(self.student), lr=0.0, fused=True)
         self.center = torch.zeros(self.recipe.out_dim, device=self.device)
         self.student_parameters: list[nn.Parameter] = list(self.student.parameters())
@@ -148,11 +170,32 @@ class _Run:
         self.losses = LossCheck(self.device)
         self.last_saved: tuple[int, float] = (0, time.monotonic())
 
+    def _meet_the_team(self) -> None:
+        """Equal networks everywhere, gradients and batch norm's statistics over all processes."""
+        if not self.team.alone:
+            if self.device.type == "cpu" and has_batch_norm(self.student):
+                raise ConfigError(
+                    "batch norm over several processes needs GPUs; expected one process, a backbone without batch "
+                    "norm and pretrain.head_batch_norm = false, or GPUs"
+                )
+            self.team.check_same(self.fingerprint | {"accumulate": str(self.accumulate)})
+            self.student, self.teacher = synchronize_batch_norm(self.student), synchronize_batch_norm(self.teacher)
+            self.team.spread(self.teacher)
+        self.called_student = self.team.wrap(self.student)
+
     def resume(self) -> None:
-        """Takes up the saved state where there is one."""
-        if self.state_path is None or not self.state_path.exists():
+        """Takes up the saved state where there is one; rank 0 reads it for all."""
+        state = content = None
+        with self.team.answering():
+            if self.state_path is not None and self.state_path.exists():
+                state = load_state(self.state_path, self.fingerprint)
+                content = None if self.team.alone else self.state_path.read_bytes()
+        self.team.agree_to_go_on(stop=False)
+        content = self.team.share(content)
+        if content is not None and not self.team.leads:
+            state = load_state(Path("state of process 0"), self.fingerprint, content)
+        if state is None:
             return
-        state = load_state(self.state_path, self.fingerprint)
         self.student.load_state_dict(state.student)
         self.teacher.load_state_dict(state.teacher)
         self.optimizer.load_state_dict(state.optimizer)
@@ -161,41 +204,56 @@ class _Run:
         self.clock.seconds = dict(self.meta["seconds_by_part"])
         self.last_saved = (self.step, time.monotonic())
 
-    def train_step(self) -> None:
-        """One update of the student, and of the teacher after it."""
-        recipe, values = self.recipe, step_values(self.recipe, self.step)
+    def train_step(self, watch: bool) -> None:
+        """One update of the student, and of the teacher after it.
 
-        with self.clock.part("views"):
-            images, sample_ids = self.batches.draw(self.step)
-            views = self.views(images, sample_ids)
-
-        with self.clock.part("forward"):
-            with self._step_randomness(), autocast(self.precision, self.device):
-                with torch.no_grad():
-                    teacher_logits = self.teacher(views.global_crops)
-                student_logits = self.student(views.global_crops, views.local_crops)
-            teacher_probs = teacher_probabilities(teacher_logits, self.center, values.teacher_temp)
-            loss = dino_loss(student_logits, teacher_probs, recipe.student_temp)
-
-        self.losses.add(loss.detach(), self.step + 1)
+        Args:
+            watch: whether the step will be logged.
+        """
+        values = step_values(self.recipe, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = [self._part(values, micro, watch) for micro in range(self.accumulate)]
+        self.means = reduced(parts, self.team)
+        self.losses.add(self.means.loss, self.step + 1)
         if self.device.type == "cpu":
             self._stop_if_not_finite()
 
-        with self.clock.part("backward"):
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-
         with self.clock.part("optimiser"):
-            clip_gradients(self.student_parameters, recipe.clip_grad)
+            clip_gradients(self.student_parameters, self.recipe.clip_grad)
             if values.last_layer_frozen:
                 cancel_gradients(self.last_layer)
             self._set_rates(values)
             self.optimizer.step()
             update_teacher(self.teacher_parameters, self.student_parameters, values.teacher_momentum)
-            self.center = updated_center(self.center, teacher_logits, recipe.center_momentum)
-
-        self.teacher_probs = teacher_probs
+            self.center = moved_center(self.center, self.means.teacher_logits, self.recipe.center_momentum)
         self.step += 1
+
+    def _part(self, values: StepValues, micro: int, watch: bool) -> StepMeans:
+        """Forward and backward of one micro-batch of this process; its gradients are added to what is there."""
+        number = self.team.rank * self.accumulate + micro
+
+        with self.clock.part("views"):
+            images, sample_ids = self.batches.draw(self.step, number, self.num_parts)
+            views = self.views(images, sample_ids)
+
+        last = micro == self.accumulate - 1
+        with keep_gradients_here(self.called_student, last=last):
+            with self.clock.part("forward"):
+                with self._step_randomness(number), autocast(self.precision, self.device):
+                    with torch.no_grad():
+                        teacher_logits = self.teacher(views.global_crops)
+                    student_logits = self.called_student(views.global_crops, views.local_crops)
+                teacher_probs = teacher_probabilities(teacher_logits, self.center, values.teacher_temp)
+                loss = dino_loss(student_logits, teacher_probs, self.recipe.student_temp)
+            with self.clock.part("backward"):
+                (loss if self.accumulate == 1 else loss / self.accumulate).backward()
+
+        return StepMeans(
+            loss=loss.detach(),
+            teacher_logits=teacher_logits.mean(dim=0),
+            teacher_probs=teacher_probs.mean(dim=0) if watch else None,
+            teacher_entropy=mean_entropy(teacher_probs) if watch else None,
+        )
 
     def log(self) -> StepLog:
         """Reads this step's numbers from the device.
@@ -206,7 +264,7 @@ class _Run:
         self._stop_if_not_finite()
         values = step_values(self.recipe, self.step - 1)
         self.meta["loss"] = self.losses.last()
-        self.meta["information"] = float(information(self.teacher_probs))
+        self.meta["information"] = self.means.information()
         self.meta["loss_history"].append((self.step, self.meta["loss"]))
         return StepLog(
             step=self.step,
@@ -227,7 +285,7 @@ class _Run:
         )
         with self.clock.part("rungs"):
             try:
-                if on_rung is not None:
+                if on_rung is not None and self.team.leads:
                     on_rung(event)
             finally:
                 self.teacher.backbone.train()
@@ -296,10 +354,10 @@ class _Run:
         decaying["weight_decay"] = values.weight_decay
 
     @contextmanager
-    def _step_randomness(self) -> Iterator[None]:
-        """Stochastic depth, and dropout where a study asks for it, as a function of (seed, step)."""
+    def _step_randomness(self, part: int) -> Iterator[None]:
+        """Stochastic depth, and dropout where a study asks for it, as a function of (seed, step, part of the batch)."""
         on_gpu = self.device.type == "cuda"
-        seed = derive_seed(self.seed, "drop-path", self.step)
+        seed = derive_seed(self.seed, "drop-path", self.step, *([part] if part else []))
         with torch.random.fork_rng(devices=[self.device] if on_gpu else []):
             torch.default_generator.manual_seed(seed)
             if on_gpu:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from augscale.config import StudyConfig
-from augscale.pretraining.backbones import Backbone, build_backbone
+from augscale.pretraining.backbones import Backbone, build_backbone, convert_sync_batchnorm
 from augscale.pretraining.head import DINOHead
 from augscale.seeding import derive_seed
 
@@ -56,6 +56,17 @@ def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
     return student.to(device).train(), teacher.to(device).train()
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether any layer normalises over the images of a batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def synchronize_batch_norm(network: DINONetwork) -> DINONetwork:
+    """The network with batch norm over all processes, on GPUs; parameters, buffers and their names stay."""
+    converted: DINONetwork = convert_sync_batchnorm(network)
+    return converted
 
 
 def _build(study: StudyConfig, backbone: Backbone, seed: int) -> DINONetwork:

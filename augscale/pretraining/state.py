@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -70,17 +71,22 @@ def save_state(path: Path, state: TrainingState) -> None:
     write_atomic(path, lambda file: torch.save(content, file))
 
 
-def load_state(path: Path, fingerprint: dict[str, str]) -> TrainingState:
+def load_state(path: Path, fingerprint: dict[str, str], content: bytes | None = None) -> TrainingState:
     """Reads a state, on the CPU, and checks that it is of this run.
 
+    Args:
+        path: the file.
+        fingerprint: of the run that wants to go on.
+        content: the file's bytes where they are known already; `path` only names them then.
     Raises:
         CheckpointError: damaged, of another format, or of a run with other settings, seed, scales or images.
     """
     remedy = "remove it to start from the first step"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        version = content.pop("format")
-        state = TrainingState(**content)
+        source = path if content is None else io.BytesIO(content)
+        values = torch.load(source, map_location="cpu", weights_only=True)
+        version = values.pop("format")
+        state = TrainingState(**values)
     except Exception:
         raise CheckpointError(f"{path}: damaged, or not a training state; {remedy}") from None
     if version != _FORMAT:

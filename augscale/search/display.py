@@ -14,20 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from augscale.durations import duration
 from augscale.reporting.progress_bar import progress_bar
 from augscale.search import progress as progress_module
 
 ROWS_SHOWN = 12
 STATE_STYLE = {"COMPLETE": "green", "PRUNED": "dim", "FAIL": "red", "RUNNING": "cyan"}
-
-
-def duration(seconds: float | None) -> str:
-    """1:05:09, 12:34 or 0:07; an empty string for None."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class SearchDisplay:

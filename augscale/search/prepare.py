@@ -8,19 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tomli_w
 
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache
-from augscale.data.splits import patient_groups
-from augscale.diagnosis.panel import split_off_panel
-from augscale.errors import ConfigError, DataError
+from augscale.diagnosis.panel import checked_panel_split, panel_split
+from augscale.errors import ConfigError
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.search.space import check_space
 from augscale.seeding import derive_seed
+
+__all__ = ["check_study", "default_run_folder", "panel_split", "prepare_run"]
 
 CHANGEABLE = {"description", "search.trials", "search.max_failures", "search.keep_best", "data.sources", "data.max_bad"}
 """Settings that a resumed run may change; the images themselves are compared by their fingerprint."""
@@ -50,11 +49,6 @@ def check_study(config: StudyConfig) -> int:
     return sum(parameter.numel() for parameter in backbone.parameters())
 
 
-def panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows of the cache to train on, and rows held out for the panel; no patient is in both."""
-    return split_off_panel(cache.records, config.probe.images, config.probe.seed)
-
-
 def prepare_run(
     run: RunFolder,
     config: StudyConfig,
@@ -78,18 +72,7 @@ def prepare_run(
     if existing is not None:
         _refuse_changes(run, existing, config)
     cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
-    train, held_out = panel_split(cache, config)
-    if len(train) < config.pretrain.batch_size:
-        raise DataError(
-            f"{len(train)} images are left for training after {len(held_out)} were held out for the panel; "
-            f"expected at least pretrain.batch_size = {config.pretrain.batch_size}"
-        )
-    patients = len(set(patient_groups(cache.records)[held_out].tolist()))
-    if patients < 2:
-        raise DataError(
-            f"the {len(held_out)} images held out for the panel are of {patients} patient; expected at least 2, "
-            "so that there are negative pairs (more images, or a larger probe.images)"
-        )
+    train, held_out = checked_panel_split(cache, config)
     old = read_json(run.manifest_file)
     if old is not None and old["data"]["fingerprint"] != cache.fingerprint:
         raise ConfigError(

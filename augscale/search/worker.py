@@ -13,7 +13,6 @@ import statistics
 import time
 import traceback
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import optuna
@@ -43,28 +42,9 @@ from augscale.search.study import (
 )
 from augscale.search.trial import TrialContext, build_context, close_record, run_trial, score_untrained, sidecar
 from augscale.seeding import derive_seed
+from augscale.signals import StopFlag
 
 POLL_SECONDS = 0.5
-
-
-class StopFlag:
-    """Set by SIGINT or SIGTERM, or when the supervisor that started this worker is gone."""
-
-    def __init__(self, *, watch_parent: bool = False) -> None:
-        self.signal_number: int | None = None
-        self._parent = os.getppid() if watch_parent else None
-
-    def install(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._set)
-
-    def __call__(self) -> bool:
-        if self.signal_number is None and self._parent not in (None, os.getppid()):
-            self.signal_number = signal.SIGTERM
-        return self.signal_number is not None
-
-    def _set(self, number: int, frame: FrameType | None) -> None:
-        self.signal_number = number
 
 
 class Worker:

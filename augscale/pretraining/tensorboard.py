@@ -1,0 +1,50 @@
+"""Numbers for TensorBoard, where the `tensorboard` package is installed; without it a run only says so once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class TensorBoard:
+    """Scalars by step, written to event files.
+
+    Args:
+        folder: of the event files.
+        say: gets one line where nothing can be written, for whatever reason; the run goes on without.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._say = say
+        self._writer: Any = None
+        self._off = False
+
+    def add(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Adds a step's numbers. The first call of a session hides what an earlier one wrote from that step on."""
+        if self._off:
+            return
+        try:
+            if self._writer is None:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._writer = SummaryWriter(str(self._folder), purge_step=step)
+            for name, value in values.items():
+                if value is not None:
+                    self._writer.add_scalar(name, value, step)
+        except ImportError:
+            self._give_up("the tensorboard package is not installed (extra `tensorboard`)")
+        except OSError as error:
+            self._give_up(error.strerror or str(error))
+
+    def close(self) -> None:
+        if self._writer is not None and not self._off:
+            try:
+                self._writer.close()
+            except OSError as error:
+                self._give_up(error.strerror or str(error))
+
+    def _give_up(self, reason: str) -> None:
+        self._off = True
+        self._say(f"no TensorBoard files: {reason}; log.jsonl holds the same numbers")
