@@ -109,7 +109,7 @@ def search(
     """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
     from rich.console import Console
 
-    from augscale.search.api import search as run_search
+    from augscale.searching.api import search as run_search
 
     result = run_search(
         study,
@@ -138,8 +138,8 @@ def status(
     """Trials done, running, failed and why; best so far; forecast of the end."""
     from rich.console import Console
 
-    from augscale.search.api import status as read_status
-    from augscale.search.display import render
+    from augscale.searching.api import status as read_status
+    from augscale.searching.display import render
 
     progress = read_status(run_dir)
     if as_json:
@@ -154,7 +154,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report and the trial table again, also while the search still runs."""
-    from augscale.search.api import rewrite_report
+    from augscale.searching.api import rewrite_report
 
     path = rewrite_report(run_dir)
     if as_json:
@@ -288,7 +288,7 @@ def worker(
     supervised: Annotated[bool, typer.Option("--supervised", help="Stop when the parent process dies.")] = False,
 ) -> None:
     """Join a prepared search with one more process."""
-    from augscale.search.worker import run_worker
+    from augscale.searching.worker import run_worker
 
     run_worker(
         run_dir,

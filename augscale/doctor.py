@@ -87,7 +87,7 @@ def _torchvision() -> str:
 def _storage() -> str:
     import optuna
 
-    from augscale.search.study import open_storage
+    from augscale.searching.study import open_storage
 
     with tempfile.TemporaryDirectory() as folder:
         study = optuna.create_study(storage=open_storage(f"sqlite:///{folder}/study.db"))

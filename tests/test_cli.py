@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from augscale.cli import app, parse_assignments
 from augscale.errors import ConfigError
-from augscale.search.api import parse_budget
+from augscale.searching.api import parse_budget
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

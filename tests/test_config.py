@@ -2,7 +2,7 @@ import pytest
 
 from augscale.config import StudyConfig, load_study, studies_dir
 from augscale.errors import ConfigError
-from augscale.search.prepare import check_study
+from augscale.searching.prepare import check_study
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in studies_dir().glob("*.toml")))

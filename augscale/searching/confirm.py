@@ -15,7 +15,7 @@ import optuna
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import SearchConfig, StudyConfig
 from augscale.runs import RunFolder, read_json, try_lock, write_json
-from augscale.search.study import ranked, trial_scales, trials_started
+from augscale.searching.study import ranked, trial_scales, trials_started
 from augscale.seeding import derive_seed
 from augscale.settings import parse_settings
 

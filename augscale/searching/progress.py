@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from augscale.config import StudyConfig
 from augscale.runs import RunFolder, read_json, this_host
-from augscale.search.confirm import trial_name
-from augscale.search.study import is_feasible, ranked, trial_scales, trials_started
+from augscale.searching.confirm import trial_name
+from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
 
 
 @dataclass(frozen=True, kw_only=True)

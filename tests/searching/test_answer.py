@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from augscale.search.answer import paired_difference, seed_interval
+from augscale.searching.answer import paired_difference, seed_interval
 
 
 def test_the_interval_over_seeds_is_students():

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from augscale.config import load_study
 from augscale.errors import StudyError
 from augscale.runs import RunFolder
-from augscale.search.study import (
+from augscale.searching.study import (
     STALE_SECONDS,
     claim_trial,
     enqueue_controls,
@@ -153,7 +153,7 @@ def test_a_trial_without_an_owner_is_taken_over_soon(run, monkeypatch):
     config, study = _open(run)
     study.ask()  # its worker died before it could say whose the trial is
     assert claim_trial(study, run, config).number == 1
-    monkeypatch.setattr("augscale.search.study.NAMELESS_SECONDS", 0.0)
+    monkeypatch.setattr("augscale.searching.study.NAMELESS_SECONDS", 0.0)
     assert claim_trial(study, run, config).number == 0
 
 

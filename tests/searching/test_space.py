@@ -3,7 +3,7 @@ import pytest
 from augscale.augmentation.scales import PRESETS, load_scales
 from augscale.config import SpaceConfig
 from augscale.errors import ConfigError
-from augscale.search.space import check_space, distributions, params_from_scales, scales_from_params
+from augscale.searching.space import check_space, distributions, params_from_scales, scales_from_params
 
 
 def test_strong_lies_in_the_default_space_and_comes_back_unchanged():

@@ -23,7 +23,7 @@ from augscale.diagnosis.score import PanelScore, score_backbone
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
 from augscale.runs import RunFolder, Stopwatch, now, read_json, versions, write_json
-from augscale.search.prepare import panel_split
+from augscale.searching.prepare import panel_split
 
 
 @dataclass(frozen=True, kw_only=True)

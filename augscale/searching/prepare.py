@@ -16,7 +16,7 @@ from augscale.data.cache import ImageCache, build_cache
 from augscale.diagnosis.panel import checked_panel_split, panel_split
 from augscale.errors import ConfigError
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
-from augscale.search.space import check_space
+from augscale.searching.space import check_space
 from augscale.seeding import derive_seed
 
 __all__ = ["check_study", "default_run_folder", "panel_split", "prepare_run"]

@@ -16,8 +16,8 @@ from scipy import stats
 from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import StudyConfig
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
-from augscale.search.confirm import ConfirmationRun, plan_confirmation, trial_name
-from augscale.search.study import is_feasible, ranked, trial_scales, trials_started
+from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
+from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
 
 CONFIDENCE = 0.95
 

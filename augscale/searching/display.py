@@ -16,7 +16,7 @@ from rich.text import Text
 
 from augscale.durations import duration
 from augscale.reporting.progress_bar import progress_bar
-from augscale.search import progress as progress_module
+from augscale.searching import progress as progress_module
 
 ROWS_SHOWN = 12
 STATE_STYLE = {"COMPLETE": "green", "PRUNED": "dim", "FAIL": "red", "RUNNING": "cyan"}

@@ -23,14 +23,14 @@ from augscale.errors import AugscaleError, InterruptedRun
 from augscale.pretraining.loop import Paused
 from augscale.pretraining.weights import save_weights
 from augscale.runs import RunFolder, read_json, this_host, write_json
-from augscale.search.confirm import (
+from augscale.searching.confirm import (
     ConfirmationRun,
     claim_confirmation,
     confirm_seed,
     is_finished,
     plan_confirmation,
 )
-from augscale.search.study import (
+from augscale.searching.study import (
     HEARTBEAT_SECONDS,
     PRUNER_FACTOR,
     Claim,
@@ -40,7 +40,7 @@ from augscale.search.study import (
     running_elsewhere,
     trials_started,
 )
-from augscale.search.trial import TrialContext, build_context, close_record, run_trial, score_untrained, sidecar
+from augscale.searching.trial import TrialContext, build_context, close_record, run_trial, score_untrained, sidecar
 from augscale.seeding import derive_seed
 from augscale.signals import StopFlag
 

@@ -17,12 +17,12 @@ from augscale.config import StudyConfig, load_study
 from augscale.devices import plan_workers
 from augscale.errors import ConfigError, StudyError
 from augscale.runs import RunFolder, Stopwatch, read_json
-from augscale.search.answer import write_answer, write_trials_table
-from augscale.search.display import SearchDisplay
-from augscale.search.prepare import check_study, default_run_folder, prepare_run
-from augscale.search.progress import Progress, read_progress, read_workers
-from augscale.search.study import enqueue_controls, open_study
-from augscale.search.supervisor import supervise
+from augscale.searching.answer import write_answer, write_trials_table
+from augscale.searching.display import SearchDisplay
+from augscale.searching.prepare import check_study, default_run_folder, prepare_run
+from augscale.searching.progress import Progress, read_progress, read_workers
+from augscale.searching.study import enqueue_controls, open_study
+from augscale.searching.supervisor import supervise
 
 DEMONSTRATION = "default"
 """The study that a search without `--study` runs: made for the built-in photographs."""
@@ -148,7 +148,7 @@ def status(run_dir: str | Path) -> Progress:
 def rewrite_report(run_dir: str | Path) -> Path:
     """Writes trials.csv and report.html of a run again; the search may still be running."""
     from augscale.reporting.report import write_report
-    from augscale.search.sheets import contact_sheets
+    from augscale.searching.sheets import contact_sheets
 
     run, config, study = read_run(run_dir)
     write_trials_table(run, config, study)
@@ -195,7 +195,7 @@ def _finish(
 ) -> SearchResult:
     from augscale.reporting.report import write_report
     from augscale.reporting.terminal import print_answer
-    from augscale.search.sheets import contact_sheets
+    from augscale.searching.sheets import contact_sheets
 
     write_trials_table(run, config, study)
     with run.locked("answer"):

@@ -13,7 +13,7 @@ from augscale.config import StudyConfig
 from augscale.data.cache import open_cache
 from augscale.reporting.contact_sheet import contact_sheet
 from augscale.runs import RunFolder, read_json
-from augscale.search.prepare import panel_split
+from augscale.searching.prepare import panel_split
 
 IMAGES_SHOWN = 4
 

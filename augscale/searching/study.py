@@ -22,7 +22,7 @@ from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import SearchConfig, StudyConfig
 from augscale.errors import StudyError
 from augscale.runs import RunFolder, now, this_host, try_lock
-from augscale.search.space import distributions, params_from_scales, scales_from_params
+from augscale.searching.space import distributions, params_from_scales, scales_from_params
 from augscale.seeding import derive_seed
 
 STARTS_ALLOWED = 2
