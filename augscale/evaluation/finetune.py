@@ -84,7 +84,8 @@ class Finetune:
         """
         check_trainable(self.name, train_on)
         network.backbone.check_view_size(self.config.view_size, "view_size")
-        run = _Run(self, network, train_on, seed)
+        with _generators_kept(self.device):  # layers draw their first weights, which are then replaced
+            run = _Run(self, network, train_on, seed)
         run.resume()
         while run.epoch < self.config.finetune.epochs:
             run.train_epoch()

@@ -124,7 +124,7 @@ class Linear:
         scores = [float(macro_auroc(val_labels, candidate.scores(queries))) for candidate in candidates]
         distance = np.abs(np.log(np.array(config.inverse_penalties) * len(part)))
         chosen, facts = pick(candidates, scores, otherwise=candidates[int(distance.argmin())])
-        chosen.selection |= facts
+        chosen.selection.update(facts)
         return chosen
 
 
