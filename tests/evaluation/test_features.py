@@ -11,14 +11,22 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import transforms as T
+from torchvision.transforms import functional as F
 from toy_protocols import RESNET, VIEW_SIZE, VIT, toy_dataset, toy_encoder
 
+from augscale.augmentation.draw import draw_view_parameters
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.errors import CheckpointError, ConfigError, DivergedError
 from augscale.evaluation import features as features_module
 from augscale.evaluation.class_tokens import embedding_and_blocks
 from augscale.evaluation.features import FeatureStore
-from augscale.evaluation.transforms import evaluation_views, random_crops, resized_side
+from augscale.evaluation.transforms import (
+    _CROP_SEED,
+    RANDOM_CROP,
+    evaluation_views,
+    random_crops,
+    resized_side,
+)
 from augscale.pretraining.events import Paused
 
 # PIL cuts overshoots off after each pass and we at the end: these have none.
@@ -45,7 +53,19 @@ def test_views_of_224_come_from_256() -> None:
     assert resized_side(224) == 256
 
 
-def test_a_crop_is_what_torchvision_cuts_with_the_same_box_and_is_not_flipped() -> None:
+def test_a_crop_is_what_torchvision_cuts_bilinearly_with_the_same_box() -> None:
+    boxes = draw_view_parameters(
+        RANDOM_CROP, "global1", 2**32 + np.arange(3), _CROP_SEED, image_size=50, view_size=32, reference_size=32
+    )
+    found = random_crops(torch.from_numpy(IMAGES), np.arange(3), 1, 32)
+    for i in range(3):
+        box = [int(side[i]) for side in (boxes.top, boxes.left, boxes.height, boxes.width)]
+        image = torch.from_numpy(IMAGES[i]).permute(2, 0, 1) / 255
+        expected = F.resized_crop(image, *box, [32, 32], T.InterpolationMode.BILINEAR, antialias=True)
+        torch.testing.assert_close(found[i], F.normalize(expected, IMAGENET_MEAN, IMAGENET_STD), atol=1e-4, rtol=0)
+
+
+def test_crops_have_the_areas_of_random_resized_crop_and_are_not_flipped() -> None:
     rows = np.arange(200)
     # Values that rise to the right: a flip would make them fall.
     ramp = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None] * 5, (200, 50, 50, 3)).copy()

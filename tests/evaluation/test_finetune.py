@@ -137,6 +137,14 @@ def test_it_learns_and_keeps_the_epoch_that_is_best_on_validation(tmp_path: Path
     assert chosen["validation_score"] == pytest.approx(on_validation, abs=1e-9)
 
 
+def test_of_epochs_that_score_alike_the_first_is_kept(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    one_class = dataset.only([i for i in range(60) if dataset.split[i] != "val" or dataset.labels[i] == 1])
+    chosen = _protocol(tmp_path, lr=1e-9, min_lr=0.0).fit(toy_encoder(), one_class, seed=0).selection
+    assert len(set(chosen["validation_scores"])) == 1
+    assert chosen["epoch"] == 1
+
+
 def test_the_same_seed_repeats_bit_for_bit_and_another_differs(tmp_path: Path) -> None:
     dataset, encoder = toy_dataset(), toy_encoder()
     fitted = [_protocol(tmp_path / str(i), epochs=2).fit(encoder, dataset, seed=s) for i, s in enumerate((0, 0, 1))]

@@ -35,8 +35,9 @@ def test_scores_are_those_of_scikit_learn(k: int, num_classes: int) -> None:
 
 
 def test_of_equally_near_images_the_first_listed_count() -> None:
-    train = np.ones((4, 1), dtype=np.float32)
-    scores = knn_scores(train, np.array([2, 0, 1, 1]), train[:1], neighbours=2, temperature=0.07, num_classes=3)
+    train = np.ones((99, 1), dtype=np.float32)
+    labels = np.array([2, 0] + [1] * 97)
+    scores = knn_scores(train, labels, train[:1], neighbours=2, temperature=0.07, num_classes=3)
     np.testing.assert_allclose(scores, [[0.5, 0, 0.5]])
 
 
