@@ -2,6 +2,7 @@
 
     python -m benchmarks.evaluation                              # built-in photographs, small ViT at 64 px
     python -m benchmarks.evaluation --data DIR --images 600      # a folder of class folders, or a CSV with labels
+    python -m benchmarks.evaluation --lr 0.03                    # heads that learn more than at the authors' rate
 
 One small ViT is first trained by DINO for a moment on the training images, then frozen; both ways probe the same
 network on the same images and split. Ours runs before and after the plain loop, so that a drift of the machine's

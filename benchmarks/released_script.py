@@ -54,7 +54,7 @@ class ReleasedScript:
         workers: int,
         encoder_gradients: bool = False,
     ) -> None:
-        self.backbone = backbone.to(device)
+        self.backbone = backbone.to(device).requires_grad_(True)
         self.config = config
         self.device = device
         self.encoder_gradients = encoder_gradients
