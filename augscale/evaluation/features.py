@@ -1,0 +1,215 @@
+"""Features of a frozen network, computed once per checkpoint and dataset and kept on disk.
+
+    <folder>/<key>/about.json         what they are of, for people
+    <folder>/<key>/part-00000.npz     rows 0 to 511, ...
+
+The key is a hash of the weights, of the dataset's pixels, of the images asked for, and of how they are seen; so seeds,
+heads and protocols share the features, and nothing stale is ever found. Parts appear whole or not at all: a run that
+was killed goes on with the next part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from augscale.devices import resolve_device
+from augscale.errors import CheckpointError, DivergedError
+from augscale.evaluation.class_tokens import embedding_and_blocks
+from augscale.evaluation.interface import Encoder, Floats32, Integers, Labelled, Progress
+from augscale.evaluation.transforms import evaluation_views, random_crops, read_images
+from augscale.pretraining.events import Paused
+from augscale.pretraining.files import write_atomic
+from augscale.pretraining.precision import autocast, resolve_precision
+
+PART_ROWS = 512
+_FORMAT = 1
+"""Raise when features change their meaning; those made before are then not found."""
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """How images are seen."""
+
+    view_size: int
+    draw: int | None
+    """None: the evaluation transform; else the number of the random crop."""
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """Of the listed images of one split, in the order of `dataset.part(split)`.
+
+    Attributes:
+        embedding: float32, shape (N, D), what the backbone gives.
+        blocks: float32, shape (N, L), what `released` trains on, see `class_tokens.embedding_and_blocks`.
+    """
+
+    embedding: Floats32
+    blocks: Floats32
+
+
+class FeatureStore:
+    """Computes features, or reads those that were computed before.
+
+    Args:
+        folder: where they are kept; made when needed.
+        device: "auto", "cpu", "cuda" or "cuda:N". Networks are moved there.
+        precision: "fp32", "bf16" (autocast) or "auto"; features are float32 either way.
+        batch_size: of the network's passes; does not change the result beyond rounding.
+        on_progress: told after every part.
+        should_stop: asked before every batch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        batch_size: int = 64,
+        on_progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.device = torch.device(resolve_device(device))
+        self.precision = resolve_precision(precision, self.device)
+        self.batch_size = batch_size
+        self.on_progress = on_progress
+        self.should_stop = should_stop
+
+    def evaluation(self, encoder: Encoder, dataset: Labelled, split: str, view_size: int) -> Features:
+        """Features of a split seen through the evaluation transform.
+
+        Raises:
+            ConfigError: the view size does not fit the network.
+            CheckpointError: they cannot be written.
+            DivergedError: one is not finite.
+            Paused: `should_stop` said so; finished parts are kept.
+        """
+        seen = _Seen(view_size=view_size, draw=None, precision=self.precision)
+        columns, places = self._columns(encoder, dataset, split, seen)
+        return Features(embedding=columns["embedding"][places], blocks=columns["blocks"][places])
+
+    def crops(self, encoder: Encoder, dataset: Labelled, split: str, view_size: int, draws: int) -> Floats32:
+        """What `released` trains on: several random crops of each image of a split.
+
+        A draw is kept by itself, so more draws later reuse these.
+
+        Returns:
+            float32, shape (draws, N, L).
+        Raises:
+            As `evaluation`.
+        """
+        result: Floats32 | None = None
+        for draw in range(draws):
+            seen = _Seen(view_size=view_size, draw=draw, precision=self.precision)
+            columns, places = self._columns(encoder, dataset, split, seen)
+            if result is None:
+                result = np.empty((draws, len(places), columns["blocks"].shape[1]), dtype=np.float32)
+            result[draw] = columns["blocks"][places]
+        assert result is not None
+        return result
+
+    def _columns(
+        self, encoder: Encoder, dataset: Labelled, split: str, seen: _Seen
+    ) -> tuple[dict[str, Floats32], Integers]:
+        """The features of each different image of the split, and which of them each listed image has."""
+        encoder.backbone.check_view_size(seen.view_size, "view_size")
+        rows, places = np.unique(dataset.rows[dataset.part(split)], return_inverse=True)
+        if len(rows) == 0:
+            # Features of no image still have a width.
+            return {name: values[:0] for name, values in self._compute(encoder, dataset, _FIRST, seen).items()}, places
+        folder = self._folder(encoder, dataset, rows, seen)
+        parts = []
+        for begin in range(0, len(rows), PART_ROWS):
+            part = rows[begin : begin + PART_ROWS]
+            path = folder / f"part-{begin // PART_ROWS:05d}.npz"
+            columns = _read_part(path, len(part))
+            if columns is None:
+                columns = self._compute(encoder, dataset, part, seen)
+                _write_part(path, columns)
+                if self.on_progress is not None:
+                    crop = "" if seen.draw is None else f", crop {seen.draw + 1}"
+                    what = f"features of {encoder.name} on {dataset.name} ({split}{crop})"
+                    self.on_progress(what, begin + len(part), len(rows))
+            parts.append(columns)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, places
+
+    def _folder(self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen) -> Path:
+        about: dict[str, Any] = {
+            "format": _FORMAT,
+            "weights": encoder.fingerprint,
+            "images": dataset.fingerprint,
+            "image_size": int(dataset.images.shape[1]),
+            "rows": hashlib.blake2b(rows.tobytes(), digest_size=_DIGEST_BYTES).hexdigest(),
+            "seen": asdict(seen),
+        }
+        text = json.dumps(about, sort_keys=True)
+        folder = self.folder / hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{folder}: cannot be made ({error.strerror})") from None
+        if not (folder / "about.json").exists():
+            names = {"checkpoint": encoder.name, "dataset": dataset.name, "count": len(rows)}
+            content = json.dumps(names | about, indent=1).encode() + b"\n"
+            write_atomic(folder / "about.json", lambda file: _write(file, content))
+        return folder
+
+    def _compute(self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen) -> dict[str, Floats32]:
+        backbone = encoder.backbone.to(self.device).eval()
+        embeddings, blocks = [], []
+        for begin in range(0, len(rows), self.batch_size):
+            if self.should_stop is not None and self.should_stop():
+                raise Paused
+            batch = rows[begin : begin + self.batch_size]
+            images = read_images(dataset.images, batch, self.device)
+            if seen.draw is None:
+                views = evaluation_views(images, seen.view_size)
+            else:
+                views = random_crops(images, batch, seen.draw, seen.view_size)
+            with torch.inference_mode(), autocast(seen.precision, self.device):
+                embedding, last = embedding_and_blocks(backbone, views)
+            embeddings.append(embedding.cpu())
+            blocks.append(last.cpu())
+        columns = {"embedding": torch.cat(embeddings).numpy(), "blocks": torch.cat(blocks).numpy()}
+        bad = int((~np.isfinite(columns["blocks"])).any(axis=1).sum())
+        if bad:
+            raise DivergedError(
+                f"{encoder.name}: {bad} of {len(rows)} features on {dataset.name} are not finite; "
+                "the network has diverged"
+            )
+        return columns if seen.draw is None else {"blocks": columns["blocks"]}
+
+
+_FIRST = np.zeros(1, dtype=np.int64)
+
+
+def _read_part(path: Path, count: int) -> dict[str, Floats32] | None:
+    """What was written before, or None where there is nothing whole."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        return None
+    return columns if columns and all(len(values) == count for values in columns.values()) else None
+
+
+def _write_part(path: Path, columns: dict[str, Floats32]) -> None:
+    arrays: dict[str, Any] = dict(columns)
+    write_atomic(path, lambda file: np.savez(file, **arrays))
+
+
+def _write(file: Any, content: bytes) -> None:
+    file.write(content)

@@ -1,0 +1,82 @@
+"""The two ways in which frozen networks see images: the middle of the whole image, and a random crop.
+
+Both start from the decoded square images of the cache, where the authors' scripts start from the files: an image that
+was not square has its aspect ratio changed, and one that was larger has lost detail beyond the cache's size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from augscale.augmentation.draw import draw_view_parameters
+from augscale.augmentation.resample import crop_resize
+from augscale.augmentation.scales import NONE
+from augscale.augmentation.views import apply_views, normalize
+from augscale.seeding import derive_seed
+
+RESIZE_OVER_CROP = 256 / 224
+"""Evaluation resizes to 256 pixels and keeps the central 224; other view sizes keep the ratio."""
+RANDOM_CROP = NONE.model_copy(update={"global_crops_scale": (0.08, 1.0), "aspect_ratio": (3 / 4, 4 / 3)})
+"""torchvision's RandomResizedCrop with its defaults, no flip: what the authors' script trains on."""
+_CROP_SEED = derive_seed(0, "evaluation-crops")
+_ROWS_PER_DRAW = 2**32
+
+
+def resized_side(view_size: int) -> int:
+    """Side that images are resized to before the centre is cut out, pixels: 256 for views of 224."""
+    return int(view_size * RESIZE_OVER_CROP)
+
+
+def evaluation_views(images: Tensor, view_size: int) -> Tensor:
+    """Resize (bicubic, antialiased) and CenterCrop, as torchvision does with PIL images, but for PIL's rounding.
+
+    Args:
+        images: uint8, shape (B, S, S, 3), on any device.
+        view_size: V, pixels.
+    Returns:
+        float32, shape (B, 3, V, V), normalised, on the device of the images.
+    """
+    side = resized_side(view_size)
+    whole = draw_view_parameters(
+        NONE,
+        "global1",
+        np.zeros(len(images), dtype=np.int64),
+        0,
+        image_size=images.shape[1],
+        view_size=side,
+        reference_size=side,
+    )
+    resized = crop_resize(images, whole, side, "bicubic")
+    start = round((side - view_size) / 2)
+    return normalize(resized[:, :, start : start + view_size, start : start + view_size])
+
+
+def random_crops(images: Tensor, rows: npt.NDArray[np.int64], draw: int, view_size: int) -> Tensor:
+    """RandomResizedCrop (area 0.08 to 1, bilinear), the same for an image and draw wherever it is asked for.
+
+    Args:
+        images: uint8, shape (B, S, S, 3), on any device.
+        rows: int64, shape (B,), names of the images; with `draw` they decide the crop.
+        draw: number of the repetition, from 0.
+        view_size: V, pixels.
+    Returns:
+        float32, shape (B, 3, V, V), normalised, on the device of the images.
+    """
+    drawn = draw_view_parameters(
+        RANDOM_CROP,
+        "global1",
+        draw * _ROWS_PER_DRAW + rows,
+        _CROP_SEED,
+        image_size=images.shape[1],
+        view_size=view_size,
+        reference_size=view_size,
+    )
+    return normalize(apply_views(images, drawn, view_size, interpolation="bilinear"))
+
+
+def read_images(images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
+    """Rows of a memory-mapped cache, uint8 (B, S, S, 3), on a device."""
+    return torch.from_numpy(np.ascontiguousarray(images[rows])).to(device)
