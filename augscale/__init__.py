@@ -25,6 +25,8 @@ _PUBLIC = {
     "preview": "augscale.previews",
     "diagnose": "augscale.diagnosis.api",
     "Diagnosis": "augscale.diagnosis.result",
+    "evaluate": "augscale.evaluation.api",
+    "promote": "augscale.searching.promote",
     "load_checkpoint": "augscale.pretraining.checkpoints",
     "export_scales": "augscale.augmentation.export",
     "AugscaleError": "augscale.errors",

@@ -7,16 +7,19 @@ Heavy libraries are imported inside the commands, so that `augscale --help` answ
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from augscale.cli_data import data_app
+from augscale.cli_diagnose import diagnose
+from augscale.cli_evaluate import evaluate, promote
+from augscale.cli_options import Data, Json, parse_assignments, print_json
+from augscale.cli_pretrain import pretrain
 from augscale.errors import AugscaleError
 
 app = typer.Typer(
@@ -31,12 +34,8 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Data = Annotated[
-    list[str] | None,
-    typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
-]
+for command in (diagnose, pretrain, promote, evaluate):
+    app.command()(command)
 
 
 def run() -> None:
@@ -127,7 +126,7 @@ def search(
         console=Console(stderr=as_json),
     )
     if as_json:
-        _print_json(result.answer | {"run": str(result.run_dir)})
+        print_json(result.answer | {"run": str(result.run_dir)})
 
 
 @app.command()
@@ -143,7 +142,7 @@ def status(
 
     progress = read_status(run_dir)
     if as_json:
-        _print_json(progress.to_dict())
+        print_json(progress.to_dict())
     else:
         Console().print(render(progress, None, all_trials=True))
 
@@ -158,7 +157,7 @@ def report(
 
     path = rewrite_report(run_dir)
     if as_json:
-        _print_json({"report": str(path)})
+        print_json({"report": str(path)})
     else:
         print(path)
 
@@ -179,71 +178,9 @@ def preview(
     names = tuple(name.strip() for name in scales.split(",") if name.strip())
     result = write_preview(list(data) if data else None, names, study=study, images=images, seed=seed, out=out)
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         print(result.path)
-
-
-@app.command()
-def diagnose(
-    checkpoints: Annotated[
-        list[str], typer.Argument(metavar="CKPT...", help="Weights files, folders of trials, timm:NAME or random:NAME.")
-    ],
-    data: Data = None,
-    scales: Annotated[
-        str | None, typer.Option(help="Scales to measure beside the fixed ladder; strong, weak and the own ones.")
-    ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Photographs used.")] = 128,
-    views: Annotated[int, typer.Option(min=2, max=64, help="Views of each at each level.")] = 4,
-    size: Annotated[int | None, typer.Option(min=8, help="Side of the views, pixels; the first checkpoint's.")] = None,
-    crop_to_field: Annotated[
-        bool | None, typer.Option("--crop-to-field/--whole", help="Cut photographs to the field of view.")
-    ] = None,
-    arch: Annotated[str | None, typer.Option(help="timm name, where a file does not tell.")] = None,
-    key: Annotated[str | None, typer.Option(help="Which network of a training checkpoint, e.g. student.")] = None,
-    untrained: Annotated[
-        bool, typer.Option("--untrained/--no-untrained", help="Also measure the same network before training.")
-    ] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of photographs, views, bootstrap and maps.")] = 0,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of patients for the intervals.")] = 200,
-    out: Annotated[Path, typer.Option(help="Folder for diagnosis.json, diagnosis.html and the figures.")] = Path(
-        "diagnosis"
-    ),
-    allow_bad: Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable.")] = False,
-    as_json: Json = False,
-) -> None:
-    """See how positive and negative pairs lie apart in checkpoints, side by side, and whether they are healthy."""
-    from rich.console import Console
-
-    from augscale.diagnosis.api import diagnose as run_diagnosis
-    from augscale.reporting.diagnosis_terminal import print_diagnosis
-    from augscale.reporting.progress_bar import progress_bar
-
-    console = Console(stderr=as_json)
-    with progress_bar(console) as on_progress:
-        result = run_diagnosis(
-            checkpoints,
-            data=list(data) if data else None,
-            scales=None if scales is None else [name.strip() for name in scales.split(",") if name.strip()],
-            images=images,
-            views=views,
-            size=size,
-            crop_to_field=crop_to_field,
-            arch=arch,
-            key=key,
-            untrained=untrained,
-            device=device,
-            seed=seed,
-            bootstrap=bootstrap,
-            out=out,
-            allow_bad=allow_bad,
-            on_progress=on_progress,
-        )
-    if as_json:
-        _print_json(result.to_dict())
-    else:
-        print_diagnosis(result.to_dict(), out, console)
 
 
 @app.command()
@@ -258,7 +195,7 @@ def export(
 
     text = export_scales(load_scales(card), to)
     if as_json:
-        _print_json({"to": to, "text": text})
+        print_json({"to": to, "text": text})
     else:
         print(text, end="" if text.endswith("\n") else "\n")
 
@@ -270,7 +207,7 @@ def doctor(as_json: Json = False) -> None:
 
     findings = examine()
     if as_json:
-        _print_json([vars(finding) for finding in findings])
+        print_json([vars(finding) for finding in findings])
     else:
         for finding in findings:
             print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
@@ -298,29 +235,3 @@ def worker(
         deadline=deadline,
         watch_parent=supervised,
     )
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`key=value` pairs with TOML values; a bare word is taken as text.
-
-    Raises:
-        ConfigError: no equals sign.
-    """
-    import tomllib
-
-    from augscale.errors import ConfigError
-
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {assignment}: expected KEY=VALUE, e.g. pretrain.steps=500")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text.strip()
-    return values
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str))

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from augscale.cli_options import parse_assignments
+
 
 def pretrain(
     scales: Annotated[str, typer.Option("--scales", help="weak, strong@0.5, ... or a scale card (best.toml).")],
@@ -39,7 +41,6 @@ def pretrain(
     """Pre-train in full at some scales; the same command continues an interrupted run. Several GPUs: torchrun."""
     from rich.console import Console
 
-    from augscale.cli import parse_assignments
     from augscale.errors import InterruptedRun
     from augscale.pretraining.full import pretrain_full
     from augscale.pretraining.team import global_rank

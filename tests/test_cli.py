@@ -5,7 +5,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from augscale.cli import app, parse_assignments
+from augscale.cli import app
+from augscale.cli_options import parse_assignments
 from augscale.errors import ConfigError
 from augscale.searching.api import parse_budget
 

@@ -10,7 +10,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,7 @@ from augscale.diagnosis.panel import split_off_panel
 from augscale.diagnosis.result import Diagnosis
 from augscale.diagnosis.training_signs import trained_scales, training_signs
 from augscale.errors import ConfigError, DataError
-from augscale.pretraining.checkpoint_names import TIMM_PREFIX, UNTRAINED_PREFIX, unique_names
-from augscale.pretraining.checkpoints import LoadedCheckpoint, load_checkpoint, untrained_like
+from augscale.pretraining.checkpoints import LoadedCheckpoint, load_checkpoints, references_of
 from augscale.settings import parse_settings
 
 DEFAULT_SCALES = ("strong", "weak")
@@ -95,11 +93,10 @@ def diagnose(
     _check_arguments(paths, images, views, bootstrap)
     folder = _output_folder(out)
     extra = {str(name): load_scales(name) for name in (DEFAULT_SCALES if scales is None else scales)}
-    loaded = _load_all(paths, arch, key)
-    names = [checkpoint.name for checkpoint in loaded]
+    loaded = load_checkpoints(paths, arch=arch, key=key)
     view_size = size or loaded[0].image_size
-    for name, checkpoint in zip(names, loaded, strict=True):
-        checkpoint.backbone.check_view_size(view_size, f"{name}: --size")
+    for checkpoint in loaded:
+        checkpoint.backbone.check_view_size(view_size, f"{checkpoint.name}: --size")
 
     sidecar = loaded[0].sidecar
     config, notes = _data_config(data, sidecar, view_size, crop_to_field)
@@ -108,9 +105,9 @@ def diagnose(
         config, cache_root=cache_root, allow_bad=allow_bad, on_progress=lambda d, t: report("decoding images", d, t)
     )
     rows, row_notes = choose_rows(cache, loaded, images, seed)
-    subjects = [_subject(name, checkpoint) for name, checkpoint in zip(names, loaded, strict=True)]
-    if untrained:
-        subjects = _with_references(subjects, loaded)
+    references, own = references_of(loaded) if untrained else ([], [None] * len(loaded))
+    subjects = [_subject(checkpoint, reference) for checkpoint, reference in zip(loaded, own, strict=True)]
+    subjects += [_subject(checkpoint, None) for checkpoint in references]
     levels, level_notes = _scale_levels(extra, subjects if scales is None else [])
     levels = ladder_levels() | levels
     diagnosis = examine_subjects(
@@ -129,19 +126,6 @@ def diagnose(
     if folder is not None:
         diagnosis.write(folder)
     return diagnosis
-
-
-def _load_all(paths: Sequence[str | Path], arch: str | None, key: str | None) -> list[LoadedCheckpoint]:
-    """Loads the checkpoints under names that differ: what our sidecars call them, or the shortest paths."""
-    loaded = []
-    for path, name in zip(paths, unique_names([str(path) for path in paths]), strict=True):
-        # `arch` and `key` are for files; a network by name has neither.
-        by_name = str(path).startswith((TIMM_PREFIX, UNTRAINED_PREFIX))
-        loaded.append(load_checkpoint(path, arch=None if by_name else arch, key=None if by_name else key, name=name))
-    called = [str(checkpoint.sidecar.get("name", checkpoint.name)) for checkpoint in loaded]
-    if len(set(called)) < len(called):
-        return loaded
-    return [replace(checkpoint, name=name) for checkpoint, name in zip(loaded, called, strict=True)]
 
 
 def choose_rows(
@@ -219,7 +203,7 @@ def _data_config(
     return parse_settings(DataConfig, values, "data"), notes
 
 
-def _subject(name: str, checkpoint: LoadedCheckpoint) -> Subject:
+def _subject(checkpoint: LoadedCheckpoint, reference: str | None) -> Subject:
     report = checkpoint.report
     load = None
     if report is not None:
@@ -231,7 +215,7 @@ def _subject(name: str, checkpoint: LoadedCheckpoint) -> Subject:
             "unexpected": list(report.unexpected),
         }
     return Subject(
-        name=name,
+        name=checkpoint.name,
         path=checkpoint.path,
         kind=checkpoint.kind,
         arch=checkpoint.arch,
@@ -241,34 +225,8 @@ def _subject(name: str, checkpoint: LoadedCheckpoint) -> Subject:
         load=load,
         training=partial(training_signs, checkpoint),
         non_finite=checkpoint.training.non_finite,
+        reference=reference,
     )
-
-
-def _with_references(subjects: Sequence[Subject], loaded: Sequence[LoadedCheckpoint]) -> list[Subject]:
-    """The subjects, and each architecture once with random weights."""
-    named: list[Subject] = []
-    references: dict[str, Subject] = {}
-    for subject, checkpoint in zip(subjects, loaded, strict=True):
-        if subject.kind == "untrained":
-            named.append(subject)
-            continue
-        key = _anatomy(checkpoint)
-        if key not in references:
-            taken = {*(s.name for s in subjects), *(s.name for s in references.values())}
-            name = "untrained" if not references else f"untrained {len(references) + 1}"
-            while name in taken:
-                name += "'"
-            references[key] = replace(_subject(name, untrained_like(checkpoint)), path=f"random:{checkpoint.arch}")
-        named.append(replace(subject, reference=references[key].name))
-    return [*named, *references.values()]
-
-
-def _anatomy(checkpoint: LoadedCheckpoint) -> str:
-    """Equal for equal networks, whatever they are called: shapes, heads and normalisation."""
-    model = checkpoint.backbone.model
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    heads = [module.num_heads for module in model.modules() if hasattr(module, "num_heads")]
-    return f"{shapes} {heads} {checkpoint.backbone.input_scale} {checkpoint.backbone.input_shift}"
 
 
 def _scale_levels(

@@ -8,6 +8,7 @@ ImageNet's are taken, which official DINO, DINOv2, MAE and RETFound use.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,57 @@ def load_checkpoint(
         _refuse(text, arch=arch, key=key)
         return _untrained(_parse_arch(wanted, text), image_size, name, text)
     return _file(text, name, arch, key, image_size)
+
+
+def load_checkpoints(
+    specs: Sequence[str | Path],
+    *,
+    arch: str | None = None,
+    key: str | None = None,
+    names: Sequence[str] | None = None,
+) -> list[LoadedCheckpoint]:
+    """Loads several, under names that differ: those given, what our sidecars call them, or the shortest paths.
+
+    Args:
+        specs: see `load_checkpoint`.
+        arch, key: for the files among them.
+        names: one each.
+    """
+    loaded = []
+    for spec, name in zip(specs, names or unique_names([str(spec) for spec in specs]), strict=True):
+        by_name = str(spec).startswith((TIMM_PREFIX, UNTRAINED_PREFIX))
+        loaded.append(load_checkpoint(spec, arch=None if by_name else arch, key=None if by_name else key, name=name))
+    called = [str(checkpoint.sidecar.get("name", checkpoint.name)) for checkpoint in loaded]
+    if names is not None or len(set(called)) < len(called):
+        return loaded
+    return [replace(checkpoint, name=name) for checkpoint, name in zip(loaded, called, strict=True)]
+
+
+def references_of(checkpoints: Sequence[LoadedCheckpoint]) -> tuple[list[LoadedCheckpoint], list[str | None]]:
+    """Each network once before training, and for every checkpoint the name of its own (None for an untrained one)."""
+    references: dict[str, LoadedCheckpoint] = {}
+    own: list[str | None] = []
+    for checkpoint in checkpoints:
+        if checkpoint.kind == "untrained":
+            own.append(None)
+            continue
+        key = _anatomy(checkpoint)
+        if key not in references:
+            name = "untrained" if not references else f"untrained {len(references) + 1}"
+            while name in {c.name for c in checkpoints}:
+                name += "'"
+            path = f"{UNTRAINED_PREFIX}{checkpoint.arch}"
+            references[key] = replace(untrained_like(checkpoint), name=name, path=path)
+        own.append(references[key].name)
+    return list(references.values()), own
+
+
+def _anatomy(checkpoint: LoadedCheckpoint) -> str:
+    """Equal for equal networks, whatever they are called: shapes, heads and normalisation."""
+    model = checkpoint.backbone.model
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    heads = [module.num_heads for module in model.modules() if hasattr(module, "num_heads")]
+    return f"{shapes} {heads} {checkpoint.backbone.input_scale} {checkpoint.backbone.input_shift}"
 
 
 def untrained_like(checkpoint: LoadedCheckpoint) -> LoadedCheckpoint:

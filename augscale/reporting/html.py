@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from augscale.reporting import contender_figures, figures, html_answer, html_tables, space_figures
+from augscale.reporting.evaluation_page import run_sections
 from augscale.reporting.page import nav, plot_section, shell
 from augscale.reporting.records import RunResults
 from augscale.reporting.style import Colors, Plot
@@ -124,9 +125,11 @@ def render_page(run: RunResults, contact_sheets: Mapping[str, bytes]) -> str:
         for s in SECTIONS
     )
     links = [(s.anchor, s.link) for s in SECTIONS]
+    evaluated, evaluation = run_sections(run.path / "evaluation" / "evaluation.json", drawings, best)
+    links += evaluated
     links += [("sheets", "Contact sheets")] if contact_sheets else []
     links += [("trials", "All trials"), ("made-with", "Settings")]
-    parts = (html_answer.answer(run), sections, _sheets(contact_sheets), _trials(run), _made_with(run))
+    parts = (html_answer.answer(run), sections, evaluation, _sheets(contact_sheets), _trials(run), _made_with(run))
     return shell(
         title=f"{run.study.get('name') or run.path.name}: augmentation scales",
         header=html_answer.header(run) + nav(links),

@@ -42,9 +42,10 @@ def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) 
     plan_file = run.confirm_dir / "plan.json"
     with run.locked():
         plan = read_json(plan_file)
-        trials = len(trials_started(study))
-        if plan is None or plan["trials"] != trials:
-            plan = {"trials": trials, "contenders": _contenders(config, study)}
+        # What the choice depends on: with more trials, or more contenders wanted, it is made again.
+        basis = {"trials": len(trials_started(study)), "top_k": config.confirm.top_k}
+        if plan is None or any(plan.get(name) != value for name, value in basis.items()):
+            plan = basis | {"contenders": _contenders(config, study)}
             write_json(plan_file, plan)
     return [
         ConfirmationRun(

@@ -21,8 +21,17 @@ from augscale.seeding import derive_seed
 
 __all__ = ["check_study", "default_run_folder", "panel_split", "prepare_run"]
 
-CHANGEABLE = {"description", "search.trials", "search.max_failures", "search.keep_best", "data.sources", "data.max_bad"}
-"""Settings that a resumed run may change; the images themselves are compared by their fingerprint."""
+CHANGEABLE = {
+    "description",
+    "search.trials",
+    "search.max_failures",
+    "search.keep_best",
+    "data.sources",
+    "data.max_bad",
+    "confirm.top_k",
+    "confirm.seeds",
+}
+"""Settings that a resumed run may change: none alters a trial. Images are compared by their fingerprint."""
 
 
 def check_study(config: StudyConfig) -> int:

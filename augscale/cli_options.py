@@ -1,0 +1,59 @@
+"""What several commands share: options, `--set` assignments, and JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
+]
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Where datasets were prepared.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+CropToField = Annotated[
+    bool | None, typer.Option("--crop-to-field/--whole", help="Cut photographs to the field of view.")
+]
+AllowBad = Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable.")]
+Untrained = Annotated[
+    bool, typer.Option("--untrained/--no-untrained", help="Also measure the same network before training.")
+]
+Arch = Annotated[str | None, typer.Option(help="timm name, where a file does not tell.")]
+Key = Annotated[str | None, typer.Option(help="Which network of a training checkpoint, e.g. student.")]
+Size = Annotated[int | None, typer.Option(min=8, help="Side of the views, pixels; the first checkpoint's.")]
+
+
+def split_names(text: str) -> list[str]:
+    """`a, b,c` as a list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`key=value` pairs with TOML values; a bare word is taken as text.
+
+    Raises:
+        ConfigError: no equals sign.
+    """
+    import tomllib
+
+    from augscale.errors import ConfigError
+
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {assignment}: expected KEY=VALUE, e.g. pretrain.steps=500")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()
+    return values
+
+
+def print_json(value: Any) -> None:
+    """On standard output; what JSON does not know is written as text."""
+    print(json.dumps(value, indent=1, default=str))

@@ -1,0 +1,386 @@
+"""`augscale.evaluate(...)`: checkpoints on labelled datasets, protocol by protocol, seed by seed.
+
+Every finished run is kept as predictions per image under what it was made from, so that the same call repeats nothing:
+what was interrupted goes on, and another checkpoint, dataset or seed adds only itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augscale.data.retinal import list_datasets, missing_text
+from augscale.errors import AugscaleError, ConfigError, DataError, InterruptedRun
+from augscale.evaluation.datasets import LabelledImages, open_dataset
+from augscale.evaluation.interface import Encoder, Fitted, Protocol, dataset_digest
+from augscale.evaluation.label_maps import external_pairs
+from augscale.evaluation.predictions import Predictions, prediction_name, read_predictions, write_predictions
+from augscale.evaluation.protocol_config import ProtocolConfig
+from augscale.evaluation.protocols import make_protocols
+from augscale.evaluation.records import EvaluationSummary, to_dict
+from augscale.evaluation.summary import summarize
+from augscale.evaluation.table_formats import write_tables
+from augscale.evaluation.tables import all_tables
+from augscale.evaluation.which_checkpoints import checkpoints_to_evaluate
+from augscale.pretraining.checkpoints import LoadedCheckpoint
+from augscale.pretraining.events import Paused
+from augscale.runs import now, versions, write_json
+from augscale.signals import StopFlag
+
+DEFAULT_PROTOCOLS = ("linear", "released", "knn")
+"""The frozen ones: minutes. `finetune` trains the whole network for every seed and has to be asked for."""
+FROZEN = ("linear", "released", "knn")
+MARGIN = 256 / 224
+"""Decoded images are so much larger than the views, as the evaluation transform resizes before it crops."""
+_GRADES = "0123456789"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was found, and where it lies."""
+
+    out: Path
+    summary: EvaluationSummary
+    """Cells, comparisons, disagreements of protocols, notes."""
+    predictions: tuple[Predictions, ...] = field(repr=False)
+
+    @property
+    def json(self) -> Path:
+        return self.out / "evaluation.json"
+
+    @property
+    def page(self) -> Path:
+        return self.out / "evaluation.html"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of evaluation.json."""
+        return to_dict(self.summary)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    """One classifier to train, and everything that it is tested on."""
+
+    encoder: Encoder
+    protocol: Protocol
+    seed: int
+    train_on: LabelledImages
+    test_on: list[LabelledImages]
+
+
+def evaluate(
+    checkpoints: str | Path | Sequence[str | Path] | None = None,
+    *,
+    datasets: str | Path | Sequence[str | Path] = "all",
+    protocols: Sequence[str] = DEFAULT_PROTOCOLS,
+    external: bool = False,
+    untrained: bool = True,
+    config: ProtocolConfig | None = None,
+    size: int | None = None,
+    crop_to_field: bool | None = None,
+    data_root: Path | None = None,
+    arch: str | None = None,
+    key: str | None = None,
+    device: str = "auto",
+    out: str | Path = "evaluation",
+    cache_root: Path | None = None,
+    allow_bad: bool = False,
+    names: Sequence[str] | None = None,
+    on_progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluates checkpoints downstream. The same call on the same `out` goes on where it was interrupted.
+
+    Args:
+        checkpoints: as for `diagnose`; None takes those of the newest promotion below ./runs, and where there is none
+            an ImageNet network, or a random one where no weights can be had, and says so.
+        datasets: "all" (those of the paper's six that are prepared; the built-in photographs where none is), or names,
+            labelled folders and CSV manifests.
+        protocols: of "finetune", "linear", "released", "knn".
+        external: also test on every other dataset that shares classes.
+        untrained: also measure each architecture with random weights, under the frozen protocols.
+        config: settings of the protocols; None takes the papers', with views of `size`.
+        size: side of the views, pixels; None takes `config`'s where it was set, else the first checkpoint's.
+        crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
+        data_root: where datasets were prepared; None is the usual place.
+        arch, key: see `load_checkpoint`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        out: folder for evaluation.json, the tables, predictions, evaluation.html and cached features.
+        cache_root, allow_bad: see `build_cache`.
+        names: what to call the checkpoints, one each; None finds short names.
+        on_progress: called with (what, done, total).
+    Raises:
+        ConfigError, DataError, CheckpointError: nothing has been computed.
+        InterruptedRun: a signal came; finished runs are kept.
+    """
+    folder = _output_folder(Path(out))
+    loaded, notes = checkpoints_to_evaluate(checkpoints, arch=arch, key=key, names=names)
+    chosen = config.view_size if config and "view_size" in config.model_fields_set else None
+    view_size = size or chosen or loaded[0].image_size
+    settings = (config or ProtocolConfig()).model_copy(update={"view_size": view_size})
+    encoders = [_encoder(checkpoint, view_size) for checkpoint in loaded]
+    references = _references(loaded, view_size) if untrained else []
+    cut = bool(loaded[0].sidecar.get("data", {}).get("crop_to_field")) if crop_to_field is None else crop_to_field
+    opened, more = _open_all(
+        datasets,
+        size=round(MARGIN * view_size),
+        data_root=data_root,
+        crop_to_field=cut,
+        cache_root=cache_root,
+        allow_bad=allow_bad,
+        on_progress=on_progress,
+    )
+    notes += more
+    stop = StopFlag()
+    made = make_protocols(protocols, settings, folder, device=device, on_progress=on_progress, should_stop=stop)
+    jobs, maps = _plan(encoders, references, made, opened, settings.seeds, external)
+    notes += maps
+    try:
+        with stop.listening():
+            predictions, lost = _run(jobs, folder / "predictions", settings, stop, on_progress)
+    except Paused:
+        number = stop.signal_number or int(signal.SIGTERM)
+        raise InterruptedRun(
+            f"stopped by {signal.Signals(number).name}; finished runs are kept in {folder}, the same command goes on",
+            number,
+        ) from None
+    summary = summarize(
+        predictions,
+        checkpoints=[e.name for e in (*encoders, *references)],
+        protocols=list(protocols),
+        ordered=[dataset.name for dataset in opened if _is_graded(dataset)],
+        notes=[*notes, *lost],
+        facts=_facts(settings, [*encoders, *references], opened, loaded, device),
+    )
+    _write(folder, summary)
+    return Evaluation(out=folder, summary=summary, predictions=tuple(predictions))
+
+
+def _plan(
+    encoders: Sequence[Encoder],
+    references: Sequence[Encoder],
+    protocols: Sequence[Protocol],
+    datasets: Sequence[LabelledImages],
+    seeds: int,
+    external: bool,
+) -> tuple[list[_Job], list[str]]:
+    """Every classifier once, with all that it is tested on; checkpoint by checkpoint, cheap protocols first."""
+    tests: list[tuple[LabelledImages, list[LabelledImages]]] = [(dataset, [dataset]) for dataset in datasets]
+    notes = []
+    if external:
+        pairs = external_pairs(datasets)
+        notes += [f"external: {label_map}" for _, _, label_map in pairs]
+        if not pairs:
+            notes.append("external: no two of the datasets share classes")
+        for train_on, test_on, label_map in pairs:
+            source, target = label_map.apply(train_on, test_on)
+            same = next((targets for known, targets in tests if known is source), None)
+            if same is not None:
+                same.append(target)
+            else:
+                tests.append((source, [target]))
+    jobs = []
+    for protocol in sorted(protocols, key=lambda p: p.name == "finetune"):
+        for encoder in (*encoders, *(references if protocol.name in FROZEN else [])):
+            for train_on, targets in tests:
+                for seed in range(seeds if protocol.seeds_matter else 1):
+                    jobs.append(_Job(encoder=encoder, protocol=protocol, seed=seed, train_on=train_on, test_on=targets))
+    return jobs, notes
+
+
+def _run(
+    jobs: Sequence[_Job], folder: Path, settings: ProtocolConfig, stop: StopFlag, on_progress: Progress | None
+) -> tuple[list[Predictions], list[str]]:
+    """Runs what is not there yet; what cannot be run is left out and said so."""
+    found: list[Predictions] = []
+    lost: list[str] = []
+    total = sum(len(job.test_on) for job in jobs)
+    for job in jobs:
+        if stop():
+            raise Paused
+        fitted: Fitted | None = None
+        problem = ""
+        for target in job.test_on:
+            path, print_ = folder / f"{_name(job, target)}.csv", _fingerprint(job, target, settings)
+            known, note = read_predictions(path, fingerprint=print_)
+            if note:
+                lost.append(note)
+            if known is None and not problem:
+                start = time.monotonic()
+                try:
+                    fitted = fitted or job.protocol.fit(job.encoder, job.train_on, seed=job.seed)
+                    known = _predict(job, target, fitted, print_, time.monotonic() - start)
+                except DataError as error:
+                    problem = f"{job.encoder.name}, {job.protocol.name}: {error}"
+                    lost.append(problem)
+                else:
+                    write_predictions(folder, known)
+            if known is not None:
+                found.append(known)
+            if on_progress is not None:
+                on_progress(f"{job.protocol.name}, {job.encoder.name} on {target.name}", len(found), total)
+        _forget_state(job)
+    return found, list(dict.fromkeys(lost))
+
+
+def _predict(job: _Job, target: LabelledImages, fitted: Fitted, print_: str, fit_seconds: float) -> Predictions:
+    start = time.monotonic()
+    part = target.part("test")
+    return Predictions(
+        protocol=job.protocol.name,
+        checkpoint=job.encoder.name,
+        trained_on=job.train_on.name,
+        tested_on=target.name,
+        seed=job.seed,
+        classes=target.classes,
+        image_ids=tuple(target.image_ids[i] for i in part),
+        labels=target.labels[part],
+        scores=fitted.predict(target, "test"),
+        selection=fitted.selection,
+        seconds=round(fit_seconds + time.monotonic() - start, 3),
+        groups=np.unique(target.groups[part], return_inverse=True)[1].astype(np.int64),
+        fingerprint=print_,
+    )
+
+
+def _forget_state(job: _Job) -> None:
+    """A fine-tuned copy of the network is as large as the checkpoint; its predictions are what is kept."""
+    state_path = getattr(job.protocol, "state_path", None)
+    if state_path is not None:
+        with suppress(OSError):
+            state_path(job.encoder, job.train_on, job.seed).unlink(missing_ok=True)
+
+
+def _name(job: _Job, target: LabelledImages) -> str:
+    return prediction_name(job.protocol.name, job.encoder.name, job.train_on.name, target.name, job.seed)
+
+
+def _fingerprint(job: _Job, target: LabelledImages, settings: ProtocolConfig) -> str:
+    """Of everything that the predictions depend on."""
+    own = getattr(settings, job.protocol.name).model_dump(exclude={"workers"})
+    facts = [
+        job.encoder.fingerprint,
+        dataset_digest(job.train_on),
+        target.fingerprint,
+        settings.view_size,
+        settings.feature_precision,
+        own,
+        job.seed,
+    ]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _encoder(checkpoint: LoadedCheckpoint, view_size: int) -> Encoder:
+    if checkpoint.training.non_finite:
+        raise ConfigError(
+            f"{checkpoint.path}: NaN or inf in {checkpoint.training.non_finite[0]}; it cannot be evaluated "
+            "(augscale diagnose says more)"
+        )
+    checkpoint.backbone.check_view_size(view_size, f"{checkpoint.name}: size")
+    return Encoder(
+        name=checkpoint.name,
+        backbone=checkpoint.backbone,
+        arch=checkpoint.arch,
+        overrides=checkpoint.overrides,
+        image_size=checkpoint.image_size,
+    )
+
+
+def _references(loaded: Sequence[LoadedCheckpoint], view_size: int) -> list[Encoder]:
+    from augscale.pretraining.checkpoints import references_of
+
+    return [_encoder(reference, view_size) for reference in references_of(loaded)[0]]
+
+
+def _open_all(
+    datasets: str | Path | Sequence[str | Path],
+    *,
+    size: int,
+    data_root: Path | None,
+    crop_to_field: bool,
+    cache_root: Path | None,
+    allow_bad: bool,
+    on_progress: Progress | None,
+) -> tuple[list[LabelledImages], list[str]]:
+    wanted = [datasets] if isinstance(datasets, (str, Path)) else list(datasets)
+    notes = []
+    if [str(name) for name in wanted] == ["all"]:
+        status = list_datasets(data_root)
+        wanted = [entry.dataset.name for entry in status if entry.prepared is not None]
+        notes += [missing_text(entry.dataset) for entry in status if entry.prepared is None]
+        if not wanted:
+            wanted = ["synthetic"]
+            notes.append("none of the six datasets is prepared: the built-in procedural photographs are used")
+    opened: list[LabelledImages] = []
+    for name in wanted:
+        dataset = open_dataset(
+            name,
+            size=size,
+            data_root=data_root,
+            crop_to_field=crop_to_field,
+            cache_root=cache_root,
+            allow_bad=allow_bad,
+            on_progress=None if on_progress is None else _decoding(on_progress, str(name)),
+        )
+        if any(dataset.name == other.name for other in opened):
+            raise ConfigError(f"--datasets: two are called {dataset.name}; expected different names")
+        opened.append(dataset)
+        notes += [f"{dataset.name}: {note}" for note in dataset.notes]
+    return opened, notes
+
+
+def _decoding(on_progress: Progress, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: on_progress(f"decoding {name}", done, total)
+
+
+def _is_graded(dataset: LabelledImages) -> bool:
+    """Whether class numbers are grades of one disease, so that the size of an error counts."""
+    is_dr = dataset.label_space is not None and "retinopathy" in dataset.label_space.lower()
+    return is_dr or all(name.strip() in _GRADES and name.strip() for name in dataset.classes)
+
+
+def _output_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / ".write-test", {})
+        (folder / ".write-test").unlink()
+    except (OSError, AugscaleError) as error:
+        raise ConfigError(f"--out {folder}: cannot be written ({error}); expected a folder that can") from None
+    return folder
+
+
+def _facts(
+    settings: ProtocolConfig,
+    encoders: Sequence[Encoder],
+    datasets: Sequence[LabelledImages],
+    loaded: Sequence[LoadedCheckpoint],
+    device: str,
+) -> dict[str, Any]:
+    return {
+        "finished": now(),
+        "versions": versions(),
+        "device": device,
+        "settings": settings.model_dump(mode="json"),
+        "checkpoints": {c.name: {"path": c.path, "kind": c.kind, "arch": c.arch} for c in loaded},
+        "fingerprints": {encoder.name: encoder.fingerprint for encoder in encoders},
+        "datasets": {d.name: {"classes": list(d.classes), "counts": d.counts()} for d in datasets},
+    }
+
+
+def _write(folder: Path, summary: EvaluationSummary) -> None:
+    from augscale.reporting.evaluation_page import write_evaluation_page
+
+    values = to_dict(summary)
+    write_json(folder / "evaluation.json", values)
+    write_tables(all_tables(summary), folder / "tables")
+    write_evaluation_page(folder / "evaluation.html", values)
