@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from timm.data import create_transform
+from timm.data import auto_augment, create_transform
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -26,6 +27,34 @@ from augscale.seeding import derive_seed
 
 _HEAD_STD = 2e-5
 _STEM = ("cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre")
+
+
+def train_transform(view_size: int) -> Callable[[Image.Image], Tensor]:
+    """timm's training transform with RETFound's settings: PIL image in, normalised float32 (3, V, V) out.
+
+    One thing is mended: timm asks Pillow to keep 0 bits where RandAugment draws its largest magnitude, which Pillow
+    refuses from version 12 on. Before, that gave a black image, and so it does here.
+    """
+    transform = create_transform(
+        view_size,
+        is_training=True,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        interpolation="bicubic",
+        re_prob=0.25,
+        re_mode="pixel",
+        re_count=1,
+    )
+    for step in transform.transforms:
+        for operation in getattr(step, "ops", ()):
+            if operation.aug_fn is auto_augment.posterize:
+                operation.aug_fn = _posterize
+    return transform
+
+
+def _posterize(image: Image.Image, bits_to_keep: int, **unused: object) -> Image.Image:
+    if bits_to_keep < 1:
+        return Image.new(image.mode, image.size)
+    return auto_augment.posterize(image, bits_to_keep)
 
 
 class Classifier(nn.Module):
@@ -135,15 +164,7 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
         self.labels = labels
         self.seed = seed
         self.epoch = 0
-        self._transform = create_transform(
-            view_size,
-            is_training=True,
-            auto_augment="rand-m9-mstd0.5-inc1",
-            interpolation="bicubic",
-            re_prob=0.25,
-            re_mode="pixel",
-            re_count=1,
-        )
+        self._transform = train_transform(view_size)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -195,10 +195,12 @@ class Worker:
         """Scores the networks that trials and confirmation runs start from, one for each seed."""
         search, confirm = self.config.search, self.config.confirm
         with self.run.locked("untrained", timeout_seconds=600):
-            if not self.run.untrained_file.exists():
-                score = score_untrained(self.context, derive_seed(search.seed, "trials"))
-                fresh = [score_untrained(self.context, confirm_seed(search, k)) for k in range(confirm.seeds)]
-                write_json(self.run.untrained_file, score | {"confirm": fresh})
+            known = read_json(self.run.untrained_file)
+            if known is None:
+                known = score_untrained(self.context, derive_seed(search.seed, "trials")) | {"confirm": []}
+            missing = range(len(known["confirm"]), confirm.seeds)
+            known["confirm"] += [score_untrained(self.context, confirm_seed(search, k)) for k in missing]
+            write_json(self.run.untrained_file, known)
 
     def _confirm(self) -> None:
         if self.config.confirm.seeds == 0:

@@ -43,10 +43,13 @@ def _folder(path: Path, first: int, classes: dict[str, str]) -> Path:
     with (path / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["file", "label", "split"])
-        chosen = [r for r in synthetic_records(60, 0) if r.label in classes][first : first + 40]
+        by_class = [[r for r in synthetic_records(120, 0) if r.label == label] for label in classes]
+        chosen = [r for rows in zip(*by_class, strict=False) for r in rows][first : first + 36]
         for index, record in enumerate(chosen):
             Image.fromarray(render(record.image_id, 0, 40)).save(path / f"{index:02d}.png")
-            table.writerow([f"{index:02d}.png", classes[record.label], ("train", "train", "val", "test")[index % 4]])
+            table.writerow(
+                [f"{index:02d}.png", classes[record.label], ("train", "val", "train", "test", "train")[index % 5]]
+            )
     return path
 
 
@@ -57,7 +60,7 @@ def here(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory) -> Path:
-    return _folder(tmp_path_factory.mktemp("data") / "there", 40, {"3": "severe", "4": "proliferative"})
+    return _folder(tmp_path_factory.mktemp("data") / "there", 12, {"3": "severe", "4": "proliferative"})
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def test_every_combination_is_there_once(done):
 def test_external_sets_are_restricted_to_the_shared_classes_and_this_is_said(done):
     result, _ = done
     external = next(c for c in result.summary.cells if (c.trained_on, c.tested_on) == ("here", "there"))
-    assert external.classes == ("proliferative", "severe") or external.classes == ("severe", "proliferative")
+    assert set(external.classes) == {"proliferative", "severe"}
     assert any(note.startswith("external: here") and "normal left out" in note for note in result.summary.notes)
 
 

@@ -14,11 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 from toy_protocols import RESNET, VIEW_SIZE, VIT, toy_config, toy_dataset, toy_encoder
 
 from augscale.errors import CheckpointError, DivergedError
 from augscale.evaluation.finetune import Finetune
-from augscale.evaluation.finetune_recipe import AugmentedImages, Classifier, learning_rate, parameter_groups
+from augscale.evaluation.finetune_recipe import (
+    AugmentedImages,
+    Classifier,
+    learning_rate,
+    parameter_groups,
+    train_transform,
+)
 from augscale.evaluation.protocol_config import FinetuneConfig
 from augscale.evaluation.selection import macro_auroc, retfound_score
 from augscale.pretraining.events import Paused
@@ -110,6 +117,14 @@ def test_timms_transform_is_the_recipes() -> None:
     assert augment.num_layers == 2
     assert (augment.ops[0].magnitude, augment.ops[0].magnitude_std) == (9, 0.5)
     assert (erase.probability, erase.per_pixel) == (0.25, True)
+
+
+def test_the_largest_magnitude_of_posterize_gives_a_black_image_instead_of_a_crash() -> None:
+    augment = next(step for step in train_transform(32).transforms if hasattr(step, "ops"))
+    posterize = next(op for op in augment.ops if op.name.startswith("Posterize"))
+    image = Image.fromarray(np.full((8, 8, 3), 200, dtype=np.uint8))
+    assert np.asarray(posterize.aug_fn(image, bits_to_keep=0)).max() == 0
+    np.testing.assert_array_equal(posterize.aug_fn(image, bits_to_keep=2), ImageOps.posterize(image, 2))
 
 
 def test_an_augmentation_depends_on_seed_epoch_and_image_alone() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import augscale
 from augscale.errors import ConfigError
+from augscale.evaluation import api
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import newest_promotion
 from augscale.runs import read_json
@@ -20,6 +22,7 @@ CONFIG = ProtocolConfig.model_validate({"seeds": 2, "released": {"epochs": 2, "d
 def _cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUGSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(api, "open_dataset", partial(api.open_dataset, synthetic_patients=40))
         yield
 
 
@@ -36,15 +39,6 @@ def promoted(run_dir, tmp_path_factory):
         run_dir, steps=6, confirm_seeds=3, workers=1, evaluations=2, datasets=["synthetic"], protocols=["knn"],
         config=CONFIG,
     )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _few_photographs(monkeypatch):
-    from functools import partial
-
-    from augscale.evaluation import api
-
-    monkeypatch.setattr(api, "open_dataset", partial(api.open_dataset, synthetic_patients=40))
 
 
 def test_best_and_controls_are_trained_alike(promoted, run_dir):
