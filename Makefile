@@ -30,6 +30,8 @@ test: lint
 
 bench: $(VENV)/.test-installed
 	$(BIN)/python -m benchmarks.trial_throughput
+	$(BIN)/python -m benchmarks.distances
+	$(BIN)/python -m benchmarks.evaluation
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

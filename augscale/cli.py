@@ -37,6 +37,9 @@ app.add_typer(data_app, name="data")
 for command in (diagnose, pretrain, promote, evaluate):
     app.command()(command)
 
+WEIGHT_LAYOUTS = {"dino-checkpoint": "dino", "timm": "timm"}
+"""`export --to` for weights, and what the function calls them."""
+
 
 def run() -> None:
     """Entry point: turns AugscaleError into one line and its exit code; AUGSCALE_DEBUG or --debug shows tracebacks."""
@@ -185,11 +188,31 @@ def preview(
 
 @app.command()
 def export(
-    card: Annotated[str, typer.Argument(metavar="CARD", help="best.toml, or a name such as weak or strong@0.5.")],
-    to: Annotated[str, typer.Option("--to", help="torchvision, dino, lightly, lightly-train or solo-learn.")],
+    card: Annotated[
+        str, typer.Argument(metavar="CARD", help="best.toml, a name such as weak or strong@0.5, or a weights file.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="Scales: torchvision, dino, lightly, lightly-train or solo-learn. Weights: dino-checkpoint or timm.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="For weights: the file to write.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the scales as the flags, config or code of another library."""
+    """Print scales as the flags, config or code of another library, or write weights in its layout."""
+    if to in WEIGHT_LAYOUTS:
+        from augscale.pretraining.export import export_weights
+
+        written = export_weights(card, WEIGHT_LAYOUTS[to], out)
+        if as_json:
+            print_json(written.to_dict())
+        else:
+            print(written.path)
+            for note in written.notes:
+                print(f"note: {note}", file=sys.stderr)
+        return
     from augscale.augmentation.export import export_scales
     from augscale.augmentation.scales import load_scales
 
