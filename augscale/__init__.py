@@ -28,7 +28,6 @@ _PUBLIC = {
     "evaluate": "augscale.evaluation.api",
     "promote": "augscale.searching.promote",
     "load_checkpoint": "augscale.pretraining.checkpoints",
-    "export_weights": "augscale.pretraining.export",
     "export_scales": "augscale.augmentation.export",
     "AugscaleError": "augscale.errors",
 }
