@@ -19,8 +19,7 @@ from augscale.pretraining.full_display import FullRunDisplay
 from augscale.pretraining.full_folder import FullRunFolder, rewrite_evaluations
 from augscale.pretraining.schedules import step_values
 from augscale.pretraining.tensorboard import TensorBoard
-from augscale.pretraining.weights import save_weights
-from augscale.runs import versions
+from augscale.pretraining.weights import save_weights, sidecar_facts
 
 
 class Recorder:
@@ -149,16 +148,12 @@ class Recorder:
 
     def _sidecar(self, event: RungEvent, record: dict[str, Any]) -> dict[str, Any]:
         metrics = ("score", "score_name", "interval", "effective_rank", "information", "loss", "verdict")
-        return {
-            "backbone": self.config.backbone.model_dump(),
-            "image_size": self.config.crops.global_size,
-            "scales": self.scales.model_dump(),
+        return sidecar_facts(self.config, self.scales, loss=record["loss"], information=record["information"]) | {
+            "name": self.facts["scales_name"],
             "step": event.step,
-            "steps": self.config.pretrain.steps,
             "epoch": record["epoch"],
             "metrics": {key: record[key] for key in metrics},
             "panel_fingerprint": self.panel.fingerprint,
-            "versions": versions(),
             **self.facts,
         }
 

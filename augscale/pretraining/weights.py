@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 from torch import Tensor
 
+from augscale.augmentation.scales import AugmentationScales
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
+from augscale.config import StudyConfig
 from augscale.errors import CheckpointError
 from augscale.pretraining.files import write_atomic
 from augscale.pretraining.layouts import find_network, timm_names
 from augscale.pretraining.tensor_files import first_line, printable, read_tensors
+from augscale.runs import versions
 
 if TYPE_CHECKING:
     from augscale.pretraining.backbones import Backbone
@@ -76,6 +79,28 @@ def save_weights(path: Path | str, backbone: Backbone, sidecar: dict[str, Any]) 
     # The sidecar first: where there are weights there is a sidecar.
     write_atomic(sidecar_path(path), lambda file: _write(file, text.encode()))
     write_atomic(path, lambda file: _write(file, safetensors.torch.save(state)))
+
+
+def sidecar_facts(
+    config: StudyConfig, scales: AugmentationScales, *, loss: float | None, information: float | None
+) -> dict[str, Any]:
+    """What every sidecar says, of a trial or a full run: what is needed to use, repeat and diagnose the weights.
+
+    Args:
+        config: of the study.
+        scales: trained with.
+        loss, information: at the end of training, nats.
+    """
+    return {
+        "backbone": config.backbone.model_dump(),
+        "image_size": config.crops.global_size,
+        "scales": scales.model_dump(),
+        "steps": config.pretrain.steps,
+        "training": {"loss": loss, "information": information, "out_dim": config.pretrain.out_dim},
+        "data": config.data.model_dump(mode="json"),
+        "held_out": {"images": config.probe.images, "seed": config.probe.seed},
+        "versions": versions(),
+    }
 
 
 def read_sidecar(path: Path | str) -> dict[str, Any]:

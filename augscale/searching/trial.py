@@ -22,7 +22,8 @@ from augscale.diagnosis.panel import ProbePanel, build_panel
 from augscale.diagnosis.score import PanelScore, score_backbone
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
-from augscale.runs import RunFolder, Stopwatch, now, read_json, versions, write_json
+from augscale.pretraining.weights import sidecar_facts
+from augscale.runs import RunFolder, Stopwatch, now, read_json, write_json
 from augscale.searching.prepare import panel_split
 
 
@@ -176,22 +177,15 @@ def close_record(directory: Path, record: dict[str, Any], state: str, reason: st
 
 
 def sidecar(context: TrialContext, record: dict[str, Any]) -> dict[str, Any]:
-    """What is written beside saved weights: all that is needed to use, to repeat and to diagnose them."""
-    final, config = record["final"], context.config
-    last = record["rungs"][-1]
-    return {
+    """What is written beside saved weights."""
+    final, last = record["final"], record["rungs"][-1]
+    scales = AugmentationScales.model_validate(record["scales"])
+    facts = sidecar_facts(context.config, scales, loss=last["loss"], information=last["information"])
+    return facts | {
         "name": str(record.get("control") or f"trial {record['number']}"),
-        "backbone": config.backbone.model_dump(),
-        "image_size": config.crops.global_size,
-        "scales": record["scales"],
         "seed": record["seed"],
-        "steps": config.pretrain.steps,
-        "training": {"loss": last["loss"], "information": last["information"], "out_dim": config.pretrain.out_dim},
-        "data": config.data.model_dump(mode="json"),
         "data_fingerprint": context.cache.fingerprint,
-        "held_out": {"images": config.probe.images, "seed": config.probe.seed},
         "metrics": {key: final[key] for key in ("score", "score_name", "interval", "effective_rank")},
-        "versions": versions(),
     }
 
 
