@@ -6,24 +6,18 @@ what was interrupted goes on, and another checkpoint, dataset or seed adds only 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import signal
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from augscale.data.retinal import list_datasets, missing_text
-from augscale.errors import AugscaleError, ConfigError, DataError, InterruptedRun
+from augscale.errors import AugscaleError, ConfigError, InterruptedRun
 from augscale.evaluation.datasets import LabelledImages, open_dataset
-from augscale.evaluation.interface import Encoder, Fitted, Protocol, dataset_digest
-from augscale.evaluation.label_maps import external_pairs
-from augscale.evaluation.predictions import Predictions, prediction_name, read_predictions, write_predictions
+from augscale.evaluation.interface import Encoder, Progress
+from augscale.evaluation.jobs import plan_jobs, run_jobs
+from augscale.evaluation.predictions import Predictions
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.protocols import make_protocols
 from augscale.evaluation.records import EvaluationSummary, to_dict
@@ -38,12 +32,9 @@ from augscale.signals import StopFlag
 
 DEFAULT_PROTOCOLS = ("linear", "released", "knn")
 """The frozen ones: minutes. `finetune` trains the whole network for every seed and has to be asked for."""
-FROZEN = ("linear", "released", "knn")
 MARGIN = 256 / 224
 """Decoded images are so much larger than the views, as the evaluation transform resizes before it crops."""
 _GRADES = "0123456789"
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +57,6 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """The content of evaluation.json."""
         return to_dict(self.summary)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Job:
-    """One classifier to train, and everything that it is tested on."""
-
-    encoder: Encoder
-    protocol: Protocol
-    seed: int
-    train_on: LabelledImages
-    test_on: list[LabelledImages]
 
 
 def evaluate(
@@ -143,11 +123,11 @@ def evaluate(
     notes += more
     stop = StopFlag()
     made = make_protocols(protocols, settings, folder, device=device, on_progress=on_progress, should_stop=stop)
-    jobs, maps = _plan(encoders, references, made, opened, settings.seeds, external)
+    jobs, maps = plan_jobs(encoders, references, made, opened, settings.seeds, external)
     notes += maps
     try:
         with stop.listening():
-            predictions, lost = _run(jobs, folder / "predictions", settings, stop, on_progress)
+            predictions, lost = run_jobs(jobs, folder / "predictions", settings, stop, on_progress)
     except Paused:
         number = stop.signal_number or int(signal.SIGTERM)
         raise InterruptedRun(
@@ -164,120 +144,6 @@ def evaluate(
     )
     _write(folder, summary)
     return Evaluation(out=folder, summary=summary, predictions=tuple(predictions))
-
-
-def _plan(
-    encoders: Sequence[Encoder],
-    references: Sequence[Encoder],
-    protocols: Sequence[Protocol],
-    datasets: Sequence[LabelledImages],
-    seeds: int,
-    external: bool,
-) -> tuple[list[_Job], list[str]]:
-    """Every classifier once, with all that it is tested on; checkpoint by checkpoint, cheap protocols first."""
-    tests: list[tuple[LabelledImages, list[LabelledImages]]] = [(dataset, [dataset]) for dataset in datasets]
-    notes = []
-    if external:
-        pairs = external_pairs(datasets)
-        notes += [f"external: {label_map}" for _, _, label_map in pairs]
-        if not pairs:
-            notes.append("external: no two of the datasets share classes")
-        for train_on, test_on, label_map in pairs:
-            source, target = label_map.apply(train_on, test_on)
-            same = next((targets for known, targets in tests if known is source), None)
-            if same is not None:
-                same.append(target)
-            else:
-                tests.append((source, [target]))
-    jobs = []
-    for protocol in sorted(protocols, key=lambda p: p.name == "finetune"):
-        for encoder in (*encoders, *(references if protocol.name in FROZEN else [])):
-            for train_on, targets in tests:
-                for seed in range(seeds if protocol.seeds_matter else 1):
-                    jobs.append(_Job(encoder=encoder, protocol=protocol, seed=seed, train_on=train_on, test_on=targets))
-    return jobs, notes
-
-
-def _run(
-    jobs: Sequence[_Job], folder: Path, settings: ProtocolConfig, stop: StopFlag, on_progress: Progress | None
-) -> tuple[list[Predictions], list[str]]:
-    """Runs what is not there yet; what cannot be run is left out and said so."""
-    found: list[Predictions] = []
-    lost: list[str] = []
-    total = sum(len(job.test_on) for job in jobs)
-    for job in jobs:
-        if stop():
-            raise Paused
-        fitted: Fitted | None = None
-        problem = ""
-        for target in job.test_on:
-            path, print_ = folder / f"{_name(job, target)}.csv", _fingerprint(job, target, settings)
-            known, note = read_predictions(path, fingerprint=print_)
-            if note:
-                lost.append(note)
-            if known is None and not problem:
-                start = time.monotonic()
-                try:
-                    fitted = fitted or job.protocol.fit(job.encoder, job.train_on, seed=job.seed)
-                    known = _predict(job, target, fitted, print_, time.monotonic() - start)
-                except DataError as error:
-                    problem = f"{job.encoder.name}, {job.protocol.name}: {error}"
-                    lost.append(problem)
-                else:
-                    write_predictions(folder, known)
-            if known is not None:
-                found.append(known)
-            if on_progress is not None:
-                on_progress(f"{job.protocol.name}, {job.encoder.name} on {target.name}", len(found), total)
-        _forget_state(job)
-    return found, list(dict.fromkeys(lost))
-
-
-def _predict(job: _Job, target: LabelledImages, fitted: Fitted, print_: str, fit_seconds: float) -> Predictions:
-    start = time.monotonic()
-    part = target.part("test")
-    return Predictions(
-        protocol=job.protocol.name,
-        checkpoint=job.encoder.name,
-        trained_on=job.train_on.name,
-        tested_on=target.name,
-        seed=job.seed,
-        classes=target.classes,
-        image_ids=tuple(target.image_ids[i] for i in part),
-        labels=target.labels[part],
-        scores=fitted.predict(target, "test"),
-        selection=fitted.selection,
-        seconds=round(fit_seconds + time.monotonic() - start, 3),
-        groups=np.unique(target.groups[part], return_inverse=True)[1].astype(np.int64),
-        fingerprint=print_,
-    )
-
-
-def _forget_state(job: _Job) -> None:
-    """A fine-tuned copy of the network is as large as the checkpoint; its predictions are what is kept."""
-    state_path = getattr(job.protocol, "state_path", None)
-    if state_path is not None:
-        with suppress(OSError):
-            state_path(job.encoder, job.train_on, job.seed).unlink(missing_ok=True)
-
-
-def _name(job: _Job, target: LabelledImages) -> str:
-    return prediction_name(job.protocol.name, job.encoder.name, job.train_on.name, target.name, job.seed)
-
-
-def _fingerprint(job: _Job, target: LabelledImages, settings: ProtocolConfig) -> str:
-    """Of everything that the predictions depend on."""
-    own = getattr(settings, job.protocol.name).model_dump(exclude={"workers"})
-    facts = [
-        job.encoder.fingerprint,
-        dataset_digest(job.train_on),
-        target.fingerprint,
-        settings.view_size,
-        settings.feature_precision,
-        own,
-        job.seed,
-    ]
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _encoder(checkpoint: LoadedCheckpoint, view_size: int) -> Encoder:
