@@ -144,9 +144,9 @@ def choose_rows(
     if own and len(rows) < 2:
         raise DataError("the checkpoints held out different photographs of these data; expected some in common")
     if own:
-        notes.append(f"photographs: {len(rows)} that the checkpoints of these data were not trained on")
+        notes.append("the photographs were held out: the checkpoints of these data were not trained on them")
     elif any(c.kind == "augscale" for c in checkpoints):
-        notes.append("photographs: none is known to have been trained on, the data are not those of the checkpoints")
+        notes.append("the data are not those of the checkpoints: no photograph is known to have been trained on")
     else:
         notes.append("whether the checkpoints were trained on these photographs is not known")
     records = [cache.records[row] for row in rows]
