@@ -54,7 +54,7 @@ class SearchDisplay:
             yield None
             return
         with progress_bar(self.console) as on_progress:
-            yield on_progress and partial(on_progress, "decoding images")
+            yield partial(on_progress, "decoding images")
 
     def update(self, snapshot: progress_module.Progress) -> None:
         """Shows the newest snapshot."""
