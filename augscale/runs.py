@@ -78,6 +78,22 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def writable_folder(path: Path) -> Path:
+    """Makes the folder that `--out` names and checks that it can be written.
+
+    Raises:
+        ConfigError: a file is in the way, or the folder cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); expected a folder that can") from None
+    return path
+
+
 class RunFolder:
     """The folder of one search and the names of everything in it."""
 
@@ -135,16 +151,9 @@ class RunFolder:
         Raises:
             ConfigError: a file is in the way, or the folder cannot be written.
         """
-        try:
-            for folder in (self.path, self.path / "trials", self.workers_dir, self.confirm_dir):
-                folder.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".write-test-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ConfigError(
-                f"--out {self.path}: cannot be written ({error.strerror}); expected a folder that can"
-            ) from None
+        writable_folder(self.path)
+        for folder in (self.path / "trials", self.workers_dir, self.confirm_dir):
+            writable_folder(folder)
 
     def log(self, event: str, **fields: Any) -> None:
         """Appends one line to log.jsonl; lines are short, so appends of several processes do not mix."""

@@ -7,7 +7,6 @@ Beside them stands the same network before training, unless told otherwise: what
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -28,6 +27,7 @@ from augscale.diagnosis.result import Diagnosis
 from augscale.diagnosis.training_signs import trained_scales, training_signs
 from augscale.errors import ConfigError, DataError
 from augscale.pretraining.checkpoints import LoadedCheckpoint, load_checkpoints, references_of
+from augscale.runs import writable_folder
 from augscale.settings import parse_settings
 
 DEFAULT_SCALES = ("strong", "weak")
@@ -91,7 +91,7 @@ def diagnose(
     """
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
     _check_arguments(paths, images, views, bootstrap)
-    folder = _output_folder(out)
+    folder = None if out is None else writable_folder(Path(out))
     extra = {str(name): load_scales(name) for name in (DEFAULT_SCALES if scales is None else scales)}
     loaded = load_checkpoints(paths, arch=arch, key=key)
     view_size = size or loaded[0].image_size
@@ -165,20 +165,6 @@ def _check_arguments(paths: Sequence[str | Path], images: int, views: int, boots
     for name, value, least in (("images", images, 1), ("views", views, 2), ("bootstrap", bootstrap, 0)):
         if value < least:
             raise ConfigError(f"diagnose: {name} = {value}; expected at least {least}")
-
-
-def _output_folder(out: str | Path | None) -> Path | None:
-    if out is None:
-        return None
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"--out {folder}: cannot be written ({error.strerror}); expected a folder") from None
-    return folder
 
 
 def _data_config(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from augscale.data.retinal import list_datasets, missing_text
-from augscale.errors import AugscaleError, ConfigError, InterruptedRun
+from augscale.errors import ConfigError, InterruptedRun
 from augscale.evaluation.datasets import LabelledImages, open_dataset
 from augscale.evaluation.interface import Encoder, Progress
 from augscale.evaluation.jobs import plan_jobs, run_jobs
@@ -27,7 +27,7 @@ from augscale.evaluation.tables import all_tables
 from augscale.evaluation.which_checkpoints import checkpoints_to_evaluate
 from augscale.pretraining.checkpoints import LoadedCheckpoint
 from augscale.pretraining.events import Paused
-from augscale.runs import now, versions, write_json
+from augscale.runs import now, versions, writable_folder, write_json
 from augscale.signals import StopFlag
 
 DEFAULT_PROTOCOLS = ("linear", "released", "knn")
@@ -103,7 +103,7 @@ def evaluate(
         ConfigError, DataError, CheckpointError: nothing has been computed.
         InterruptedRun: a signal came; finished runs are kept.
     """
-    folder = _output_folder(Path(out))
+    folder = writable_folder(Path(out))
     loaded, notes = checkpoints_to_evaluate(checkpoints, arch=arch, key=key, names=names)
     chosen = config.view_size if config and "view_size" in config.model_fields_set else None
     view_size = size or chosen or loaded[0].image_size
@@ -213,16 +213,6 @@ def _is_graded(dataset: LabelledImages) -> bool:
     """Whether class numbers are grades of one disease, so that the size of an error counts."""
     is_dr = dataset.label_space is not None and "retinopathy" in dataset.label_space.lower()
     return is_dr or all(name.strip() in _GRADES and name.strip() for name in dataset.classes)
-
-
-def _output_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / ".write-test", {})
-        (folder / ".write-test").unlink()
-    except (OSError, AugscaleError) as error:
-        raise ConfigError(f"--out {folder}: cannot be written ({error}); expected a folder that can") from None
-    return folder
 
 
 def _facts(

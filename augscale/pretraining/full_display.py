@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from augscale.durations import duration
+from augscale.reporting.progress_bar import decoding_bar
 
 PLAIN_SECONDS = 30.0
 """Between plain lines; evaluations get one each."""
@@ -49,16 +50,9 @@ class FullRunDisplay:
             yield
         self._bar = None
 
-    @contextmanager
-    def images(self) -> Iterator[Any]:
+    def images(self) -> AbstractContextManager[Callable[[int, int], None] | None]:
         """A progress callback (done, total) for the decoding of images."""
-        if self.quiet or not self.console.is_terminal:
-            yield None
-            return
-        columns = (TextColumn("decoding images"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task("", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return decoding_bar(self.console, quiet=self.quiet)
 
     def say(self, text: str) -> None:
         if not self.quiet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +14,7 @@ from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache
 from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.files import write_atomic
-from augscale.runs import now, read_json, this_host, versions
+from augscale.runs import now, read_json, this_host, versions, writable_folder
 
 _SECTIONS = ("data", "backbone", "crops", "pretrain", "probe")
 _MAY_CHANGE = ("data.sources", "data.max_bad", "pretrain.checkpoint_seconds")
@@ -47,15 +46,7 @@ class FullRunFolder:
         """
         if (self.path / "study.db").exists() or (self.path / "trials").is_dir():
             raise ConfigError(f"--out {self.path}: holds a search; expected a folder of its own for a full run")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".write-test-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ConfigError(
-                f"--out {self.path}: cannot be written ({error.strerror}); expected a folder that can"
-            ) from None
+        writable_folder(self.path)
 
     def log(self, event: str, **fields: Any) -> None:
         """Appends a line to log.jsonl.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,6 +29,16 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+@contextmanager
+def decoding_bar(console: Console, *, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """The same for the decoding of images, which reports (done, total); None where nothing is to be printed."""
+    if quiet:
+        yield None
+        return
+    with progress_bar(console) as on_progress:
+        yield partial(on_progress, "decoding images")
 
 
 def _lines(console: Console) -> Callable[[str, int, int], None]:

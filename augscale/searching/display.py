@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -15,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from augscale.durations import duration
-from augscale.reporting.progress_bar import progress_bar
+from augscale.reporting.progress_bar import decoding_bar
 from augscale.searching import progress as progress_module
 
 ROWS_SHOWN = 12
@@ -47,14 +46,9 @@ class SearchDisplay:
         if not self.quiet:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    @contextmanager
-    def images(self) -> Iterator[Any]:
+    def images(self) -> AbstractContextManager[Callable[[int, int], None] | None]:
         """A progress callback (done, total) for the decoding of images."""
-        if self.quiet:
-            yield None
-            return
-        with progress_bar(self.console) as on_progress:
-            yield partial(on_progress, "decoding images")
+        return decoding_bar(self.console, quiet=self.quiet)
 
     def update(self, snapshot: progress_module.Progress) -> None:
         """Shows the newest snapshot."""
