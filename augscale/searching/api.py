@@ -227,7 +227,7 @@ def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[s
     if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
         display.say(
             f"  the study {DEMONSTRATION} is a demonstration with a tiny network: for an answer on your images use "
-            "--study fundus-vits16 (GPUs) or --study fundus-cpu"
+            "--study fundus-vits16 (GPUs) or --study fundus-cpu-resnet"
         )
     for bad in data["bad"][:5]:
         display.say(f"  set aside: {bad['path']}: {bad['reason']}")
