@@ -245,3 +245,14 @@ def test_the_command_prints_the_verdict_or_json(ours, photographs, tmp_path):
     assert str(tmp_path / "out" / "diagnosis.html") in done.output.replace("\n", "")
     values = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert values["num_images"] == 6
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_numbers_of_the_cpu(ours, photographs):
+    found = [
+        augscale.diagnose(ours, data=photographs, scales=["weak"], untrained=False, device=device, **SMALL)
+        for device in ("cpu", "cuda")
+    ]
+    for name in ("strong@0.25", "weak"):
+        on_cpu, on_gpu = (_numbers(diagnosis["weak"].levels[name]) for diagnosis in found)
+        assert on_gpu == pytest.approx(on_cpu, rel=0.02, abs=5e-3)
