@@ -89,6 +89,7 @@ def _storage() -> str:
 
     from augscale.searching.study import open_storage
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         study = optuna.create_study(storage=open_storage(f"sqlite:///{folder}/study.db"))
         study.tell(study.ask(), 0.0)
