@@ -25,7 +25,7 @@ from augscale.evaluation.summary import summarize
 from augscale.evaluation.table_formats import write_tables
 from augscale.evaluation.tables import all_tables
 from augscale.evaluation.which_checkpoints import checkpoints_to_evaluate
-from augscale.pretraining.checkpoints import LoadedCheckpoint
+from augscale.pretraining.checkpoints import LoadedCheckpoint, references_of
 from augscale.pretraining.events import Paused
 from augscale.runs import now, versions, writable_folder, write_json
 from augscale.signals import StopFlag
@@ -109,7 +109,7 @@ def evaluate(
     view_size = size or chosen or loaded[0].image_size
     settings = (config or ProtocolConfig()).model_copy(update={"view_size": view_size})
     encoders = [_encoder(checkpoint, view_size) for checkpoint in loaded]
-    references = _references(loaded, view_size) if untrained else []
+    references = [_encoder(c, view_size) for c in references_of(loaded)[0]] if untrained else []
     cut = bool(loaded[0].sidecar.get("data", {}).get("crop_to_field")) if crop_to_field is None else crop_to_field
     opened, more = _open_all(
         datasets,
@@ -160,12 +160,6 @@ def _encoder(checkpoint: LoadedCheckpoint, view_size: int) -> Encoder:
         overrides=checkpoint.overrides,
         image_size=checkpoint.image_size,
     )
-
-
-def _references(loaded: Sequence[LoadedCheckpoint], view_size: int) -> list[Encoder]:
-    from augscale.pretraining.checkpoints import references_of
-
-    return [_encoder(reference, view_size) for reference in references_of(loaded)[0]]
 
 
 def _open_all(
