@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from augscale.augmentation.scales import load_scales
+from augscale.cli_options import parse_assignments
 from augscale.config import StudyConfig, load_study
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.splits import hold_out
@@ -36,7 +37,7 @@ def main() -> None:
     arguments = _arguments()
     overrides = {"data.sources": arguments.data, "pretrain.batch_size": arguments.batch_size}
     overrides |= {"pretrain.steps": arguments.steps, "data.max_images": arguments.images}
-    config = load_study(arguments.study, overrides)
+    config = load_study(arguments.study, overrides | parse_assignments(arguments.set or []))
     device = resolve_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     start = time.perf_counter()
@@ -137,6 +138,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--study", default="default")
     parser.add_argument("--data", action="append", help="folder or manifest; the study's if not given")
     parser.add_argument("--images", type=int, help="use a subset of this many images")
+    parser.add_argument("--set", action="append", help="any setting of the study, KEY=VALUE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--steps", type=int, default=20)
