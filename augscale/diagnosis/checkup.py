@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -46,6 +46,8 @@ Embeddings = npt.NDArray[np.float32]
 MAPPED_VIEW_IMAGES = 24
 """Photographs whose views are drawn on a map: more than some twenty colours cannot be told apart."""
 MAX_MAPPED_IMAGES = 1500
+MAX_CONFUSED_IMAGES = 4000
+"""Confusions are looked for among so many photographs: every pair of them is held in memory."""
 MAX_LISTED_PAIRS = 2_000_000
 """Negative distances are written one by one up to here; beyond it the histograms hold them all."""
 THUMBNAIL_PX = 96
@@ -114,19 +116,23 @@ def examine_subjects(
     keys = image_keys(records)
     seen = [_Seen() for _ in subjects]
     report = _counter(on_progress, len(subjects) * len(pixels) * (1 + probe.views * len(levels)))
-    clean = whole_views(torch.from_numpy(pixels), view_size)
     for subject, own in zip(subjects, seen, strict=True):
-        _embed_clean(subject, own, clean, target)
-        report(len(pixels))
-    del clean
+        own.reason = "its weights hold NaN or inf" if subject.non_finite else ""
+
+    def embed_all(draw: Callable[[slice], torch.Tensor]) -> Iterator[tuple[_Seen, Embeddings]]:
+        return _embed_chunks(subjects, seen, len(pixels), draw, target, report)
+
+    for own, clean in embed_all(lambda part: whole_views(torch.from_numpy(pixels[part]), view_size)):
+        own.clean = clean
     for name, (_, scales) in levels.items():
-        views = _level_views(pixels, keys, scales, probe, name, view_size)
-        for subject, own in zip(subjects, seen, strict=True):
-            if own.clean is not None:
-                flat = embed(subject.backbone, views.flatten(0, 1), device=target)
-                own.views[name] = flat.reshape(len(pixels), probe.views, -1)
-                own.levels[name] = measure_views(own.views[name], groups, bootstrap=probe.bootstrap, seed=probe.seed)
-            report(len(pixels) * probe.views)
+        draw = partial(_draw_part, pixels, keys, scales, probe, name, view_size)
+        for own, views in embed_all(draw):
+            own.views[name] = views
+            own.levels[name] = measure_views(views, groups, bootstrap=probe.bootstrap, seed=probe.seed)
+    for own in seen:
+        if own.reason:
+            # What diverges under some views is not reported under the others either.
+            own.clean, own.views, own.levels = None, {}, {}
     labels = _labels(records)
     ladder = [name for name, (kind, _) in levels.items() if kind == "ladder"]
     thumbs = thumbnails_standardised(pixels)
@@ -155,7 +161,7 @@ def examine_subjects(
         seed=probe.seed,
         bootstrap=probe.bootstrap,
         device=target,
-        thumbnails={row: _thumbnail(image) for row, image in enumerate(pixels)},
+        thumbnails={row: _thumbnail(pixels[row]) for row in _shown_rows(checkpoints, len(pixels))},
     )
 
 
@@ -176,31 +182,57 @@ def _counter(on_progress: Callable[[str, int, int], None] | None, total: int) ->
     return report
 
 
-def _embed_clean(subject: Subject, own: _Seen, clean: torch.Tensor, device: str) -> None:
-    if subject.non_finite:
-        own.reason = "its weights hold NaN or inf"
-        return
-    try:
-        own.clean = embed(subject.backbone, clean, device=device)
-    except DivergedError as error:
-        own.reason = str(error)
+def _embed_chunks(
+    subjects: Sequence[Subject],
+    seen: Sequence[_Seen],
+    num_images: int,
+    draw: Callable[[slice], torch.Tensor],
+    device: str,
+    report: Callable[[int], None],
+) -> Iterator[tuple[_Seen, Embeddings]]:
+    """Embeds with every subject what `draw` makes of some images at a time: never are all views in memory.
+
+    Args:
+        seen: of the subjects; one with a reason is passed over, and one that diverges is given its reason.
+        draw: of a slice of the images, their views (B, 3, S, S) or (B, V, 3, S, S).
+    Returns:
+        For each subject that embedded all, its embeddings (n, D) or (n, V, D).
+    """
+    parts: list[list[Embeddings]] = [[] for _ in subjects]
+    for begin in range(0, num_images, _CHUNK_IMAGES):
+        views = draw(slice(begin, begin + _CHUNK_IMAGES))
+        for subject, own, found in zip(subjects, seen, parts, strict=True):
+            if not own.reason:
+                try:
+                    flat = embed(subject.backbone, views.flatten(0, -4), device=device)
+                    found.append(flat.reshape(*views.shape[:-3], -1))
+                except DivergedError as error:
+                    own.reason = str(error)
+            report(views.shape[:-3].numel())
+    for own, found in zip(seen, parts, strict=True):
+        if not own.reason:
+            yield own, np.concatenate(found)
 
 
-def _level_views(
+def _draw_part(
     pixels: npt.NDArray[np.uint8],
     keys: npt.NDArray[np.int64],
     scales: AugmentationScales,
     probe: ProbeConfig,
     level: str,
     size: int,
+    part: slice,
 ) -> torch.Tensor:
-    parts = [
-        draw_views(
-            torch.from_numpy(pixels[i : i + _CHUNK_IMAGES]), keys[i : i + _CHUNK_IMAGES], scales, probe, level, size
-        )
-        for i in range(0, len(pixels), _CHUNK_IMAGES)
-    ]
-    return torch.cat(parts)
+    return draw_views(torch.from_numpy(pixels[part]), keys[part], scales, probe, level, size)
+
+
+def _shown_rows(checkpoints: Sequence[CheckpointDiagnosis], num_images: int) -> list[int]:
+    """Photographs that a map or a confusion shows."""
+    rows = set(range(min(num_images, MAX_MAPPED_IMAGES)))
+    for checkpoint in checkpoints:
+        for pair in checkpoint.confusions.pairs if checkpoint.confusions else ():
+            rows |= {pair.a, pair.b}
+    return sorted(rows)
 
 
 def _labels(records: Sequence[ImageRecord]) -> npt.NDArray[np.object_] | None:
@@ -222,7 +254,8 @@ def _conclude(
     reference = results.get(subject.reference or "")
     confusions: Confusions | None = None
     if own.clean is not None and ladder and probe.views > 1 and len(groups) > 1:
-        confusions = find_confusions(np.stack([own.views[name] for name in ladder]), groups)
+        searched = slice(MAX_CONFUSED_IMAGES)
+        confusions = find_confusions(np.stack([own.views[name][searched] for name in ladder]), groups[searched])
     mildest = own.levels[ladder[0]].metrics["pair_auroc"].value if ladder and own.levels else None
     return CheckpointDiagnosis(
         name=subject.name,
@@ -300,11 +333,14 @@ def _listed_distances(
 
 
 def _notes(subjects: Sequence[Subject], seen: Sequence[_Seen], labels: npt.NDArray[np.object_] | None) -> list[str]:
+    num_images = max((len(own.clean) for own in seen if own.clean is not None), default=0)
     notes = [
         f"{subject.name}: nothing was measured, because {own.reason}"
         for subject, own in zip(subjects, seen, strict=True)
         if own.clean is None
     ]
+    if num_images > MAX_CONFUSED_IMAGES:
+        notes.append(f"confusions were looked for among {MAX_CONFUSED_IMAGES} of the {num_images} photographs")
     if labels is not None and (missing := sum(label is None for label in labels)):
         notes.append(f"{missing} of {len(labels)} photographs have no label; metrics with labels leave them out")
     return notes

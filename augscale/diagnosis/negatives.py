@@ -129,6 +129,7 @@ class _Stream:
         self.image_pairs = np.zeros((3, num_images, num_images)) if keep else None
 
     def add(self, a: slice, b: slice) -> None:
+        """Counts the negative pairs between two blocks of images, a at or before b."""
         views, images_a, images_b = len(self.unit), a.stop - a.start, b.stop - b.start
         negative = self.groups[a, None] < self.groups[None, b]
         shape = (views, images_a, views, images_b)
@@ -173,6 +174,7 @@ class _Stream:
             self.rank_counts[side] += np.bincount(ranks.ravel(), minlength=self.rank_counts.shape[1])
 
     def result(self, positives: Floats) -> NegativePairs:
+        """What all blocks together say; `positives` in the order that ranks are wanted in."""
         shift = self.shift or 0.0
         mean, mean_square, above, raw_mean = self.sums / self.count
         num_positives = len(self.ranks.ordered)

@@ -231,6 +231,7 @@ class _Stream:
         )
 
     def add(self, a: slice, b: slice, work: _Work) -> None:
+        """Counts the negative pairs of one tile of the upper triangle, in the memory of one thread."""
         if self.groups[a.start] == self.groups[b.stop - 1]:
             return
         outside = None
@@ -261,6 +262,7 @@ class _Stream:
                 self.histograms[part] += counts
 
     def result(self, parts: list[_Work], nearest: NearestNegatives | None) -> StreamedPairs:
+        """What all threads' tiles together say, rows in the order that they were given in."""
         sizes = np.bincount(self.groups)
         row_counts = len(self.groups) - sizes[self.groups]
         back = np.empty_like(self.order)

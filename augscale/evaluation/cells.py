@@ -87,6 +87,7 @@ def build_cell(runs: Runs) -> Cell:
 
 
 def summarize_metric(runs: Runs, name: str) -> MetricSummary:
+    """Mean over the seeds where the metric is defined, and intervals; over test images only if all seeds have it."""
     per_seed = tuple(m.values[name] for m in runs.measured)
     known = [value for value in per_seed if value is not None]
     reasons = [m.reasons[name] for m in runs.measured if name in m.reasons]

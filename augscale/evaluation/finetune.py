@@ -144,6 +144,12 @@ class _Run:
             self.optimizer.load_state_dict(state.optimizer)
 
     def train_epoch(self) -> None:
+        """One pass over the training images.
+
+        Raises:
+            Paused: `should_stop` said so; the epoch is lost and made again.
+            DivergedError: its mean loss is not finite.
+        """
         self.network.train()
         total = torch.zeros((), device=self.device)
         with _generators_kept(self.device):
@@ -183,6 +189,7 @@ class _Run:
             self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
 
     def save(self) -> None:
+        """Writes the state; of a finished run only the best weights, which is all that is read again."""
         now = time.monotonic()
         self.meta["seconds"] += now - self.started
         self.started = now
@@ -200,6 +207,7 @@ class _Run:
         )
 
     def fitted(self) -> FittedFinetune:
+        """The network with the weights of the epoch that was best on validation."""
         self.network.load_state_dict(self.best)
         return FittedFinetune(
             network=self.network.eval(),

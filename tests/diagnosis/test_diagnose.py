@@ -209,6 +209,19 @@ def test_nan_in_the_weights_is_a_result_that_names_the_tensor(ours, photographs,
     assert any("broken: nothing was measured" in note for note in diagnosis.notes)
 
 
+def test_more_photographs_than_a_chunk_are_each_seen_once(ours, tmp_path, monkeypatch):
+    from augscale.diagnosis import checkup
+
+    for index, record in enumerate(synthetic_records(10, 0)[:9]):
+        Image.fromarray(render(record.image_id, 0, 48)).save(tmp_path / f"{index}.png")
+    whole = augscale.diagnose(ours, data=tmp_path, scales=["weak"], untrained=False, **SMALL)
+    monkeypatch.setattr(checkup, "_CHUNK_IMAGES", 4)
+    chunked = augscale.diagnose(ours, data=tmp_path, scales=["weak"], untrained=False, **SMALL)
+    assert len(chunked.images) == 9
+    for name, level in whole["weak"].levels.items():
+        assert _numbers(chunked["weak"].levels[name]) == pytest.approx(_numbers(level), rel=1e-4, abs=1e-5)
+
+
 def test_labels_for_half_of_the_files_are_used_and_said_so(ours, photographs, tmp_path):
     rows = list(csv.reader((photographs / "labels.csv").open()))
     for row in rows[1:]:
