@@ -69,6 +69,8 @@ def measure(case: str) -> dict[str, float]:
         further = batching.number > 1
         peak = max(making, memory.peak(batching.size, further=further))
         found["before"] = in_use / 1e6
+        counted = float((memory.constant + memory.per_image * batching.size).max())
+        found["counted"] = (moments + views + counted + (memory.gradients if further else 0)) / 1e6
         found["estimate"] = (in_use + moments + views + peak) / 1e6
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the passes
 
@@ -79,6 +81,7 @@ def measure(case: str) -> dict[str, float]:
     lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
     kilobytes = {words[0]: int(words[1]) for words in lines if words[0] in ("VmHWM:", "RssFile:")}
     found["peak"] = (kilobytes["VmHWM:"] - kilobytes["RssFile:"]) * 1024 / 1e6
+    found["peak_over_counted"] = (found["peak"] - found["before"]) / found["counted"]
     found["ratio"] = (found["estimate"] - found["before"]) / (found["peak"] - found["before"])
     return {name: round(value, 3) for name, value in found.items()}
 
