@@ -28,14 +28,14 @@ def spearman(weights: Floats, x: Floats, y: Floats) -> Floats:
         (B,), NaN where a column is constant.
     """
     centre = (weights.sum(axis=1, keepdims=True) + 1) / 2
-    rank_x = _average_ranks(x[None], weights) - centre
-    rank_y = _average_ranks(y, weights) - centre
+    rank_x = average_ranks(x[None], weights) - centre
+    rank_y = average_ranks(y, weights) - centre
     square_x = np.einsum("bi,bi,bi->b", weights, rank_x, rank_x)
     square_y = np.einsum("bi,bi,bi->b", weights, rank_y, rank_y)
     return _ratio(np.einsum("bi,bi,bi->b", weights, rank_x, rank_y), square_x, square_y)
 
 
-def _average_ranks(values: Floats, weights: Floats) -> Floats:
+def average_ranks(values: Floats, weights: Floats) -> Floats:
     """Average rank of each row when row i occurs weights[b, i] times, (B, n); 1 is the lowest."""
     take = np.arange(len(weights)) % len(values)
     order = np.argsort(values, axis=1, kind="stable")
