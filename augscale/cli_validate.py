@@ -41,7 +41,7 @@ def validate(
     allow_bad: AllowBad = False,
     as_json: Json = False,
 ) -> None:
-    """Check on labels whether the score can be trusted: its rank correlation with AUROC, and what following it costs."""
+    """Check on labels whether the score can be trusted: its rank correlation with AUROC, and what following costs."""
     from rich.console import Console
 
     from augscale.config import apply_overrides

@@ -44,7 +44,7 @@ def study_score(values: Mapping[str, Any], colors: Colors) -> Plot | None:
     wanted = [o for o in values["outcomes"] if o["metric"] == "auroc"]
     wanted.sort(key=lambda o: o["key"] != values["primary"])
     panels = [_panel(values, STUDY_SCORE, o, colors, title=o["label"], bars=True) for o in wanted[:MAX_PANELS]]
-    notes = ("Vertical bars: 95 % over test images; horizontal: over the images of the score.",)
+    notes: tuple[str, ...] = ("Vertical bars: 95 % over test images; horizontal: over the images of the score.",)
     if len(wanted) > MAX_PANELS:
         notes += (f"{len(wanted) - MAX_PANELS} further outcomes are in the table.",)
     return _plot(values, panels, notes)

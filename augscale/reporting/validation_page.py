@@ -26,9 +26,10 @@ def write_validation_page(path: Path, values: Mapping[str, Any]) -> Path:
     drawings: dict[str, str] = {}
     links, sections = validation_sections(values, drawings)
     overline = f"augscale validate · {values['study']} · finished {moment(values['finished'])}"
+    title = f"Trust in the score {score_label(values['score_name'])}"
     page = shell(
         title=f"Validation: {values['study']}",
-        header=f'<p class="overline">{escape(overline)}</p><h1>Trust in the score {escape(score_label(values["score_name"]))}</h1>'
+        header=f'<p class="overline">{escape(overline)}</p><h1>{escape(title)}</h1>'
         + nav([*links, ("validation-made-with", "Settings")]),
         main=sections + _settings(values),
         data=drawings,

@@ -54,9 +54,8 @@ def validation_sections(values: Mapping[str, Any], drawings: dict[str, str]) -> 
             _networks(values),
         )
     except (KeyError, TypeError, StopIteration, ValueError) as error:
-        raise DataError(
-            f"validation.json: not what augscale validate writes ({type(error).__name__}: {error})"
-        ) from None
+        problem = f"{type(error).__name__}: {error}"
+        raise DataError(f"validation.json: not what augscale validate writes ({problem})") from None
     links = [
         ("validation", "Verdict"), ("validation-score", "Score"), ("validation-metrics", "Metrics"),
         ("validation-correlations", "Correlations"), ("validation-regret", "Regret"), ("validation-trials", "Trials"),
@@ -89,14 +88,13 @@ def _correlations(values: Mapping[str, Any]) -> str:
             f"</th>{''.join(_cell(cells[m['key'], o['key']], o, values) for o in outcomes)}</tr>"
             for m in shown
         )
-        table = (
-            f'<div class="scroll"><table><thead>{_heads(outcomes, "metric")}</thead><tbody>{rows}</tbody></table></div>'
-        )
+        table = _table(_heads(outcomes, "metric"), rows)
         parts.append(f"<details><summary>{title}</summary>{table}</details>" if title else table)
     return (
         '<section id="validation-correlations"><h2>Every metric with every outcome</h2><p class="guide">Spearman\'s '
         "correlation over trials with its 95 % interval, below it Kendall's. Above 0: what the metric calls better has "
-        "the higher outcome. Bold: p below 0.05 for the cell alone; so many are expected by chance as is said at the top."
+        "the higher outcome. Bold: p below 0.05 for the cell alone; how many of these chance gives is said at the top. "
+        "Reliability: the share of an outcome's spread between trials that is not chance of the test images."
         f"</p>{''.join(parts)}</section>"
     )
 
@@ -140,10 +138,10 @@ def _regrets(values: Mapping[str, Any]) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
         '<section id="validation-regret"><h2>What choosing by the score costs</h2><p class="guide">Regret: outcome of '
-        "the best trial by labels minus that of the trial that the score prefers. The best by labels is the luckiest of "
-        "several noisy values; corrected is its value less the optimism seen in resampled test images, cross-fitted is "
-        "chosen on half of the test images and judged on the other.</p>"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
+        "the best trial by labels minus that of the trial that the score prefers. The best by labels is the luckiest "
+        "of several noisy values; corrected is its value less the optimism seen in resampled test images, cross-fitted "
+        "is chosen on half of the test images and judged on the other.</p>"
+        f"{_table(f'<tr>{head}</tr>', ''.join(rows))}</section>"
     )
 
 
@@ -158,8 +156,7 @@ def _networks(values: Mapping[str, Any]) -> str:
     return (
         '<section id="validation-trials"><h2>Trials, and what they have to beat</h2><p class="guide">At step '
         f"{values['step']} of {values['steps']}. Click a column to sort. Faded rows are not counted above.</p>"
-        f'<div class="scroll"><table class="trials sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        "</div></section>"
+        f"{_table(f'<tr>{head}</tr>', rows, 'trials sortable')}</section>"
     )
 
 
@@ -173,6 +170,10 @@ def _network(row: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> s
     body = "".join(f'<td data-value="{escape(value)}">{escape(shown)}</td>' for value, shown in cells)
     faded = "" if row["used"] or row["kind"] == "reference" else ' class="faded"'
     return f"<tr{faded}>{body}</tr>"
+
+
+def _table(head: str, rows: str, css: str = "") -> str:
+    return f'<div class="scroll"><table class="{css}"><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
 
 
 def _heads(outcomes: Sequence[Mapping[str, Any]], first: str) -> str:

@@ -249,7 +249,8 @@ def _conclude(
     used = [trial for trial in trials if trial.number in measured and not trial.collapsed]
     if len(used) < MIN_ROWS:
         raise AugscaleError(
-            f"{run.path}: {len(used)} trials at step {step} have weights and did not collapse; expected {MIN_ROWS} or more"
+            f"{run.path}: {len(used)} trials at step {step} have weights and did not collapse; expected at least "
+            f"{MIN_ROWS}"
         )
     comparison = Comparison(
         [measured[trial.number] for trial in used],

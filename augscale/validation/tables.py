@@ -18,6 +18,7 @@ from augscale.validation.result import CorrelationCell, MetricColumn, NetworkRow
 from augscale.validation.score_metrics import ScoreMetric
 
 STUDY_KEY = "study/score"
+NO_INTERVAL = "no interval: in too many resamples of trials and images all values are equal"
 
 
 class Comparison:
@@ -112,17 +113,18 @@ class Comparison:
             best = int(np.argmax(np.where(known, scores, -np.inf)))
             cost = float(values[known].max() - values[best])
         if known.all() and np.isfinite(table.spearman[k, d]):
+            bounds = _pair(table.spearman_low[k, d], table.spearman_high[k, d])
             return CorrelationCell(
                 score=metric.key,
                 outcome=name.key,
                 n=len(values),
                 spearman=float(table.spearman[k, d]),
-                spearman_interval=_pair(table.spearman_low[k, d], table.spearman_high[k, d]),
+                spearman_interval=bounds,
                 kendall=float(table.kendall[k, d]),
                 kendall_interval=_pair(table.kendall_low[k, d], table.kendall_high[k, d]),
                 p_value=float(table.p_values[k, d]),
                 regret=cost,
-                note="",
+                note="" if bounds or not self.bootstrap else NO_INTERVAL,
             )
         draws = self.draws[d][:, known] if self.draws.shape[1] else None
         options: dict[str, Any] = {"outcome_draws": draws, "bootstrap": self.bootstrap, "seed": self.seed}

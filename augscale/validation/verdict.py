@@ -19,7 +19,7 @@ def headline(cell: CorrelationCell, outcome: OutcomeColumn) -> str:
         return f"Whether the score's rank agrees with {what} cannot be told: {cell.note}."
     numbers = f"Spearman {_signed(cell.spearman)}{_bounds(cell.spearman_interval)}, {cell.n} trials"
     if cell.spearman_interval is None:
-        return f"On this data the score's rank against {what}: {numbers}; too few to judge it."
+        return f"On this data the score's rank against {what}: {numbers}; {cell.note}."
     low, high = cell.spearman_interval
     # Both must say so: percentile intervals of a few trials are rough, and a permutation p knows nothing of images.
     if low > 0 and cell.p_value is not None and cell.p_value < 0.05:
