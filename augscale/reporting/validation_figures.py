@@ -89,7 +89,7 @@ def _panel(
     label_margin(figure, [(text(r["name"], 14), r["outcomes"][key], UNTRAINED_COLOR) for r in references], bounds)
     wide = [edge for r in trials for edge in r["score_interval"] or ()] if bars else []
     metric = next(m["label"] for m in values["metrics"] if m["key"] == score)
-    figure.update_xaxes(title=escape(metric), range=robust_range([*xs, *wide], xs), nticks=6)
+    figure.update_xaxes(title=escape(metric), range=robust_range([*xs, *wide], xs), nticks=4, tickangle=0)
     figure.update_yaxes(title="AUROC" if outcome["metric"] == "auroc" else "AUPR", range=bounds, nticks=6)
     return Panel(title=f"{title}: {_agreement(values, score, key)}", figure=figure)
 

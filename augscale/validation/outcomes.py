@@ -60,7 +60,7 @@ class Outcome:
 
 
 def network_outcomes(predictions: Sequence[Predictions], *, resamples: int, seed: int) -> dict[OutcomeName, Outcome]:
-    """The outcomes of one network from its predictions on the test images of each dataset; then the means.
+    """The means over datasets, then the outcomes on the test images of each, of one network from its predictions.
 
     Args:
         predictions: at most one per protocol and dataset.
@@ -80,7 +80,7 @@ def network_outcomes(predictions: Sequence[Predictions], *, resamples: int, seed
             found[name] = Outcome(value=float(values[0]), draws=values[1 : 1 + resamples], halves=split)
     datasets = {name.dataset for name in found}
     if len(datasets) > 1:
-        found |= _means(found, len(datasets))
+        return _means(found, len(datasets)) | found
     return found
 
 

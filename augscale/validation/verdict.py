@@ -102,4 +102,7 @@ def _signed(value: float) -> str:
 
 
 def _bounds(bounds: tuple[float, float] | None) -> str:
-    return f" [{bounds[0]:+.2f}, {bounds[1]:+.2f}]" if bounds else ""
+    if not bounds:
+        return ""
+    digits = 3 if max(map(abs, bounds)) < 0.1 else 2
+    return f" [{bounds[0]:+.{digits}f}, {bounds[1]:+.{digits}f}]"
