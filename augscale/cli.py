@@ -20,6 +20,7 @@ from augscale.cli_diagnose import diagnose
 from augscale.cli_evaluate import evaluate, promote
 from augscale.cli_options import Data, Json, MaxMemory, parse_assignments, print_json
 from augscale.cli_pretrain import pretrain
+from augscale.cli_validate import validate
 from augscale.errors import AugscaleError
 
 app = typer.Typer(
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-for command in (diagnose, pretrain, promote, evaluate):
+for command in (diagnose, pretrain, promote, evaluate, validate):
     app.command()(command)
 
 WEIGHT_LAYOUTS = {"dino-checkpoint": "dino", "timm": "timm"}

@@ -174,13 +174,11 @@ def gaussian_blur(views: Tensor, sigma: npt.NDArray[np.float64]) -> None:
 
 
 def _convolved(images: Tensor, sigma: npt.NDArray[np.float64], radius: npt.NDArray[np.int64]) -> Tensor:
-    """Each image with its own Gaussian kernel of sigma and radius (pixels), reflect padding, as grouped convolutions."""
+    """Filters each image with its own Gaussian of sigma and radius (pixels), reflect padding: grouped convolutions."""
     batch, channels, height, width = images.shape
     reach = int(radius.max())
     kernels = _kernels(sigma, radius, images.device).repeat_interleave(channels, dim=0)
     padded = F.pad(images, (reach,) * 4, mode="reflect").view(1, -1, height + 2 * reach, width + 2 * reach)
-        1, -1, height + 2 * reach, width + 2 * reach
-    )
     with torch.autocast(images.device.type, enabled=False):
         across = F.conv2d(padded, kernels[:, None, None, :], groups=batch * channels)
         return F.conv2d(across, kernels[:, None, :, None], groups=batch * channels).view_as(images)

@@ -192,7 +192,9 @@ class Worker:
         self.run.log("trial failed", trial=claim.number, reason=reason)
 
     def _drop_weights(self) -> None:
-        """Keeps the weights of the controls and of the best trials only."""
+        """Keeps the weights of the controls and of the best trials only, unless the study keeps all."""
+        if self.config.search.keep_weights != "best":
+            return
         with self.run.locked():
             order = ranked(self.study)
             keep = {trial.number for trial in order[: self.config.search.keep_best]}
