@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from augscale.pretraining.backbones import Backbone
+from augscale.pretraining.head import DINOHead
 
 
 class Paused(Exception):
@@ -33,6 +34,8 @@ class RungEvent:
     """Optimiser updates done."""
     backbone: Backbone
     """The teacher's, in eval mode for the time of the call."""
+    head: DINOHead
+    """The teacher's, likewise."""
     loss: float
     information: float
     log_out_dim: float

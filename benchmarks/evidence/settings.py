@@ -1,0 +1,68 @@
+"""What is measured of every run: datasets, sizes, protocols. The study file says how runs are trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from augscale.settings import Settings, parse_settings, read_toml
+
+DEFAULT_FILE = Path(__file__).with_name("measure.toml")
+LESIONS = "synthetic_lesions"
+"""Name of the controlled dataset, see `lesions`."""
+GREY = "_grey"
+"""Ending of the name of a dataset seen without colour and illumination, e.g. aptos2019_grey."""
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Layer = Literal["embedding", "earlier", "bottleneck"]
+
+
+class MeasureSettings(Settings):
+    """Settings of the measurements."""
+
+    view_size: Annotated[int, Field(ge=16)] = 64
+    """Side of the whole images that outcomes are measured on, pixels."""
+    crop_source_size: Annotated[int, Field(ge=16)] = 96
+    """Side of the images that `released` draws its crops from, pixels."""
+    features: tuple[Layer, ...] = ("embedding",)
+    """Layers whose outputs, side by side, the outcomes are measured on."""
+    datasets: tuple[str, ...] = ("aptos2019", "odir3", "srahim_dr", "palm", LESIONS, "aptos2019_grey")
+    """Folders of the data root, the controlled dataset, and any of them seen without colour (`_grey`)."""
+    early_datasets: tuple[str, ...] = ("aptos2019", "odir3")
+    """Datasets that are also measured at rungs before the last."""
+    natural_pairs: tuple[str, ...] = ("odir3", "srahim_dr")
+    """Datasets whose patients' two eyes are natural positive pairs."""
+    released_datasets: tuple[str, ...] = ("aptos2019", "odir3", "srahim_dr", "palm")
+    released_draws: Count = 2
+    """Random crops of each training image; the authors draw a new one in every epoch."""
+    released_seeds: Count = 3
+    released_epochs: Count = 50
+    inverse_penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    """C of `linear`, chosen on validation."""
+    tolerance: float = 1e-4
+    """Of the logistic regression's gradient."""
+    neighbours: tuple[int, ...] = (5, 10, 20, 50)
+    folds: Annotated[int, Field(ge=2)] = 5
+    repeats: Count = 3
+    """Of the cross-validation."""
+    draws: Annotated[int, Field(ge=0)] = 200
+    """Resamples of the labelled images, the same for every run."""
+    lesion_patients: Count = 500
+    """Of the controlled dataset; about 70 % of them have an eye with a usable grade."""
+    pretrain_folders: tuple[str, ...] = ("aptos2019", "odir3", "srahim_dr", "palm", "pool")
+    """Folders of the data root whose training images are pre-trained on, unlabelled."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Of the frozen features."""
+
+
+def load_settings(path: Path | None) -> MeasureSettings:
+    """Reads a settings file, by default the one of the study.
+
+    Raises:
+        ConfigError: the file or a value is wrong.
+    """
+    path = path or DEFAULT_FILE
+    return parse_settings(MeasureSettings, read_toml(path), str(path))
