@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ Bytes = npt.NDArray[np.uint8]
 
 SPLITS = ("train", "val", "test")
 _SPLIT_SHARES = (0.6, 0.16, 0.24)
+LADDER = ("strong@0.25", "strong@0.5", "strong")
+"""The default panel, mild to strong."""
 _GREY_SIGMA_SHARE = 0.06
 _GREY_GAIN = 4.0
 
@@ -65,12 +67,14 @@ class Panel:
     """Held-out photographs and their pre-drawn views.
 
     pixels: uint8, shape (n, S, S, 3). clean: float32, shape (n, 3, V, V). views: by level, float32, shape
-    (n, 2, 3, V, V). groups: int64, shape (n,): patients. keys: what the draws of each photograph are keyed by.
+    (n, 2, 3, V, V); large_views: the same at another size. groups: int64, shape (n,): patients. keys: what the draws
+    of each photograph are keyed by.
     """
 
     pixels: Tensor
     clean: Tensor
     views: dict[str, Tensor]
+    large_views: dict[str, Tensor]
     groups: Integers
     keys: Integers
 
@@ -107,28 +111,32 @@ def pretraining_study(study: StudyConfig, settings: MeasureSettings, data_root: 
     return study.model_copy(update={"data": data})
 
 
-def open_pretraining(study: StudyConfig) -> tuple[ImageCache, Integers, Panel]:
+def open_pretraining(study: StudyConfig, settings: MeasureSettings) -> tuple[ImageCache, Integers, Panel]:
     """The images to pre-train on, the rows to train on, and the panel of the others."""
     cache = build_cache(study.data)
     train, held_out = checked_panel_split(cache, study)
     records = [cache.records[row] for row in held_out]
     pixels = torch.from_numpy(np.ascontiguousarray(cache.images[held_out]))
     keys = image_keys(records)
-    size = study.crops.global_size
+    size, large = study.crops.global_size, settings.large_panel_size
+    levels = panel_levels()
     panel = Panel(
         pixels=pixels,
         clean=whole_views(pixels, size),
-        views={name: draw_panel(pixels, keys, scales, study, name) for name, scales in panel_levels().items()},
+        views={name: draw_panel(pixels, keys, scales, study, name, size) for name, scales in levels.items()},
+        large_views={name: draw_panel(pixels, keys, levels[name], study, name, large) for name in LADDER if large},
         groups=patient_groups(records),
         keys=keys,
     )
     return cache, train, panel
 
 
-def draw_panel(pixels: Tensor, keys: Integers, scales: AugmentationScales, study: StudyConfig, level: str) -> Tensor:
-    """Two views of each panel photograph, float32, shape (n, 2, 3, V, V)."""
+def draw_panel(
+    pixels: Tensor, keys: Integers, scales: AugmentationScales, study: StudyConfig, level: str, size: int
+) -> Tensor:
+    """Two views of each panel photograph, float32, shape (n, 2, 3, size, size)."""
     probe = study.probe.model_copy(update={"views": 2})
-    return draw_views(pixels, keys, scales, probe, level, study.crops.global_size)
+    return draw_views(pixels, keys, scales, probe, level, size)
 
 
 def open_outcomes(settings: MeasureSettings, data_root: Path, folder: Path) -> dict[str, OutcomeData]:
@@ -147,7 +155,7 @@ def open_outcomes(settings: MeasureSettings, data_root: Path, folder: Path) -> d
             data = _lesions(settings, folder)
         else:
             data = _real(open_labelled(source, settings, data_root), settings)
-        found[name] = data if name == source else replace(data, name=name, images=without_colour(data.images))
+        found[name] = data if name == source else _grey(name, data, settings)
     return found
 
 
@@ -171,6 +179,16 @@ def without_colour(images: Bytes) -> Bytes:
     local = grey - gaussian_filter(grey, (0, sigma, sigma))
     stretched = np.clip(np.rint(128 + _GREY_GAIN * local), 0, 255).astype(np.uint8)
     return np.repeat(stretched[..., None], 3, axis=3)
+
+
+def _grey(name: str, data: OutcomeData, settings: MeasureSettings) -> OutcomeData:
+    keep = np.arange(len(data.labels))
+    if settings.grey_images is not None and settings.grey_images < len(keep):
+        order = np.random.default_rng(derive_seed(0, name)).permutation(data.groups.max() + 1)
+        place = np.argsort(order)[data.groups]
+        keep = np.sort(np.argsort(place, kind="stable")[: settings.grey_images])
+    images = without_colour(data.images[keep])
+    return _outcome_data(name, images, data.labels[keep], data.groups[keep], data.split[keep], settings)
 
 
 def _real(dataset: LabelledImages, settings: MeasureSettings) -> OutcomeData:

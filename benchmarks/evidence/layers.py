@@ -19,7 +19,7 @@ from augscale.pretraining.head import DINOHead
 Floats32 = npt.NDArray[np.float32]
 
 LAYERS = ("embedding", "earlier", "bottleneck")
-BATCH_SIZE = 256
+BATCH_SIZE = 128
 
 
 def embed_layers(
@@ -61,6 +61,14 @@ def embed_layers(
         if bad:
             raise DivergedError(f"{bad} of {len(values)} outputs of the layer {name} are not finite; expected numbers")
     return layers
+
+
+def embed_views(backbone: Backbone, views: Tensor, *, precision: str = "bf16") -> Floats32:
+    """The backbone's output alone, float32, shape (N, D), for normalised views (N, 3, S, S)."""
+    backbone.eval()
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+        embedded: Floats32 = backbone(views).float().numpy()
+    return embedded
 
 
 def chosen(layers: dict[str, Floats32], names: Iterable[str]) -> Floats32:

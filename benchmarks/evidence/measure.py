@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,10 @@ from torch import Tensor
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache
-from augscale.evaluation.features import FeatureStore
-from augscale.evaluation.interface import Encoder
-from augscale.evaluation.metrics import evaluate_scores
-from augscale.evaluation.protocol_config import ProtocolConfig, ReleasedConfig
-from augscale.evaluation.released import Released
+from augscale.evaluation.datasets import LabelledImages
+from augscale.evaluation.heads import train_heads
+from augscale.evaluation.protocol_config import ReleasedConfig
+from augscale.evaluation.transforms import random_crops, read_images
 from augscale.pretraining.backbones import Backbone
 from augscale.pretraining.head import DINOHead
 from benchmarks.evidence.baselines import colour_features, pixel_features
@@ -33,8 +31,8 @@ from benchmarks.evidence.data import (
     open_outcomes,
     open_pretraining,
 )
-from benchmarks.evidence.layers import LAYERS, Floats32, chosen, embed_layers
-from benchmarks.evidence.outcomes import Outcome, measure_outcomes
+from benchmarks.evidence.layers import BATCH_SIZE, LAYERS, Floats32, chosen, embed_layers, embed_views
+from benchmarks.evidence.outcomes import Outcome, macro_areas, measure_outcomes
 from benchmarks.evidence.scores import image_scores, level_scores, natural_scores
 from benchmarks.evidence.settings import MeasureSettings
 
@@ -44,6 +42,8 @@ CLEAN = "clean"
 """Level: the photographs as they are, one embedding each."""
 NATURAL = "natural:"
 """Beginning of a level: the two eyes of a patient, e.g. natural:odir3."""
+LARGE = "|large"
+"""Ending of a level whose views are drawn at `large_panel_size`."""
 OTHER_LAYERS_LEVELS = ("strong@0.25", "strong@0.5", "strong", OWN)
 """Levels at which layers other than the embedding are scored too."""
 _DRAW_SCALE = 10_000
@@ -60,6 +60,8 @@ class Measurer:
     train_indices: npt.NDArray[np.int64]
     panel: Panel
     outcomes: dict[str, OutcomeData]
+    opened: dict[str, LabelledImages] = field(default_factory=dict)
+    """Datasets as `released` sees them, opened when first needed."""
 
     @classmethod
     def build(cls, study: StudyConfig, settings: MeasureSettings, data_root: Path, folder: Path) -> Measurer:
@@ -69,7 +71,7 @@ class Measurer:
             study: its sources are the folders to pre-train on, see `data.pretraining_study`.
             folder: where rendered photographs are kept.
         """
-        cache, train, panel = open_pretraining(study)
+        cache, train, panel = open_pretraining(study, settings)
         return cls(
             study=study,
             settings=settings,
@@ -82,7 +84,8 @@ class Measurer:
 
     def own_views(self, scales: AugmentationScales) -> Tensor:
         """Two global views of each panel photograph drawn from a run's own scales."""
-        return draw_panel(self.panel.pixels, self.panel.keys, scales, self.study, OWN)
+        size = self.study.crops.global_size
+        return draw_panel(self.panel.pixels, self.panel.keys, scales, self.study, OWN, size)
 
     def network(
         self, backbone: Backbone, head: DINOHead, own: Tensor | None, *, last: bool, released: bool = False
@@ -97,23 +100,26 @@ class Measurer:
             scores: by layer, level and metric. outcomes: by dataset and protocol. draws: by dataset and protocol,
             AUROC times 10,000. seconds: of scores and of outcomes.
         """
-        start = time.perf_counter()
-        scores = self._panel_scores(backbone, head, own)
-        middle = time.perf_counter()
+        start = time.process_time()
+        scores = self._panel_scores(backbone, head, own, last=last)
+        middle = time.process_time()
         names = self.settings.datasets if last else self.settings.early_datasets
         found: dict[str, dict[str, Outcome]] = {}
+        heads: dict[str, dict[str, float]] = {}
         for name in names:
             data = self.outcomes[name]
             layers = embed_layers(backbone, head, data.images, precision=self.settings.precision)
-            found[name] = measure_outcomes(chosen(layers, self.settings.features), data, self.settings, draws=last)
+            features = chosen(layers, self.settings.features)
+            found[name] = measure_outcomes(features, data, self.settings, draws=last)
+            if released and name in self.settings.released_datasets:
+                heads[name] = self.released(backbone, name, layers["embedding"])
             if name in self.settings.natural_pairs:
                 for layer, values in layers.items():
                     scores[layer][NATURAL + name] = natural_scores(values, data.groups)
         result = outcomes_json(found) | {"scores": finite(scores)}
-        if released:
-            for name in self.settings.released_datasets:
-                result["outcomes"][name]["released"] = self.released(backbone, name)
-        seconds = {"scores": middle - start, "outcomes": time.perf_counter() - middle}
+        for name, areas in heads.items():
+            result["outcomes"][name]["released"] = areas
+        seconds = {"scores": middle - start, "outcomes": time.process_time() - middle}
         return result | {"seconds": {name: round(value, 2) for name, value in seconds.items()}}
 
     def images_only(self, kind: str) -> dict[str, Any]:
@@ -125,37 +131,56 @@ class Measurer:
             found[name] = measure_outcomes(features, data, self.settings, draws=True)
         return outcomes_json(found) | {"scores": {}}
 
-    def released(self, backbone: Backbone, name: str) -> dict[str, float]:
-        """AUROC and AUPR of the authors' linear head on the test images, means over its seeds."""
-        settings = self.settings
-        dataset = open_labelled(name, settings, self.data_root, settings.crop_source_size)
-        config = ProtocolConfig(
-            view_size=settings.view_size,
-            seeds=settings.released_seeds,
-            released=ReleasedConfig(epochs=settings.released_epochs, draws=settings.released_draws),
+    def released(self, backbone: Backbone, name: str, features: Floats32) -> dict[str, float]:
+        """AUROC and AUPR of the authors' linear head on the test images, means over its seeds.
+
+        Recipe and crops are those of the protocol `released`, with fewer crops; validation and test images are seen
+        whole, as by the other outcomes, where the protocol cuts out the middle.
+
+        Args:
+            features: the embeddings of the dataset's whole images, float32, shape (N, D).
+        """
+        settings, data = self.settings, self.outcomes[name]
+        if name not in self.opened:
+            self.opened[name] = open_labelled(name, settings, self.data_root, settings.crop_source_size)
+        dataset = self.opened[name]
+        train, val, test = (data.part(split) for split in ("train", "val", "test"))
+        crops = self._crops(backbone, dataset)
+        config = ReleasedConfig(epochs=settings.released_epochs, draws=settings.released_draws)
+        heads = train_heads(
+            crops,
+            data.labels[train],
+            features[val],
+            data.labels[val],
+            num_classes=data.num_classes,
+            seeds=range(settings.released_seeds),
+            config=config,
         )
-        encoder = Encoder(
-            name="run",
-            backbone=backbone,
-            arch=self.study.backbone.name,
-            overrides=dict(self.study.backbone.overrides),
-            image_size=settings.view_size,
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            store = FeatureStore(Path(folder), device="cpu", precision=settings.precision, batch_size=128)
-            protocol = Released(config, store)
-            labels = dataset.labels[dataset.part("test")]
-            found = []
-            for seed in range(settings.released_seeds):
-                scores = protocol.fit(encoder, dataset, seed=seed).predict(dataset, "test")
-                found.append(evaluate_scores(labels, scores, dataset.classes).values)
-        return {
-            metric: round(float(np.mean([values[metric] for values in found if values[metric] is not None])), 6)
-            for metric in ("auroc", "aupr")
-        }
+        weights = np.ones((len(test), 1), np.float32)
+        areas = [
+            macro_areas(data.labels[test], (features[test] @ head.weight.T + head.bias).astype(np.float64), weights)
+            for head in heads
+        ]
+        auroc, aupr = np.mean(areas, axis=(0, 2))
+        return {"auroc": round(float(auroc), 6), "aupr": round(float(aupr), 6)}
+
+    def _crops(self, backbone: Backbone, dataset: LabelledImages) -> Floats32:
+        """Embeddings of random crops of the training images, shape (draws, N, D)."""
+        rows = dataset.rows[dataset.part("train")]
+        draws = []
+        for draw in range(self.settings.released_draws):
+            parts = []
+            for begin in range(0, len(rows), BATCH_SIZE):
+                batch = rows[begin : begin + BATCH_SIZE]
+                views = random_crops(
+                    read_images(dataset.images, batch, torch.device("cpu")), batch, draw, self.settings.view_size
+                )
+                parts.append(embed_views(backbone, views, precision=self.settings.precision))
+            draws.append(np.concatenate(parts))
+        return np.stack(draws)
 
     def _panel_scores(
-        self, backbone: Backbone, head: DINOHead, own: Tensor | None
+        self, backbone: Backbone, head: DINOHead, own: Tensor | None, *, last: bool
     ) -> dict[str, dict[str, dict[str, float]]]:
         panel, precision = self.panel, self.settings.precision
         scores: dict[str, dict[str, dict[str, float]]] = {layer: {} for layer in LAYERS}
@@ -166,6 +191,9 @@ class Measurer:
             for layer in LAYERS if level in OTHER_LAYERS_LEVELS else LAYERS[:1]:
                 points: Floats32 = embedded[layer].reshape(len(views), 2, -1)
                 scores[layer][level] = level_scores(points, panel.groups)
+        for level, views in panel.large_views.items() if last else ():
+            large = embed_layers(backbone, head, views.flatten(0, 1), precision=precision)["embedding"]
+            scores["embedding"][level + LARGE] = level_scores(large.reshape(len(views), 2, -1), panel.groups)
         return scores
 
 

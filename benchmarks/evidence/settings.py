@@ -31,12 +31,16 @@ class MeasureSettings(Settings):
     """Layers whose outputs, side by side, the outcomes are measured on."""
     datasets: tuple[str, ...] = ("aptos2019", "odir3", "srahim_dr", "palm", LESIONS, "aptos2019_grey")
     """Folders of the data root, the controlled dataset, and any of them seen without colour (`_grey`)."""
-    early_datasets: tuple[str, ...] = ("aptos2019", "odir3")
+    early_datasets: tuple[str, ...] = ()
     """Datasets that are also measured at rungs before the last."""
+    large_panel_size: Annotated[int, Field(ge=16)] | None = None
+    """Side of the panel's ladder views drawn once more at another size, at the last rung only; None: not at all."""
+    grey_images: Annotated[int, Field(ge=50)] | None = None
+    """Use so many images of a dataset seen without colour, whole patients; None: all."""
     natural_pairs: tuple[str, ...] = ("odir3", "srahim_dr")
     """Datasets whose patients' two eyes are natural positive pairs."""
     released_datasets: tuple[str, ...] = ("aptos2019", "odir3", "srahim_dr", "palm")
-    released_draws: Count = 2
+    released_draws: Count = 1
     """Random crops of each training image; the authors draw a new one in every epoch."""
     released_seeds: Count = 3
     released_epochs: Count = 50
