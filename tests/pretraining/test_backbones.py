@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import socket
 
 import pytest
 import timm
 import torch
+from timm.layers import DropPath
 from tiny_runs import TINY_VIT
 
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
+from augscale.pretraining import plain_vit
 from augscale.pretraining.backbones import build_backbone
 
 
@@ -156,3 +159,40 @@ def test_imagenet_for_a_model_that_has_no_weights_says_so():
     without = sorted(name for name in timm.list_models("vit_*") if not timm.get_pretrained_cfg(name).has_weights)
     with pytest.raises(CheckpointError, match="timm has none for this model"):
         build_backbone(BackboneConfig(name=without[0], init="imagenet"), 224)
+
+
+def test_stochastic_depth_skips_the_dropped_images_and_changes_no_result():
+    """Against timm's own forward pass with the same random numbers, outputs and gradients, in training mode."""
+    config = BackboneConfig(name="vit_tiny_patch16_224", overrides={"depth": 4, "embed_dim": 48, "num_heads": 3})
+    backbone = build_backbone(config, 32, drop_path=0.5, seed=1).train()
+    images = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    results = []
+    for forward in (backbone, backbone.model):
+        torch.manual_seed(3)
+        backbone.zero_grad()
+        embeddings = forward(images)
+        embeddings.square().sum().backward()
+        results.append((embeddings.detach(), [parameter.grad.clone() for parameter in backbone.parameters()]))
+    (ours, our_grads), (theirs, their_grads) = results
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(our_grads, their_grads, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(theirs, backbone.eval()(images)), "nothing was dropped"
+
+
+def test_all_images_dropped_from_a_block_leave_it_out():
+    config = BackboneConfig(name="vit_tiny_patch16_224", overrides={"depth": 2, "embed_dim": 48, "num_heads": 3})
+    backbone = build_backbone(config, 32, seed=1).train()
+    block = backbone.model.blocks[0]
+    block.drop_path1, block.drop_path2 = DropPath(1 - 1e-9), DropPath(1 - 1e-9)
+    tokens = torch.randn(3, 5, 48)
+    assert torch.equal(plain_vit._block(block, tokens), tokens)
+
+
+def test_networks_of_convolutions_are_channels_last_and_vits_are_not():
+    resnet = build_backbone(BackboneConfig(name="resnet10t"), 32)
+    vit = build_backbone(BackboneConfig(name="vit_tiny_patch16_224", overrides={"depth": 1}), 32)
+    assert resnet.model.conv1[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert vit.model.patch_embed.proj.weight.is_contiguous()
+    images = torch.randn(2, 3, 32, 32)
+    plain = copy.deepcopy(resnet.model).to(memory_format=torch.contiguous_format).eval()
+    torch.testing.assert_close(resnet.eval()(images), plain(images), rtol=1e-4, atol=1e-5)
