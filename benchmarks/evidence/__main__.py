@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Prepares everything that is shared once, then starts one process per worker and waits for them."""
+    from augscale.searching.supervisor import LARGE_PAGES
     from benchmarks.evidence.data import open_outcomes
     from benchmarks.evidence.measure import limit_threads
     from benchmarks.evidence.runner import pending, prepare_folder
@@ -51,7 +52,8 @@ def _run(options: argparse.Namespace) -> int:
     limit_threads()
     open_outcomes(settings, options.data_root, options.out / "work")
     command = [sys.executable, "-m", "benchmarks.evidence", "worker", *_passed_on(options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment = LARGE_PAGES | os.environ | one_thread
     workers = [subprocess.Popen(command, env=environment) for _ in range(options.workers)]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

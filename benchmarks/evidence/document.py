@@ -16,6 +16,7 @@ from benchmarks.evidence.correlations import (
     LEVELS,
     MAIN_PROTOCOL,
     MAIN_SCORES,
+    Noise,
     Spread,
     leave_one_out,
     seed_noise,
@@ -67,8 +68,8 @@ def _counts(evidence: Evidence, spread: Spread) -> str:
         f"{len(trained)} runs, {len(failed)} of them failed{': ' + ', '.join(failed) if failed else ''}. ",
         f"Correlations are over {len(spread.runs)} runs of {scales} scales. ",
         f"Rungs: {', '.join(f'{fraction:g}' for fraction in evidence.fractions)} of the steps. ",
-        f"Intervals are 95 %: of correlations over {spread.bootstrap} resamples of scales and labelled images, of means ",
-        "and differences Student's over pre-training seeds.\n",
+        f"Intervals are 95 %: of correlations over {spread.bootstrap} resamples of scales and labelled images, ",
+        "of means and differences Student's over pre-training seeds.\n",
     ]
     return "".join(lines)
 
@@ -86,13 +87,9 @@ def baselines_section(spread: Spread) -> str:
         rows = []
         for dataset in spread.datasets:
             fixed = {kind: evidence.auroc(evidence.baselines(kind), dataset, protocol) for kind in BASELINES}
-            untrained = dict(
-                zip((run.seed for run in evidence.baselines("untrained")), fixed["untrained"], strict=True)
-            )
             values = evidence.auroc(spread.runs, dataset, protocol)
-            gains = np.array(
-                [value - untrained.get(run.seed, np.nan) for run, value in zip(spread.runs, values, strict=True)]
-            )
+            untrained = by_seed(evidence, "untrained", dataset, protocol)
+            gains = values - np.array([untrained.get(run.seed, np.nan) for run in spread.runs])
             best_pixels = max((*fixed["pixels8"], *fixed["pixels16"]), default=np.nan)
             by_scale = [np.mean(gains[spread.groups == group]) for group in np.unique(spread.groups)]
             rows.append(
@@ -191,7 +188,8 @@ def own_views_section(spread: Spread) -> str:
             correlations = [md.correlation(spread.of_score(score, dataset)) for dataset in spread.datasets]
             rows.append([f"{metric}, {'own views' if level == 'own' else 'panel'}", *correlations, best])
     return (
-        "## 4. Own views against the fixed panel\nProtocol `cv`. `picks`: the scales of the run with the best score.\n\n"
+        "## 4. Own views against the fixed panel\n"
+        "Protocol `cv`. `picks`: the scales of the run with the best score.\n\n"
         + md.table(["score", *spread.datasets, "picks"], rows)
     )
 
@@ -242,7 +240,8 @@ def layers_section(spread: Spread) -> str:
             for score in scores
         ]
     return (
-        "## 7. Layers, and natural positive pairs\nProtocol `cv`. `natural:X`: two eyes of a patient of X are positive.\n\n"
+        "## 7. Layers, and natural positive pairs\n"
+        "Protocol `cv`. `natural:X`: two eyes of a patient of X are positive.\n\n"
         + md.table(["score", *spread.datasets], rows)
     )
 
@@ -294,38 +293,28 @@ def noise_section(spread: Spread) -> str:
         for protocol in PROTOCOLS
     }
     for (dataset, protocol), noise in outcomes.items():
-        name = f"{dataset}, {protocol}"
-        cells = (
-            [md.MISSING] * 4
-            if noise is None
-            else [*_noise_cells(noise.mean, noise.between, noise.within), f"{noise.reliability:.2f}"]
-        )
-        rows.append([name, *cells, md.MISSING])
+        rows.append([f"{dataset}, {protocol}", *_noise_cells(noise), md.MISSING])
     best = outcomes.get((MEAN, MAIN_PROTOCOL))
     for score in MAIN_SCORES:
         noise = seed_noise(evidence.score(spread.runs, score), spread.groups)
         if noise is None:
             continue
-        ceiling = np.sqrt(noise.reliability * best.reliability) if best is not None else None
-        rows.append(
-            [
-                score.label,
-                *_noise_cells(noise.mean, noise.between, noise.within),
-                f"{noise.reliability:.2f}",
-                md.signed(ceiling, 2),
-            ]
-        )
+        ceiling = None if best is None else float(np.sqrt(noise.reliability * best.reliability))
+        rows.append([score.label, *_noise_cells(noise), md.signed(ceiling, 2)])
     return (
-        "## 9. Seed noise\nSD of the scales' true means and SD of two seeds of one setting (one-way analysis of variance; "
-        "scores turned so that higher is better). Reliability: share of a single run's variance that is due to the "
+        "## 9. Seed noise\n"
+        "SD of the scales' true means and SD of two seeds of one setting (one-way analysis of variance; scores turned "
+        "so that higher is better). Reliability: share of a single run's variance that is due to the "
         f"scales. Ceiling: the highest correlation that a single run's score can have with {MEAN} (`cv`) at these "
         "reliabilities, if the true means agree perfectly.\n\n"
         + md.table(["value", "mean", "SD of scales", "SD of seeds", "reliability", "ceiling"], rows)
     )
 
 
-def _noise_cells(*values: float) -> list[str]:
-    return [f"{value:.4g}" for value in values]
+def _noise_cells(noise: Noise | None) -> list[str]:
+    if noise is None:
+        return [md.MISSING] * 4
+    return [*(f"{value:.4g}" for value in (noise.mean, noise.between, noise.within)), f"{noise.reliability:.2f}"]
 
 
 def regret_section(spread: Spread) -> str:
@@ -340,8 +329,9 @@ def regret_section(spread: Spread) -> str:
         Score(metric="pair_auroc", level="natural:odir3"),
     )
     parts = [
-        "## 10. What choosing by a score costs\nMean AUROC (`cv`) over a scale's seeds. `regret`: best by labels minus ",
-        "the pick; `corrected`: without the optimism of a maximum over noisy values. `over X`: the pick minus X.\n",
+        "## 10. What choosing by a score costs\n",
+        "Mean AUROC (`cv`) over a scale's seeds. `regret`: best by labels minus the pick; `corrected`: without the ",
+        "optimism of a maximum over noisy values. `over X`: the pick minus X.\n",
     ]
     for dataset in (*spread.evidence.real_datasets, MEAN):
         columns = {score.label: spread.evidence.score(spread.runs, score) for score in scores}
@@ -390,8 +380,8 @@ def question_section(spread: Spread) -> str:
         parts += [f"\nMeans over pre-training seeds, `{protocol}`:\n\n", md.table(["scales", *datasets], rows)]
     labels = [(f"{a} − {b}", a, b) for a, b in COMPARISONS]
     parts.append(
-        "\nDifferences seed by seed: mean [95 % interval] p (p adjusted over the table after Holm). Primary outcomes, named "
-        f"before the study: {', '.join(f'{dataset} {protocol}' for dataset, protocol in PRIMARY)}.\n"
+        "\nDifferences seed by seed: mean [95 % interval] p (p adjusted over the table after Holm). Primary outcomes, "
+        f"named before the study: {', '.join(f'{dataset} {protocol}' for dataset, protocol in PRIMARY)}.\n"
     )
     singles = [(f"{what}: {a} − {b}", a, b) for what, a, b in SINGLE_COMPARISONS]
     for title, comparisons in (("Controls", labels), ("One thing at a time, and the parts of weak+med", singles)):

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from augscale.runs import write_text_atomic
 from benchmarks.evidence.correlations import DEFAULT, MAIN_PROTOCOL, MAIN_SCORES, Spread
@@ -18,7 +19,7 @@ from benchmarks.evidence.records import MEAN, Score
 
 COLOURS = {"none": "#7f7f7f", "weak": "#1f77b4", "strong": "#d62728", "weak+med": "#2ca02c"}
 _OTHER = "#c7c7c7"
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.hashsalt": "augscale",
     "svg.fonttype": "none",
     "font.size": 8,
@@ -171,7 +172,6 @@ def _grid(count: int, columns: int, width: float, height: float) -> tuple[Figure
 
 
 def _legend(figure: Figure, note: str) -> None:
-    from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], marker="o", linestyle="", markersize=4, color=colour, label=name)
