@@ -27,6 +27,7 @@ from benchmarks.evidence.outcomes import PROTOCOLS
 from benchmarks.evidence.question import (
     COMPARISONS,
     SINGLE_COMPARISONS,
+    by_seed,
     holm,
     paired,
     seed_mean,

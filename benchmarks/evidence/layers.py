@@ -76,33 +76,33 @@ def chosen(layers: dict[str, Floats32], names: Iterable[str]) -> Floats32:
     return np.concatenate([layers[name] for name in names], axis=1)
 
 
-def earlier_module(backbone: Backbone) -> nn.Module:
-    """The last stage but one of a ResNet or staged network, the last block but one of a transformer.
-
-    Raises:
-        ConfigError: the network has neither.
-    """
-    model: Any = backbone.model
-    if hasattr(model, "layer3"):
-        return model.layer3
-    for name in ("stages", "blocks"):
-        stages = getattr(model, name, None)
-        if stages is not None and len(stages) > 1:
-            return stages[-2]
-    raise ConfigError(f"{type(model).__name__} has no layer3, stages or blocks; expected a ResNet, ConvNeXt or ViT")
-
-
 @contextmanager
 def _earlier_stage(backbone: Backbone) -> Iterator[list[Tensor]]:
-    """Collects the pooled output of the earlier stage, one entry per pass."""
+    """Collects the pooled output of the last stage or block but one, one entry per pass.
+
+    Raises:
+        ConfigError: the network has neither stages nor blocks.
+    """
+    model: Any = backbone.model
     found: list[Tensor] = []
-    prefix = int(getattr(backbone.model, "num_prefix_tokens", 0))
 
-    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        pooled = output[:, prefix:].float().mean(dim=1) if output.ndim == 3 else output.float().mean(dim=(2, 3))
-        found.append(pooled)
+    def keep_map(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        found.append(output.float().mean(dim=(2, 3)))
 
-    handle = earlier_module(backbone).register_forward_hook(keep)
+    def keep_tokens(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append(inputs[0][:, model.num_prefix_tokens :].float().mean(dim=1))
+
+    stages = getattr(model, "stages", None)
+    if hasattr(model, "layer3"):
+        handle = model.layer3.register_forward_hook(keep_map)
+    elif stages is not None and len(stages) > 1:
+        handle = stages[-2].register_forward_hook(keep_map)
+    elif hasattr(model, "blocks"):
+        # The last block itself may not be called as a module (`plain_vit`), its first norm always is.
+        handle = model.blocks[-1].norm1.register_forward_pre_hook(keep_tokens)
+    else:
+        name = type(model).__name__
+        raise ConfigError(f"{name} has no layer3, stages or blocks; expected a ResNet, ConvNeXt or ViT")
     try:
         yield found
     finally:

@@ -108,7 +108,7 @@ class Measurer:
         heads: dict[str, dict[str, float]] = {}
         for name in names:
             data = self.outcomes[name]
-            layers = embed_layers(backbone, head, data.images, precision=self.settings.precision)
+            layers = embed_layers(backbone, head, data.images, precision=self.settings.outcome_precision)
             features = chosen(layers, self.settings.features)
             found[name] = measure_outcomes(features, data, self.settings, draws=last)
             if released and name in self.settings.released_datasets:
@@ -175,14 +175,14 @@ class Measurer:
                 views = random_crops(
                     read_images(dataset.images, batch, torch.device("cpu")), batch, draw, self.settings.view_size
                 )
-                parts.append(embed_views(backbone, views, precision=self.settings.precision))
+                parts.append(embed_views(backbone, views, precision=self.settings.panel_precision))
             draws.append(np.concatenate(parts))
         return np.stack(draws)
 
     def _panel_scores(
         self, backbone: Backbone, head: DINOHead, own: Tensor | None, *, last: bool
     ) -> dict[str, dict[str, dict[str, float]]]:
-        panel, precision = self.panel, self.settings.precision
+        panel, precision = self.panel, self.settings.panel_precision
         scores: dict[str, dict[str, dict[str, float]]] = {layer: {} for layer in LAYERS}
         for layer, values in embed_layers(backbone, head, panel.clean, precision=precision).items():
             scores[layer][CLEAN] = image_scores(values)
