@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Prepares everything that is shared once, then starts one process per worker and waits for them."""
+    if options.worker:
+        return _worker(options)
     from augscale.searching.supervisor import LARGE_PAGES
     from benchmarks.evidence.data import open_outcomes
     from benchmarks.evidence.measure import limit_threads
@@ -51,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
     prepare_folder(options.out, study, settings)
     limit_threads()
     open_outcomes(settings, options.data_root, options.out / "work")
-    command = [sys.executable, "-m", "benchmarks.evidence", "worker", *_passed_on(options)]
+    command = [sys.executable, "-m", "benchmarks.evidence", "run", "--worker", *_passed_on(options)]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment = LARGE_PAGES | os.environ | one_thread
     workers = [subprocess.Popen(command, env=environment) for _ in range(options.workers)]
@@ -127,16 +129,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True)
-    for name, function in (("run", _run), ("worker", _worker)):
-        command = commands.add_parser(name)
-        command.add_argument("--data-root", type=Path, required=True)
-        command.add_argument("--out", type=Path, required=True)
-        command.add_argument("--study", default=DEFAULT_STUDY, help="built-in study or TOML file")
-        command.add_argument("--measure", type=Path, help="TOML file of what is measured")
-        command.add_argument("--smoke", action="store_true", help="a plan of a few runs, to try the chain")
-        command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-        command.add_argument("--retry-failed", action="store_true", help="do failed runs again")
-        command.set_defaults(function=function)
+    command = commands.add_parser("run")
+    command.add_argument("--data-root", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--study", default=DEFAULT_STUDY, help="built-in study or TOML file")
+    command.add_argument("--measure", type=Path, help="TOML file of what is measured")
+    command.add_argument("--smoke", action="store_true", help="a plan of a few runs, to try the chain")
+    command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    command.add_argument("--retry-failed", action="store_true", help="do failed runs again")
+    command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    command.set_defaults(function=_run)
     command = commands.add_parser("status")
     command.add_argument("--out", type=Path, required=True)
     command.set_defaults(function=_status)

@@ -214,6 +214,9 @@ def _outcome_data(
     split: npt.NDArray[np.str_],
     settings: MeasureSettings,
 ) -> OutcomeData:
+    for part in SPLITS:
+        if len(np.unique(labels[split == part])) < 2:
+            raise DataError(f"{name}: {(split == part).sum()} images in {part}; expected some of at least 2 classes")
     test = split == "test"
     return OutcomeData(
         name=name,

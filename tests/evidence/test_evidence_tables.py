@@ -22,12 +22,9 @@ GOOD, BAD, DOWN = Score(metric="pair_auroc"), Score(metric="dprime", level="own"
 
 def quality(run: PlannedRun) -> float:
     """Rises along the Sobol numbers; controls in between; a little more with the seed."""
-    rank = (
-        int(run.name[-2:])
-        if run.name.startswith("sobol")
-        else {"none": 2.5, "weak": 20.5, "strong": 12.5}.get(run.name, 6.5)
-    )
-    return float(rank) + 0.1 * run.seed
+    other = {"none": 2.5, "weak": 20.5, "strong": 12.5}.get(run.name, 6.5)
+    rank = float(run.name[-2:]) if run.name.startswith("sobol") else other
+    return rank + 0.1 * run.seed
 
 
 def score(run: PlannedRun, fraction: float, level: str, metric: str) -> float:
@@ -65,9 +62,8 @@ def test_csvs_hold_what_was_measured(evidence: Evidence) -> None:
     assert len(runs) == 56
     assert evidence.fractions == (0.5, 1.0)
     assert evidence.real_datasets == ("aptos2019", "odir3")
-    np.testing.assert_allclose(
-        evidence.score(runs, BAD), [-quality(_planned(run.name, run.seed)) for run in runs], rtol=1e-5
-    )
+    expected = [-quality(PlannedRun(name=run.name, seed=run.seed)) for run in runs]
+    np.testing.assert_allclose(evidence.score(runs, BAD), expected, rtol=1e-5)
     assert evidence.auroc_draws(runs, MEAN, "cv").shape == (20, 56)  # type: ignore[union-attr]
 
 
