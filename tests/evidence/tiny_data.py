@@ -28,6 +28,7 @@ out_dim = 32
 head_hidden_dim = 32
 head_bottleneck_dim = 16
 head_batch_norm = true
+precision = "fp32"
 checkpoint_seconds = 0
 [probe]
 images = 12
