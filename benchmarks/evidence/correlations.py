@@ -65,6 +65,12 @@ class Spread:
     def of(cls, evidence: Evidence, bootstrap: int) -> Spread:
         return cls(evidence=evidence, runs=evidence.of_part("spread"), bootstrap=bootstrap)
 
+    def without(self, name: str) -> Spread:
+        """The same without some scales, e.g. a control that lies far from all others."""
+        return Spread(
+            evidence=self.evidence, runs=[run for run in self.runs if run.name != name], bootstrap=self.bootstrap
+        )
+
     @property
     def datasets(self) -> tuple[str, ...]:
         return (*self.evidence.datasets, MEAN)
@@ -144,6 +150,25 @@ class LeftOut:
     """Mean correlation on the datasets it was chosen on."""
     here: Correlation
     default: Correlation
+
+
+def paired_difference(a: Correlation, b: Correlation) -> tuple[float, tuple[float, float] | None] | None:
+    """a - b with its 95 % interval: replicate k of both has the same scales and images.
+
+    Returns:
+        None where either is undefined; no interval where they were not over the same scales or not resampled.
+    """
+    if a.value is None or b.value is None:
+        return None
+    difference = a.value - b.value
+    if not len(a.replicates) or a.replicates.shape != b.replicates.shape or (a.n, a.num_groups) != (b.n, b.num_groups):
+        return difference, None
+    replicates = a.replicates - b.replicates
+    replicates = replicates[np.isfinite(replicates)]
+    if not len(replicates):
+        return difference, None
+    low, high = np.percentile(replicates, (2.5, 97.5))
+    return difference, (float(low), float(high))
 
 
 def leave_one_out(spread: Spread) -> list[LeftOut]:

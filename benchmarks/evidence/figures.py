@@ -128,7 +128,7 @@ def question(spread: Spread) -> Figure | None:
                 axis.plot(x, found.mean, "o", markersize=3, color=COLOURS.get(name, "black"))
                 if found.interval is not None:
                     axis.plot([x, x], found.interval, linewidth=1, color=COLOURS.get(name, "black"))
-        axis.set_xticks(range(len(PROTOCOLS)), PROTOCOLS)
+        axis.set_xticks(range(len(PROTOCOLS)), PROTOCOLS, fontsize=6)
         axis.set_title(dataset)
     _legend(figure, "black: untrained")
     return figure
@@ -142,7 +142,7 @@ def one_at_a_time(spread: Spread) -> Figure | None:
     found = [[paired(evidence, a, b, dataset, MAIN_PROTOCOL) for dataset in datasets] for _, a, b in rows]
     if not any(cell is not None for row in found for cell in row):
         return None
-    figure, axes = _grid(len(datasets), len(datasets), 1.35, 2.4)
+    figure, axes = _grid(len(datasets), len(datasets), 1.5, 2.4)
     for column, (axis, dataset) in enumerate(zip(axes, datasets, strict=True)):
         axis.axvline(0, color="black", linewidth=0.6)
         for place, row in enumerate(found):

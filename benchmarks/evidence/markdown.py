@@ -45,6 +45,10 @@ def correlation(found: Correlation) -> str:
     return signed(found.value, 2) + between(found.interval, 2)
 
 
+def correlation_difference(found: tuple[float, tuple[float, float] | None] | None) -> str:
+    return MISSING if found is None else signed(found[0], 2) + between(found[1], 2)
+
+
 def mean(found: Mean | None) -> str:
     """A mean AUROC with its interval."""
     return MISSING if found is None else area(found.mean) + between(found.interval, sign=False)

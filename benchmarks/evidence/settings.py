@@ -57,7 +57,8 @@ class MeasureSettings(Settings):
     lesion_patients: Count = 500
     """Of the controlled dataset; about 70 % of them have an eye with a usable grade."""
     pretrain_folders: tuple[str, ...] = ("aptos2019", "odir3", "srahim_dr", "palm", "pool")
-    """Folders of the data root whose training images are pre-trained on, unlabelled."""
+    """Folders of the data root whose training images are pre-trained on, unlabelled. Images that no table assigns to a
+    split (the pool's) are left out by `data.splits`."""
     panel_precision: Literal["bf16", "fp32"] = "bf16"
     """Of the panel's embeddings and of the crops of `released`; bf16 moves a pair AUROC by about 0.0003."""
     outcome_precision: Literal["bf16", "fp32"] = "fp32"

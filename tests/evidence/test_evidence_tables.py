@@ -11,7 +11,7 @@ from scipy import stats
 
 from augscale.errors import DataError
 from benchmarks.evidence.collect import collect
-from benchmarks.evidence.correlations import Spread, leave_one_out, seed_noise
+from benchmarks.evidence.correlations import Spread, leave_one_out, paired_difference, seed_noise
 from benchmarks.evidence.document import write_document
 from benchmarks.evidence.plan import PlannedRun
 from benchmarks.evidence.question import holm, paired, student
@@ -78,6 +78,19 @@ def test_correlations_have_the_sign_and_size_that_was_put_in(evidence: Evidence)
     expected = stats.spearmanr(evidence.score(runs, GOOD, 0.5), evidence.auroc(runs, MEAN, "cv")).statistic
     assert early == pytest.approx(expected)
     assert abs(expected) < 0.9
+
+
+def test_differences_of_correlations_are_over_the_same_resamples(evidence: Evidence) -> None:
+    spread = Spread.of(evidence, 50)
+    good, bad = spread.of_score(GOOD, MEAN), spread.of_score(BAD, MEAN)
+
+    found = paired_difference(good, bad)
+
+    assert found is not None
+    assert found[0] == pytest.approx(2.0)
+    assert found[1] == pytest.approx((2.0, 2.0))
+    assert paired_difference(good, good) == (0.0, (0.0, 0.0))
+    assert paired_difference(good, spread.of_score(Score(metric="nothing"), MEAN)) is None
 
 
 def test_leave_one_out_takes_what_is_best_elsewhere(evidence: Evidence) -> None:
