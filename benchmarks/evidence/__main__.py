@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AugscaleError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
     return code
 
 
