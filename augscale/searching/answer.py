@@ -90,11 +90,7 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "headline": _headline(best, contenders, untrained, labelled),
         "sentences": _sentences(best, contenders, config, untrained),
         "untrained": untrained,
-<<<<<<< HEAD
-        "caveats": _caveats(config, best, contenders) + _micro_batch_caveats(run),
-=======
-        "caveats": _caveats(config, best, contenders, labelled),
->>>>>>> validate
+        "caveats": _caveats(config, best, contenders, labelled) + _micro_batch_caveats(run),
         "contenders": [{k: v for k, v in c.items() if not k.startswith("_")} for c in contenders],
         "importance": _importance(study),
         "counts": counts,

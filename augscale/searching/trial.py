@@ -20,12 +20,9 @@ from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, open_cache
 from augscale.diagnosis.panel import ProbePanel, build_panel
 from augscale.diagnosis.score import PanelScore, score_backbone
-<<<<<<< HEAD
-from augscale.pretraining.events import MicroBatches
-=======
 from augscale.evaluation.datasets import LabelledImages
 from augscale.pretraining.backbones import Backbone
->>>>>>> validate
+from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
 from augscale.pretraining.weights import save_weights, sidecar_facts
@@ -45,13 +42,10 @@ class TrialContext:
     train_indices: npt.NDArray[np.int64]
     panel: ProbePanel
     device: str
-<<<<<<< HEAD
     free_memory: int | None = None
     """Bytes that this worker may hold where the study sets no limit; None: measured before every trial."""
-=======
     labelled: tuple[LabelledImages, ...] = ()
     """For `probe.score = "knn-auroc"`."""
->>>>>>> validate
 
     @property
     def rung_steps(self) -> list[int]:
@@ -64,27 +58,19 @@ def rung_steps(config: StudyConfig) -> list[int]:
     return sorted({max(1, round(share * config.pretrain.steps)) for share in config.search.rungs})
 
 
-<<<<<<< HEAD
 def build_context(run: RunFolder, config: StudyConfig, device: str, free_memory: int | None = None) -> TrialContext:
-    """Opens the cache and draws the panel."""
-=======
-def build_context(run: RunFolder, config: StudyConfig, device: str) -> TrialContext:
     """Opens the cache and the labelled datasets, and draws the panel."""
->>>>>>> validate
     manifest = read_json(run.manifest_file)
     cache = open_cache(Path(manifest["cache"]))
     train, held_out = panel_split(cache, config)
     panel = build_panel(cache.images, held_out, cache.records, config.probe, config.crops)
     return TrialContext(
-<<<<<<< HEAD
-        config=config, cache=cache, train_indices=train, panel=panel, device=device, free_memory=free_memory
-    )
-=======
         config=config,
         cache=cache,
         train_indices=train,
         panel=panel,
         device=device,
+        free_memory=free_memory,
         labelled=open_labelled(config, allow_bad=True),
     )
 
@@ -92,7 +78,6 @@ def build_context(run: RunFolder, config: StudyConfig, device: str) -> TrialCont
 def rung_weights(directory: Path, step: int) -> Path:
     """Where `search.keep_weights = "rungs"` keeps the weights of a rung."""
     return directory / f"rung-{step:06d}.safetensors"
->>>>>>> validate
 
 
 def new_record(scales: AugmentationScales, seed: int, **fields: Any) -> dict[str, Any]:
