@@ -6,10 +6,11 @@
         --set backbone.name=vit_tiny_patch16_224 --set backbone.init=none    # what two CPU cores can do of it
 
 Every loop runs in processes of its own, started as its users start it, and they take turns (A, B, C, A, ...), so that a
-drift of the machine's speed meets all. All train the same timm backbone with the same crops, batch and prototypes on
-the same images. Counted is everything from files (ours: the decoded cache) to the updated weights; not counted are
-imports, set-up and the first steps. Printed: medians over the turns, and ratios of ours to the fastest configuration
-of each other.
+drift of the machine's speed meets all; bare matrix products take their turn too. All train the same timm backbone with
+the same crops, batch and prototypes on the same images. Counted is everything from files (ours: the decoded cache) to
+the updated weights; not counted are imports, set-up and the first steps. Printed: medians over the turns, the share of
+the measured peak that the step's arithmetic reaches, ratios of ours to the fastest configuration of each other, and
+where the time goes.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from augscale.devices import cpu_cores, resolve_device
 from augscale.large_pages import SETTING, VARIABLE, has_glibc
 from augscale.pretraining.backbones import build_backbone
 from augscale.runs import versions
+from benchmarks.flops import step_flops
 
 
 @dataclass
@@ -76,8 +78,16 @@ class Contender:
             child.stdin.write("go\n")
             child.stdin.flush()
         reports = [_read(child) for child in self.children]
-        self.rates.append(images * len(self.children) / (time.perf_counter() - start))
-        self.shares.append(reports[0])
+        if self.loop == "products":
+            self.rates.append(sum(report["operations per second"] for report in reports))
+        else:
+            self.rates.append(images * len(self.children) / (time.perf_counter() - start))
+            self.shares.append(reports[0])
+
+    @property
+    def rate(self) -> float:
+        """Images per second, median; of "products" operations per second."""
+        return statistics.median(self.rates)
 
     def stop(self) -> None:
         for child in self.children:
@@ -109,7 +119,8 @@ def main() -> None:
 def _contenders(arguments: argparse.Namespace, device: str) -> list[Contender]:
     cores = cpu_cores()
     large_pages = {VARIABLE: SETTING} if has_glibc() else {}
-    ours = [Contender("augscale, one process", "augscale", cores, variables=large_pages)]
+    ours = [Contender("matrix products", "products", cores)]
+    ours.append(Contender("augscale, one process", "augscale", cores, variables=large_pages))
     if device == "cpu" and cores > 1:
         label = f"augscale, as a search: {cores} one-thread workers"
         ours.append(Contender(label, "augscale", 1, processes=cores, variables=large_pages))
@@ -157,21 +168,22 @@ def _print(arguments: argparse.Namespace, config: StudyConfig, device: str, cont
         f"out_dim {recipe.out_dim}"
     )
     print(f"turns       {arguments.repeats} interleaved, {arguments.steps} steps each\n")
-    print(f"{'loop':48} {'images/s':>9}   turns")
-    for contender in contenders:
+    peak, flops = contenders[0].rate, step_flops(config)
+    loops = contenders[1:]
+    print(f"{'loop':48} {'images/s':>9} {'of peak':>8}   turns")
+    for contender in loops:
         turns = ", ".join(f"{rate:.2f}" for rate in contender.rates)
-        print(f"{contender.label:48} {statistics.median(contender.rates):9.2f}   {turns}")
+        print(f"{contender.label:48} {contender.rate:9.2f} {100 * contender.rate * flops / peak:6.1f} %   {turns}")
+    print(f"\npeak        {peak / 1e9:.0f} GFLOP/s in matrix products of the precision that augscale trains in here")
+    print(f"arithmetic  {flops / 1e9:.2f} GFLOP per image (teacher, and three times student)\n")
+    for loop in dict.fromkeys(contender.loop for contender in loops if contender.loop != "augscale"):
+        other = max((contender for contender in loops if contender.loop == loop), key=lambda contender: contender.rate)
+        for ours in (contender for contender in loops if contender.loop == "augscale"):
+            print(f"{ours.rate / other.rate:5.2f} times   {ours.label}   against   {other.label}")
     print()
-    for loop in dict.fromkeys(contender.loop for contender in contenders if contender.loop != "augscale"):
-        other = max((c for c in contenders if c.loop == loop), key=lambda c: statistics.median(c.rates))
-        for ours in (c for c in contenders if c.loop == "augscale"):
-            ratio = statistics.median(ours.rates) / statistics.median(other.rates)
-            print(f"{ratio:5.2f} times   {ours.label}   against   {other.label}")
-    print()
-    for contender in contenders:
+    for contender in loops:
         parts = {part: statistics.median(share[part] for share in contender.shares) for part in contender.shares[0]}
-        shown = ", ".join(f"{part} {100 * share:.1f} %" for part, share in parts.items())
-        print(f"{contender.label}: {shown}")
+        print(f"{contender.label}: {', '.join(f'{part} {100 * share:.1f} %' for part, share in parts.items())}")
 
 
 def _arguments() -> argparse.Namespace:

@@ -20,6 +20,8 @@ import torch
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import build_cache
+from augscale.pretraining.precision import resolve_precision
+from benchmarks.flops import matrix_product_rate
 
 Job = dict[str, Any]
 WARM_UP_STEPS = 3
@@ -79,6 +81,15 @@ def run_lightly(config: StudyConfig, job: Job, workers: int) -> None:
     _run_steps(LightlyLoop([Path(file) for file in job["files"]], config, job["device"], workers).step, job)
 
 
+def run_matrix_products(config: StudyConfig, job: Job, workers: int) -> None:
+    """No training: what the device does at most."""
+    precision = resolve_precision(config.pretrain.precision, job["device"])
+    matrix_product_rate(job["device"], precision)
+    _answer({})
+    while True:
+        _answer({"operations per second": matrix_product_rate(job["device"], precision)})
+
+
 def _run_steps(step: Callable[[], float], job: Job) -> None:
     for _ in range(WARM_UP_STEPS):
         step()
@@ -100,6 +111,7 @@ LOOPS: dict[str, Callable[[StudyConfig, Job, int], None]] = {
     "augscale": run_ours,
     "official": run_official,
     "lightly": run_lightly,
+    "products": run_matrix_products,
 }
 
 
