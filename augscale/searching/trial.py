@@ -22,6 +22,7 @@ from augscale.diagnosis.panel import ProbePanel, build_panel
 from augscale.diagnosis.score import PanelScore, score_backbone
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
+from augscale.pretraining.precision import resolve_precision
 from augscale.pretraining.weights import sidecar_facts
 from augscale.runs import RunFolder, Stopwatch, now, read_json, write_json
 from augscale.searching.prepare import panel_split
@@ -124,12 +125,16 @@ def run_trial(
 
     def rung(event: RungEvent) -> None:
         last = event.step >= steps
+        scoring = Stopwatch()
         score = _score(context, event.backbone, event.information, event.loss, last, should_stop)
-        rung_record = _rung_record(event, score, steps)
+        rung_record = _rung_record(event, score, steps) | {"seconds": round(scoring.seconds, 3)}
         record["rungs"] = [old for old in record["rungs"] if old["step"] != event.step] + [rung_record]
         record["health"] = score.to_dict()["health"]
         if last:
             record["final"] = score.to_dict()
+        # Here too, because a pruned trial ends within `on_rung`.
+        parts = event.seconds_by_part
+        record["seconds_by_part"] = _rounded(parts | {"rungs": parts.get("rungs", 0.0) + scoring.seconds})
         save()
         if on_rung:
             on_rung(rung_record)
@@ -152,7 +157,7 @@ def run_trial(
     finally:
         save()
     record["images_per_second"] = round(result.images_per_second, 2)
-    record["seconds_by_part"] = {part: round(value, 3) for part, value in result.seconds_by_part.items()}
+    record["seconds_by_part"] = _rounded(result.seconds_by_part)
     save()
     return record, result
 
@@ -198,11 +203,15 @@ def _score(
     should_stop: Callable[[], bool] | None,
 ) -> PanelScore:
     probe = context.config.probe
+    # A score on the way only decides about pruning, so it may be as coarse as training itself (d' moves by 0.001);
+    # the final one is in fp32, comparable with whatever is scored elsewhere.
+    coarse = not last and resolve_precision(context.config.pretrain.precision, context.device) == "bf16"
     return score_backbone(
         backbone,
         context.panel,
         probe,
         device=context.device,
+        autocast=coarse,
         bootstrap=probe.bootstrap if last else 0,
         information=information,
         loss=loss,
@@ -210,6 +219,10 @@ def _score(
         final=last,
         should_stop=should_stop,
     )
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {part: round(value, 3) for part, value in seconds.items()}
 
 
 def _rung_record(event: RungEvent, score: PanelScore, steps: int) -> dict[str, Any]:

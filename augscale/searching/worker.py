@@ -30,6 +30,7 @@ from augscale.searching.confirm import (
     is_finished,
     plan_confirmation,
 )
+from augscale.searching.phases import PhaseClock
 from augscale.searching.study import (
     HEARTBEAT_SECONDS,
     PRUNER_FACTOR,
@@ -69,6 +70,8 @@ class Worker:
         self._progress: dict[str, Any] = {"host": this_host(), "pid": os.getpid(), "device": device}
         self._show(phase="starting")
         self.context: TrialContext = build_context(run, self.config, device)
+        self.clock = PhaseClock()
+        run.log("worker ready", pid=os.getpid())
 
     def work(self) -> None:
         """Search, then confirm.
@@ -86,18 +89,20 @@ class Worker:
             raise InterruptedRun("stopped; the running trial is saved", number) from None
         finally:
             self._show(phase="done")
+            self.run.log("worker done", pid=os.getpid(), seconds=self.clock.seconds())
 
     def _search(self) -> None:
         while True:
             if self.stop():
                 raise Paused
-            claim = claim_trial(self.study, self.run, self.config, ask=not self._over_budget())
+            with self.clock.phase("claiming"):
+                claim = claim_trial(self.study, self.run, self.config, ask=not self._over_budget())
             if claim is not None:
-                self._run_claim(claim)
+                with self.clock.phase("telling"):
+                    self._run_claim(claim)
             elif running_elsewhere(self.study):
                 # The other worker may die; its trial would then be this one's to finish.
-                self._show(phase="waiting")
-                time.sleep(POLL_SECONDS)
+                self._wait()
             else:
                 return
 
@@ -128,16 +133,17 @@ class Worker:
         self._show(phase="search", name=name, number=claim.number, step=0, score=None, rung=0)
         fields = {"number": claim.number, "control": claim.control, "params": claim.trial.params}
         try:
-            record, result = run_trial(
-                self.context,
-                claim.scales,
-                directory=directory,
-                seed=derive_seed(self.config.search.seed, "trials"),
-                fields=fields | {"starts": claim.starts},
-                on_rung=on_rung,
-                on_step=on_step,
-                should_stop=self.stop,
-            )
+            with self.clock.phase("trials"):
+                record, result = run_trial(
+                    self.context,
+                    claim.scales,
+                    directory=directory,
+                    seed=derive_seed(self.config.search.seed, "trials"),
+                    fields=fields | {"starts": claim.starts},
+                    on_rung=on_rung,
+                    on_step=on_step,
+                    should_stop=self.stop,
+                )
         except Paused:
             claim.trial.set_user_attr("paused", True)
             self.run.log("trial paused", trial=claim.number)
@@ -194,7 +200,7 @@ class Worker:
     def _score_untrained(self) -> None:
         """Scores the networks that trials and confirmation runs start from, one for each seed."""
         search, confirm = self.config.search, self.config.confirm
-        with self.run.locked("untrained", timeout_seconds=600):
+        with self.clock.phase("untrained"), self.run.locked("untrained", timeout_seconds=600):
             known = read_json(self.run.untrained_file)
             if known is None:
                 known = score_untrained(self.context, derive_seed(search.seed, "trials")) | {"confirm": []}
@@ -211,12 +217,12 @@ class Worker:
                 raise Paused
             claimed = claim_confirmation(runs)
             if claimed is None:
-                self._show(phase="waiting")
-                time.sleep(POLL_SECONDS)
+                self._wait()
                 continue
             confirmation, lock = claimed
             try:
-                self._run_confirmation(confirmation)
+                with self.clock.phase("telling"):
+                    self._run_confirmation(confirmation)
             finally:
                 lock.release()
 
@@ -226,15 +232,16 @@ class Worker:
         fields = {"name": confirmation.name, "kind": confirmation.kind, "number": confirmation.number}
         fields |= {"seed_index": confirmation.seed_index, "control": None, "params": {}}
         try:
-            record, _ = run_trial(
-                self.context,
-                confirmation.scales,
-                directory=confirmation.directory,
-                seed=confirmation.seed,
-                fields=fields,
-                on_step=lambda step, loss: self._show(step=step, loss=loss),
-                should_stop=self.stop,
-            )
+            with self.clock.phase("confirmation"):
+                record, _ = run_trial(
+                    self.context,
+                    confirmation.scales,
+                    directory=confirmation.directory,
+                    seed=confirmation.seed,
+                    fields=fields,
+                    on_step=lambda step, loss: self._show(step=step, loss=loss),
+                    should_stop=self.stop,
+                )
         except Paused:
             raise
         except Exception as error:
@@ -245,6 +252,11 @@ class Worker:
             close_record(confirmation.directory, record, "COMPLETE")
             self.run.log("confirmation finished", name=name, score=record["final"]["score"])
         (confirmation.directory / "state.pt").unlink(missing_ok=True)
+
+    def _wait(self) -> None:
+        self._show(phase="waiting")
+        with self.clock.phase("waiting"):
+            time.sleep(POLL_SECONDS)
 
     def _over_budget(self) -> bool:
         """Whether a new trial would leave too little time for itself and the confirmation."""
