@@ -29,7 +29,7 @@ test: lint
 	$(BIN)/pytest -n auto --dist worksteal
 
 bench: $(VENV)/.test-installed
-	$(BIN)/python -m benchmarks.trial_throughput
+	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.distances
 	$(BIN)/python -m benchmarks.evaluation
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 
 def main() -> None:
+    from augscale.large_pages import restart_with_large_pages
+
+    restart_with_large_pages()
     from augscale.cli import run
 
     run()

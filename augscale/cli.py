@@ -19,7 +19,7 @@ import typer
 from augscale.cli_data import data_app
 from augscale.cli_diagnose import diagnose
 from augscale.cli_evaluate import evaluate, promote
-from augscale.cli_options import Data, Json, parse_assignments, print_json
+from augscale.cli_options import Data, Json, MaxMemory, parse_assignments, print_json
 from augscale.cli_pretrain import pretrain
 from augscale.errors import AugscaleError
 
@@ -103,6 +103,7 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
     init: Annotated[str | None, typer.Option(help="none, imagenet or a weights file.")] = None,
+    max_memory: MaxMemory = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
     ] = None,
@@ -125,6 +126,7 @@ def search(
         seed=seed,
         out=out,
         allow_bad=allow_bad,
+        max_memory=max_memory,
         overrides=parse_assignments(set_ or []) | ({"backbone.init": init} if init else {}),
         # On a terminal everything a person reads goes to standard output; --json keeps that for the result.
         console=Console(stderr=as_json),
@@ -246,6 +248,8 @@ def worker(
     threads: Annotated[int | None, typer.Option()] = None,
     num_workers: Annotated[int, typer.Option()] = 1,
     deadline: Annotated[float | None, typer.Option()] = None,
+    free_memory: Annotated[int | None, typer.Option("--free-memory", help="Bytes.")] = None,
+    sharing: Annotated[int, typer.Option(min=1, help="Workers on this device.")] = 1,
     supervised: Annotated[bool, typer.Option("--supervised", help="Stop when the parent process dies.")] = False,
 ) -> None:
     """Join a prepared search with one more process."""
@@ -262,5 +266,7 @@ def worker(
         threads=threads,
         num_workers=num_workers,
         deadline=deadline,
+        free_memory=free_memory,
+        sharing=sharing,
         watch_parent=supervised,
     )

@@ -13,6 +13,10 @@ Data = Annotated[
     list[str] | None,
     typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option("--max-memory", help="Of each process's GPU or, on a CPU, main memory, e.g. 8GB; else what is free."),
+]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Where datasets were prepared.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 CropToField = Annotated[

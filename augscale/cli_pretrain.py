@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from augscale.cli_options import parse_assignments
+from augscale.cli_options import MaxMemory, parse_assignments
 
 
 def pretrain(
@@ -23,6 +23,7 @@ def pretrain(
     steps: Annotated[int | None, typer.Option(min=1, help="Length in optimiser updates.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Of all processes together.")] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Micro-batches per process and step.")] = 1,
+    max_memory: MaxMemory = None,
     init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and views.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -55,6 +56,7 @@ def pretrain(
             steps=steps,
             batch_size=batch_size,
             accumulate=accumulate,
+            max_memory=max_memory,
             init=init,
             seed=seed,
             device=device,

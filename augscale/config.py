@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from augscale.errors import ConfigError
+from augscale.memory import parse_size
 from augscale.settings import Settings, nearest, parse_settings, read_toml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -95,6 +96,16 @@ class PretrainConfig(Settings):
     """"auto": bf16 autocast on GPUs and on CPUs with native bf16 arithmetic, else fp32."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Save the resumable state at least this often (and at every rung)."""
+    max_memory: str | None = None
+    """What each process may use of its GPU, or on a CPU of main memory, e.g. "8GB"; None: what is free. Decides into
+    how many micro-batches a step is cut."""
+
+    @field_validator("max_memory")
+    @classmethod
+    def _is_a_size(cls, max_memory: str | None) -> str | None:
+        if max_memory is not None:
+            parse_size(max_memory)
+        return max_memory
 
     @model_validator(mode="after")
     def _ordered(self) -> PretrainConfig:

@@ -17,6 +17,8 @@ class WorkerPlan:
 
     devices: tuple[str, ...]
     threads: int
+    free_memory: int | None = None
+    """Bytes of main memory for each worker on a CPU; None where that has not been measured."""
 
     def __str__(self) -> str:
         workers, threads = len(self.devices), self.threads

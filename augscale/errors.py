@@ -36,6 +36,10 @@ class DivergedError(AugscaleError):
     exit_code = 5
 
 
+class MemoryShortageError(AugscaleError):
+    """Memory is used up, and a step cannot be cut into smaller parts."""
+
+
 class StudyError(AugscaleError):
     """A search cannot go on: storage trouble, or no trial that can be used."""
 

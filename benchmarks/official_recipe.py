@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import timm
 import torch
 from PIL import Image, ImageFilter, ImageOps
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
 from augscale.config import StudyConfig
-from augscale.pretraining.backbones import build_backbone
 from augscale.pretraining.head import DINOHead
 
 
@@ -70,6 +70,14 @@ class OfficialViews(Dataset):
         return [transform(image) for transform in self.transforms]
 
 
+def build_timm(config: StudyConfig) -> torch.nn.Module:
+    """The study's backbone as timm makes it, with timm's own forward pass."""
+    options = {"num_classes": 0, "drop_path_rate": config.backbone.drop_path} | dict(config.backbone.overrides)
+    if config.backbone.name.startswith("vit"):
+        options |= {"img_size": config.crops.global_size, "dynamic_img_size": True}
+    return timm.create_model(config.backbone.name, **options)
+
+
 class OfficialLoop:
     """The training loop of the official script on one device."""
 
@@ -84,8 +92,8 @@ class OfficialLoop:
             "batch_norm": pretrain.head_batch_norm,
             "norm_last_layer": pretrain.norm_last_layer,
         }
-        backbone = build_backbone(config.backbone, config.crops.global_size, drop_path=config.backbone.drop_path)
-        head = DINOHead(backbone.embed_dim, **dims)
+        backbone = build_timm(config)
+        head = DINOHead(backbone.num_features, **dims)
         self.student = torch.nn.ModuleDict({"backbone": backbone, "head": head}).to(device)
         self.teacher = copy.deepcopy(self.student)
         self.center = torch.zeros(1, pretrain.out_dim, device=device)

@@ -24,6 +24,7 @@ class Batches:
         batch_size: B.
         seed: of the order.
         device: where the batches are wanted.
+        memory_limit: bytes of a GPU that may be used, None for all that is free.
     Raises:
         DataError: there are fewer rows than the batch size.
     """
@@ -35,6 +36,7 @@ class Batches:
         batch_size: int,
         seed: int,
         device: torch.device,
+        memory_limit: int | None = None,
     ) -> None:
         if len(indices) < batch_size:
             raise DataError(
@@ -47,7 +49,7 @@ class Batches:
         self.seed = seed
         self.device = device
         self._order: tuple[int, npt.NDArray[np.int64]] | None = None
-        self._resident = _upload(images, self.indices, device)
+        self._resident = _upload(images, self.indices, device, memory_limit)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -86,11 +88,15 @@ class Batches:
         return batch
 
 
-def _upload(images: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], device: torch.device) -> Tensor | None:
+def _upload(
+    images: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], device: torch.device, memory_limit: int | None
+) -> Tensor | None:
     """The rows to train on, on the GPU, or None on a CPU and where they do not fit."""
     if device.type != "cuda":
         return None
     free_bytes, _ = torch.cuda.mem_get_info(device)
+    if memory_limit is not None:
+        free_bytes = min(free_bytes, memory_limit)
     shape = (len(indices), *images.shape[1:])
     if int(np.prod(shape, dtype=np.int64)) > _SHARE_OF_FREE_MEMORY * free_bytes:
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from augscale.pretraining.backbones import Backbone
 
@@ -23,6 +24,52 @@ class StepLog:
     """Nats, of the teacher's outputs on this step's batch, see `dino.information`."""
     lr: float
     teacher_temp: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatchChange:
+    """Why a step is cut into more parts than it was."""
+
+    step: int
+    """The first step that is worked on in these parts, counted from 1."""
+    before: int
+    """Micro-batches per process and step."""
+    after: int
+    cause: str
+    """"estimate" or "earlier run": before the session's first step; "out of memory": in the step, done again then."""
+    message: str
+    """What was estimated, or what the allocator said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatches:
+    """How a process's share of a batch is worked on."""
+
+    number: int
+    """Micro-batches per step, one after the other."""
+    size: int
+    """Images of each."""
+    batch_norm: bool
+    """Whether there is batch norm, which sees its micro-batch alone."""
+    changes: tuple[MicroBatchChange, ...]
+    """All of the run's, in order."""
+
+    @property
+    def note(self) -> str | None:
+        """What the number means for comparisons, None where it means nothing."""
+        if not self.batch_norm or not self.changes:
+            return None
+        return (
+            f"batch norm saw micro-batches of {self.size} images, chosen by memory; not strictly comparable with runs "
+            "in other micro-batches"
+        )
+
+    def __str__(self) -> str:
+        return f"micro-batches {self.number} x {self.size}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"changes": [asdict(change) for change in self.changes], "note": self.note}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +103,5 @@ class PretrainResult:
     seconds_by_part: dict[str, float]
     """On a CPU views, forward, backward, optimiser, rungs, state; on a GPU, whose work is not waited for within a
     step, training, rungs, state. Sums over all sessions of a resumed run."""
+    micro_batches: MicroBatches
+    """At the end."""

@@ -67,6 +67,8 @@ class FullRun:
     """Source images, over all processes; evaluations and saving not counted."""
     seconds: float
     """Of all sessions, evaluations and saving included."""
+    micro_batches: dict[str, Any] | None = None
+    """How each process worked on its share of a batch at the end, see `MicroBatches`."""
 
     @property
     def last_weights(self) -> Path:
@@ -102,6 +104,7 @@ def pretrain_full(
     steps: int | None = None,
     batch_size: int | None = None,
     accumulate: int = 1,
+    max_memory: str | None = None,
     init: str | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -125,7 +128,10 @@ def pretrain_full(
         epochs, steps: length of the run, one of them; None for both is 100 epochs. An epoch is all images but the
             panel's, whole batches only. The study's own `pretrain.steps`, the length of a trial, is not used.
         batch_size: of all processes and micro-batches together; None takes the study's.
-        accumulate: micro-batches that every process cuts its share of a batch into. May change on resumption.
+        accumulate: micro-batches that every process cuts its share of a batch into, more where memory demands it. May
+            change on resumption.
+        max_memory: what each process may use of its GPU or, on a CPU, of main memory, e.g. "8GB"; None takes the
+            study's or what is free.
         init: "none", "imagenet" or a weights file; None takes the study's.
         seed: of weights, order, views and stochastic depth.
         device: "auto", "cpu", "cuda" or "cuda:N"; under torchrun each process takes its own GPU.
@@ -147,6 +153,7 @@ def pretrain_full(
     loaded = scales if isinstance(scales, AugmentationScales) else load_scales(scales)
     name = scales_name or ("scales" if isinstance(scales, AugmentationScales) else scales_label(scales))
     flags = {"data.sources": source_list(data), "pretrain.batch_size": batch_size, "backbone.init": init}
+    flags |= {"pretrain.max_memory": max_memory}
     config = resolve_study(study, arch, flags, overrides or {})
     parameters = check_networks(config)
     folder = FullRunFolder(out or default_folder(config, name, seed))
@@ -239,6 +246,7 @@ class _FullRun:
                     log_every=log_every,
                     accumulate=accumulate,
                     team=team,
+                    on_micro_batches=recorder.on_micro_batches if recorder else None,
                 )
         except Paused:
             number = team.agree(stop.signal_number or 0) or int(signal.SIGTERM)
@@ -326,6 +334,7 @@ class _FullRun:
             "best": best_of(evaluations),
             "images_per_second": round(result.images_per_second, 2),
             "seconds": round(sum(result.seconds_by_part.values()), 2),
+            "micro_batches": result.micro_batches.to_dict(),
         }
         write_whole(self.folder.result_file, finished)
         self.folder.log("finished", steps=result.steps, best_step=finished["best"]["step"])

@@ -17,7 +17,7 @@ from augscale.pretraining.files import write_atomic
 from augscale.runs import now, read_json, this_host, versions, writable_folder
 
 _SECTIONS = ("data", "backbone", "crops", "pretrain", "probe")
-_MAY_CHANGE = ("data.sources", "data.max_bad", "pretrain.checkpoint_seconds")
+_MAY_CHANGE = ("data.sources", "data.max_bad", "pretrain.checkpoint_seconds", "pretrain.max_memory")
 """Settings that do not change the result; the images are compared by their fingerprint."""
 _CHANGES_SHOWN = 3
 

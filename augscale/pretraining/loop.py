@@ -3,7 +3,7 @@
 DINO as in the official code (Caron et al. 2021). Whatever is random is a function of (seed, step), so the state
 holds no generator and a run that was interrupted ends bit for bit as one that was not (on one CPU; GPUs sum in
 varying order). The loop knows nothing of searches: at the rungs it calls back, and what the callback raises passes.
-A step's batch may be worked on in equal parts, see `parts`.
+A step's batch may be worked on in equal parts, see `parts`, and is where memory is short, see `micro_batches`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.augmentation.views import MultiCropViews, Views
 from augscale.config import StudyConfig
 from augscale.devices import resolve_device
-from augscale.errors import ConfigError, DivergedError
+from augscale.errors import ConfigError, DivergedError, MemoryShortageError
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.dino import (
     cancel_gradients,
@@ -36,7 +36,20 @@ from augscale.pretraining.dino import (
     teacher_probabilities,
     update_teacher,
 )
-from augscale.pretraining.events import Paused, PretrainResult, RungEvent, StepLog
+from augscale.pretraining.events import MicroBatches, Paused, PretrainResult, RungEvent, StepLog
+from augscale.pretraining.memory_estimate import Prober, put_back
+from augscale.pretraining.micro_batches import (
+    MicroBatching,
+    allocate_moments,
+    capped,
+    choose,
+    drop_cached_memory,
+    memory_in_use,
+    memory_limit,
+    missing_moments,
+    until_it_fits,
+    update_in_place,
+)
 from augscale.pretraining.monitor import Clock, LossCheck
 from augscale.pretraining.networks import build_networks, has_batch_norm, synchronize_batch_norm
 from augscale.pretraining.parts import StepMeans, count_parts, reduced
@@ -68,6 +81,9 @@ def pretrain(
     make_views: ViewFunction | None = None,
     accumulate: int = 1,
     team: Team | None = None,
+    free_memory: int | None = None,
+    largest_micro_batch: int | None = None,
+    on_micro_batches: Callable[[MicroBatches], None] | None = None,
 ) -> PretrainResult:
     """Trains a student and its teacher for `study.pretrain.steps` updates.
 
@@ -88,21 +104,43 @@ def pretrain(
         should_stop: asked before every step.
         log_every: steps between readings of the loss; on a GPU each waits for the device.
         make_views: replaces the views drawn from `scales`.
-        accumulate: micro-batches, one after the other, that this process's share of a batch is cut into.
+        accumulate: micro-batches, one after the other, that this process's share of a batch is cut into; more where
+            memory demands it, see `micro_batches`.
         team: the processes that train together; each calls this with the same arguments. Batch size and learning rate
             are those of all of them. State is read and written, and callbacks are called, by rank 0 only;
             `should_stop` of any stops all at the same step. None: this process alone.
+        free_memory: bytes that this process may hold where the study sets no `pretrain.max_memory`; None: nine tenths
+            of what is free.
+        largest_micro_batch: images, what an earlier run on this device ended with.
+        on_micro_batches: called before the first step, and whenever memory has run out and a step is done again.
     Raises:
         ConfigError: the study does not fit the model, the device or the team.
         DataError: fewer images than the batch size.
         CheckpointError: the saved state or the initial weights cannot be used.
         DivergedError: the loss is no longer finite.
+        MemoryShortageError: memory is used up in the smallest micro-batches, or on one process of several.
         Paused: `should_stop` said so.
     """
     team, steps = team or Team(), study.pretrain.steps
-    run = _Run(images, indices, scales, study, seed, team.device or device, state_path, make_views, accumulate, team)
-    rungs = set(rung_steps)
-    run.resume()
+    place = torch.device(resolve_device(team.device or device))
+    limit = memory_limit(study.pretrain.max_memory, place, free_memory)
+    with capped(place, study.pretrain.max_memory):
+        run = _Run(images, indices, scales, study, seed, place, state_path, make_views, accumulate, team, limit)
+        run.resume()
+        run.fit_into_memory(limit, largest_micro_batch, on_micro_batches)
+        return _train(run, team, steps, set(rung_steps), on_rung, on_log, should_stop, log_every)
+
+
+def _train(
+    run: _Run,
+    team: Team,
+    steps: int,
+    rungs: set[int],
+    on_rung: Callable[[RungEvent], None] | None,
+    on_log: Callable[[StepLog], None] | None,
+    should_stop: Callable[[], bool] | None,
+    log_every: int,
+) -> PretrainResult:
     while True:
         with team.answering():
             if run.step in rungs and run.meta["rung_told"] < run.step:
@@ -138,27 +176,33 @@ class _Run:
         scales: AugmentationScales,
         study: StudyConfig,
         seed: int,
-        device: str,
+        device: torch.device,
         state_path: Path | None,
         make_views: ViewFunction | None,
         accumulate: int,
         team: Team,
+        memory_limit: int | None,
     ) -> None:
         self.study = study
         self.recipe = study.pretrain
         self.seed = seed
-        self.device = torch.device(resolve_device(device))
+        self.device = device
         precision = resolve_precision(self.recipe.precision, self.device)
         self.precision = "fp32" if team.agree(int(precision == "fp32")) else precision
         self.state_path = state_path if team.leads else None
         self.team = team
-        self.accumulate = accumulate
-        self.num_parts = count_parts(self.recipe.batch_size, team.size, accumulate)
+        count_parts(self.recipe.batch_size, team.size, accumulate)
         self.fingerprint = run_fingerprint(study, seed, scales, images.shape, indices)
-        self.batches = Batches(images, indices, self.recipe.batch_size, derive_seed(seed, "order"), self.device)
+        order = derive_seed(seed, "order")
+        self.batches = Batches(images, indices, self.recipe.batch_size, order, self.device, memory_limit)
         self.views = make_views or MultiCropViews(scales, study.crops, images.shape[1], derive_seed(seed, "views"))
         self.student, self.teacher = build_networks(study, seed, self.device)
+        norm = has_batch_norm(self.student)
+        self.micro_batches = MicroBatching(
+            self.recipe.batch_size // team.size, accumulate, smallest=2 if norm else 1, batch_norm=norm
+        )
         self._meet_the_team()
+        self.buffers = [*self.student.buffers(), *self.teacher.buffers()]
         self.optimizer = torch.optim.AdamW(parameter_groups(self.student), lr=0.0, fused=True)
         self.center = torch.zeros(self.recipe.out_dim, device=self.device)
         self.student_parameters: list[nn.Parameter] = list(self.student.parameters())
@@ -178,7 +222,7 @@ class _Run:
                     "batch norm over several processes needs GPUs; expected one process, a backbone without batch "
                     "norm and pretrain.head_batch_norm = false, or GPUs"
                 )
-            self.team.check_same(self.fingerprint | {"accumulate": str(self.accumulate)})
+            self.team.check_same(self.fingerprint | {"accumulate": str(self.micro_batches.number)})
             self.student, self.teacher = synchronize_batch_norm(self.student), synchronize_batch_norm(self.teacher)
             self.team.spread(self.teacher)
         self.called_student = self.team.wrap(self.student)
@@ -203,16 +247,70 @@ class _Run:
         self.step, self.meta = state.step, state.meta
         self.clock.seconds = dict(self.meta["seconds_by_part"])
         self.last_saved = (self.step, time.monotonic())
+        if "micro_batches" in self.meta:
+            self.micro_batches.resume(self.meta["micro_batches"])
+
+    def fit_into_memory(
+        self, limit: int | None, largest: int | None, tell: Callable[[MicroBatches], None] | None
+    ) -> None:
+        """Chooses the micro-batches for the steps to come.
+
+        Args:
+            limit: bytes, see `memory_limit`.
+            largest: images per micro-batch that an earlier run ended with.
+            tell: told of them now and whenever they change.
+        """
+        self.tell_micro_batches = tell if self.team.leads else None
+        if self.step < self.recipe.steps:
+            self.micro_batches.follow(largest, self.step + 1)
+            values = step_values(self.recipe, self.step)
+            settings = (self.study.backbone, self.study.crops, self.recipe, self.precision, self.device, self.team)
+            prober = Prober(
+                lambda views: self._backward(views, values, 0, last=False, watch=True),
+                (self.student, self.teacher),
+                self.study.crops,
+                self.device,
+                key=repr(settings),
+            )
+            with self.clock.stopped():
+                choose(
+                    self.micro_batches,
+                    prober,
+                    self.team,
+                    limit=limit,
+                    in_use=memory_in_use(self.device),
+                    moments=missing_moments(self.optimizer),
+                    step=self.step + 1,
+                    max_memory=self.recipe.max_memory,
+                )
+        if self.tell_micro_batches is not None:
+            self.tell_micro_batches(self.micro_batches.told())
 
     def train_step(self, watch: bool) -> None:
-        """One update of the student, and of the teacher after it.
+        """One update of the student, and of the teacher after it; done again where it runs out of memory.
 
         Args:
             watch: whether the step will be logged.
         """
         values = step_values(self.recipe, self.step)
+        buffers = [buffer.clone() for buffer in self.buffers]
+        center = until_it_fits(
+            lambda: self._prepare_update(values, watch), lambda message: self._retreat(buffers, message)
+        )
+        with self.clock.part("optimiser"), update_in_place():
+            self.optimizer.step()
+            update_teacher(self.teacher_parameters, self.student_parameters, values.teacher_momentum)
+            self.center = center
+        self.step += 1
+
+    def _prepare_update(self, values: StepValues, watch: bool) -> Tensor:
+        """Everything of a step that allocates memory, and nothing that cannot be done again.
+
+        Returns:
+            The next center; the next gradients and rates are in place.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        parts = [self._part(values, micro, watch) for micro in range(self.accumulate)]
+        parts = [self._part(values, micro, watch) for micro in range(self.micro_batches.number)]
         self.means = reduced(parts, self.team)
         self.losses.add(self.means.loss, self.step + 1)
         if self.device.type == "cpu":
@@ -223,20 +321,48 @@ class _Run:
             if values.last_layer_frozen:
                 cancel_gradients(self.last_layer)
             self._set_rates(values)
-            self.optimizer.step()
-            update_teacher(self.teacher_parameters, self.student_parameters, values.teacher_momentum)
-            self.center = moved_center(self.center, self.means.teacher_logits, self.recipe.center_momentum)
-        self.step += 1
+            allocate_moments(self.optimizer)
+            return moved_center(self.center, self.means.teacher_logits, self.recipe.center_momentum)
+
+    def _retreat(self, buffers: list[Tensor], message: str) -> None:
+        """After a step ran out of memory: as if it had not begun, and smaller micro-batches.
+
+        Args:
+            buffers: what the networks' buffers were before the step.
+            message: the error's.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        drop_cached_memory(self.device)
+        put_back(self.buffers, buffers)
+        step, number = self.step + 1, self.micro_batches.number
+        if not self.team.alone:
+            # The others are in the middle of the step, and wait for this process's gradients.
+            raise MemoryShortageError(
+                f"process {self.team.rank} ran out of memory at step {step} with {self.micro_batches.told()}; expected "
+                f"--accumulate {self.micro_batches.next_number() or number} or more on all processes, or a lower "
+                f"--max-memory; the run goes on from its last saved state ({message})"
+            )
+        self.micro_batches.halve(step, message)
+        if self.tell_micro_batches is not None:
+            self.tell_micro_batches(self.micro_batches.told())
 
     def _part(self, values: StepValues, micro: int, watch: bool) -> StepMeans:
         """Forward and backward of one micro-batch of this process; its gradients are added to what is there."""
-        number = self.team.rank * self.accumulate + micro
-
+        per_process = self.micro_batches.number
+        number = self.team.rank * per_process + micro
         with self.clock.part("views"):
-            images, sample_ids = self.batches.draw(self.step, number, self.num_parts)
+            images, sample_ids = self.batches.draw(self.step, number, self.team.size * per_process)
             views = self.views(images, sample_ids)
+        return self._backward(views, values, number, last=micro == per_process - 1, watch=watch)
 
-        last = micro == self.accumulate - 1
+    def _backward(self, views: Views, values: StepValues, number: int, *, last: bool, watch: bool) -> StepMeans:
+        """Forward and backward of some of the step's views; `number` counts all processes' micro-batches.
+
+        Args:
+            last: of this process in this step, after which its gradients are complete.
+            watch: whether the step will be logged.
+        """
+        per_process = self.micro_batches.number
         with keep_gradients_here(self.called_student, last=last):
             with self.clock.part("forward"):
                 with self._step_randomness(number), autocast(self.precision, self.device):
@@ -246,7 +372,7 @@ class _Run:
                 teacher_probs = teacher_probabilities(teacher_logits, self.center, values.teacher_temp)
                 loss = dino_loss(student_logits, teacher_probs, self.recipe.student_temp)
             with self.clock.part("backward"):
-                (loss if self.accumulate == 1 else loss / self.accumulate).backward()
+                (loss if per_process == 1 else loss / per_process).backward()
 
         return StepMeans(
             loss=loss.detach(),
@@ -302,6 +428,7 @@ class _Run:
         self._stop_if_not_finite()
         with self.clock.part("state"):
             self.meta["seconds_by_part"] = dict(self.clock.seconds)
+            self.meta["micro_batches"] = self.micro_batches.to_meta()
             state = TrainingState(
                 fingerprint=self.fingerprint,
                 step=self.step,
@@ -324,6 +451,7 @@ class _Run:
             steps=self.step,
             images_per_second=self.step * self.recipe.batch_size / max(training, 1e-9),
             seconds_by_part=dict(seconds),
+            micro_batches=self.micro_batches.told(),
         )
 
     def check_weights(self) -> None:

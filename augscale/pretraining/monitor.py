@@ -52,6 +52,16 @@ class Clock:
                 self.seconds[name] = self.seconds.get(name, 0.0) + now - start
                 self._mark = now
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """For work that is no part of training."""
+        seconds = dict(self.seconds)
+        try:
+            yield
+        finally:
+            self.seconds = seconds
+            self._mark = time.perf_counter()
+
     def settle(self) -> None:
         """Called when the device has been waited for: counts the stretch since the last call as training."""
         if not self._by_part:

@@ -33,7 +33,7 @@ def class_token(model: Any, x: Tensor) -> Tensor:
     """What `model(x)` is for a plain ViT without a classifier; x: float, shape (N, 3, s, s); returns (N, D)."""
     tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
     for block in model.blocks[:-1]:
-        tokens = _block(block, tokens) if tokens.device.type == "cpu" else block(tokens)
+        tokens = _block(block, tokens) if block.training and tokens.device.type == "cpu" else block(tokens)
     token: Tensor = model.fc_norm(model.norm(class_token_after(model.blocks[-1], tokens)))
     return token
 
@@ -54,6 +54,7 @@ def class_token_after(block: Any, tokens: Tensor) -> Tensor:
 
 
 def _block(block: Any, tokens: Tensor) -> Tensor:
+    """`block(tokens)` in training mode; hooks of the block are not called, those of its parts are."""
     tokens = _residual(tokens, lambda rows: block.ls1(block.attn(block.norm1(rows))), block.drop_path1)
     return _residual(tokens, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2)
 

@@ -14,7 +14,7 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.diagnosis.panel import ProbePanel
 from augscale.diagnosis.score import PanelScore, score_backbone
-from augscale.pretraining.events import RungEvent, StepLog
+from augscale.pretraining.events import MicroBatches, RungEvent, StepLog
 from augscale.pretraining.full_display import FullRunDisplay
 from augscale.pretraining.full_folder import FullRunFolder, rewrite_evaluations
 from augscale.pretraining.schedules import step_values
@@ -72,6 +72,16 @@ class Recorder:
         self.folder.log("step", **values)
         self.tensorboard.add(entry.step, {f"train/{name}": value for name, value in values.items() if name != "step"})
         self.display.step(entry.step, entry.loss, values["images_per_second"])
+
+    def on_micro_batches(self, chosen: MicroBatches) -> None:
+        """How batches are worked on: said and logged, the reason too where memory decided it."""
+        self.facts |= {"accumulate": chosen.number, "micro_batches": chosen.to_dict()}
+        why = vars(chosen.changes[-1]) if chosen.changes else {}
+        self.folder.log("micro-batches", number=chosen.number, size=chosen.size, **why)
+        if why:
+            self.display.say(f"{chosen} from step {why['step']} on: {why['cause']} ({why['message']})")
+        if chosen.note:
+            self.display.say(chosen.note)
 
     def on_rung(self, event: RungEvent) -> None:
         """Scores the teacher, and keeps its weights as the last and, where they are, the best."""

@@ -36,7 +36,7 @@ class TrainingState:
     center: Tensor
     optimizer: dict[str, Any]
     meta: dict[str, Any]
-    """Plain values: loss history, timings, last rung told."""
+    """Plain values: loss history, timings, last rung told, micro-batches."""
 
 
 def run_fingerprint(
@@ -50,7 +50,7 @@ def run_fingerprint(
     settings = {
         "backbone": study.backbone.model_dump(),
         "crops": study.crops.model_dump(),
-        "pretrain": study.pretrain.model_dump(exclude={"checkpoint_seconds"}),
+        "pretrain": study.pretrain.model_dump(exclude={"checkpoint_seconds", "max_memory"}),
     }
     rows = hashlib.blake2b(np.ascontiguousarray(indices, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
     return {

@@ -88,7 +88,7 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "headline": _headline(best, contenders, untrained),
         "sentences": _sentences(best, contenders, config, untrained),
         "untrained": untrained,
-        "caveats": _caveats(config, best, contenders),
+        "caveats": _caveats(config, best, contenders) + _micro_batch_caveats(run),
         "contenders": [{k: v for k, v in c.items() if not k.startswith("_")} for c in contenders],
         "importance": _importance(study),
         "counts": counts,
@@ -311,6 +311,27 @@ def _caveats(config: StudyConfig, best: dict[str, Any] | None, contenders: list[
     if best and best["health"] and best["health"]["verdict"] == "suspicious":
         caveats.append(f"{best['name']} looks suspicious: {'; '.join(best['health']['evidence'])}.")
     return caveats
+
+
+def _micro_batch_caveats(run: RunFolder) -> list[str]:
+    """Trials and confirmation runs whose batch norm saw parts of other sizes."""
+    files = [*run.path.glob("trials/*/trial.json"), *run.confirm_dir.glob("*/trial.json")]
+    records = [read_json(path) or {} for path in files]
+    cuts = [record["micro_batches"] for record in records if record.get("micro_batches")]
+    sizes = {cut["size"] for cut in cuts}
+    if not any(cut["note"] for cut in cuts) or (len(sizes) == 1 and all(_constant(cut) for cut in cuts)):
+        return []
+    return [
+        "Memory was short, and trials were worked on in different micro-batches "
+        f"({', '.join(map(str, sorted(sizes)))} images; micro_batches in trial.json says which and from which step "
+        "on). Batch norm sees its micro-batch alone, so their scores are not strictly comparable; --max-memory, or a "
+        "smaller pretrain.batch_size, gives all the same."
+    ]
+
+
+def _constant(cut: dict[str, Any]) -> bool:
+    """Whether a run was in the same micro-batches from its first step on."""
+    return all(change["step"] == 1 for change in cut["changes"])
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:

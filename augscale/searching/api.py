@@ -63,6 +63,7 @@ def search(
     seed: int | None = None,
     out: str | Path | None = None,
     allow_bad: bool = False,
+    max_memory: str | None = None,
     overrides: dict[str, Any] | None = None,
     quiet: bool = False,
     console: Console | None = None,
@@ -82,6 +83,8 @@ def search(
         seed: root seed of the search; None takes the study's.
         out: run folder; None is runs/STUDY in the current folder.
         allow_bad: go on although many files could not be used.
+        max_memory: what each worker may use of its GPU or, on a CPU, of main memory, e.g. "8GB"; None takes the
+            study's or what is free. Decides into how many micro-batches a step is cut.
         overrides: any setting of the study by dotted key, e.g. {"pretrain.steps": 500}.
         quiet: print nothing.
         console: where to print; None is standard error.
@@ -90,7 +93,8 @@ def search(
         InterruptedRun: a signal came; everything is saved.
         StudyError: no trial can be used, or too many failed.
     """
-    flags = {"search.trials": trials, "search.seed": seed, "data.sources": _sources(data)}
+    flags: dict[str, Any] = {"search.trials": trials, "search.seed": seed, "data.sources": _sources(data)}
+    flags |= {"pretrain.max_memory": max_memory}
     config = _resolve(study, (overrides or {}) | {key: value for key, value in flags.items() if value is not None})
     seconds_allowed = parse_budget(budget)
     watch = Stopwatch()

@@ -121,4 +121,6 @@ def _worker_line(worker: dict[str, Any]) -> Text:
             text += f", loss {worker['loss']:.3f}"
         if worker.get("score") is not None:
             text += f", score {worker['score']:.3f} at rung {worker['rung']}"
+        if worker.get("micro_batches"):
+            text += f", {worker['micro_batches']}"
     return Text(text, style="dim")

@@ -28,6 +28,7 @@ CHANGEABLE = {
     "search.keep_best",
     "data.sources",
     "data.max_bad",
+    "pretrain.max_memory",
     "confirm.top_k",
     "confirm.seeds",
 }

@@ -107,11 +107,14 @@ def read_workers(run: RunFolder) -> list[dict[str, Any]]:
 def _line(run: RunFolder, config: StudyConfig, trial: optuna.trial.FrozenTrial) -> TrialLine:
     record = read_json(run.trial_dir(trial.number) / "trial.json") or {}
     rungs = record.get("rungs") or []
+    cut = record.get("micro_batches") or {}
     note = trial.user_attrs.get("reason", "")
     if trial.state.is_finished() and not is_feasible(trial):
         note = "collapsed"
     elif trial.state == TrialState.PRUNED and rungs:
         note = f"pruned at step {rungs[-1]['step']}"
+    if cut.get("changes"):
+        note += f"{', ' * bool(note)}micro-batches {cut['number']} x {cut['size']}"
     scales = trial_scales(config, trial)
     # The record of another host's trial is not here; the storage still has its scores.
     reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]

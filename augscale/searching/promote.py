@@ -78,6 +78,7 @@ def promote(
     steps: int | None = None,
     batch_size: int | None = None,
     init: str | None = None,
+    max_memory: str | None = None,
     controls: Sequence[str] = CONTROLS,
     confirm_seeds: int = MIN_CONFIRM_SEEDS,
     datasets: str | Sequence[str] | None = "all",
@@ -99,6 +100,7 @@ def promote(
         top: how many of the best candidates.
         epochs, steps: length of each full pre-training, see `pretrain_full`; the same for all.
         batch_size, init: None takes the study's.
+        max_memory: see `pretrain_full`; of the confirmation runs, too.
         controls: presets that are pre-trained beside them.
         confirm_seeds: fresh seeds on which contenders are compared at trial length first; runs that are missing are
             made.
@@ -121,7 +123,15 @@ def promote(
     wanted = {"confirm.top_k": max(top, study.confirm.top_k), "confirm.seeds": max(confirm_seeds, study.confirm.seeds)}
     if (study.confirm.top_k, study.confirm.seeds) != tuple(wanted.values()):
         # The search resumes: no trial is run again, only the confirmation runs that are missing.
-        search(run.study_file, out=run.path, overrides=wanted, device=device, workers=workers, console=console)
+        search(
+            run.study_file,
+            out=run.path,
+            overrides=wanted,
+            device=device,
+            workers=workers,
+            max_memory=max_memory,
+            console=console,
+        )
         run, study, _ = read_run(run_dir)
         answer = read_json(run.answer_file)
     chosen = _choose(answer, top, controls, run)
@@ -136,6 +146,7 @@ def promote(
             steps=steps,
             batch_size=batch_size,
             init=init,
+            max_memory=max_memory,
             evaluations=evaluations,
             overrides=overrides or {},
             device=device,

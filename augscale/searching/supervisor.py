@@ -10,19 +10,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from augscale.devices import WorkerPlan
 from augscale.errors import InterruptedRun, StudyError
+from augscale.memory import available_memory
 from augscale.runs import RunFolder
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 8.0
 """Workers get this long to save after SIGTERM; then they are killed and continue from an older checkpoint."""
 RESTARTS_PER_WORKER = 2
-LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""glibc then asks for large pages, which makes a training step on a CPU 3 to 10 % faster; others ignore it."""
+SHARE_OF_FREE_MEMORY = 0.9
+"""Of the host's; the rest is for this process and for others."""
 
 
 @dataclass
@@ -53,6 +54,7 @@ def supervise(
         InterruptedRun: SIGINT or SIGTERM came; the workers have saved and ended.
         StudyError: a worker ended with an error of its own; its last line is in the message.
     """
+    plan = replace(plan, free_memory=plan.free_memory or _free_memory(plan))
     with _caught_signals() as caught:
         slots = [
             _Slot(device=device, process=_start(run, plan, index, deadline))
@@ -77,12 +79,21 @@ def supervise(
         raise StudyError(f"worker {index} ended with code {slot.process.returncode}: {_last_line(run, index)}")
 
 
+def _free_memory(plan: WorkerPlan) -> int | None:
+    """Bytes for each worker on a CPU, before any of them has taken some; a GPU's are measured by its workers."""
+    free = available_memory() if set(plan.devices) == {"cpu"} else None
+    return None if free is None else int(SHARE_OF_FREE_MEMORY * free / len(plan.devices))
+
+
 def _start(run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "augscale", "worker", str(run.path), "--device", plan.devices[index]]
     command += ["--threads", str(plan.threads), "--num-workers", str(len(plan.devices)), "--supervised"]
+    command += ["--sharing", str(plan.devices.count(plan.devices[index]))]
+    if plan.free_memory is not None:
+        command += ["--free-memory", str(plan.free_memory)]
     if deadline is not None:
         command += ["--deadline", f"{deadline:.3f}"]
-    environment = LARGE_PAGES | os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"}
     with open(run.workers_dir / f"{index}.log", "ab") as log:
         # A session of its own: Ctrl-C reaches the supervisor alone, which tells the workers to save.
         process = subprocess.Popen(

@@ -20,6 +20,7 @@ from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, open_cache
 from augscale.diagnosis.panel import ProbePanel, build_panel
 from augscale.diagnosis.score import PanelScore, score_backbone
+from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
 from augscale.pretraining.precision import resolve_precision
@@ -37,6 +38,8 @@ class TrialContext:
     train_indices: npt.NDArray[np.int64]
     panel: ProbePanel
     device: str
+    free_memory: int | None = None
+    """Bytes that this worker may hold where the study sets no limit; None: measured before every trial."""
 
     @property
     def rung_steps(self) -> list[int]:
@@ -49,13 +52,15 @@ def rung_steps(config: StudyConfig) -> list[int]:
     return sorted({max(1, round(share * config.pretrain.steps)) for share in config.search.rungs})
 
 
-def build_context(run: RunFolder, config: StudyConfig, device: str) -> TrialContext:
+def build_context(run: RunFolder, config: StudyConfig, device: str, free_memory: int | None = None) -> TrialContext:
     """Opens the cache and draws the panel."""
     manifest = read_json(run.manifest_file)
     cache = open_cache(Path(manifest["cache"]))
     train, held_out = panel_split(cache, config)
     panel = build_panel(cache.images, held_out, cache.records, config.probe, config.crops)
-    return TrialContext(config=config, cache=cache, train_indices=train, panel=panel, device=device)
+    return TrialContext(
+        config=config, cache=cache, train_indices=train, panel=panel, device=device, free_memory=free_memory
+    )
 
 
 def new_record(scales: AugmentationScales, seed: int, **fields: Any) -> dict[str, Any]:
@@ -74,6 +79,7 @@ def new_record(scales: AugmentationScales, seed: int, **fields: Any) -> dict[str
         "images_per_second": None,
         "seconds_by_part": {},
         "loss_history": [],
+        "micro_batches": None,
         "started": now(),
         "finished": None,
     }
@@ -88,6 +94,8 @@ def run_trial(
     fields: dict[str, Any],
     on_rung: Callable[[dict[str, Any]], None] | None = None,
     on_step: Callable[[int, float], None] | None = None,
+    on_micro_batches: Callable[[MicroBatches], None] | None = None,
+    largest_micro_batch: int | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[dict[str, Any], PretrainResult]:
     """Runs, or continues from its last checkpoint, one short pre-training.
@@ -100,6 +108,8 @@ def run_trial(
         fields: what identifies the run (number, control, ...), kept in the record.
         on_rung: called with the rung's entry of the record after it is written; may raise TrialPruned.
         on_step: called with (step, loss) now and then.
+        on_micro_batches: called before the first step, and when memory ran out, after the record is written.
+        largest_micro_batch: images, what an earlier trial on this device ended with where memory decided it.
     Returns:
         The record, its state still RUNNING, and the result of the pre-training.
     Raises:
@@ -122,6 +132,12 @@ def run_trial(
         record["loss_history"].append([entry.step, round(entry.loss, 6)])
         if on_step:
             on_step(entry.step, entry.loss)
+
+    def micro_batches(chosen: MicroBatches) -> None:
+        record["micro_batches"] = chosen.to_dict()
+        save()
+        if on_micro_batches:
+            on_micro_batches(chosen)
 
     def rung(event: RungEvent) -> None:
         last = event.step >= steps
@@ -153,6 +169,9 @@ def run_trial(
             on_rung=rung,
             on_log=log,
             should_stop=should_stop,
+            free_memory=context.free_memory,
+            largest_micro_batch=largest_micro_batch,
+            on_micro_batches=micro_batches,
         )
     finally:
         save()

@@ -20,7 +20,9 @@ from optuna.trial import TrialState
 
 from augscale.config import StudyConfig, load_study
 from augscale.errors import AugscaleError, InterruptedRun
+from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import Paused
+from augscale.pretraining.micro_batches import memory_limit
 from augscale.pretraining.weights import save_weights
 from augscale.runs import RunFolder, read_json, this_host, write_json
 from augscale.searching.confirm import (
@@ -58,6 +60,7 @@ class Worker:
         device: str,
         num_workers: int = 1,
         deadline: float | None = None,
+        free_memory: int | None = None,
         stop: StopFlag | None = None,
     ) -> None:
         manifest = read_json(run.manifest_file)
@@ -69,7 +72,9 @@ class Worker:
         self.study = open_study(self.config, manifest["storage"] or run.default_storage, manifest["study_name"])
         self._progress: dict[str, Any] = {"host": this_host(), "pid": os.getpid(), "device": device}
         self._show(phase="starting")
-        self.context: TrialContext = build_context(run, self.config, device)
+        self.context: TrialContext = build_context(run, self.config, device, free_memory)
+        self.largest_micro_batch: int | None = None
+        """Images that memory allowed at last, where it decided; later trials begin with them."""
         self.clock = PhaseClock()
         run.log("worker ready", pid=os.getpid())
 
@@ -130,6 +135,9 @@ class Worker:
                 last_heartbeat = time.time()
                 claim.trial.set_user_attr("heartbeat", last_heartbeat)
 
+        def on_micro_batches(chosen: MicroBatches) -> None:
+            self._note_micro_batches(chosen, trial=claim.number)
+
         self._show(phase="search", name=name, number=claim.number, step=0, score=None, rung=0)
         fields = {"number": claim.number, "control": claim.control, "params": claim.trial.params}
         try:
@@ -142,6 +150,8 @@ class Worker:
                     fields=fields | {"starts": claim.starts},
                     on_rung=on_rung,
                     on_step=on_step,
+                    on_micro_batches=on_micro_batches,
+                    largest_micro_batch=self.largest_micro_batch,
                     should_stop=self.stop,
                 )
         except Paused:
@@ -240,6 +250,8 @@ class Worker:
                     seed=confirmation.seed,
                     fields=fields,
                     on_step=lambda step, loss: self._show(step=step, loss=loss),
+                    on_micro_batches=lambda chosen: self._note_micro_batches(chosen, confirmation=name),
+                    largest_micro_batch=self.largest_micro_batch,
                     should_stop=self.stop,
                 )
         except Paused:
@@ -257,6 +269,13 @@ class Worker:
         self._show(phase="waiting")
         with self.clock.phase("waiting"):
             time.sleep(POLL_SECONDS)
+
+    def _note_micro_batches(self, chosen: MicroBatches, **whose: Any) -> None:
+        """Shown and logged where memory has decided, and kept for the trials to come."""
+        self._show(micro_batches=str(chosen) if chosen.changes else None)
+        if chosen.changes:
+            self.largest_micro_batch = chosen.size
+            self.run.log("micro-batches", **whose, number=chosen.number, size=chosen.size, **vars(chosen.changes[-1]))
 
     def _over_budget(self) -> bool:
         """Whether a new trial would leave too little time for itself and the confirmation."""
@@ -286,6 +305,8 @@ def run_worker(
     threads: int | None = None,
     num_workers: int = 1,
     deadline: float | None = None,
+    free_memory: int | None = None,
+    sharing: int = 1,
     watch_parent: bool = False,
 ) -> None:
     """Entry of the worker process; signals, or the death of the process that started it, make it save and stop.
@@ -296,6 +317,8 @@ def run_worker(
         threads: CPU threads; None leaves torch's choice.
         num_workers: how many workers share the work, for the forecast of the time budget.
         deadline: seconds since the epoch after which no trial is started; None for no limit.
+        free_memory: bytes that this worker may hold where the study sets no limit; None: measured now.
+        sharing: workers on this worker's GPU, among whom its free memory is divided then.
     """
     import torch
 
@@ -304,5 +327,14 @@ def run_worker(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = StopFlag(watch_parent=watch_parent)
     stop.install()
-    worker = Worker(RunFolder(run_dir), device=device, num_workers=num_workers, deadline=deadline, stop=stop)
+    # Once, so that all trials are cut alike: what is free later depends on what the other workers are doing.
+    free_memory = free_memory or memory_limit(None, torch.device(device), sharing=sharing)
+    worker = Worker(
+        RunFolder(run_dir),
+        device=device,
+        num_workers=num_workers,
+        deadline=deadline,
+        free_memory=free_memory,
+        stop=stop,
+    )
     worker.work()

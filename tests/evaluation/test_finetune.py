@@ -252,7 +252,8 @@ def test_a_killed_run_goes_on_after_its_last_epoch(tmp_path: Path) -> None:
     protocol.on_progress = lambda what, done, count: told.append(done)
     fitted = protocol.fit(encoder, dataset, seed=3)
     assert told == [3, 4]
-    assert np.array_equal(fitted.predict(dataset, "test"), whole.predict(dataset, "test"))
+    # Two processes: what numpy allocated may be aligned otherwise, and products then rounded otherwise (seen once).
+    np.testing.assert_allclose(fitted.predict(dataset, "test"), whole.predict(dataset, "test"), atol=1e-5)
 
 
 def test_a_full_disk_is_one_line_keeps_the_last_state_and_can_be_resumed(

@@ -334,3 +334,32 @@ def test_torchrun_gives_the_run_of_one_process(tmp_path):
         [record["score"] for record in read_json(tmp_path / run / "evaluations.json")] for run in ("alone", "two")
     ]
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def test_a_full_run_says_logs_and_keeps_how_its_batches_are_cut(tmp_path, monkeypatch):
+    from augscale.pretraining import loop
+
+    loss = loop.dino_loss
+
+    def scarce(student_logits, teacher_probs, temp):
+        if len(student_logits) > 4 * 4:  # images x views
+            raise MemoryError
+        return loss(student_logits, teacher_probs, temp)
+
+    monkeypatch.setattr(loop, "dino_loss", scarce)
+    finished = _run(tmp_path, max_memory="1TB")
+    assert finished.micro_batches["number"] == 2
+    assert read_json(tmp_path / "result.json")["micro_batches"] == json.loads(json.dumps(finished.micro_batches))
+    logged = _log(tmp_path, "micro-batches")
+    assert [(entry["number"], entry["size"]) for entry in logged] == [(1, 8), (2, 4)]
+    assert logged[1]["cause"] == "out of memory"
+    facts = read_sidecar(finished.last_weights)
+    assert facts["accumulate"] == 2
+    assert "not strictly comparable" in facts["micro_batches"]["note"]
+    assert load_study(tmp_path / "study.toml").pretrain.max_memory == "1TB"
+
+
+def test_a_limit_that_is_no_size_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"pretrain.max_memory: '8 gigs': expected a number above 0 with a unit"):
+        _run(tmp_path / "run", max_memory="8 gigs")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,196 @@
+"""Images per second of whole training loops at equal work: ours, the official recipe's, lightly's.
+
+    python -m benchmarks.throughput                                          # the default study's trials
+    python -m benchmarks.throughput --study fundus-vits16 --data DIR         # the paper's setting
+    python -m benchmarks.throughput --study fundus-vits16 --data DIR --batch-size 16 --set pretrain.out_dim=4096 \
+        --set backbone.name=vit_tiny_patch16_224 --set backbone.init=none    # what two CPU cores can do of it
+
+Every loop runs in processes of its own, started as its users start it, and they take turns (A, B, C, A, ...), so that a
+drift of the machine's speed meets all. All train the same timm backbone with the same crops, batch and prototypes on
+the same images. Counted is everything from files (ours: the decoded cache) to the updated weights; not counted are
+imports, set-up and the first steps. Printed: medians over the turns, and ratios of ours to the fastest configuration
+of each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from augscale.cli_options import parse_assignments
+from augscale.config import StudyConfig, load_study
+from augscale.data.cache import build_cache
+from augscale.devices import cpu_cores, resolve_device
+from augscale.large_pages import SETTING, VARIABLE, has_glibc
+from augscale.pretraining.backbones import build_backbone
+from augscale.runs import versions
+
+
+@dataclass
+class Contender:
+    """One way to train, as one or several processes that run at once."""
+
+    label: str
+    loop: str
+    """Of `training_loops.LOOPS`."""
+    threads: int
+    workers: int = 0
+    """DataLoader workers."""
+    processes: int = 1
+    variables: dict[str, str] = field(default_factory=dict)
+    children: list[subprocess.Popen[str]] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    shares: list[dict[str, float]] = field(default_factory=list)
+    """Of the seconds of a turn, by part, as the loop itself reports them."""
+
+    def start(self, job: Path) -> None:
+        command = [sys.executable, "-m", "benchmarks.training_loops", self.loop, str(job)]
+        command += ["--threads", str(self.threads), "--workers", str(self.workers)]
+        environment = os.environ | self.variables | {"OMP_NUM_THREADS": str(self.threads)}
+        for _ in range(self.processes):
+            self.children.append(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+            )
+        for child in self.children:
+            _read(child)
+
+    def turn(self, images: int) -> None:
+        """Lets all processes of this contender run the same number of steps at once."""
+        start = time.perf_counter()
+        for child in self.children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        reports = [_read(child) for child in self.children]
+        self.rates.append(images * len(self.children) / (time.perf_counter() - start))
+        self.shares.append(reports[0])
+
+    def stop(self) -> None:
+        for child in self.children:
+            child.kill()
+            child.wait()
+
+
+def main() -> None:
+    arguments = _arguments()
+    overrides = {"data.sources": arguments.data, "pretrain.batch_size": arguments.batch_size}
+    overrides |= {"data.max_images": arguments.images}
+    config = load_study(arguments.study, overrides | parse_assignments(arguments.set or []))
+    device = resolve_device(arguments.device)
+    contenders = _contenders(arguments, device)
+    with tempfile.TemporaryDirectory() as folder:
+        job = _write_job(Path(folder), config, device, arguments.steps)
+        try:
+            for contender in contenders:
+                contender.start(job)
+            for _ in range(arguments.repeats):
+                for contender in contenders:
+                    contender.turn(arguments.steps * config.pretrain.batch_size)
+        finally:
+            for contender in contenders:
+                contender.stop()
+    _print(arguments, config, device, contenders)
+
+
+def _contenders(arguments: argparse.Namespace, device: str) -> list[Contender]:
+    cores = cpu_cores()
+    large_pages = {VARIABLE: SETTING} if has_glibc() else {}
+    ours = [Contender("augscale, one process", "augscale", cores, variables=large_pages)]
+    if device == "cpu" and cores > 1:
+        label = f"augscale, as a search: {cores} one-thread workers"
+        ours.append(Contender(label, "augscale", 1, processes=cores, variables=large_pages))
+    others = ["official"] + (["lightly"] if importlib.util.find_spec("lightly") else [])
+    plans = [tuple(int(number) for number in plan.split("x")) for plan in arguments.others.split(",")]
+    for loop in others:
+        for workers, threads in plans:
+            ours.append(Contender(f"{loop}, {workers} loader workers, {threads} threads", loop, threads, workers))
+    return ours
+
+
+def _write_job(folder: Path, config: StudyConfig, device: str, steps: int) -> Path:
+    """What the processes need: the study, and the images as files; procedural ones are written as JPEG first."""
+    cache = build_cache(config.data)
+    files = [record.path for record in cache.records if record.path is not None]
+    if not files:
+        for index, image in enumerate(cache.images):
+            path = folder / f"{index:05d}.jpg"
+            Image.fromarray(image).save(path, quality=92)
+            files.append(path)
+    job = folder / "job.json"
+    content = {"study": config.model_dump(mode="json"), "files": [str(path) for path in files]}
+    job.write_text(json.dumps(content | {"device": device, "steps": steps}), encoding="utf-8")
+    return job
+
+
+def _read(child: subprocess.Popen[str]) -> Any:
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    if not line:
+        raise SystemExit(f"a loop ended early with code {child.wait()}, see above")
+    return json.loads(line)
+
+
+def _print(arguments: argparse.Namespace, config: StudyConfig, device: str, contenders: list[Contender]) -> None:
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "CPU"
+    backbone = build_backbone(config.backbone.model_copy(update={"init": "none"}), config.crops.global_size)
+    parameters = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
+    crops, recipe = config.crops, config.pretrain
+    print(f"device      {device} ({name}, {cpu_cores()} cores)")
+    print(f"versions    {', '.join(f'{package} {number}' for package, number in versions().items())}")
+    print(f"setting     {config.backbone.name} {config.backbone.overrides or ''} ({parameters:.1f} M parameters)")
+    print(
+        f"            2 x {crops.global_size} + {crops.n_local} x {crops.local_size} px, batch {recipe.batch_size}, "
+        f"out_dim {recipe.out_dim}"
+    )
+    print(f"turns       {arguments.repeats} interleaved, {arguments.steps} steps each\n")
+    print(f"{'loop':48} {'images/s':>9}   turns")
+    for contender in contenders:
+        turns = ", ".join(f"{rate:.2f}" for rate in contender.rates)
+        print(f"{contender.label:48} {statistics.median(contender.rates):9.2f}   {turns}")
+    print()
+    for loop in dict.fromkeys(contender.loop for contender in contenders if contender.loop != "augscale"):
+        other = max((c for c in contenders if c.loop == loop), key=lambda c: statistics.median(c.rates))
+        for ours in (c for c in contenders if c.loop == "augscale"):
+            ratio = statistics.median(ours.rates) / statistics.median(other.rates)
+            print(f"{ratio:5.2f} times   {ours.label}   against   {other.label}")
+    print()
+    for contender in contenders:
+        parts = {part: statistics.median(share[part] for share in contender.shares) for part in contender.shares[0]}
+        shown = ", ".join(f"{part} {100 * share:.1f} %" for part, share in parts.items())
+        print(f"{contender.label}: {shown}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="default")
+    parser.add_argument("--data", action="append", help="folder or manifest; the study's if not given")
+    parser.add_argument("--images", type=int, help="use a subset of this many images")
+    parser.add_argument("--set", action="append", help="any setting of the study, KEY=VALUE")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--steps", type=int, default=5, help="steps of one turn")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each loop")
+    cores = cpu_cores()
+    default = f"{cores}x{cores},0x{cores},{max(1, cores - 1)}x{max(1, cores - 1)}"
+    parser.add_argument(
+        "--others", default=default, help=f"loader workers x threads of the other loops (default: {default})"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
