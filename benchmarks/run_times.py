@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -94,9 +94,10 @@ def read_run_times(run: RunFolder) -> RunTimes:
     confirmations = confirmation_records(run)
     search, confirm = _parts(trials), _parts(confirmations)
     total = sum(session.wall * session.workers for session in sessions)
-    outside: Counter[str] = Counter()
+    outside: defaultdict[str, float] = defaultdict(float)
     for session in sessions:
-        outside.update(session.outside())
+        for name, seconds in session.outside().items():
+            outside[name] += seconds
     known = sum(search.values()) + sum(confirm.values()) + sum(outside.values())
     return RunTimes(
         study=config.name,
@@ -159,13 +160,14 @@ def _records(run: RunFolder, folder: str) -> list[dict[str, Any]]:
 
 
 def _parts(records: list[dict[str, Any]]) -> dict[str, float]:
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for record in records:
         parts, whole = record["seconds_by_part"], float(record["seconds"])
         if not parts:
             total["not split"] += whole
             continue
-        total.update({part: parts.get(part, 0.0) for part in (*TRAINING_PARTS, "state")})
+        for part in (*TRAINING_PARTS, "state"):
+            total[part] += parts.get(part, 0.0)
         rungs, scoring = parts.get("rungs", 0.0), scoring_seconds(record)
         # Before scoring was timed apart, the time of a rung was nearly all scoring.
         total["scoring"] += min(rungs, scoring) if scoring is not None else rungs
@@ -196,9 +198,9 @@ class _Session:
     def _preparation(self) -> float:
         return float(self.events[0].get("preparation_seconds", 0.0))
 
-    def outside(self) -> Counter[str]:
+    def outside(self) -> dict[str, float]:
         """Worker-seconds outside trials that something recorded."""
-        found: Counter[str] = Counter({"preparation": self._preparation * self.workers})
+        found: defaultdict[str, float] = defaultdict(float, preparation=self._preparation * self.workers)
         started, ready, done = (self._by_pid(f"worker {what}") for what in ("started", "ready", "done"))
         begin = self.events[0]["at"]
         found["start of workers"] = sum(
@@ -206,7 +208,8 @@ class _Session:
         )
         found["preparation"] += sum(event["at"] - begin for event in list(started.values())[: self.workers])
         for event in done.values():
-            found.update({PHASES[name]: seconds for name, seconds in event["seconds"].items() if name in PHASES})
+            for name, label in PHASES.items():
+                found[label] += event["seconds"].get(name, 0.0)
         ended = self._moment("workers ended")
         if ended is not None:
             found["end of workers"] = sum(ended - event["at"] for event in done.values())

@@ -27,8 +27,6 @@ from benchmarks.machine import cpu_name
 from benchmarks.pruning import compare_answers, pruning
 from benchmarks.run_times import RunTimes, read_run_times
 
-UNPRUNED = {"search.prune": False}
-
 
 def main() -> None:
     arguments = _arguments()

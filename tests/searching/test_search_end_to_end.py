@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,26 @@ def test_confirmation_repeats_the_contenders_on_the_same_fresh_seeds(finished):
     assert len(seeds) >= 2
     assert all(values == next(iter(seeds.values())) and len(values) == 2 for values in seeds.values())
     assert _trial(out, 0)["seed"] not in next(iter(seeds.values()))
+
+
+def test_the_log_tells_what_the_workers_did_all_their_life(finished):
+    events = [json.loads(line) for line in (finished[0] / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    by_name: dict[str, dict[int, dict]] = {}
+    for event in events:
+        by_name.setdefault(event["event"], {})[event.get("pid", 0)] = event
+    assert by_name["search started"][0]["workers"] == 2
+    pids = set(by_name["worker started"])
+    assert len(pids) == 2
+    assert set(by_name["worker ready"]) == set(by_name["worker done"]) == pids
+    for pid in pids:
+        started, ready, done = (
+            datetime.fromisoformat(by_name[f"worker {what}"][pid]["time"]) for what in ("started", "ready", "done")
+        )
+        assert started < ready < done
+        phases = by_name["worker done"][pid]["seconds"]
+        assert phases["trials"] > 0
+        assert sum(phases.values()) == pytest.approx((done - ready).total_seconds(), abs=0.5)
+    assert "workers ended" in by_name
 
 
 def test_status_reads_the_finished_run(finished, environment):
