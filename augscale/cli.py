@@ -7,7 +7,6 @@ Heavy libraries are imported inside the commands, so that `augscale --help` answ
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import traceback
@@ -21,7 +20,9 @@ from augscale.cli_diagnose import diagnose
 from augscale.cli_evaluate import evaluate, promote
 from augscale.cli_options import Data, Json, MaxMemory, parse_assignments, print_json
 from augscale.cli_pretrain import pretrain
+from augscale.cli_validate import validate
 from augscale.errors import AugscaleError
+from augscale.lasting_imports import lasting_imports
 
 app = typer.Typer(
     name="augscale",
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-for command in (diagnose, pretrain, promote, evaluate):
+for command in (diagnose, pretrain, promote, evaluate, validate):
     app.command()(command)
 
 WEIGHT_LAYOUTS = {"dino-checkpoint": "dino", "timm": "timm"}
@@ -111,9 +112,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
-    from rich.console import Console
+    with lasting_imports():
+        from rich.console import Console
 
-    from augscale.searching.api import search as run_search
+        from augscale.searching.api import search as run_search
 
     result = run_search(
         study,
@@ -253,13 +255,8 @@ def worker(
     supervised: Annotated[bool, typer.Option("--supervised", help="Stop when the parent process dies.")] = False,
 ) -> None:
     """Join a prepared search with one more process."""
-    # Importing torch makes some hundred thousand objects that live to the end: looking through them again and again
-    # would take a sixth of the time a worker needs to start, and most of the time it needs to end.
-    gc.disable()
-    from augscale.searching.worker import run_worker
-
-    gc.freeze()
-    gc.enable()
+    with lasting_imports():
+        from augscale.searching.worker import run_worker
     run_worker(
         run_dir,
         device=device,

@@ -128,7 +128,12 @@ class ProbeConfig(Settings):
     """Views of each image at each level."""
     levels: Annotated[tuple[str, ...], Field(min_length=1)] = ("strong@0.25", "strong@0.5", "strong")
     """Scales (names or files) that the panel's views are drawn from, mild to strong."""
-    score: Literal["dprime", "pair_auroc"] = "dprime"
+    score: Literal["dprime", "pair_auroc", "knn-auroc"] = "dprime"
+    """"knn-auroc" needs labels: macro AUROC of nearest neighbours, val images among train images of `labelled`."""
+    labelled: tuple[str, ...] | None = None
+    """Labelled datasets for "knn-auroc": prepared names, folders or CSV manifests. Their test images are not read."""
+    labelled_root: str | None = None
+    """Where datasets named in `labelled` were prepared; None is the usual place."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 500
     """Bootstrap resamples of images for the intervals."""
     min_effective_rank: Annotated[float, Field(ge=1)] = 2.0
@@ -136,6 +141,23 @@ class ProbeConfig(Settings):
     min_information: Annotated[float, Field(ge=0)] = 0.1
     """Nats; at the end of training a teacher whose outputs say less than this about the image has not learned."""
     seed: int = 0
+
+    @property
+    def panel_score(self) -> Literal["dprime", "pair_auroc"]:
+        """What is computed on the panel: the score, or d' beside a score from labels."""
+        return "dprime" if self.score == "knn-auroc" else self.score
+
+    @model_validator(mode="after")
+    def _labels_where_needed(self) -> ProbeConfig:
+        if self.score == "knn-auroc" and not self.labelled:
+            raise ValueError(
+                'score = "knn-auroc" needs labels: expected probe.labelled, e.g. labelled = ["aptos2019"] or a folder'
+            )
+        if self.score != "knn-auroc" and self.labelled:
+            raise ValueError(
+                f'labelled = {list(self.labelled)} is only used by score = "knn-auroc"; found score = "{self.score}"'
+            )
+        return self
 
 
 class SpaceConfig(Settings):
@@ -185,6 +207,9 @@ class SearchConfig(Settings):
     prune: bool = True
     keep_best: Annotated[int, Field(ge=1)] = 3
     """Weights are kept for this many best trials and for the controls."""
+    keep_weights: Literal["best", "all", "rungs"] = "best"
+    """"best": see `keep_best`; "all": of every complete trial; "rungs": at every rung, also of pruned trials, which is
+    what `augscale validate` compares trials at equal steps by."""
     seed: int = 0
     max_failures: Annotated[int, Field(ge=1)] = 5
     """Stop when this many trials in a row failed."""

@@ -30,7 +30,7 @@ class PanelScore:
     """Mean of `score_name` over the levels; higher is better. d': unbounded, 0 if pairs do not differ; AUROC: in
     [0, 1], 0.5 if pairs do not differ."""
     score_name: str
-    """"dprime" or "pair_auroc"."""
+    """"dprime" or "pair_auroc"; "knn-auroc" where a score from labels was put in its place."""
     interval: tuple[float, float] | None
     """95 % percentile interval over resampled patients, or None without a bootstrap."""
     levels: dict[str, Separation]
@@ -125,7 +125,7 @@ def score_embeddings(
     Args:
         levels: by level, float, shape (n, V, D): V views of each of n images.
         clean: float, shape (n, D): the images without augmentation; effective rank and feature spread are theirs.
-        probe: `score`, `seed` and limits of the verdict are used.
+        probe: `panel_score`, `seed` and limits of the verdict are used.
         groups: int64, shape (n,): patients; None: every image is its own.
         bootstrap: resamples of patients for the intervals; all levels share them.
         information, loss, out_dim, final: see `health.verdict`.
@@ -137,11 +137,11 @@ def score_embeddings(
     seed = derive_seed(probe.seed, "bootstrap")
     separations = {name: separation(points, groups, bootstrap=bootstrap, seed=seed) for name, points in levels.items()}
     rank, spread = effective_rank(clean), feature_sd(clean)
-    replicates = np.mean([getattr(level, f"{probe.score}_replicates") for level in separations.values()], axis=0)
+    replicates = np.mean([getattr(level, f"{probe.panel_score}_replicates") for level in separations.values()], axis=0)
     first = next(iter(separations.values()))
     return PanelScore(
-        score=float(np.mean([getattr(level, probe.score) for level in separations.values()])),
-        score_name=probe.score,
+        score=float(np.mean([getattr(level, probe.panel_score) for level in separations.values()])),
+        score_name=probe.panel_score,
         interval=percentile_interval(replicates) if bootstrap else None,
         levels=separations,
         effective_rank=rank,

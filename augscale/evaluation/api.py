@@ -111,7 +111,7 @@ def evaluate(
     encoders = [_encoder(checkpoint, view_size) for checkpoint in loaded]
     references = [_encoder(c, view_size) for c in references_of(loaded)[0]] if untrained else []
     cut = bool(loaded[0].sidecar.get("data", {}).get("crop_to_field")) if crop_to_field is None else crop_to_field
-    opened, more = _open_all(
+    opened, more = open_datasets(
         datasets,
         size=round(MARGIN * view_size),
         data_root=data_root,
@@ -162,7 +162,7 @@ def _encoder(checkpoint: LoadedCheckpoint, view_size: int) -> Encoder:
     )
 
 
-def _open_all(
+def open_datasets(
     datasets: str | Path | Sequence[str | Path],
     *,
     size: int,
@@ -172,6 +172,11 @@ def _open_all(
     allow_bad: bool,
     on_progress: Progress | None,
 ) -> tuple[list[LabelledImages], list[str]]:
+    """Opens what `--datasets` names, and what is to be said about it; see `evaluate` for the arguments.
+
+    Args:
+        size: side of the decoded images, pixels.
+    """
     wanted = [datasets] if isinstance(datasets, (str, Path)) else list(datasets)
     notes = []
     if [str(name) for name in wanted] == ["all"]:

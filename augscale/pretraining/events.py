@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from augscale.pretraining.backbones import Backbone
+from augscale.pretraining.head import DINOHead
 
 
 class Paused(Exception):
@@ -80,6 +81,8 @@ class RungEvent:
     """Optimiser updates done."""
     backbone: Backbone
     """The teacher's, in eval mode for the time of the call."""
+    head: DINOHead
+    """The teacher's, likewise."""
     loss: float
     information: float
     log_out_dim: float

@@ -405,6 +405,7 @@ class _Run:
         event = RungEvent(
             step=self.step,
             backbone=self.teacher.backbone.eval(),
+            head=self.teacher.head.eval(),
             loss=self.meta["loss"],
             information=self.meta["information"],
             log_out_dim=math.log(self.recipe.out_dim),
@@ -415,7 +416,7 @@ class _Run:
                 if on_rung is not None and self.team.leads:
                     on_rung(event)
             finally:
-                self.teacher.backbone.train()
+                self.teacher.train()
         self.meta["rung_told"] = self.step
 
     def save_is_due(self) -> bool:

@@ -12,6 +12,7 @@ from augscale.reporting.evaluation_page import run_sections
 from augscale.reporting.page import nav, plot_section, shell
 from augscale.reporting.records import RunResults
 from augscale.reporting.style import Colors, Plot
+from augscale.reporting.validation_page import run_validation
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -127,9 +128,19 @@ def render_page(run: RunResults, contact_sheets: Mapping[str, bytes]) -> str:
     links = [(s.anchor, s.link) for s in SECTIONS]
     evaluated, evaluation = run_sections(run.path / "evaluation" / "evaluation.json", drawings, best)
     links += evaluated
+    validated, validation = run_validation(run.path / "validation" / "validation.json", drawings)
+    links += validated
     links += [("sheets", "Contact sheets")] if contact_sheets else []
     links += [("trials", "All trials"), ("made-with", "Settings")]
-    parts = (html_answer.answer(run), sections, evaluation, _sheets(contact_sheets), _trials(run), _made_with(run))
+    parts = (
+        html_answer.answer(run),
+        sections,
+        evaluation,
+        validation,
+        _sheets(contact_sheets),
+        _trials(run),
+        _made_with(run),
+    )
     return shell(
         title=f"{run.study.get('name') or run.path.name}: augmentation scales",
         header=html_answer.header(run) + nav(links),

@@ -71,6 +71,7 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
     _compare(contenders, best)
     untrained = _versus_untrained(best, read_json(run.untrained_file))
     manifest = read_json(run.manifest_file)
+    labelled = [dataset["name"] for dataset in manifest.get("labelled") or ()]
     counts: dict[str, int] = {}
     for trial in trials_started(study):
         counts[trial.state.name] = counts.get(trial.state.name, 0) + 1
@@ -84,11 +85,12 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "steps": config.pretrain.steps,
         "batch_size": config.pretrain.batch_size,
         "score_name": config.probe.score,
+        "labels_used": manifest.get("labelled") or [],
         "best": best["name"] if best else None,
-        "headline": _headline(best, contenders, untrained),
+        "headline": _headline(best, contenders, untrained, labelled),
         "sentences": _sentences(best, contenders, config, untrained),
         "untrained": untrained,
-        "caveats": _caveats(config, best, contenders) + _micro_batch_caveats(run),
+        "caveats": _caveats(config, best, contenders, labelled) + _micro_batch_caveats(run),
         "contenders": [{k: v for k, v in c.items() if not k.startswith("_")} for c in contenders],
         "importance": _importance(study),
         "counts": counts,
@@ -237,12 +239,18 @@ def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | N
     return {"score": start, "difference": difference, "interval": interval, "beaten": beaten}
 
 
-def _headline(best: dict[str, Any] | None, contenders: list[dict[str, Any]], untrained: dict[str, Any] | None) -> str:
+def _headline(
+    best: dict[str, Any] | None,
+    contenders: list[dict[str, Any]],
+    untrained: dict[str, Any] | None,
+    labelled: Sequence[str],
+) -> str:
     if best is None:
         return "No trial completed without collapsing, so there is no answer."
+    do = f"tell the classes of {_list(labelled)} apart (labels were used)" if labelled else "keep pairs apart"
     if untrained and not untrained["beaten"]:
         return (
-            f"No answer: even {best['name']}, the best, does not keep pairs apart better than the network before "
+            f"No answer: even {best['name']}, the best, does not {do} better than the network before "
             "training, so these trials are too short to rank scales."
         )
     controls = [c for c in contenders if c["kind"] == "control" and c is not best and c["versus_best"]]
@@ -250,9 +258,9 @@ def _headline(best: dict[str, Any] | None, contenders: list[dict[str, Any]], unt
     level = [c["name"] for c in controls if not c["versus_best"]["distinguishable"]]
     name = f"The preset {best['name']}" if best["kind"] == "control" else f"The scales of {best['name']}"
     if better and level:
-        return f"{name} keep pairs apart better than {_list(better)}, and are not distinguishable from {_list(level)}."
+        return f"{name} {do} better than {_list(better)}, and are not distinguishable from {_list(level)}."
     if better:
-        return f"{name} keep pairs apart better than {_list(better)}."
+        return f"{name} {do} better than {_list(better)}."
     if level:
         return f"{name} score highest, but are not distinguishable from {_list(level)}."
     return f"{name} score highest in the search; nothing was confirmed on fresh seeds."
@@ -285,10 +293,16 @@ def _sentences(
     return sentences
 
 
-def _caveats(config: StudyConfig, best: dict[str, Any] | None, contenders: list[dict[str, Any]]) -> list[str]:
+def _caveats(
+    config: StudyConfig, best: dict[str, Any] | None, contenders: list[dict[str, Any]], labelled: Sequence[str]
+) -> list[str]:
     steps, batch = config.pretrain.steps, config.pretrain.batch_size
     caveats = [
-        "The score is label-free: it says how far positive and negative pairs of a fixed panel lie apart, not how "
+        f"The score used labels: nearest neighbours among the train images of {_list(labelled)} "
+        "classified the val images. Test images were not read, but the scales were chosen with these labels, and other "
+        "datasets may rank them otherwise."
+        if labelled
+        else "The score is label-free: it says how far positive and negative pairs of a fixed panel lie apart, not how "
         "accurate a fine-tuned model will be. Check it on labels before you spend weeks of GPU time.",
         f"Each trial saw {steps * batch:,} images ({steps} steps of {batch}) at {config.crops.global_size} px with "
         f"{config.backbone.name}{' (changed: ' + _overrides(config) + ')' if config.backbone.overrides else ''}; "
@@ -364,6 +378,7 @@ def _card(config: StudyConfig, answer: dict[str, Any], best: dict[str, Any]) -> 
         f"data_fingerprint = {text(answer['data']['fingerprint'])}",
         f"backbone = {text(config.backbone.name)}",
         f"score_name = {text(config.probe.score)}",
+        f"labels_used = [{', '.join(text(name) for name in config.probe.labelled or ())}]",
         f"search_score = {best['search_score']:.6g}",
     ]
     if best["search_interval"]:
@@ -380,5 +395,5 @@ def _overrides(config: StudyConfig) -> str:
     return ", ".join(f"{name} {value}" for name, value in config.backbone.overrides.items())
 
 
-def _list(names: list[str]) -> str:
+def _list(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

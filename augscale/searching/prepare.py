@@ -26,6 +26,7 @@ CHANGEABLE = {
     "search.trials",
     "search.max_failures",
     "search.keep_best",
+    "search.keep_weights",
     "data.sources",
     "data.max_bad",
     "pretrain.max_memory",
@@ -97,6 +98,7 @@ def prepare_run(
     }
     if storage not in (None, manifest["storage"]):
         raise ConfigError(f"--storage: {run.path} already keeps its study in another storage")
+    manifest["labelled"] = _labelled(run, config, old, allow_bad, on_progress)
     manifest |= {
         "cache": str(cache.directory),
         "device": device_label,
@@ -115,6 +117,27 @@ def prepare_run(
     write_text_atomic(run.study_file, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
     write_json(run.manifest_file, manifest)
     return manifest
+
+
+def _labelled(
+    run: RunFolder,
+    config: StudyConfig,
+    old: dict[str, Any] | None,
+    allow_bad: bool,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[dict[str, Any]]:
+    """Decodes the labelled datasets of the score, where it has some, and checks that they are those of before."""
+    if not config.probe.labelled:
+        return []
+    from augscale.searching.labelled_score import labelled_facts, open_labelled
+
+    facts = labelled_facts(open_labelled(config, allow_bad=allow_bad, on_progress=on_progress))
+    if old is not None and old.get("labelled") not in (None, facts):
+        raise ConfigError(
+            f"{run.path}: the labelled images of probe.labelled are not those this run began with; "
+            "expected the same images, labels and splits, or another --out"
+        )
+    return facts
 
 
 def _study_name(config: StudyConfig, cache: ImageCache) -> str:

@@ -20,13 +20,18 @@ from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, open_cache
 from augscale.diagnosis.panel import ProbePanel, build_panel
 from augscale.diagnosis.score import PanelScore, score_backbone
+from augscale.evaluation.datasets import LabelledImages
+from augscale.pretraining.backbones import Backbone
 from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
 from augscale.pretraining.precision import resolve_precision
-from augscale.pretraining.weights import sidecar_facts
+from augscale.pretraining.weights import save_weights, sidecar_facts
 from augscale.runs import RunFolder, Stopwatch, now, read_json, write_json
+from augscale.searching.labelled_score import NAME as KNN_AUROC
+from augscale.searching.labelled_score import open_labelled, score_labelled
 from augscale.searching.prepare import panel_split
+from augscale.seeding import derive_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,8 @@ class TrialContext:
     device: str
     free_memory: int | None = None
     """Bytes that this worker may hold where the study sets no limit; None: measured before every trial."""
+    labelled: tuple[LabelledImages, ...] = ()
+    """For `probe.score = "knn-auroc"`."""
 
     @property
     def rung_steps(self) -> list[int]:
@@ -53,14 +60,25 @@ def rung_steps(config: StudyConfig) -> list[int]:
 
 
 def build_context(run: RunFolder, config: StudyConfig, device: str, free_memory: int | None = None) -> TrialContext:
-    """Opens the cache and draws the panel."""
+    """Opens the cache and the labelled datasets, and draws the panel."""
     manifest = read_json(run.manifest_file)
     cache = open_cache(Path(manifest["cache"]))
     train, held_out = panel_split(cache, config)
     panel = build_panel(cache.images, held_out, cache.records, config.probe, config.crops)
     return TrialContext(
-        config=config, cache=cache, train_indices=train, panel=panel, device=device, free_memory=free_memory
+        config=config,
+        cache=cache,
+        train_indices=train,
+        panel=panel,
+        device=device,
+        free_memory=free_memory,
+        labelled=open_labelled(config, allow_bad=True),
     )
+
+
+def rung_weights(directory: Path, step: int) -> Path:
+    """Where `search.keep_weights = "rungs"` keeps the weights of a rung."""
+    return directory / f"rung-{step:06d}.safetensors"
 
 
 def new_record(scales: AugmentationScales, seed: int, **fields: Any) -> dict[str, Any]:
@@ -70,6 +88,7 @@ def new_record(scales: AugmentationScales, seed: int, **fields: Any) -> dict[str
         "state": "RUNNING",
         "scales": scales.model_dump(),
         "seed": seed,
+        "threads": torch.get_num_threads(),
         "rungs": [],
         "final": None,
         "health": None,
@@ -142,8 +161,21 @@ def run_trial(
     def rung(event: RungEvent) -> None:
         last = event.step >= steps
         scoring = Stopwatch()
-        score = _score(context, event.backbone, event.information, event.loss, last, should_stop)
-        rung_record = _rung_record(event, score, steps) | {"seconds": round(scoring.seconds, 3)}
+        score = score_trial(
+            context,
+            event.backbone,
+            bootstrap=context.config.probe.bootstrap if last else 0,
+            information=event.information,
+            loss=event.loss,
+            out_dim=context.config.pretrain.out_dim,
+            final=last,
+            # A score on the way decides about pruning only, so it may be as coarse as training (d' moves by 0.001);
+            # the final one is in fp32, comparable with whatever is scored elsewhere.
+            autocast=not last and resolve_precision(context.config.pretrain.precision, context.device) == "bf16",
+            should_stop=should_stop,
+        )
+        rung_record = _rung_record(event, score, steps, context.config.probe.panel_score)
+        rung_record["seconds"] = round(scoring.seconds, 3)
         record["rungs"] = [old for old in record["rungs"] if old["step"] != event.step] + [rung_record]
         record["health"] = score.to_dict()["health"]
         if last:
@@ -151,6 +183,8 @@ def run_trial(
         # Here too, because a pruned trial ends within `on_rung`.
         parts = event.seconds_by_part
         record["seconds_by_part"] = _rounded(parts | {"rungs": parts.get("rungs", 0.0) + scoring.seconds})
+        if context.config.search.keep_weights == "rungs":
+            save_rung(context, directory, record, rung_record, event.backbone)
         save()
         if on_rung:
             on_rung(rung_record)
@@ -184,14 +218,42 @@ def run_trial(
 def score_untrained(context: TrialContext, seed: int) -> dict[str, Any]:
     """The panel's score of the network that every trial starts from: what training has to beat."""
     backbone = build_networks(context.config, seed, torch.device(context.device))[1].backbone
-    score = score_backbone(
-        backbone,
-        context.panel,
-        context.config.probe,
-        device=context.device,
-        bootstrap=context.config.probe.bootstrap,
-    )
-    return score.to_dict()
+    return score_trial(context, backbone, bootstrap=context.config.probe.bootstrap).to_dict()
+
+
+def score_trial(
+    context: TrialContext,
+    backbone: Backbone,
+    *,
+    bootstrap: int = 0,
+    should_stop: Callable[[], bool] | None = None,
+    **training: Any,
+) -> PanelScore:
+    """The study's score of a backbone: the panel's, or that of `probe.labelled` beside the panel's findings.
+
+    Args:
+        bootstrap: resamples for the interval.
+        should_stop: asked between batches.
+        training: `information`, `loss`, `out_dim`, `final`, `autocast`, see `score_backbone`.
+    """
+    probe = context.config.probe
+    shared: dict[str, Any] = {"device": context.device, "bootstrap": bootstrap, "should_stop": should_stop}
+    panel = score_backbone(backbone, context.panel, probe, **shared, **training)
+    if probe.score != KNN_AUROC:
+        return panel
+    size, seed = context.config.crops.global_size, derive_seed(probe.seed, "bootstrap")
+    return score_labelled(backbone, context.labelled, view_size=size, seed=seed, **shared).onto(panel)
+
+
+def save_rung(
+    context: TrialContext, directory: Path, record: dict[str, Any], rung: dict[str, Any], backbone: Backbone
+) -> Path:
+    """Keeps the weights of one rung, with a sidecar that says what they are."""
+    path = rung_weights(directory, rung["step"])
+    metrics = {name: rung[name] for name in ("score", "effective_rank")} | {"score_name": context.config.probe.score}
+    facts = _facts(context, record, rung) | {"trained_steps": rung["step"], "metrics": metrics}
+    save_weights(path, backbone, facts)
+    return path
 
 
 def close_record(directory: Path, record: dict[str, Any], state: str, reason: str | None = None) -> None:
@@ -202,55 +264,32 @@ def close_record(directory: Path, record: dict[str, Any], state: str, reason: st
 
 def sidecar(context: TrialContext, record: dict[str, Any]) -> dict[str, Any]:
     """What is written beside saved weights."""
-    final, last = record["final"], record["rungs"][-1]
+    final = record["final"]
+    metrics = {key: final[key] for key in ("score", "score_name", "interval", "effective_rank")}
+    return _facts(context, record, record["rungs"][-1]) | {"metrics": metrics}
+
+
+def _facts(context: TrialContext, record: dict[str, Any], rung: dict[str, Any]) -> dict[str, Any]:
     scales = AugmentationScales.model_validate(record["scales"])
-    facts = sidecar_facts(context.config, scales, loss=last["loss"], information=last["information"])
+    facts = sidecar_facts(context.config, scales, loss=rung["loss"], information=rung["information"])
     return facts | {
         "name": str(record.get("control") or f"trial {record['number']}"),
         "seed": record["seed"],
         "data_fingerprint": context.cache.fingerprint,
-        "metrics": {key: final[key] for key in ("score", "score_name", "interval", "effective_rank")},
     }
-
-
-def _score(
-    context: TrialContext,
-    backbone: torch.nn.Module,
-    information: float | None,
-    loss: float | None,
-    last: bool,
-    should_stop: Callable[[], bool] | None,
-) -> PanelScore:
-    probe = context.config.probe
-    # A score on the way only decides about pruning, so it may be as coarse as training itself (d' moves by 0.001);
-    # the final one is in fp32, comparable with whatever is scored elsewhere.
-    coarse = not last and resolve_precision(context.config.pretrain.precision, context.device) == "bf16"
-    return score_backbone(
-        backbone,
-        context.panel,
-        probe,
-        device=context.device,
-        autocast=coarse,
-        bootstrap=probe.bootstrap if last else 0,
-        information=information,
-        loss=loss,
-        out_dim=context.config.pretrain.out_dim,
-        final=last,
-        should_stop=should_stop,
-    )
 
 
 def _rounded(seconds: dict[str, float]) -> dict[str, float]:
     return {part: round(value, 3) for part, value in seconds.items()}
 
 
-def _rung_record(event: RungEvent, score: PanelScore, steps: int) -> dict[str, Any]:
+def _rung_record(event: RungEvent, score: PanelScore, steps: int, panel_score: str) -> dict[str, Any]:
     values = score.to_dict()
     return {
         "step": event.step,
         "fraction": round(event.step / steps, 6),
         "score": values["score"],
-        "levels": {name: level[values["score_name"]] for name, level in values["levels"].items()},
+        "levels": {name: level[panel_score] for name, level in values["levels"].items()},
         "effective_rank": values["effective_rank"],
         "information": event.information,
         "loss": event.loss,

@@ -106,7 +106,9 @@ class Worker:
                 with self.clock.phase("telling"):
                     self._run_claim(claim)
             elif running_elsewhere(self.study):
-                # The other worker may die; its trial would then be this one's to finish.
+                # The other worker may die; its trial would then be this one's to finish. Meanwhile there is something
+                # to do that no trial decides about.
+                self._score_untrained()
                 self._wait()
             else:
                 return
@@ -198,7 +200,9 @@ class Worker:
         self.run.log("trial failed", trial=claim.number, reason=reason)
 
     def _drop_weights(self) -> None:
-        """Keeps the weights of the controls and of the best trials only."""
+        """Keeps the weights of the controls and of the best trials only, unless the study keeps all."""
+        if self.config.search.keep_weights != "best":
+            return
         with self.run.locked():
             order = ranked(self.study)
             keep = {trial.number for trial in order[: self.config.search.keep_best]}
@@ -210,6 +214,9 @@ class Worker:
     def _score_untrained(self) -> None:
         """Scores the networks that trials and confirmation runs start from, one for each seed."""
         search, confirm = self.config.search, self.config.confirm
+        known = read_json(self.run.untrained_file)
+        if known is not None and len(known["confirm"]) >= confirm.seeds:
+            return
         with self.clock.phase("untrained"), self.run.locked("untrained", timeout_seconds=600):
             known = read_json(self.run.untrained_file)
             if known is None:

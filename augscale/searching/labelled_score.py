@@ -1,0 +1,177 @@
+"""`probe.score = "knn-auroc"`: a score from labels, for comparison with those that need none.
+
+Each validation image is classified by the vote of the training images nearest to it (`evaluation.neighbours`, DINO's
+weighted k-NN); the score is the macro AUROC, mean over the datasets. Test images are never read, so that a later
+evaluation on them is not chosen for. Labels do choose the scales, though: say so where such a search is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from augscale.config import StudyConfig
+from augscale.diagnosis.embeddings import embed
+from augscale.diagnosis.score import PanelScore
+from augscale.errors import DataError
+from augscale.evaluation.datasets import LabelledImages, open_dataset
+from augscale.evaluation.neighbours import knn_scores, unit_rows
+from augscale.evaluation.resampling import percentile_interval, resample_weights, weighted_areas
+from augscale.evaluation.selection import macro_auroc
+from augscale.evaluation.transforms import evaluation_views, read_images
+from augscale.seeding import derive_seed
+
+Floats = npt.NDArray[np.float64]
+
+NAME = "knn-auroc"
+NEIGHBOURS = 20
+TEMPERATURE = 0.07
+"""DINO's `eval_knn.py`; k is not chosen, because the images to choose it on are those that the score is made of."""
+_CHUNK_IMAGES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledScore:
+    """Macro AUROC of nearest neighbours; best 1, chance 0.5."""
+
+    score: float
+    """Mean over the datasets."""
+    by_dataset: dict[str, float]
+    interval: tuple[float, float] | None
+    """95 % percentile interval over resampled validation images (patients where known); None without a bootstrap."""
+    bootstrap_scores: Floats = field(repr=False, compare=False)
+    """float64, shape (B,): the same images in replicate b for every backbone."""
+
+    def onto(self, panel: PanelScore) -> PanelScore:
+        """The panel's findings with this score in place of the panel's own."""
+        return replace(
+            panel,
+            score=self.score,
+            score_name=NAME,
+            interval=self.interval,
+            bootstrap_scores=self.bootstrap_scores,
+        )
+
+
+def open_labelled(
+    config: StudyConfig,
+    *,
+    allow_bad: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[LabelledImages, ...]:
+    """The datasets of `probe.labelled`, decoded as the study decodes; none where the score needs none.
+
+    Raises:
+        DataError: a dataset cannot be opened, or its train and val images cannot give an AUROC.
+    """
+    root = config.probe.labelled_root
+    datasets = tuple(
+        open_dataset(
+            name,
+            size=config.data.cache_size,
+            data_root=None if root is None else Path(root),
+            crop_to_field=config.data.crop_to_field,
+            allow_bad=allow_bad,
+            on_progress=on_progress,
+        )
+        for name in config.probe.labelled or ()
+    )
+    for dataset in datasets:
+        _check(dataset)
+    return datasets
+
+
+def labelled_facts(datasets: Sequence[LabelledImages]) -> list[dict[str, Any]]:
+    """What a run's manifest says of them; a resumed run must find the same."""
+    return [
+        {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "classes": list(dataset.classes),
+            "gallery": len(dataset.part("train")),
+            "queries": len(dataset.part("val")),
+        }
+        for dataset in datasets
+    ]
+
+
+def score_labelled(
+    backbone: nn.Module,
+    datasets: Sequence[LabelledImages],
+    *,
+    view_size: int,
+    device: str | torch.device | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+    should_stop: Callable[[], bool] | None = None,
+) -> LabelledScore:
+    """Scores a backbone; deterministic.
+
+    Args:
+        backbone: maps (B, 3, S, S) to (B, D); its mode is kept.
+        datasets: from `open_labelled`, at least one.
+        view_size: side of the views, pixels; the whole image, resized and cut as in an evaluation.
+        device, should_stop: see `embed`.
+        bootstrap: resamples of validation images.
+        seed: of the resamples.
+    Raises:
+        DivergedError: an embedding is not finite.
+        Paused: `should_stop` said so.
+    """
+    values: dict[str, float] = {}
+    replicates = []
+    for dataset in datasets:
+        gallery, queries = dataset.part("train"), dataset.part("val")
+        rows, places = np.unique(dataset.rows[np.concatenate([gallery, queries])], return_inverse=True)
+        chunks = [
+            embed(
+                backbone,
+                evaluation_views(read_images(dataset.images, rows[begin : begin + _CHUNK_IMAGES], _CPU), view_size),
+                device=device,
+                should_stop=should_stop,
+            )
+            for begin in range(0, len(rows), _CHUNK_IMAGES)
+        ]
+        features = unit_rows(np.concatenate(chunks))[places]
+        votes = knn_scores(
+            features[: len(gallery)],
+            dataset.labels[gallery],
+            features[len(gallery) :],
+            neighbours=NEIGHBOURS,
+            temperature=TEMPERATURE,
+            num_classes=len(dataset.classes),
+        )
+        labels = dataset.labels[queries]
+        values[dataset.name] = float(macro_auroc(labels, votes))
+        if bootstrap:
+            weights = resample_weights(labels, dataset.groups[queries], resamples=bootstrap, seed=_seed(seed, dataset))
+            present = np.unique(labels)
+            replicates.append(np.mean([weighted_areas(labels == c, votes[:, c], weights)[0] for c in present], axis=0))
+    resampled = np.mean(replicates, axis=0) if replicates else np.empty(0)
+    return LabelledScore(
+        score=float(np.mean(list(values.values()))),
+        by_dataset=values,
+        interval=percentile_interval(resampled) if bootstrap else None,
+        bootstrap_scores=resampled,
+    )
+
+
+_CPU = torch.device("cpu")
+
+
+def _seed(seed: int, dataset: LabelledImages) -> int:
+    return derive_seed(seed, NAME, dataset.name)
+
+
+def _check(dataset: LabelledImages) -> None:
+    classes = np.unique(dataset.labels[dataset.part("val")])
+    if len(classes) < 2:
+        found = f"{len(dataset.part('val'))} val images of {len(classes)} class{'es' * (len(classes) != 1)}"
+        raise DataError(f'probe.labelled: {dataset.name} has {found}; "{NAME}" needs val images of at least 2 classes')

@@ -1,0 +1,115 @@
+"""Which networks a validation compares: the finished trials of a study at one rung, where their weights are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from augscale.config import StudyConfig
+from augscale.errors import CheckpointError, ConfigError
+from augscale.evaluation.interface import Encoder
+from augscale.pretraining.checkpoint_names import TRIAL_WEIGHTS
+from augscale.pretraining.checkpoints import load_checkpoint
+from augscale.runs import RunFolder, read_json
+from augscale.searching.confirm import trial_name
+from augscale.searching.study import trials_started
+from augscale.searching.trial import rung_steps, rung_weights
+from augscale.validation.ranking import MIN_ROWS
+
+KEEP_HINT = "search with --set search.keep_weights=rungs keeps them; --remake trains those that are missing again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedTrial:
+    """A trial that ended, complete or pruned."""
+
+    number: int
+    name: str
+    state: str
+    control: str | None
+    record: dict[str, Any]
+    """Its trial.json."""
+    directory: Path
+
+    @property
+    def collapsed(self) -> bool:
+        """The search does not let it win."""
+        health = self.record.get("health") or {}
+        return health.get("verdict") == "collapsed"
+
+    def rung(self, step: int) -> dict[str, Any] | None:
+        """What was recorded at a rung, None where the trial did not get there."""
+        return next((rung for rung in self.record["rungs"] if rung["step"] == step), None)
+
+    def weights(self, step: int, steps: int) -> Path | None:
+        """The weights after `step` updates, where they are kept."""
+        kept = [rung_weights(self.directory, step)]
+        if step == steps and self.state == TrialState.COMPLETE.name:
+            kept.append(self.directory / TRIAL_WEIGHTS)
+        return next((path for path in kept if path.is_file()), None)
+
+
+def finished_trials(run: RunFolder, study: optuna.Study) -> list[FinishedTrial]:
+    """Complete and pruned trials with a record, by number."""
+    found = []
+    for trial in trials_started(study):
+        record = read_json(run.trial_dir(trial.number) / "trial.json")
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and record and record["rungs"]:
+            found.append(
+                FinishedTrial(
+                    number=trial.number,
+                    name=trial_name(trial),
+                    state=trial.state.name,
+                    control=trial.user_attrs.get("control"),
+                    record=record,
+                    directory=run.trial_dir(trial.number),
+                )
+            )
+    return found
+
+
+def choose_rung(trials: Sequence[FinishedTrial], config: StudyConfig, wanted: int | None, *, remake: bool) -> int:
+    """The step at which trials are compared: the last rung that more than half of them reached, or the one wanted.
+
+    Raises:
+        ConfigError: no such rung, or too few trials have weights there; the message says what there is at each rung.
+    """
+    rungs, steps = rung_steps(config), config.pretrain.steps
+    reached = Counter(rung["step"] for trial in trials for rung in trial.record["rungs"])
+    kept = {step: sum(trial.weights(step, steps) is not None for trial in trials) for step in rungs}
+    if wanted is not None and wanted not in rungs:
+        raise ConfigError(f"--rung {wanted}: expected a rung of the study, {', '.join(map(str, rungs))} (steps)")
+    usual = [step for step in rungs if 2 * reached[step] > len(trials)]
+    step = wanted if wanted is not None else max(usual, default=rungs[0])
+    usable = reached[step] if remake else kept[step]
+    if usable < MIN_ROWS:
+        there = "; ".join(f"step {s}: {reached[s]} trials, {kept[s]} with weights" for s in rungs)
+        raise ConfigError(
+            f"{usable} of {len(trials)} finished trials can be used at step {step}; expected at least {MIN_ROWS} "
+            f"({there}). {KEEP_HINT[0].upper()}{KEEP_HINT[1:]}"
+        )
+    return step
+
+
+def load_encoder(path: Path, name: str) -> Encoder:
+    """Weights of a trial as an encoder.
+
+    Raises:
+        CheckpointError: they cannot be read or hold NaN or inf.
+    """
+    checkpoint = load_checkpoint(path, name=name)
+    if checkpoint.training.non_finite:
+        raise CheckpointError(f"{path}: NaN or inf in {checkpoint.training.non_finite[0]}; it cannot be evaluated")
+    return Encoder(
+        name=name,
+        backbone=checkpoint.backbone,
+        arch=checkpoint.arch,
+        overrides=checkpoint.overrides,
+        image_size=checkpoint.image_size,
+    )

@@ -1,0 +1,163 @@
+"""Label-free metrics of one network on the study's panel, each with the direction in which it is meant to be better.
+
+Values are turned so that higher is better: a correlation above 0 always means "what the metric calls better has the
+higher AUROC". The panel's views are those by which the search scored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+
+from augscale.diagnosis.embeddings import embed
+from augscale.diagnosis.glossary import GLOSSARY
+from augscale.diagnosis.measure import measure_images, measure_views
+from augscale.diagnosis.panel import ProbePanel
+from augscale.diagnosis.separation import dprime, positive_pairs
+from augscale.pretraining.backbones import Backbone
+
+Floats = npt.NDArray[np.float64]
+
+LEVEL_METRICS = (
+    "dprime", "raw_dprime", "gap", "pair_auroc", "margin", "retrieval_error", "alignment", "uniformity", "lidar",
+)  # fmt: skip
+"""Per level of the panel, and their mean over the ladder."""
+CLEAN_METRICS = ("rankme", "alpha_req", "feature_sd")
+"""Of the panel's images without augmentation."""
+TRAINING_METRICS = ("information", "loss")
+STUDY_SCORE = "score"
+"""The score that the search ranks by, at the rung."""
+LADDER = "ladder"
+_BLOCK_ROWS = 512
+_WORDS = {
+    "raw_dprime": ("raw d'", "d' of embeddings that are not normalised, as the paper plots distances"),
+    "alpha_req": ("alpha-ReQ", "distance of the eigenvalues' power law from 1, turned round"),
+    "information": ("Information", "what the teacher's outputs say about an image, nats"),
+    "loss": ("Loss", "of the last batch, turned round; not comparable between augmentations"),
+    STUDY_SCORE: ("Study's score", "what the search ranks trials by"),
+}
+_TURNED = ("loss", *(name for name, info in GLOSSARY.items() if info.direction == "lower"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreMetric:
+    """One metric at one level."""
+
+    key: str
+    """`level/metric`."""
+    metric: str
+    level: str
+    """A level of the panel, "ladder", "clean", "training" or "study"."""
+    label: str
+    meaning: str
+    turned: bool
+    """The sign was changed so that higher is better."""
+
+
+def score_metrics(level_names: tuple[str, ...]) -> tuple[ScoreMetric, ...]:
+    """Every metric: the study's score first, then those over the ladder, of clean images, of training, per level."""
+    found = [("study", STUDY_SCORE)]
+    found += [(LADDER, metric) for metric in LEVEL_METRICS]
+    found += [("clean", metric) for metric in CLEAN_METRICS]
+    found += [("training", metric) for metric in TRAINING_METRICS]
+    found += [(level, metric) for level in level_names for metric in LEVEL_METRICS]
+    return tuple(_metric(level, metric) for level, metric in found)
+
+
+def measure_network(
+    backbone: Backbone,
+    panel: ProbePanel,
+    *,
+    device: str,
+    score: float | None,
+    information: float | None = None,
+    loss: float | None = None,
+) -> dict[str, float | None]:
+    """All metrics of one network by key, higher is better; None where one is not defined.
+
+    Args:
+        backbone: the network; its mode is kept.
+        panel: of the study.
+        device: see `embed`.
+        score: the study's, at the rung.
+        information, loss: at the rung; None for networks that were not trained.
+    Raises:
+        DivergedError: an embedding is not finite.
+    """
+    shape = panel.views.shape[:3]
+    views = embed(backbone, panel.views.flatten(0, 2), device=device).reshape(*shape, -1)
+    clean = embed(backbone, panel.clean, device=device)
+    levels: dict[str, dict[str, float | None]] = {}
+    for name, points in zip(panel.level_names, views, strict=True):
+        measures = measure_views(points, panel.groups).metrics
+        levels[name] = {
+            metric: measures[metric].value if metric in measures else raw_dprime(points, panel.groups)
+            for metric in LEVEL_METRICS
+        }
+    images = measure_images(clean, panel.groups).metrics
+    found: dict[str, float | None] = {f"study/{STUDY_SCORE}": score}
+    found |= {f"{LADDER}/{metric}": _mean([level[metric] for level in levels.values()]) for metric in LEVEL_METRICS}
+    found |= {f"clean/{metric}": images[metric].value for metric in CLEAN_METRICS}
+    found |= {"training/information": information, "training/loss": loss}
+    found |= {f"{name}/{metric}": level[metric] for name, level in levels.items() for metric in LEVEL_METRICS}
+    return {key: _turn(key, value) for key, value in found.items()}
+
+
+def raw_dprime(views: npt.ArrayLike, groups: npt.ArrayLike) -> float:
+    """d' of Euclidean distances between embeddings as they are.
+
+    Args:
+        views: float, shape (n, V, D), V >= 2.
+        groups: int, shape (n,): images of one patient are no negatives of each other; at least two patients.
+    """
+    points, own = np.asarray(views, np.float64), np.asarray(groups)
+    num_images, num_views, dim = points.shape
+    rows, patient = points.reshape(-1, dim), np.repeat(own, num_views)
+    pairs = positive_pairs(num_images, num_views)
+    positive = np.linalg.norm(rows[pairs[:, 0]] - rows[pairs[:, 1]], axis=1)
+    count, total, squares = 0, 0.0, 0.0
+    for begin in range(0, len(rows), _BLOCK_ROWS):
+        block = slice(begin, begin + _BLOCK_ROWS)
+        negative = cdist(rows[block], rows)[patient[block, None] != patient]
+        count, total, squares = count + len(negative), total + negative.sum(), squares + np.square(negative).sum()
+    mean = total / count
+    spread = max(squares / count - mean**2, 0.0)
+    return float(dprime(mean - positive.mean(), float(positive.var()), spread))
+
+
+def _metric(level: str, metric: str) -> ScoreMetric:
+    info = GLOSSARY.get(metric)
+    label, meaning = _WORDS.get(metric) or (info.label, info.meaning) if info else _WORDS[metric]
+    return ScoreMetric(
+        key=f"{level}/{metric}",
+        metric=metric,
+        level=level,
+        label=label,
+        meaning=meaning,
+        turned=metric in _TURNED or metric == "alpha_req",
+    )
+
+
+def _turn(key: str, value: float | None) -> float | None:
+    metric = key.rpartition("/")[2]
+    if value is None or not math.isfinite(value):
+        return None
+    if metric == "alpha_req":
+        return -abs(value - 1.0)
+    return -value if metric in _TURNED else float(value)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def from_record(values: Mapping[str, Any]) -> dict[str, float | None]:
+    """Kept values as they were, or refused by a KeyError or TypeError where a file holds something else."""
+    return {str(key): None if value is None else float(value) for key, value in values.items()}

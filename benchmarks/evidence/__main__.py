@@ -1,0 +1,160 @@
+"""Command line of the evidence study.
+
+    python -m benchmarks.evidence run --data-root DIR --out DIR [--workers 2] [--study FILE] [--measure FILE] [--smoke]
+    python -m benchmarks.evidence status --out DIR
+    python -m benchmarks.evidence collect OUT --to docs/evidence
+    python -m benchmarks.evidence tables --csv docs/evidence
+
+`run` may be killed or stopped at any time and goes on when it is called again. `DIR` of the data root holds the
+prepared photographs: a folder for each dataset with labels.csv (file, label, split) and meta.csv (file, patient).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from augscale.config import StudyConfig, load_study
+from augscale.errors import AugscaleError, StudyError
+from augscale.runs import read_json
+from benchmarks.evidence.plan import PlannedRun, full_plan, smoke_plan
+from benchmarks.evidence.settings import MeasureSettings, load_settings
+
+DEFAULT_STUDY = "evidence"
+_POLL_SECONDS = 0.5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.function(options)
+    except AugscaleError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Prepares everything that is shared once, then starts one process per worker and waits for them."""
+    if options.worker:
+        return _worker(options)
+    from augscale.searching.supervisor import LARGE_PAGES
+    from benchmarks.evidence.data import open_outcomes
+    from benchmarks.evidence.measure import limit_threads
+    from benchmarks.evidence.runner import pending, prepare_folder
+
+    study, settings, plan = _what(options)
+    prepare_folder(options.out, study, settings)
+    limit_threads()
+    open_outcomes(settings, options.data_root, options.out / "work")
+    command = [sys.executable, "-m", "benchmarks.evidence", "run", "--worker", *_passed_on(options)]
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment = LARGE_PAGES | os.environ | one_thread
+    workers = [subprocess.Popen(command, env=environment) for _ in range(options.workers)]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while any(worker.poll() is None for worker in workers):
+            time.sleep(_POLL_SECONDS)
+    finally:
+        for worker in workers:
+            worker.terminate()
+    left = pending(options.out, plan)
+    if left:
+        raise StudyError(f"{options.out}: {len(left)} of {len(plan)} runs have no result (first: {left[0].run_id})")
+    return _status(options)
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from benchmarks.evidence.data import pretraining_study
+    from benchmarks.evidence.measure import Measurer, limit_threads
+    from benchmarks.evidence.runner import work
+
+    limit_threads()
+    study, settings, plan = _what(options)
+    study = pretraining_study(study, settings, options.data_root)
+    measurer = Measurer.build(study, settings, options.data_root, options.out / "work")
+    work(options.out, plan, measurer, retry_failed=options.retry_failed)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    results = [read_json(path) for path in sorted((options.out / "results").glob("*.json"))]
+    found = [result for result in results if result is not None]
+    failed = [result for result in found if result["state"] == "failed"]
+    seconds = sum(result["seconds"] for result in found)
+    print(f"{len(found)} results, {len(failed)} failed, {seconds / 3600:.2f} hours of one core")
+    for result in failed:
+        print(f"  {result['run']}: {result['reason']}")
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from benchmarks.evidence.collect import collect
+
+    for line in collect(options.out, options.to):
+        print(line)
+    return 0
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from benchmarks.evidence.document import write_document
+
+    for path in write_document(options.csv, bootstrap=options.bootstrap):
+        print(path)
+    return 0
+
+
+def _what(options: argparse.Namespace) -> tuple[StudyConfig, MeasureSettings, list[PlannedRun]]:
+    study, settings = load_study(options.study), load_settings(options.measure)
+    return study, settings, smoke_plan(study.space) if options.smoke else full_plan(study.space)
+
+
+def _passed_on(options: argparse.Namespace) -> list[str]:
+    passed = ["--data-root", str(options.data_root), "--out", str(options.out), "--study", str(options.study)]
+    passed += ["--measure", str(options.measure)] if options.measure else []
+    passed += ["--smoke"] if options.smoke else []
+    return passed + (["--retry-failed"] if options.retry_failed else [])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.evidence",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("run")
+    command.add_argument("--data-root", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--study", default=DEFAULT_STUDY, help="built-in study or TOML file")
+    command.add_argument("--measure", type=Path, help="TOML file of what is measured")
+    command.add_argument("--smoke", action="store_true", help="a plan of a few runs, to try the chain")
+    command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    command.add_argument("--retry-failed", action="store_true", help="do failed runs again")
+    command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    command.set_defaults(function=_run)
+    command = commands.add_parser("status")
+    command.add_argument("--out", type=Path, required=True)
+    command.set_defaults(function=_status)
+    command = commands.add_parser("collect")
+    command.add_argument("out", type=Path)
+    command.add_argument("--to", type=Path, required=True)
+    command.set_defaults(function=_collect)
+    command = commands.add_parser("tables")
+    command.add_argument("--csv", type=Path, required=True)
+    command.add_argument("--bootstrap", type=int, default=2000)
+    command.set_defaults(function=_tables)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""From the runs' JSON files to the CSVs that are committed: everything that tables and figures need, and no more.
+
+runs.csv        one row per run and rung: what it is, its scales, loss, information, seconds of one core
+scores.csv      one row per run, rung, layer and level; a column for each metric, 6 digits
+outcomes.csv    one row per run, rung, dataset and protocol: AUROC and AUPR
+baselines.csv   the same for pixels, colours and the untrained networks
+draws.csv       AUROC times 10,000 on resampled images, the same images for all rows of a dataset and protocol
+study.toml, measure.toml
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from augscale.errors import DataError
+from augscale.runs import read_json, writable_folder, write_text_atomic
+from benchmarks.evidence.scores import METRICS
+
+RUN_COLUMNS = ("run", "name", "kind", "seed", "parts", "state", "reason", "step", "fraction", "loss", "information")
+SETTINGS_FILES = ("study.toml", "measure.toml")
+
+
+def collect(out: Path, to: Path) -> list[str]:
+    """Writes the CSVs of a run folder.
+
+    Args:
+        out: folder of `run`.
+        to: folder of the CSVs; made when needed, files in it are replaced.
+    Returns:
+        Lines that say what was written.
+    Raises:
+        DataError: there are no results.
+    """
+    results = [read_json(path) for path in sorted((out / "results").glob("*.json"))]
+    results = [result for result in results if result is not None]
+    if not results:
+        raise DataError(f"{out / 'results'}: no result; expected JSON files of `run`")
+    writable_folder(to)
+    tables: dict[str, tuple[Sequence[str], list[list[Any]]]] = {
+        "runs.csv": _runs(results),
+        "scores.csv": (("run", "fraction", "layer", "level", *METRICS), _scores(results)),
+        "outcomes.csv": (
+            ("run", "fraction", "dataset", "protocol", "auroc", "aupr"),
+            [[result["run"], *row] for result in results if result["kind"] == "run" for row in _outcomes(result)],
+        ),
+        "baselines.csv": (
+            ("run", "name", "seed", "dataset", "protocol", "auroc", "aupr"),
+            [
+                [result["run"], result["name"], result["seed"], *row[1:]]
+                for result in results
+                if result["kind"] != "run"
+                for row in _outcomes(result)
+            ],
+        ),
+        "draws.csv": _draws(results),
+    }
+    lines = []
+    for name, (header, rows) in tables.items():
+        text = csv_text(header, rows)
+        write_text_atomic(to / name, text)
+        lines.append(f"{to / name}: {len(rows)} rows, {len(text) / 1e6:.2f} MB")
+    for name in SETTINGS_FILES:
+        shutil.copyfile(out / name, to / name)
+    return lines
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A CSV; None becomes an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
+    return buffer.getvalue()
+
+
+def _runs(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    flat = [_flat(result["scales"] or {}) for result in results]
+    names = sorted({name for scales in flat for name in scales})
+    rows = []
+    for result, scales in zip(results, flat, strict=True):
+        identity = [result[key] for key in ("run", "name", "kind", "seed")]
+        identity += [" ".join(result["parts"]), result["state"], result["reason"]]
+        rest = [result["seconds"], *(scales.get(name) for name in names)]
+        for rung in result["rungs"] or [{}]:
+            facts = [rung.get(key) for key in ("step", "fraction", "loss", "information")]
+            rows.append([*identity, *map(_rounded, facts), *rest])
+    return [*RUN_COLUMNS, "seconds", *names], rows
+
+
+def _flat(scales: dict[str, Any]) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for name, value in scales.items():
+        if isinstance(value, (list, tuple)):
+            flat |= {f"{name}_{place}": _rounded(part) for place, part in enumerate(value)}
+        else:
+            flat[name] = _rounded(value)
+    return flat
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _scores(results: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    return [
+        [result["run"], rung["fraction"], layer, level, *(values.get(metric) for metric in METRICS)]
+        for result in results
+        for rung in result["rungs"]
+        for layer, levels in rung["scores"].items()
+        for level, values in levels.items()
+    ]
+
+
+def _outcomes(result: dict[str, Any]) -> list[list[Any]]:
+    return [
+        [rung["fraction"], dataset, protocol, outcome["auroc"], outcome["aupr"]]
+        for rung in result["rungs"]
+        for dataset, protocols in rung["outcomes"].items()
+        for protocol, outcome in protocols.items()
+    ]
+
+
+def _draws(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    rows = [
+        [result["run"], dataset, protocol, *draws]
+        for result in results
+        for rung in result["rungs"]
+        for dataset, protocols in rung["draws"].items()
+        for protocol, draws in protocols.items()
+        if draws
+    ]
+    most = max((len(row) for row in rows), default=3)
+    return ["run", "dataset", "protocol", *(f"draw{number}" for number in range(most - 3))], rows

@@ -1,0 +1,60 @@
+"""All tables and figures of the study, from the CSVs alone: docs/evidence/tables.md and *.svg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from augscale.runs import write_text_atomic
+from benchmarks.evidence import run_tables, score_tables
+from benchmarks.evidence.correlations import Spread
+from benchmarks.evidence.figures import write_figures
+from benchmarks.evidence.records import Evidence, read_evidence
+
+SECTIONS: tuple[Callable[[Spread], str], ...] = (
+    run_tables.summary_section,
+    run_tables.baselines_section,
+    score_tables.metrics_section,
+    score_tables.rungs_section,
+    score_tables.own_views_section,
+    score_tables.levels_section,
+    score_tables.raw_section,
+    score_tables.layers_section,
+    score_tables.combinations_section,
+    run_tables.noise_section,
+    run_tables.regret_section,
+    run_tables.question_section,
+)
+
+
+def write_document(folder: Path, *, bootstrap: int = 2000) -> list[Path]:
+    """Writes tables.md and the figures beside the CSVs; the same CSVs give the same bytes.
+
+    Args:
+        folder: of the CSVs.
+        bootstrap: resamples of scales and images for the intervals.
+    Raises:
+        DataError: a CSV is missing or lacks a column.
+    """
+    evidence = read_evidence(folder)
+    spread = Spread.of(evidence, bootstrap)
+    parts = ["# Tables of the evidence study\n\nWritten by `python -m benchmarks.evidence tables`; do not edit.\n"]
+    parts.append(_counts(evidence, spread))
+    parts += [section(spread) for section in SECTIONS]
+    path = folder / "tables.md"
+    write_text_atomic(path, "\n".join(parts))
+    return [path, *write_figures(spread, folder)]
+
+
+def _counts(evidence: Evidence, spread: Spread) -> str:
+    trained = [run for run in evidence.runs.values() if run.kind == "run"]
+    failed = [run.run for run in trained if run.state != "complete"]
+    scales = len(set(spread.names))
+    lines = [
+        f"{len(trained)} runs, {len(failed)} of them failed{': ' + ', '.join(failed) if failed else ''}. ",
+        f"Correlations are over {len(spread.runs)} runs of {scales} scales. ",
+        f"Rungs: {', '.join(f'{fraction:g}' for fraction in evidence.fractions)} of the steps. ",
+        f"Intervals are 95 %: of correlations over {spread.bootstrap} resamples of scales and labelled images, ",
+        "of means and differences Student's over pre-training seeds.\n",
+    ]
+    return "".join(lines)

@@ -1,0 +1,119 @@
+"""Embeddings of three layers in one pass: the backbone's output, an earlier stage, and the head's bottleneck."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from augscale.augmentation.views import normalize
+from augscale.errors import ConfigError, DivergedError
+from augscale.pretraining.backbones import Backbone
+from augscale.pretraining.head import DINOHead
+
+Floats32 = npt.NDArray[np.float32]
+
+LAYERS = ("embedding", "earlier", "bottleneck")
+BATCH_SIZE = 128
+
+
+def embed_layers(
+    backbone: Backbone, head: DINOHead, images: Tensor | npt.NDArray[np.uint8], *, precision: str = "bf16"
+) -> dict[str, Floats32]:
+    """Embeds images in evaluation mode.
+
+    Args:
+        backbone: the encoder, on the CPU.
+        head: its projection head.
+        images: normalised float views, shape (N, 3, S, S), or pixels, uint8, shape (N, S, S, 3).
+        precision: "bf16" (autocast) or "fp32".
+    Returns:
+        float32 by layer: "embedding" (N, D), the backbone's output; "earlier" (N, D'), the mean over places (a
+        transformer's patch tokens) of the last stage but one; "bottleneck" (N, B), what the head's MLP gives before it
+        is normalised.
+    Raises:
+        DivergedError: a value is not finite.
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
+    modes = backbone.training, head.training
+    backbone.eval()
+    head.eval()
+    try:
+        with torch.inference_mode(), _earlier_stage(backbone) as earlier:
+            for batch in _batches(images):
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+                    embedding = backbone(batch)
+                    bottleneck = head.mlp(embedding)
+                parts["embedding"].append(embedding.float())
+                parts["earlier"].append(earlier.pop())
+                parts["bottleneck"].append(bottleneck.float())
+    finally:
+        backbone.train(modes[0])
+        head.train(modes[1])
+    layers = {name: torch.cat(values).numpy() for name, values in parts.items()}
+    for name, values in layers.items():
+        bad = int((~np.isfinite(values)).any(axis=1).sum())
+        if bad:
+            raise DivergedError(f"{bad} of {len(values)} outputs of the layer {name} are not finite; expected numbers")
+    return layers
+
+
+def embed_views(backbone: Backbone, views: Tensor, *, precision: str = "bf16") -> Floats32:
+    """The backbone's output alone, float32, shape (N, D), for normalised views (N, 3, S, S)."""
+    backbone.eval()
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+        embedded: Floats32 = backbone(views).float().numpy()
+    return embedded
+
+
+def chosen(layers: dict[str, Floats32], names: Iterable[str]) -> Floats32:
+    """Layers side by side, shape (N, sum of widths)."""
+    return np.concatenate([layers[name] for name in names], axis=1)
+
+
+@contextmanager
+def _earlier_stage(backbone: Backbone) -> Iterator[list[Tensor]]:
+    """Collects the pooled output of the last stage or block but one, one entry per pass.
+
+    Raises:
+        ConfigError: the network has neither stages nor blocks.
+    """
+    model: Any = backbone.model
+    found: list[Tensor] = []
+
+    def keep_map(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        found.append(output.float().mean(dim=(2, 3)))
+
+    def keep_tokens(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append(inputs[0][:, model.num_prefix_tokens :].float().mean(dim=1))
+
+    stages = getattr(model, "stages", None)
+    if hasattr(model, "layer3"):
+        handle = model.layer3.register_forward_hook(keep_map)
+    elif stages is not None and len(stages) > 1:
+        handle = stages[-2].register_forward_hook(keep_map)
+    elif hasattr(model, "blocks"):
+        # The last block itself may not be called as a module (`plain_vit`), its first norm always is.
+        handle = model.blocks[-1].norm1.register_forward_pre_hook(keep_tokens)
+    else:
+        name = type(model).__name__
+        raise ConfigError(f"{name} has no layer3, stages or blocks; expected a ResNet, ConvNeXt or ViT")
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def _batches(images: Tensor | npt.NDArray[np.uint8]) -> Iterator[Tensor]:
+    for begin in range(0, len(images), BATCH_SIZE):
+        batch = images[begin : begin + BATCH_SIZE]
+        if isinstance(batch, Tensor):
+            yield batch.float()
+        else:
+            pixels = torch.from_numpy(np.ascontiguousarray(batch))
+            yield normalize(pixels.permute(0, 3, 1, 2).float() / 255)

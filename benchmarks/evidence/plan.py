@@ -1,0 +1,129 @@
+"""Which runs the study consists of, and in which order, so that an early stop leaves a usable study.
+
+Part "spread": scales from a scrambled Sobol sequence over the study's search space and the four controls, two seeds.
+Part "question": the controls with five seeds, and scales that vary one thing at a time between weak and strong.
+Seed k means the same weights, order and draws in every run, so that differences can be taken seed by seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy.stats import qmc
+
+from augscale.augmentation.scales import NONE, STRONG, WEAK, WEAK_MED, AugmentationScales, load_scales
+from augscale.config import SpaceConfig
+from augscale.searching.space import distributions, scales_from_params
+from augscale.seeding import derive_seed
+
+Kind = Literal["run", "untrained", "pixels8", "pixels16", "colour"]
+
+CONTROLS = ("none", "weak", "strong", "weak+med")
+NUM_SPREAD = 24
+SPREAD_SEEDS = 2
+QUESTION_SEEDS = 5
+FIRST_ONE_AT_A_TIME_SEEDS = 3
+_SOBOL_BITS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One row of the plan."""
+
+    name: str
+    """Of the scales, or of the baseline."""
+    seed: int
+    kind: Kind = "run"
+    scales: AugmentationScales | None = None
+    """None for baselines, which train nothing."""
+    parts: tuple[str, ...] = ()
+    """"spread", "question", both, or "baseline"."""
+
+    @property
+    def run_id(self) -> str:
+        """A file name, e.g. "weak+med-s3"."""
+        return f"{self.name}-s{self.seed}"
+
+
+def one_at_a_time() -> dict[str, AugmentationScales]:
+    """Scales between weak and strong, and the parts of weak+med, by name.
+
+    The medical blur of weak+med has no effect (its kernel has radius 0), so noise and bias field are all its parts.
+    `crops` has strong's crops and flips and nothing photometric; `jitter` all that is photometric in strong, and flips.
+    """
+    crop_fields = ("global_crops_scale", "local_crops_scale", "aspect_ratio")
+    weak_crops, strong_crops, no_crops = (
+        {name: getattr(scales, name) for name in crop_fields} for scales in (WEAK, STRONG, NONE)
+    )
+    noise = {name: getattr(WEAK_MED, name) for name in ("noise_std", "noise_p")}
+    bias = {name: getattr(WEAK_MED, name) for name in ("bias_field_coefficients", "bias_field_p")}
+    flips = {"horizontal_flip_p": STRONG.horizontal_flip_p}
+    return {
+        "weak-crops+strong-jitter": STRONG.model_copy(update=weak_crops),
+        "strong-crops+weak-jitter": WEAK.model_copy(update=strong_crops),
+        "crops": NONE.model_copy(update=strong_crops | flips),
+        "jitter": STRONG.model_copy(update=no_crops),
+        "weak+noise": WEAK.model_copy(update=noise),
+        "weak+bias": WEAK.model_copy(update=bias),
+    }
+
+
+def spread_scales(space: SpaceConfig, count: int = NUM_SPREAD, seed: int = 0) -> dict[str, AugmentationScales]:
+    """Scales spread evenly over a search space, by name "sobol-00", ...
+
+    Args:
+        space: whose free parameters span the space.
+        count: at most 64.
+        seed: of the scrambling; the first points are the same whatever `count` is.
+    """
+    ranges = distributions(space)
+    sequence = qmc.Sobol(len(ranges), scramble=True, rng=derive_seed(seed, "evidence spread") % 2**32)
+    points = sequence.random_base2(_SOBOL_BITS)[:count]
+    found = {}
+    for number, point in enumerate(points.tolist()):
+        params = {
+            name: range_.low + share * (range_.high - range_.low)
+            for share, (name, range_) in zip(point, ranges.items(), strict=True)
+        }
+        found[f"sobol-{number:02d}"] = scales_from_params(space, params)
+    return found
+
+
+def full_plan(space: SpaceConfig) -> list[PlannedRun]:
+    """All runs of the study in the order in which they are to be done.
+
+    Baselines, seed 0 of the spread, the controls' other seeds, seed 1 of the spread, one thing at a time with three
+    seeds, and its further seeds.
+    """
+    controls = {name: load_scales(name) for name in CONTROLS}
+    spread, single = spread_scales(space), one_at_a_time()
+    runs = baselines(QUESTION_SEEDS)
+    runs += _runs(controls, [0], ("spread", "question")) + _runs(spread, [0], ("spread",))
+    runs += _runs(controls, [1], ("spread", "question")) + _runs(controls, range(2, QUESTION_SEEDS), ("question",))
+    runs += _runs(spread, range(1, SPREAD_SEEDS), ("spread",))
+    runs += _runs(single, range(QUESTION_SEEDS), ("question",))
+    return runs
+
+
+def smoke_plan(space: SpaceConfig) -> list[PlannedRun]:
+    """A few runs of every kind, to try the whole chain."""
+    scales = {name: load_scales(name) for name in ("weak", "strong")} | spread_scales(space, 2)
+    return baselines(1) + _runs(scales, [0, 1], ("spread", "question"))
+
+
+def baselines(num_seeds: int) -> list[PlannedRun]:
+    """What needs no pre-training: pixels and colours, and the network that each seed starts from."""
+    kinds: Sequence[Kind] = ("colour", "pixels8", "pixels16")
+    fixed = [PlannedRun(name=kind, seed=0, kind=kind, parts=("baseline",)) for kind in kinds]
+    untrained = [
+        PlannedRun(name="untrained", seed=seed, kind="untrained", parts=("baseline",)) for seed in range(num_seeds)
+    ]
+    return fixed + untrained
+
+
+def _runs(named: dict[str, AugmentationScales], seeds: Iterable[int], parts: tuple[str, ...]) -> list[PlannedRun]:
+    return [
+        PlannedRun(name=name, seed=seed, scales=scales, parts=parts) for seed in seeds for name, scales in named.items()
+    ]

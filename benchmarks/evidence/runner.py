@@ -1,0 +1,191 @@
+"""Claiming, doing and resuming the runs of a plan; several processes may work on one folder at once.
+
+    OUT/study.toml, measure.toml      the resolved settings; a later call with others is refused
+    OUT/results/RUN.json              a finished or failed run, whole or not there
+    OUT/work/RUN/                     lock, resumable state and the rungs so far of a run in progress
+
+A run's lock is held by its process and released by the operating system when that dies, however it dies; whoever
+comes next goes on from the saved state. A stopped process (SIGSTOP) keeps its lock and its run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import tomllib
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+
+from augscale.config import StudyConfig
+from augscale.errors import AugscaleError, ConfigError
+from augscale.pretraining.events import RungEvent
+from augscale.pretraining.loop import pretrain
+from augscale.pretraining.networks import build_networks
+from augscale.runs import now, read_json, this_host, try_lock, versions, writable_folder, write_json, write_text_atomic
+from augscale.searching.trial import rung_steps
+from augscale.settings import read_toml
+from benchmarks.evidence.measure import Measurer
+from benchmarks.evidence.plan import PlannedRun
+from benchmarks.evidence.settings import MeasureSettings
+
+RELEASED_PART = "question"
+"""Runs of this part are also judged by the authors' script."""
+
+
+def prepare_folder(out: Path, study: StudyConfig, settings: MeasureSettings) -> None:
+    """Lays out the folder, or checks that it was made with the same settings.
+
+    Raises:
+        ConfigError: the folder cannot be written, or holds runs of other settings.
+    """
+    for folder in (out, out / "results", out / "work"):
+        writable_folder(folder)
+    for name, model in (("study", study), ("measure", settings)):
+        # The folders of the images may move; what is in them is checked by the saved states.
+        exclude = {"data": {"sources"}} if name == "study" else None
+        values = model.model_dump(mode="json", exclude_none=True, exclude=exclude)
+        text, file = tomli_w.dumps(values), out / f"{name}.toml"
+        if file.exists() and read_toml(file) != tomllib.loads(text):
+            raise ConfigError(f"{file}: other settings than those given now; expected the same, or another --out")
+        write_text_atomic(file, text)
+
+
+def result_file(out: Path, run: PlannedRun) -> Path:
+    return out / "results" / f"{run.run_id}.json"
+
+
+def pending(out: Path, plan: Sequence[PlannedRun], *, retry_failed: bool = False) -> list[PlannedRun]:
+    """Runs without a result, in the order of the plan."""
+    left = []
+    for run in plan:
+        found = read_json(result_file(out, run))
+        if found is None or (retry_failed and found["state"] == "failed"):
+            left.append(run)
+    return left
+
+
+def work(out: Path, plan: Sequence[PlannedRun], measurer: Measurer, *, retry_failed: bool = False) -> int:
+    """Does runs until none is left that no other process holds.
+
+    Returns:
+        The number of runs done here, failed ones included.
+    """
+    done = 0
+    while (claimed := _claim(out, plan, retry_failed)) is not None:
+        run, lock = claimed
+        try:
+            result = _attempt(run, out / "work" / run.run_id, measurer)
+            write_json(result_file(out, run), result)
+        finally:
+            lock.release()
+        retry_failed = False  # once per call
+        shutil.rmtree(out / "work" / run.run_id, ignore_errors=True)
+        done += 1
+        print(f"{now()}  {run.run_id}: {result['state']} after {result['seconds']:.0f} s", flush=True)
+    return done
+
+
+def _claim(out: Path, plan: Sequence[PlannedRun], retry_failed: bool) -> tuple[PlannedRun, Any] | None:
+    for run in pending(out, plan, retry_failed=retry_failed):
+        lock = try_lock(out / "work" / run.run_id / "lock")
+        if lock is None:
+            continue
+        # Finished by another process between the listing and the lock.
+        if run in pending(out, [run], retry_failed=retry_failed):
+            return run, lock
+        lock.release()
+        shutil.rmtree(out / "work" / run.run_id, ignore_errors=True)
+    return None
+
+
+def _attempt(run: PlannedRun, folder: Path, measurer: Measurer) -> dict[str, Any]:
+    try:
+        return perform(run, folder, measurer)
+    except (AugscaleError, ArithmeticError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if not isinstance(error, AugscaleError):
+            traceback.print_exc()
+        record = read_json(folder / "progress.json") or _new_record(run)
+        return record | {"state": "failed", "reason": reason, "finished": now()}
+
+
+def perform(run: PlannedRun, folder: Path, measurer: Measurer) -> dict[str, Any]:
+    """Trains and measures one run, or goes on with it.
+
+    Args:
+        folder: of the run's state and of the rungs so far.
+    Returns:
+        The record that is written as its result: see `_new_record`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    progress, state = folder / "progress.json", folder / "state.pt"
+    saved = read_json(progress)
+    record: dict[str, Any] = saved if saved is not None else _new_record(run)
+    if run.kind != "run":
+        begun = time.process_time()
+        record["rungs"] = [_baseline(run, measurer)]
+        record["seconds"] = round(time.process_time() - begun, 2)
+        return record | {"state": "complete", "finished": now()}
+    assert run.scales is not None
+    study, own = measurer.study, measurer.own_views(run.scales)
+    steps = study.pretrain.steps
+    begun, before = time.process_time(), record["seconds"]
+
+    def on_rung(event: RungEvent) -> None:
+        last = event.step >= steps
+        released = last and RELEASED_PART in run.parts
+        values = measurer.network(event.backbone, event.head, own, last=last, released=released)
+        facts = {"step": event.step, "fraction": round(event.step / steps, 6), "loss": event.loss}
+        rung = facts | {"information": event.information} | values
+        record["rungs"] = [old for old in record["rungs"] if old["step"] != event.step] + [rung]
+        record["seconds"] = round(before + time.process_time() - begun, 2)
+        write_json(progress, record)
+
+    result = pretrain(
+        measurer.cache.images,
+        measurer.train_indices,
+        run.scales,
+        study=study,
+        seed=run.seed,
+        device="cpu",
+        state_path=state,
+        rung_steps=rung_steps(study),
+        on_rung=on_rung,
+    )
+    record["images_per_second"] = round(result.images_per_second, 2)
+    record["loss_history"] = [[step, round(loss, 4)] for step, loss in result.loss_history]
+    record["seconds"] = round(before + time.process_time() - begun, 2)
+    return record | {"state": "complete", "finished": now()}
+
+
+def _baseline(run: PlannedRun, measurer: Measurer) -> dict[str, Any]:
+    facts = {"step": 0, "fraction": 0.0, "loss": None, "information": None}
+    if run.kind != "untrained":
+        return facts | measurer.images_only(run.kind)
+    teacher = build_networks(measurer.study, run.seed, torch.device("cpu"))[1]
+    return facts | measurer.network(teacher.backbone, teacher.head, None, last=True, released=True)
+
+
+def _new_record(run: PlannedRun) -> dict[str, Any]:
+    """run, name, seed, kind, parts and scales say what it is; rungs hold what `Measurer.network` gives; seconds are
+    of one core, of all sessions that a resumed run had up to its last rungs."""
+    return {
+        "run": run.run_id,
+        "name": run.name,
+        "seed": run.seed,
+        "kind": run.kind,
+        "parts": list(run.parts),
+        "scales": None if run.scales is None else run.scales.model_dump(mode="json"),
+        "state": "running",
+        "reason": None,
+        "rungs": [],
+        "seconds": 0.0,
+        "started": now(),
+        "host": this_host(),
+        "versions": versions(),
+    }

@@ -1,0 +1,85 @@
+"""The plan of the evidence study."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from augscale.augmentation.scales import STRONG, WEAK, WEAK_MED
+from augscale.config import SpaceConfig, load_study
+from augscale.searching.space import params_from_scales
+from benchmarks.evidence.plan import PlannedRun, full_plan, one_at_a_time, spread_scales
+
+
+@pytest.fixture(scope="module")
+def plan() -> list[PlannedRun]:
+    return full_plan(load_study("evidence").space)
+
+
+def test_every_run_is_planned_once(plan: list[PlannedRun]) -> None:
+    assert max(Counter(run.run_id for run in plan).values()) == 1
+
+
+def test_spread_has_24_scales_and_the_controls_with_two_seeds(plan: list[PlannedRun]) -> None:
+    seeds = Counter(run.name for run in plan if "spread" in run.parts)
+
+    assert len(seeds) == 28
+    assert set(seeds.values()) == {2}
+
+
+def test_question_has_five_seeds_of_everything(plan: list[PlannedRun]) -> None:
+    seeds = Counter(run.name for run in plan if "question" in run.parts)
+
+    assert set(seeds) == {"none", "weak", "strong", "weak+med", *one_at_a_time()}
+    assert set(seeds.values()) == {5}
+
+
+def test_an_early_stop_leaves_whole_parts(plan: list[PlannedRun]) -> None:
+    runs = [run for run in plan if run.kind == "run"]
+
+    assert {run.seed for run in runs[:28]} == {0}
+    assert {run.name for run in runs[28:44]} == {"none", "weak", "strong", "weak+med"}
+    assert all(run.name.startswith("sobol") and run.seed == 1 for run in runs[44:68])
+    assert [run.seed for run in runs[68:]] == sorted(run.seed for run in runs[68:])
+
+
+def test_spread_scales_lie_in_the_space_and_fill_it() -> None:
+    space = load_study("evidence").space
+    found = list(spread_scales(space).values())
+
+    assert all(params_from_scales(space, scales) is not None for scales in found)
+    for name, (low, high) in (("jitter_p", space.free["jitter_p"]), ("hue", space.free["hue"])):
+        values = sorted(getattr(scales, name) for scales in found)
+        quarter = (high - low) / 4
+        counts = Counter(min(3, int((value - low) / quarter)) for value in values)
+        # A scrambled Sobol sequence puts 16 of its first 16 points evenly into quarters, 8 more nearly so.
+        assert min(counts[part] for part in range(4)) >= 4
+
+
+def test_fewer_spread_scales_are_the_first_ones() -> None:
+    space = SpaceConfig()
+
+    assert spread_scales(space, 3) == dict(list(spread_scales(space, 10).items())[:3])
+
+
+def test_one_thing_at_a_time_differs_in_that_thing_only() -> None:
+    single = one_at_a_time()
+
+    crops = {"global_crops_scale", "local_crops_scale", "aspect_ratio"}
+    colour = {"brightness", "contrast"}
+    assert _differing(single["weak-crops+strong-jitter"], STRONG) <= crops
+    assert _differing(single["weak-crops+strong-jitter"], WEAK) == colour
+    assert _differing(single["strong-crops+weak-jitter"], STRONG) == colour
+    assert _differing(single["jitter"], STRONG) == crops
+    assert _differing(single["weak+noise"], WEAK_MED) == {
+        "med_blur_std",
+        "med_blur_p",
+        "bias_field_coefficients",
+        "bias_field_p",
+    }
+    assert _differing(single["weak+bias"], WEAK) == {"bias_field_coefficients", "bias_field_p"}
+
+
+def _differing(a: object, b: object) -> set[str]:
+    return {name for name in vars(a) if getattr(a, name) != getattr(b, name)}

@@ -1,0 +1,187 @@
+"""From made results to CSVs to tables: known correlations, noise, differences and regrets are found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_results import DATASETS, write_results
+from scipy import stats
+
+from augscale.errors import DataError
+from benchmarks.evidence.collect import collect
+from benchmarks.evidence.correlations import Spread, leave_one_out, paired_difference, seed_noise
+from benchmarks.evidence.document import write_document
+from benchmarks.evidence.plan import PlannedRun
+from benchmarks.evidence.question import holm, paired, student
+from benchmarks.evidence.records import MEAN, Evidence, Score, read_evidence
+
+GOOD, BAD, DOWN = Score(metric="pair_auroc"), Score(metric="dprime", level="own"), Score(metric="alignment")
+
+
+def quality(run: PlannedRun) -> float:
+    """Rises along the Sobol numbers; controls in between; a little more with the seed."""
+    other = {"none": 2.5, "weak": 20.5, "strong": 12.5}.get(run.name, 6.5)
+    rank = float(run.name[-2:]) if run.name.startswith("sobol") else other
+    return rank + 0.1 * run.seed
+
+
+def score(run: PlannedRun, fraction: float, level: str, metric: str) -> float:
+    """The panel ranks as accuracy does, at the end only; own views the other way round; low alignment is good."""
+    if run.kind != "run":
+        return 0.0
+    value = quality(run)
+    if metric == "alignment" or level == "own":
+        return -value
+    return value if fraction == 1.0 else (7 * value) % 5
+
+
+def outcome(run: PlannedRun, dataset: str, protocol: str) -> float:
+    if run.kind != "run":
+        return 0.6
+    return 0.7 + 0.002 * quality(run) + 0.01 * DATASETS.index(dataset)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("evidence")
+    write_results(base / "out", score, outcome)
+    collect(base / "out", base / "csv")
+    return base / "csv"
+
+
+@pytest.fixture(scope="module")
+def evidence(folder: Path) -> Evidence:
+    return read_evidence(folder)
+
+
+def test_csvs_hold_what_was_measured(evidence: Evidence) -> None:
+    runs = evidence.of_part("spread")
+
+    assert len(runs) == 56
+    assert evidence.fractions == (0.5, 1.0)
+    assert evidence.real_datasets == ("aptos2019", "odir3")
+    expected = [-quality(PlannedRun(name=run.name, seed=run.seed)) for run in runs]
+    np.testing.assert_allclose(evidence.score(runs, BAD), expected, rtol=1e-5)
+    assert evidence.auroc_draws(runs, MEAN, "cv").shape == (20, 56)  # type: ignore[union-attr]
+
+
+def test_correlations_have_the_sign_and_size_that_was_put_in(evidence: Evidence) -> None:
+    spread = Spread.of(evidence, 50)
+
+    assert spread.of_score(GOOD, "aptos2019").value == pytest.approx(1.0)
+    assert spread.of_score(BAD, "odir3").value == pytest.approx(-1.0)
+    assert spread.of_score(DOWN, MEAN).value == pytest.approx(1.0)
+    early = spread.of_score(GOOD, MEAN, fraction=0.5).value
+    runs = spread.runs
+    expected = stats.spearmanr(evidence.score(runs, GOOD, 0.5), evidence.auroc(runs, MEAN, "cv")).statistic
+    assert early == pytest.approx(expected)
+    assert abs(expected) < 0.9
+
+
+def test_differences_of_correlations_are_over_the_same_resamples(evidence: Evidence) -> None:
+    spread = Spread.of(evidence, 50)
+    good, bad = spread.of_score(GOOD, MEAN), spread.of_score(BAD, MEAN)
+
+    found = paired_difference(good, bad)
+
+    assert found is not None
+    assert found[0] == pytest.approx(2.0)
+    assert found[1] == pytest.approx((2.0, 2.0))
+    assert paired_difference(good, good) == (0.0, (0.0, 0.0))
+    assert paired_difference(good, spread.of_score(Score(metric="nothing"), MEAN)) is None
+
+
+def test_leave_one_out_takes_what_is_best_elsewhere(evidence: Evidence) -> None:
+    found = leave_one_out(Spread.of(evidence, 20))
+
+    assert [one.dataset for one in found] == ["aptos2019", "odir3"]
+    assert all(one.elsewhere == pytest.approx(1.0) and one.here.value == pytest.approx(1.0) for one in found)
+
+
+def test_regret_of_a_perfect_and_of_a_perverse_score(evidence: Evidence) -> None:
+    spread = Spread.of(evidence, 50)
+    best, worst = (spread.regret(evidence.score(spread.runs, one), "odir3") for one in (GOOD, BAD))
+
+    assert best.pick == "sobol-23"
+    assert best.regret == pytest.approx(0.0)
+    assert worst.pick == "sobol-00"
+    assert worst.regret == pytest.approx(0.002 * 23)
+    gains = {alternative.name: alternative.gain for alternative in best.alternatives}
+    assert gains["strong"] == pytest.approx(0.002 * (23 - 12.5))
+
+
+def test_differences_are_taken_seed_by_seed(evidence: Evidence) -> None:
+    found = paired(evidence, "weak", "strong", "aptos2019", "released")
+
+    assert found is not None
+    assert found.n == 5
+    assert found.mean == pytest.approx(0.002 * 8)
+    assert found.interval == pytest.approx((0.016, 0.016))
+
+
+def test_student_is_that_of_scipy() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1, size=6)
+    found = student(values)
+    expected = stats.ttest_1samp(values, 0.0)
+
+    assert found is not None
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert student([1.0, np.nan]) is not None
+    assert student([1.0, np.nan]).interval is None  # type: ignore[union-attr]
+
+
+def test_holm_is_the_step_down_method() -> None:
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+
+
+def test_seed_noise_splits_the_variance() -> None:
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(400), 3)
+    values = rng.normal(0, 2, size=400)[groups] + rng.normal(0, 1, size=1200)
+
+    noise = seed_noise(values, groups)
+
+    assert noise is not None
+    assert noise.between == pytest.approx(2, rel=0.1)
+    assert noise.within == pytest.approx(1, rel=0.1)
+    assert noise.reliability == pytest.approx(0.8, abs=0.04)
+    assert seed_noise(values[:3], np.arange(3)) is None
+
+
+def test_document_is_the_same_bytes_twice_and_names_every_table(folder: Path) -> None:
+    first = {path.name: path.read_bytes() for path in write_document(folder, bootstrap=30)}
+    second = {path.name: path.read_bytes() for path in write_document(folder, bootstrap=30)}
+
+    assert first == second
+    text = first["tables.md"].decode()
+    assert [number for number in range(1, 12) if f"\n## {number}. " in text] == list(range(1, 12))
+    assert {"score-against-accuracy.svg", "question.svg", "one-at-a-time.svg"} <= set(first)
+    assert "nan" not in text
+
+
+def test_a_study_that_was_stopped_early_still_gives_tables(folder: Path, tmp_path: Path) -> None:
+    write_results(tmp_path / "out", score, outcome)
+    for file in (tmp_path / "out" / "results").glob("*.json"):
+        if not file.name.endswith("-s0.json"):
+            file.unlink()
+    collect(tmp_path / "out", tmp_path / "csv")
+
+    paths = write_document(tmp_path / "csv", bootstrap=20)
+
+    assert "SD of seeds" in paths[0].read_text()
+
+
+def test_missing_csv_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"runs\.csv: cannot be read"):
+        read_evidence(tmp_path)
+    (tmp_path / "runs.csv").write_text("run,name\n")
+    with pytest.raises(DataError, match=r"runs\.csv: no column kind, seed"):
+        read_evidence(tmp_path)
+
+
+def test_collect_without_results_says_what_it_expects(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no result"):
+        collect(tmp_path, tmp_path / "csv")

@@ -1,0 +1,147 @@
+"""The page of a validation: complete, escaped, drawn without an error, and plain about what it does not know."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from html import unescape
+
+import pytest
+from browser import CHROMIUM, open_page
+from rich.console import Console
+from validation_values import HOSTILE, made_validation
+
+from augscale.errors import DataError
+from augscale.reporting import validation_figures as figures
+from augscale.reporting.style import Colors
+from augscale.reporting.validation_page import run_validation, write_validation_page
+from augscale.reporting.validation_section import validation_sections
+from augscale.reporting.validation_terminal import plain_validation, print_validation
+
+WIDTHS = (390, 1280)
+
+
+@pytest.fixture(scope="module")
+def values():
+    return made_validation()
+
+
+@pytest.fixture(scope="module")
+def page(values, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "validation.html"
+    return write_validation_page(path, values).read_text(encoding="utf-8")
+
+
+def test_the_page_says_the_verdict_first_and_every_note(values, page):
+    text = unescape(re.sub(r"<[^>]+>", " ", page[page.index("<body>") :]))
+    for sentence in (values["headline"], *values["sentences"], *values["notes"]):
+        assert sentence in text
+    assert text.index(values["headline"]) < text.index("Each mark is a trial")
+
+
+def test_every_network_is_a_row_and_every_metric_too(values, page):
+    trials = page[page.index('id="validation-trials"') :]
+    for row in values["rows"]:
+        assert f">{row['name']}</td>" in trials
+    table = page[page.index('id="validation-correlations"') : page.index('id="validation-regret"')]
+    assert table.count('<th scope="row"') == len(values["metrics"])
+
+
+def test_correlations_are_printed_with_sign_and_interval(values, page):
+    cell = next(c for c in values["correlations"] if c["spearman"] is not None and c["spearman_interval"])
+    low, high = cell["spearman_interval"]
+    shown = f"{cell['spearman']:+.2f}".replace("-", "\N{MINUS SIGN}")
+    bounds = f"{low:+.2f} to {high:+.2f}".replace("-", "\N{MINUS SIGN}")
+    assert f"{shown}</strong><small>{bounds}" in page or f"{shown}<small>{bounds}" in page
+
+
+def test_scatter_plots_have_a_mark_per_counted_trial_and_bars_of_the_intervals(values):
+    plot = figures.study_score(values, Colors(None, []))
+    used = [row for row in values["rows"] if row["used"]]
+    assert plot.panels[0].title.startswith("AUROC linear, mean over datasets: ρ ")
+    for panel in plot.panels:
+        assert len(panel.figure.data) == len(used)
+        assert len(panel.figure.layout.shapes) == 3
+    key, row = values["primary"], used[0]
+    mark = plot.panels[0].figure.data[0]
+    low, high = row["outcome_intervals"][key]
+    assert (mark.x[0], mark.y[0]) == (row["scores"]["study/score"], row["outcomes"][key])
+    assert (mark.y[0] - mark.error_y.arrayminus[0], mark.y[0] + mark.error_y.array[0]) == pytest.approx((low, high))
+
+
+def test_what_is_missing_is_left_out_and_not_an_error(values):
+    fewer = json.loads(json.dumps(values))
+    for row in fewer["rows"]:
+        row["scores"].pop("clean/rankme", None)
+        row["score_interval"] = None
+    fewer["metrics"] = [m for m in fewer["metrics"] if m["key"] != "clean/rankme"]
+    links, html = validation_sections(fewer, {})
+    assert len(links) == 6
+    assert "RankMe" not in html
+
+
+@pytest.mark.parametrize("broken", [{}, {"rows": 3}, {"rows": [], "metrics": []}])
+def test_something_else_is_refused_and_a_report_leaves_it_out(broken, tmp_path):
+    with pytest.raises(DataError, match="not what augscale validate writes"):
+        validation_sections(broken, {})
+    (tmp_path / "validation.json").write_text(json.dumps(broken))
+    drawings: dict[str, str] = {}
+    assert run_validation(tmp_path / "validation.json", drawings) == ([], "")
+    assert drawings == {}
+    assert run_validation(tmp_path / "nothing.json", drawings) == ([], "")
+
+
+def test_names_do_not_become_markup(tmp_path):
+    hostile = made_validation(hostile=True)
+    text = write_validation_page(tmp_path / "page.html", hostile).read_text(encoding="utf-8")
+    assert HOSTILE not in text
+    assert "<script>alert" not in text
+
+
+def test_plain_lines_are_ascii_and_hold_headline_metrics_and_networks(values, tmp_path):
+    lines = plain_validation(values, tmp_path).splitlines()
+    assert lines[0] == values["headline"]
+    assert any(line.startswith("Study's score: Spearman") for line in lines)
+    assert sum(": score " in line for line in lines) == sum(values["primary"] in r["outcomes"] for r in values["rows"])
+    assert "\n".join(lines).isascii()
+
+
+def test_a_terminal_gets_tables(values, tmp_path):
+    console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())
+    print_validation(values, tmp_path, console)
+    text = console.export_text()
+    assert "Spearman" in text
+    assert "raw pixels 16x16" in text
+
+
+PROBE = """
+<script>
+addEventListener("load", () => setTimeout(() => {
+  document.querySelectorAll("details").forEach((d) => { d.open = true; });
+  const sortable = document.querySelector("table.sortable");
+  sortable.querySelectorAll("th button")[3].click();
+  parent.postMessage({
+    width: innerWidth,
+    scroll: document.documentElement.scrollWidth,
+    drawings: document.querySelectorAll(".drawing").length,
+    drawn: [...document.querySelectorAll(".drawing")].filter((d) => d.querySelector(".point")).length,
+    sorted: [...sortable.tBodies[0].rows].map((row) => row.cells[3].dataset.value),
+    requests: performance.getEntriesByType("resource").map((entry) => entry.name),
+  }, "*");
+}, 500));
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to open the page with")
+def test_in_a_browser_everything_is_drawn_sorted_and_inside_the_window(page, tmp_path):
+    pages, log = open_page(page, PROBE, tmp_path, WIDTHS)
+    assert sorted(pages) == sorted(WIDTHS), log
+    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
+    for width, found in pages.items():
+        assert found["drawn"] == found["drawings"] >= 10
+        assert found["scroll"] <= width
+        assert found["requests"] == []
+        numbers = [float(value) for value in found["sorted"] if value]
+        assert numbers == sorted(numbers, reverse=True)

@@ -1,0 +1,69 @@
+"""A finished study whose weights are kept at every rung, and labelled photographs to check it on."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from augscale.data.synthetic import render, synthetic_records
+
+CLASSES = {"0": "normal", "3": "severe", "4": "proliferative"}
+SPLITS = ("train", "val", "train", "test", "train", "test")
+
+
+def labelled_folder(path: Path, first: int, count: int = 60) -> Path:
+    """Procedural photographs of three grades with a table of labels and splits; one in six is a validation image."""
+    path.mkdir()
+    by_class = [[r for r in synthetic_records(150, 0) if r.label == label] for label in CLASSES]
+    chosen = [r for rows in zip(*by_class, strict=False) for r in rows][first : first + count]
+    with (path / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "label", "split"])
+        for index, record in enumerate(chosen):
+            Image.fromarray(render(record.image_id, 0, 40)).save(path / f"{index:02d}.png")
+            # Classes come in threes: the split moves on by one image in each round, so that every class is in each.
+            split = SPLITS[(index // 3 + index % 3) % len(SPLITS)]
+            table.writerow([f"{index:02d}.png", CLASSES[record.label], split])
+    return path
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _cache(cache_folder, monkeypatch):
+    monkeypatch.setenv("AUGSCALE_CACHE", str(cache_folder))
+
+
+@pytest.fixture(scope="session")
+def here(tmp_path_factory) -> Path:
+    return labelled_folder(tmp_path_factory.mktemp("data") / "here", 0)
+
+
+@pytest.fixture(scope="session")
+def there(tmp_path_factory) -> Path:
+    return labelled_folder(tmp_path_factory.mktemp("data") / "there", 30)
+
+
+def run_search(cache: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "augscale", "search", "--study", "smoke", "--out", str(out), "--workers", "1"]
+    command += ["--set", "confirm.seeds=0", *arguments]
+    environment = os.environ | {"AUGSCALE_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="session")
+def finished_study(cache_folder, tmp_path_factory) -> Path:
+    """Eight trials; tests only read it, or copy it first."""
+    out = tmp_path_factory.mktemp("runs") / "smoke"
+    done = run_search(cache_folder, out, "--trials", "8", "--set", "search.keep_weights=rungs")
+    assert done.returncode == 0, done.stderr
+    return out
