@@ -30,6 +30,7 @@ test: lint
 
 bench: $(VENV)/.test-installed
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.views
 	$(BIN)/python -m benchmarks.distances
 	$(BIN)/python -m benchmarks.evaluation
 

@@ -22,6 +22,7 @@ from augscale.cli_options import Data, Json, MaxMemory, parse_assignments, print
 from augscale.cli_pretrain import pretrain
 from augscale.cli_validate import validate
 from augscale.errors import AugscaleError
+from augscale.lasting_imports import lasting_imports
 
 app = typer.Typer(
     name="augscale",
@@ -111,9 +112,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
-    from rich.console import Console
+    with lasting_imports():
+        from rich.console import Console
 
-    from augscale.searching.api import search as run_search
+        from augscale.searching.api import search as run_search
 
     result = run_search(
         study,
@@ -253,8 +255,8 @@ def worker(
     supervised: Annotated[bool, typer.Option("--supervised", help="Stop when the parent process dies.")] = False,
 ) -> None:
     """Join a prepared search with one more process."""
-    from augscale.searching.worker import run_worker
-
+    with lasting_imports():
+        from augscale.searching.worker import run_worker
     run_worker(
         run_dir,
         device=device,

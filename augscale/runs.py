@@ -156,8 +156,12 @@ class RunFolder:
             writable_folder(folder)
 
     def log(self, event: str, **fields: Any) -> None:
-        """Appends one line to log.jsonl; lines are short, so appends of several processes do not mix."""
-        line = json.dumps({"time": now(), "event": event, **fields})
+        """Appends one line to log.jsonl, timed to the millisecond.
+
+        Lines are short, so appends of several processes do not mix.
+        """
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": moment, "event": event, **fields})
         with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 

@@ -33,6 +33,11 @@ class Views:
     """float32, shape (n_local B, 3, L, L)."""
 
 
+def views_at_a_time(view_size: int, device: torch.device) -> int:
+    """How many views of a size are worked on together, at least 1."""
+    return max(1, _CHUNK_VALUES.get(device.type, _CHUNK_VALUES["cuda"]) // (3 * view_size * view_size))
+
+
 def normalize(views: Tensor) -> Tensor:
     """Subtracts ImageNet's mean and divides by its standard deviation, per channel.
 
@@ -140,9 +145,9 @@ def _apply_into(
     normalized: bool = False,
 ) -> None:
     size = target.shape[-1]
-    most = _CHUNK_VALUES.get(images.device.type, _CHUNK_VALUES["cuda"]) // (3 * size * size)
-    for begin in range(0, len(target), max(1, most)):
-        part = slice(begin, begin + max(1, most))
+    most = views_at_a_time(size, images.device)
+    for begin in range(0, len(target), most):
+        part = slice(begin, begin + most)
         drawn = params.rows(part)
         crops = crop_resize(images, drawn, size, interpolation, image_rows=image_rows[part])
         views = medical(photometric(crops, drawn), drawn).clamp_(0, 1)

@@ -87,6 +87,8 @@ class RungEvent:
     information: float
     log_out_dim: float
     """ln K, the loss of a student that knows nothing."""
+    seconds_by_part: dict[str, float]
+    """As in `PretrainResult`, up to this rung's call."""
 
 
 @dataclass(frozen=True, kw_only=True)

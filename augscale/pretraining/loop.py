@@ -409,6 +409,7 @@ class _Run:
             loss=self.meta["loss"],
             information=self.meta["information"],
             log_out_dim=math.log(self.recipe.out_dim),
+            seconds_by_part=dict(self.clock.seconds),
         )
         with self.clock.part("rungs"):
             try:

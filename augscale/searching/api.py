@@ -117,7 +117,13 @@ def search(
     _say_what_runs(display, config, manifest, run)
     opened = open_study(config, manifest["storage"] or run.default_storage, manifest["study_name"])
     enqueue_controls(opened, run, config)
-    run.log("search started", trials=config.search.trials, device=str(plan))
+    run.log(
+        "search started",
+        trials=config.search.trials,
+        device=str(plan),
+        workers=len(plan.devices),
+        preparation_seconds=round(watch.seconds, 3),
+    )
 
     with display.running():
         supervise(
@@ -126,6 +132,7 @@ def search(
             deadline=None if seconds_allowed is None else time.time() + seconds_allowed,
             on_poll=_poller(run, config, opened, display),
         )
+    run.log("workers ended")
     return _finish(run, config, opened, watch, display)
 
 

@@ -96,9 +96,11 @@ def _start(run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None)
     environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"}
     with open(run.workers_dir / f"{index}.log", "ab") as log:
         # A session of its own: Ctrl-C reaches the supervisor alone, which tells the workers to save.
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
+    run.log("worker started", pid=process.pid, device=plan.devices[index])
+    return process
 
 
 def _restart_if_killed(run: RunFolder, plan: WorkerPlan, slot: _Slot, index: int, deadline: float | None) -> None:

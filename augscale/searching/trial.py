@@ -25,6 +25,7 @@ from augscale.pretraining.backbones import Backbone
 from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
+from augscale.pretraining.precision import resolve_precision
 from augscale.pretraining.weights import save_weights, sidecar_facts
 from augscale.runs import RunFolder, Stopwatch, now, read_json, write_json
 from augscale.searching.labelled_score import NAME as KNN_AUROC
@@ -159,6 +160,7 @@ def run_trial(
 
     def rung(event: RungEvent) -> None:
         last = event.step >= steps
+        scoring = Stopwatch()
         score = score_trial(
             context,
             event.backbone,
@@ -167,13 +169,20 @@ def run_trial(
             loss=event.loss,
             out_dim=context.config.pretrain.out_dim,
             final=last,
+            # A score on the way decides about pruning only, so it may be as coarse as training (d' moves by 0.001);
+            # the final one is in fp32, comparable with whatever is scored elsewhere.
+            autocast=not last and resolve_precision(context.config.pretrain.precision, context.device) == "bf16",
             should_stop=should_stop,
         )
         rung_record = _rung_record(event, score, steps, context.config.probe.panel_score)
+        rung_record["seconds"] = round(scoring.seconds, 3)
         record["rungs"] = [old for old in record["rungs"] if old["step"] != event.step] + [rung_record]
         record["health"] = score.to_dict()["health"]
         if last:
             record["final"] = score.to_dict()
+        # Here too, because a pruned trial ends within `on_rung`.
+        parts = event.seconds_by_part
+        record["seconds_by_part"] = _rounded(parts | {"rungs": parts.get("rungs", 0.0) + scoring.seconds})
         if context.config.search.keep_weights == "rungs":
             save_rung(context, directory, record, rung_record, event.backbone)
         save()
@@ -201,7 +210,7 @@ def run_trial(
     finally:
         save()
     record["images_per_second"] = round(result.images_per_second, 2)
-    record["seconds_by_part"] = {part: round(value, 3) for part, value in result.seconds_by_part.items()}
+    record["seconds_by_part"] = _rounded(result.seconds_by_part)
     save()
     return record, result
 
@@ -225,7 +234,7 @@ def score_trial(
     Args:
         bootstrap: resamples for the interval.
         should_stop: asked between batches.
-        training: `information`, `loss`, `out_dim`, `final`, see `score_backbone`.
+        training: `information`, `loss`, `out_dim`, `final`, `autocast`, see `score_backbone`.
     """
     probe = context.config.probe
     shared: dict[str, Any] = {"device": context.device, "bootstrap": bootstrap, "should_stop": should_stop}
@@ -268,6 +277,10 @@ def _facts(context: TrialContext, record: dict[str, Any], rung: dict[str, Any]) 
         "seed": record["seed"],
         "data_fingerprint": context.cache.fingerprint,
     }
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {part: round(value, 3) for part, value in seconds.items()}
 
 
 def _rung_record(event: RungEvent, score: PanelScore, steps: int, panel_score: str) -> dict[str, Any]:

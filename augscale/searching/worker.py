@@ -32,6 +32,7 @@ from augscale.searching.confirm import (
     is_finished,
     plan_confirmation,
 )
+from augscale.searching.phases import PhaseClock
 from augscale.searching.study import (
     HEARTBEAT_SECONDS,
     PRUNER_FACTOR,
@@ -74,6 +75,8 @@ class Worker:
         self.context: TrialContext = build_context(run, self.config, device, free_memory)
         self.largest_micro_batch: int | None = None
         """Images that memory allowed at last, where it decided; later trials begin with them."""
+        self.clock = PhaseClock()
+        run.log("worker ready", pid=os.getpid())
 
     def work(self) -> None:
         """Search, then confirm.
@@ -91,18 +94,22 @@ class Worker:
             raise InterruptedRun("stopped; the running trial is saved", number) from None
         finally:
             self._show(phase="done")
+            self.run.log("worker done", pid=os.getpid(), seconds=self.clock.seconds())
 
     def _search(self) -> None:
         while True:
             if self.stop():
                 raise Paused
-            claim = claim_trial(self.study, self.run, self.config, ask=not self._over_budget())
+            with self.clock.phase("claiming"):
+                claim = claim_trial(self.study, self.run, self.config, ask=not self._over_budget())
             if claim is not None:
-                self._run_claim(claim)
+                with self.clock.phase("telling"):
+                    self._run_claim(claim)
             elif running_elsewhere(self.study):
-                # The other worker may die; its trial would then be this one's to finish.
-                self._show(phase="waiting")
-                time.sleep(POLL_SECONDS)
+                # The other worker may die; its trial would then be this one's to finish. Meanwhile there is something
+                # to do that no trial decides about.
+                self._score_untrained()
+                self._wait()
             else:
                 return
 
@@ -136,18 +143,19 @@ class Worker:
         self._show(phase="search", name=name, number=claim.number, step=0, score=None, rung=0)
         fields = {"number": claim.number, "control": claim.control, "params": claim.trial.params}
         try:
-            record, result = run_trial(
-                self.context,
-                claim.scales,
-                directory=directory,
-                seed=derive_seed(self.config.search.seed, "trials"),
-                fields=fields | {"starts": claim.starts},
-                on_rung=on_rung,
-                on_step=on_step,
-                on_micro_batches=on_micro_batches,
-                largest_micro_batch=self.largest_micro_batch,
-                should_stop=self.stop,
-            )
+            with self.clock.phase("trials"):
+                record, result = run_trial(
+                    self.context,
+                    claim.scales,
+                    directory=directory,
+                    seed=derive_seed(self.config.search.seed, "trials"),
+                    fields=fields | {"starts": claim.starts},
+                    on_rung=on_rung,
+                    on_step=on_step,
+                    on_micro_batches=on_micro_batches,
+                    largest_micro_batch=self.largest_micro_batch,
+                    should_stop=self.stop,
+                )
         except Paused:
             claim.trial.set_user_attr("paused", True)
             self.run.log("trial paused", trial=claim.number)
@@ -206,7 +214,10 @@ class Worker:
     def _score_untrained(self) -> None:
         """Scores the networks that trials and confirmation runs start from, one for each seed."""
         search, confirm = self.config.search, self.config.confirm
-        with self.run.locked("untrained", timeout_seconds=600):
+        known = read_json(self.run.untrained_file)
+        if known is not None and len(known["confirm"]) >= confirm.seeds:
+            return
+        with self.clock.phase("untrained"), self.run.locked("untrained", timeout_seconds=600):
             known = read_json(self.run.untrained_file)
             if known is None:
                 known = score_untrained(self.context, derive_seed(search.seed, "trials")) | {"confirm": []}
@@ -223,12 +234,12 @@ class Worker:
                 raise Paused
             claimed = claim_confirmation(runs)
             if claimed is None:
-                self._show(phase="waiting")
-                time.sleep(POLL_SECONDS)
+                self._wait()
                 continue
             confirmation, lock = claimed
             try:
-                self._run_confirmation(confirmation)
+                with self.clock.phase("telling"):
+                    self._run_confirmation(confirmation)
             finally:
                 lock.release()
 
@@ -238,17 +249,18 @@ class Worker:
         fields = {"name": confirmation.name, "kind": confirmation.kind, "number": confirmation.number}
         fields |= {"seed_index": confirmation.seed_index, "control": None, "params": {}}
         try:
-            record, _ = run_trial(
-                self.context,
-                confirmation.scales,
-                directory=confirmation.directory,
-                seed=confirmation.seed,
-                fields=fields,
-                on_step=lambda step, loss: self._show(step=step, loss=loss),
-                on_micro_batches=lambda chosen: self._note_micro_batches(chosen, confirmation=name),
-                largest_micro_batch=self.largest_micro_batch,
-                should_stop=self.stop,
-            )
+            with self.clock.phase("confirmation"):
+                record, _ = run_trial(
+                    self.context,
+                    confirmation.scales,
+                    directory=confirmation.directory,
+                    seed=confirmation.seed,
+                    fields=fields,
+                    on_step=lambda step, loss: self._show(step=step, loss=loss),
+                    on_micro_batches=lambda chosen: self._note_micro_batches(chosen, confirmation=name),
+                    largest_micro_batch=self.largest_micro_batch,
+                    should_stop=self.stop,
+                )
         except Paused:
             raise
         except Exception as error:
@@ -259,6 +271,11 @@ class Worker:
             close_record(confirmation.directory, record, "COMPLETE")
             self.run.log("confirmation finished", name=name, score=record["final"]["score"])
         (confirmation.directory / "state.pt").unlink(missing_ok=True)
+
+    def _wait(self) -> None:
+        self._show(phase="waiting")
+        with self.clock.phase("waiting"):
+            time.sleep(POLL_SECONDS)
 
     def _note_micro_batches(self, chosen: MicroBatches, **whose: Any) -> None:
         """Shown and logged where memory has decided, and kept for the trials to come."""

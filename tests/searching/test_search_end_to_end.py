@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,26 @@ def test_confirmation_repeats_the_contenders_on_the_same_fresh_seeds(finished):
     assert _trial(out, 0)["seed"] not in next(iter(seeds.values()))
 
 
+def test_the_log_tells_what_the_workers_did_all_their_life(finished):
+    events = [json.loads(line) for line in (finished[0] / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    by_name: dict[str, dict[int, dict]] = {}
+    for event in events:
+        by_name.setdefault(event["event"], {})[event.get("pid", 0)] = event
+    assert by_name["search started"][0]["workers"] == 2
+    pids = set(by_name["worker started"])
+    assert len(pids) == 2
+    assert set(by_name["worker ready"]) == set(by_name["worker done"]) == pids
+    for pid in pids:
+        started, ready, done = (
+            datetime.fromisoformat(by_name[f"worker {what}"][pid]["time"]) for what in ("started", "ready", "done")
+        )
+        assert started < ready < done
+        phases = by_name["worker done"][pid]["seconds"]
+        assert phases["trials"] > 0
+        assert sum(phases.values()) == pytest.approx((done - ready).total_seconds(), abs=0.5)
+    assert "workers ended" in by_name
+
+
 def test_status_reads_the_finished_run(finished, environment):
     process = subprocess.run(
         [sys.executable, "-m", "augscale", "status", str(finished[0]), "--json"],
@@ -183,7 +204,9 @@ def test_a_killed_search_continues_its_trial_from_the_checkpoint_and_keeps_the_t
     assert again.returncode == 0, again.stderr
     assert len(_rows(out)) == 3
     assert _trial(out, 0)["finished"] == finished_before, "a finished trial is not run twice"
-    assert _trial(out, 1)["rungs"][0] == rungs_before[0], "the killed trial went on from its checkpoint"
+    # The rung was told again if its worker died before the next save: the same numbers, in another time.
+    first, first_before = (rungs[0] | {"seconds": None} for rungs in (_trial(out, 1)["rungs"], rungs_before))
+    assert first == first_before, "the killed trial went on from its checkpoint"
     assert _trial(out, 1)["starts"] == 2
     events = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [event["trial"] for event in events if event["event"] == "trial continued"] == [1]
