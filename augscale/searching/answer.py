@@ -18,6 +18,7 @@ from augscale.config import StudyConfig
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
 from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
+from augscale.searching.trust import trust_statement
 
 CONFIDENCE = 0.95
 
@@ -308,6 +309,9 @@ def _caveats(
         f"{config.backbone.name}{' (changed: ' + _overrides(config) + ')' if config.backbone.overrides else ''}; "
         "a full pre-training may rank scales otherwise.",
     ]
+    trust = None if labelled else trust_statement(config.probe.score)
+    if trust is not None:
+        caveats.insert(1, trust)
     if config.backbone.init == "none":
         caveats.append("Trials started from random weights; with pre-trained weights the ranking can differ.")
     if not any(c["confirm_scores"] for c in contenders):

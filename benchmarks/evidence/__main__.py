@@ -107,8 +107,10 @@ def _collect(options: argparse.Namespace) -> int:
 
 def _tables(options: argparse.Namespace) -> int:
     from benchmarks.evidence.document import write_document
+    from benchmarks.evidence.trust import TRUST_FILE
 
-    for path in write_document(options.csv, bootstrap=options.bootstrap):
+    trust_file = TRUST_FILE if options.trust else None
+    for path in write_document(options.csv, bootstrap=options.bootstrap, trust_file=trust_file):
         print(path)
     return 0
 
@@ -152,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("tables")
     command.add_argument("--csv", type=Path, required=True)
     command.add_argument("--bootstrap", type=int, default=2000)
+    command.add_argument("--trust", action="store_true", help="also write what `augscale search` says about its score")
     command.set_defaults(function=_tables)
     return parser
 

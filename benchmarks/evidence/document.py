@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from augscale.config import load_study
 from augscale.runs import write_text_atomic
 from benchmarks.evidence import run_tables, score_tables
 from benchmarks.evidence.correlations import Spread
 from benchmarks.evidence.figures import write_figures
 from benchmarks.evidence.records import Evidence, read_evidence
+from benchmarks.evidence.trust import write_trust
 
 SECTIONS: tuple[Callable[[Spread], str], ...] = (
     run_tables.summary_section,
@@ -27,12 +29,13 @@ SECTIONS: tuple[Callable[[Spread], str], ...] = (
 )
 
 
-def write_document(folder: Path, *, bootstrap: int = 2000) -> list[Path]:
+def write_document(folder: Path, *, bootstrap: int = 2000, trust_file: Path | None = None) -> list[Path]:
     """Writes tables.md and the figures beside the CSVs; the same CSVs give the same bytes.
 
     Args:
         folder: of the CSVs.
         bootstrap: resamples of scales and images for the intervals.
+        trust_file: where what `augscale search` says about its score is written; None: nowhere.
     Raises:
         DataError: a CSV is missing or lacks a column.
     """
@@ -43,7 +46,10 @@ def write_document(folder: Path, *, bootstrap: int = 2000) -> list[Path]:
     parts += [section(spread) for section in SECTIONS]
     path = folder / "tables.md"
     write_text_atomic(path, "\n".join(parts))
-    return [path, *write_figures(spread, folder)]
+    written = [path, *write_figures(spread, folder)]
+    if trust_file is not None:
+        written.append(write_trust(spread, load_study(str(folder / "study.toml")), trust_file))
+    return written
 
 
 def _counts(evidence: Evidence, spread: Spread) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from made_results import DATASETS, write_results
 from scipy import stats
 
+from augscale.config import load_study
 from augscale.errors import DataError
 from benchmarks.evidence.collect import collect
 from benchmarks.evidence.correlations import Spread, leave_one_out, paired_difference, seed_noise
@@ -16,6 +18,7 @@ from benchmarks.evidence.document import write_document
 from benchmarks.evidence.plan import PlannedRun
 from benchmarks.evidence.question import holm, paired, student
 from benchmarks.evidence.records import MEAN, Evidence, Score, read_evidence
+from benchmarks.evidence.trust import TRUST_FILE, write_trust
 
 GOOD, BAD, DOWN = Score(metric="pair_auroc"), Score(metric="dprime", level="own"), Score(metric="alignment")
 
@@ -185,3 +188,27 @@ def test_missing_csv_is_named(tmp_path: Path) -> None:
 def test_collect_without_results_says_what_it_expects(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no result"):
         collect(tmp_path, tmp_path / "csv")
+
+
+def test_what_the_program_says_of_its_score_is_what_was_measured(evidence: Evidence, tmp_path: Path) -> None:
+    """On the made results, where accuracy follows the score exactly."""
+    spread = Spread.of(evidence, 200)
+    said = json.loads(write_trust(spread, load_study("evidence"), tmp_path / "trust.json").read_text("utf-8"))
+    assert said["runs"] == len(spread.runs)
+    for dataset in evidence.real_datasets:
+        values = evidence.score(spread.runs, GOOD), evidence.auroc(spread.runs, dataset, "linear")
+        expected = stats.spearmanr(*values).statistic
+        assert said["spearman"]["pair_auroc"][dataset]["value"] == pytest.approx(expected, abs=0.006)
+
+
+def test_the_program_says_what_the_committed_study_found() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "evidence"
+    committed = json.loads(TRUST_FILE.read_text("utf-8"))
+    spread = Spread.of(read_evidence(folder), 0)
+    assert (committed["runs"], committed["scales"]) == (len(spread.runs), len(set(spread.names)))
+    for score, by_dataset in committed["spearman"].items():
+        assert list(by_dataset) == list(spread.evidence.real_datasets)
+        for dataset, values in by_dataset.items():
+            found = spread.of_score(Score(metric=score), dataset, "linear").value
+            assert values["value"] == pytest.approx(found, abs=0.006)
+            assert values["interval"][0] <= values["value"] <= values["interval"][1]

@@ -1,0 +1,53 @@
+"""How far a label-free score can be trusted, from this project's own study of scores against accuracy on labels.
+
+`trust.json` is written by `python -m benchmarks.evidence tables --trust` from the study's CSVs (docs/evidence), so what a user
+is told is what was measured.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+_ENOUGH = 0.5
+"""Rank correlation from which a score is of use for picking scales; the study's own line."""
+
+
+@cache
+def measured_trust() -> dict[str, Any]:
+    """Runs, scales and setting of the study, and Spearman's correlation of each score by dataset with its interval."""
+    content: dict[str, Any] = json.loads(files("augscale.searching").joinpath("trust.json").read_text("utf-8"))
+    return content
+
+
+def trust_statement(score: str) -> str | None:
+    """What the study says about a score, in two sentences; None for one that it did not measure.
+
+    Args:
+        score: of `probe.score`.
+    """
+    known = measured_trust()
+    measured = known["spearman"].get(score)
+    if not measured:
+        return None
+    by_dataset = ", ".join(f"{_figures(values)} on {name}" for name, values in measured.items())
+    shown = [name for name, values in measured.items() if values["interval"][0] > 0]
+    useful = [name for name in shown if measured[name]["value"] >= _ENOUGH]
+    if len(useful) >= 2:
+        verdict = f"It ranked scales usefully on {' and '.join(useful)}"
+    elif shown:
+        verdict = f"Better than chance was shown on {' and '.join(shown)} only"
+    else:
+        verdict = "Better than chance was not shown on any"
+    return (
+        f"How far {score} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
+        f"photographs ({known['setting']}; docs/evidence) its rank agreed with the AUROC of a linear probe at Spearman "
+        f"{by_dataset}. {verdict}. `augscale validate RUN --datasets DIR` measures it on your labels."
+    )
+
+
+def _figures(values: dict[str, Any]) -> str:
+    low, high = values["interval"]
+    return f"{values['value']:+.2f} [{low:+.2f}, {high:+.2f}]"

@@ -1,0 +1,42 @@
+"""What `augscale search` says about its score, taken from the study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import augscale.searching
+from augscale.config import StudyConfig
+from augscale.runs import write_text_atomic
+from benchmarks.evidence.correlations import Spread
+from benchmarks.evidence.records import Score
+
+PROTOCOL = "linear"
+"""The protocol of the first primary outcome, on test images that no network has seen."""
+SCORES = ("dprime", "pair_auroc")
+"""What `probe.score` may be without labels."""
+TRUST_FILE = Path(augscale.searching.__path__[0]) / "trust.json"
+
+
+def trust(spread: Spread, study: StudyConfig) -> dict[str, Any]:
+    """Correlations of the scores that a search may use with the first primary outcome, rounded as they are printed."""
+    recipe, crops = study.pretrain, study.crops
+    spearman: dict[str, dict[str, Any]] = {}
+    for score in SCORES:
+        spearman[score] = {}
+        for dataset in spread.evidence.real_datasets:
+            found = spread.of_score(Score(metric=score), dataset, PROTOCOL)
+            if found.value is not None and found.interval is not None:
+                interval = [round(edge, 2) for edge in found.interval]
+                spearman[score][dataset] = {"value": round(found.value, 2), "interval": interval}
+    setting = (
+        f"a narrow {study.backbone.name}, {recipe.steps * recipe.batch_size:,} images at {crops.global_size} px per run"
+    )
+    return {"runs": len(spread.runs), "scales": len(set(spread.names)), "setting": setting, "spearman": spearman}
+
+
+def write_trust(spread: Spread, study: StudyConfig, path: Path = TRUST_FILE) -> Path:
+    """Writes the file that the program reads."""
+    write_text_atomic(path, json.dumps(trust(spread, study), indent=1) + "\n")
+    return path

@@ -1,0 +1,51 @@
+"""What a search says about how far its score can be trusted."""
+
+from __future__ import annotations
+
+import pytest
+
+from augscale.searching import trust
+
+SETTING = {"runs": 50, "scales": 28, "setting": "a small network"}
+
+
+def _said(monkeypatch: pytest.MonkeyPatch, **correlations: tuple[float, float, float]) -> str | None:
+    measured = {name: {"value": value, "interval": [low, high]} for name, (value, low, high) in correlations.items()}
+    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": {"dprime": measured}})
+    return trust.trust_statement("dprime")
+
+
+def test_the_measured_correlations_are_named_with_their_intervals():
+    for score in ("dprime", "pair_auroc"):
+        said = trust.trust_statement(score)
+        assert said is not None
+        assert f"over {trust.measured_trust()['runs']} short runs" in said
+        for name, values in trust.measured_trust()["spearman"][score].items():
+            assert -1 <= values["interval"][0] <= values["interval"][1] <= 1
+            assert f"{values['value']:+.2f}" in said
+            assert f"on {name}" in said
+
+
+def test_no_agreement_is_not_called_one(monkeypatch):
+    said = _said(monkeypatch, a=(0.4, -0.1, 0.7), b=(-0.2, -0.6, 0.3))
+    assert said is not None
+    assert "+0.40 [-0.10, +0.70] on a, -0.20 [-0.60, +0.30] on b" in said
+    assert "Better than chance was not shown on any" in said
+
+
+def test_one_dataset_is_not_enough(monkeypatch):
+    said = _said(monkeypatch, a=(0.7, 0.3, 0.9), b=(0.3, 0.1, 0.6))
+    assert said is not None
+    assert "Better than chance was shown on a and b only" in said
+
+
+def test_two_datasets_at_half_or_more_are(monkeypatch):
+    said = _said(monkeypatch, a=(0.7, 0.3, 0.9), b=(0.5, 0.1, 0.6), c=(0.1, -0.2, 0.3))
+    assert said is not None
+    assert "ranked scales usefully on a and b." in said
+
+
+def test_a_score_that_was_not_measured_is_not_spoken_of(monkeypatch):
+    assert trust.trust_statement("knn-auroc") is None
+    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": {"dprime": {}}})
+    assert trust.trust_statement("dprime") is None
