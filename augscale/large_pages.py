@@ -22,11 +22,16 @@ def restart_with_large_pages() -> None:
 
     A user's own setting of the variable is left as it is.
     """
-    if VARIABLE in os.environ or not has_glibc() or not any(argument in COMMANDS for argument in sys.argv[1:2]):
+    if VARIABLE in os.environ or not variables() or not any(argument in COMMANDS for argument in sys.argv[1:2]):
         return
-    os.environ[VARIABLE] = SETTING
+    os.environ.update(variables())
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def variables() -> dict[str, str]:
+    """For the environment of a process that is to be started with large pages."""
+    return {VARIABLE: SETTING} if has_glibc() else {}
 
 
 def has_glibc() -> bool:

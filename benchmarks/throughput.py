@@ -36,7 +36,7 @@ from augscale.cli_options import parse_assignments
 from augscale.config import StudyConfig, load_study
 from augscale.data.cache import build_cache
 from augscale.devices import cpu_cores, resolve_device
-from augscale.large_pages import SETTING, VARIABLE, has_glibc
+from augscale.large_pages import variables
 from augscale.pretraining.backbones import build_backbone
 from augscale.runs import versions
 from benchmarks.flops import step_flops
@@ -118,7 +118,7 @@ def main() -> None:
 
 def _contenders(arguments: argparse.Namespace, device: str) -> list[Contender]:
     cores = cpu_cores()
-    large_pages = {VARIABLE: SETTING} if has_glibc() else {}
+    large_pages = variables()
     ours = [Contender("matrix products", "products", cores)]
     ours.append(Contender("augscale, one process", "augscale", cores, variables=large_pages))
     if device == "cpu" and cores > 1:

@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     """Prepares everything that is shared once, then starts one process per worker and waits for them."""
     if options.worker:
         return _worker(options)
-    from augscale.searching.supervisor import LARGE_PAGES
+    from augscale.large_pages import variables
     from benchmarks.evidence.data import open_outcomes
     from benchmarks.evidence.measure import limit_threads
     from benchmarks.evidence.runner import pending, prepare_folder
@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     open_outcomes(settings, options.data_root, options.out / "work")
     command = [sys.executable, "-m", "benchmarks.evidence", "run", "--worker", *_passed_on(options)]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = LARGE_PAGES | os.environ | one_thread
+    environment = variables() | os.environ | one_thread
     workers = [subprocess.Popen(command, env=environment) for _ in range(options.workers)]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
