@@ -1,7 +1,7 @@
 """How far a label-free score can be trusted, from this project's own study of scores against accuracy on labels.
 
-`trust.json` is written by `python -m benchmarks.evidence tables --trust` from the study's CSVs (docs/evidence), so what a user
-is told is what was measured.
+`trust.json` is written by `python -m benchmarks.evidence tables --trust` from the study's CSVs (docs/evidence), so what
+a user is told is what was measured.
 """
 
 from __future__ import annotations
