@@ -21,6 +21,9 @@ def step_flops(config: StudyConfig) -> float:
     """
     crops, recipe = config.crops, config.pretrain
     backbone = build_timm(config).eval()
+    for module in backbone.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # the counter does not know the fused kernel of CPUs
     dims = {"hidden_dim": recipe.head_hidden_dim, "bottleneck_dim": recipe.head_bottleneck_dim}
     head = DINOHead(backbone.num_features, recipe.out_dim, batch_norm=recipe.head_batch_norm, **dims).eval()
 
