@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import urllib.request
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -58,6 +59,7 @@ class Backbone(nn.Module):
         self._attentions = [module for module in model.modules() if hasattr(module, "fused_attn")]
         self._is_plain_vit = is_plain(model)
         self._memory_format = _memory_format(model)
+        self._stride = _stride(model)
         self.model.to(memory_format=self._memory_format)
         # Not persistent: weights files hold timm's names and nothing else.
         self.register_buffer("input_scale", None, persistent=False)
@@ -82,7 +84,8 @@ class Backbone(nn.Module):
         if self.input_scale is not None and self.input_shift is not None:
             x = x * self.input_scale + self.input_shift
         x = x.contiguous(memory_format=self._memory_format)
-        embedding: Tensor = class_token(self.model, x) if self._is_plain_vit else self.model(x)
+        with self._safe_precision(x):
+            embedding: Tensor = class_token(self.model, x) if self._is_plain_vit else self.model(x)
         return embedding
 
     def expect_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -114,6 +117,16 @@ class Backbone(nn.Module):
             return state_dict
         converted: dict[str, Tensor] = checkpoint_filter_fn(dict(state_dict), self.model)
         return converted
+
+    def _safe_precision(self, x: Tensor) -> AbstractContextManager[object]:
+        """fp32 instead of bf16 on a CPU where views are so small that a strided convolution sees a single pixel.
+
+        There the bf16 gradient of its weights is made from uninitialised memory (torch 2.14.1 with oneDNN 3.12: a
+        3 x 3 convolution of stride 2 on 1 x 1 pixels), so that a run is not repeatable or ends in NaN.
+        """
+        small = self._stride is not None and x.shape[-1] <= self._stride // 2
+        on_cpu = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        return torch.autocast("cpu", enabled=False) if small and on_cpu else nullcontext()
 
     def _choose_attention(self, device: torch.device) -> None:
         """torch's fused attention everywhere but in bf16 on a CPU, where its kernel is several times slower."""
@@ -260,3 +273,11 @@ def _memory_format(model: nn.Module) -> torch.memory_format:
     """
     convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
     return torch.channels_last if convolutions > 1 else torch.contiguous_format
+
+
+def _stride(model: nn.Module) -> int | None:
+    """By how much a network of stages reduces the side of an image in all; None for others, e.g. ViTs."""
+    info = getattr(model, "feature_info", None)
+    if not isinstance(info, list) or _memory_format(model) != torch.channels_last:
+        return None
+    return max((int(stage["reduction"]) for stage in info), default=None)

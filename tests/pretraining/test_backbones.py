@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import socket
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -196,3 +197,23 @@ def test_networks_of_convolutions_are_channels_last_and_vits_are_not():
     images = torch.randn(2, 3, 32, 32)
     plain = copy.deepcopy(resnet.model).to(memory_format=torch.contiguous_format).eval()
     torch.testing.assert_close(resnet.eval()(images), plain(images), rtol=1e-4, atol=1e-5)
+
+
+def test_bf16_gradients_of_views_of_one_last_pixel_do_not_come_from_uninitialised_memory():
+    """Without the guard they differ from call to call, or are NaN, where freed memory held NaN."""
+    backbone = build_backbone(
+        _config("resnet10t", overrides={"channels": [32, 64, 128, 256], "stem_width": 16}), 32
+    ).train()
+    images = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    sizes = np.random.default_rng(0)
+    found = set()
+    for _ in range(6):
+        junk = [torch.full((int(10 ** sizes.uniform(2, 6.5)),), float("nan")) for _ in range(60)]
+        del junk
+        backbone.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            embeddings = backbone(images)
+        embeddings.float().square().sum().backward()
+        found.add(sum(float(parameter.grad.double().abs().sum()) for parameter in backbone.parameters()))
+    assert len(found) == 1
+    assert np.isfinite(found.pop())
