@@ -41,7 +41,7 @@ def run_ours(config: StudyConfig, job: Job, workers: int) -> None:
     steps, turns = int(job["steps"]), 10_000
     cache = build_cache(config.data)
     config = config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"steps": steps * turns})})
-    run: list[loop._Run] = []
+    run: list[loop.TrainingRun] = []
     before: dict[str, float] = {}
     start = time.perf_counter()
 
@@ -51,12 +51,12 @@ def run_ours(config: StudyConfig, job: Job, workers: int) -> None:
         _answer({part: (seconds[part] - before.get(part, 0.0)) / (now - start) for part in seconds})
         before, start = seconds, time.perf_counter()
 
-    class Watched(loop._Run):
+    class Watched(loop.TrainingRun):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             run.append(self)
 
-    loop._Run = Watched  # type: ignore[assignment,misc]
+    loop.TrainingRun = Watched  # type: ignore[assignment,misc]
     loop.pretrain(
         cache.images,
         np.arange(len(cache.images)),

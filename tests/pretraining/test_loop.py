@@ -284,7 +284,7 @@ def test_weights_that_the_last_step_ruins_are_not_handed_out(run):
         return (student_logits * 0).sum().sqrt()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("augscale.pretraining.loop.dino_loss", nan_gradients)
+        patch.setattr("augscale.pretraining.training_run.dino_loss", nan_gradients)
         with pytest.raises(DivergedError, match="a weight of the teacher is not finite at step 1"):
             run(tiny_study(steps=1, warmup_fraction=0.0))
 

@@ -12,7 +12,7 @@ from tiny_runs import tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.errors import ConfigError, MemoryShortageError
-from augscale.pretraining import dino, loop, micro_batches
+from augscale.pretraining import dino, micro_batches, training_run
 from augscale.pretraining.dino import clip_gradients, dino_loss, parameter_groups
 from augscale.pretraining.loop import Paused, pretrain
 from augscale.pretraining.micro_batches import MicroBatching, allocate_moments, is_out_of_memory, until_it_fits
@@ -59,8 +59,8 @@ def scarce(monkeypatch):
             if where == "clip":
                 check()
 
-        monkeypatch.setattr(loop, "dino_loss", loss)
-        monkeypatch.setattr(loop, "clip_gradients", clip)
+        monkeypatch.setattr(training_run, "dino_loss", loss)
+        monkeypatch.setattr(training_run, "clip_gradients", clip)
 
     return set_up
 
@@ -208,7 +208,7 @@ def test_an_update_that_runs_out_of_memory_is_not_done_again(run, monkeypatch):
     def fail(*_):
         raise RuntimeError(CPU_MESSAGE)
 
-    monkeypatch.setattr(loop, "update_teacher", fail)
+    monkeypatch.setattr(training_run, "update_teacher", fail)
     with pytest.raises(MemoryShortageError, match="within an update, which cannot be done again"):
         run()
 
@@ -250,11 +250,11 @@ def test_measuring_changes_nothing(run, monkeypatch, fields, passes):
     def only_measure(batching, prober, team, **_):
         prober.measure(passes)
 
-    monkeypatch.setattr(loop, "choose", lambda *_, **__: None)
+    monkeypatch.setattr(training_run, "choose", lambda *_, **__: None)
     torch.manual_seed(0)
     plain = run(study)
     after = torch.rand(3)
-    monkeypatch.setattr(loop, "choose", only_measure)
+    monkeypatch.setattr(training_run, "choose", only_measure)
     torch.manual_seed(0)
     result = run(study)
     assert torch.equal(torch.rand(3), after)
@@ -282,14 +282,14 @@ def _needs(run, monkeypatch, accumulate):
         found.append(moments + views + max(making, memory.peak(batching.size, further=accumulate > 1)))
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "choose", spy)
+        patch.setattr(training_run, "choose", spy)
         run(accumulate=accumulate)
     return found[0]
 
 
 def test_a_limit_between_two_estimates_takes_the_fewest_micro_batches_that_fit(run, monkeypatch):
     monkeypatch.setattr(micro_batches, "resident_memory", lambda: 10**9)
-    monkeypatch.setattr(loop, "memory_in_use", lambda device: 10**9)
+    monkeypatch.setattr(training_run, "memory_in_use", lambda device: 10**9)
     # Larger views, so that activations outweigh the gradients that further micro-batches find.
     study = tiny_study(crops={"global_size": 64, "local_size": 32, "n_local": 6})
     one, two, four = (_needs(lambda **k: run(study, **k), monkeypatch, n) for n in (1, 2, 4))
@@ -354,6 +354,6 @@ def test_on_a_gpu_the_estimate_bounds_what_is_given_out(run, monkeypatch):
         found["estimate"] = in_use + moments + views + max(making, memory.peak(batching.size, further=False))
         torch.cuda.reset_peak_memory_stats()
 
-    monkeypatch.setattr(loop, "choose", spy)
+    monkeypatch.setattr(training_run, "choose", spy)
     run(study, device="cuda")
     assert 0.5 * found["estimate"] < torch.cuda.max_memory_allocated() < found["estimate"]
