@@ -1,4 +1,4 @@
-"""What a search found: contenders compared on fresh seeds, in numbers and in words that do not overclaim."""
+"""What a search found: contenders compared on fresh seeds, and the files that say so; words are in `answer_words`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from scipy import stats
 from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import StudyConfig
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
+from augscale.searching.answer_words import caveats, headline, micro_batch_caveats, sentences
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
 from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
-from augscale.searching.trust import trust_statement
 
 CONFIDENCE = 0.95
 
@@ -88,10 +88,10 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "score_name": config.probe.score,
         "labels_used": manifest.get("labelled") or [],
         "best": best["name"] if best else None,
-        "headline": _headline(best, contenders, untrained, labelled),
-        "sentences": _sentences(best, contenders, config, untrained),
+        "headline": headline(best, contenders, untrained, labelled),
+        "sentences": sentences(best, contenders, config, untrained),
         "untrained": untrained,
-        "caveats": _caveats(config, best, contenders, labelled) + _micro_batch_caveats(run),
+        "caveats": caveats(config, best, contenders, labelled) + micro_batch_caveats(run),
         "contenders": [{k: v for k, v in c.items() if not k.startswith("_")} for c in contenders],
         "importance": _importance(study),
         "counts": counts,
@@ -240,118 +240,6 @@ def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | N
     return {"score": start, "difference": difference, "interval": interval, "beaten": beaten}
 
 
-def _headline(
-    best: dict[str, Any] | None,
-    contenders: list[dict[str, Any]],
-    untrained: dict[str, Any] | None,
-    labelled: Sequence[str],
-) -> str:
-    if best is None:
-        return "No trial completed without collapsing, so there is no answer."
-    do = f"tell the classes of {_list(labelled)} apart (labels were used)" if labelled else "keep pairs apart"
-    if untrained and not untrained["beaten"]:
-        return (
-            f"No answer: even {best['name']}, the best, does not {do} better than the network before "
-            "training, so these trials are too short to rank scales."
-        )
-    controls = [c for c in contenders if c["kind"] == "control" and c is not best and c["versus_best"]]
-    better = [c["name"] for c in controls if c["versus_best"]["distinguishable"]]
-    level = [c["name"] for c in controls if not c["versus_best"]["distinguishable"]]
-    name = f"The preset {best['name']}" if best["kind"] == "control" else f"The scales of {best['name']}"
-    if better and level:
-        return f"{name} {do} better than {_list(better)}, and are not distinguishable from {_list(level)}."
-    if better:
-        return f"{name} {do} better than {_list(better)}."
-    if level:
-        return f"{name} score highest, but are not distinguishable from {_list(level)}."
-    return f"{name} score highest in the search; nothing was confirmed on fresh seeds."
-
-
-def _sentences(
-    best: dict[str, Any] | None,
-    contenders: list[dict[str, Any]],
-    config: StudyConfig,
-    untrained: dict[str, Any] | None,
-) -> list[str]:
-    if best is None:
-        return []
-    sentences = [f"{best['name']}: {' '.join(best['description'].split())}."]
-    if untrained:
-        edges = untrained["interval"]
-        between = f" (95 % interval {edges[0]:+.3f} to {edges[1]:+.3f})" if edges else ""
-        difference = f"{untrained['difference']:+.3f} {config.probe.score}"
-        sentences.append(f"{best['name']} minus the network before training: {difference}{between}.")
-    for contender in contenders:
-        versus = contender["versus_best"]
-        if versus is None:
-            continue
-        low, high = (-versus["interval"][1], -versus["interval"][0])
-        verdict = "distinguishable" if versus["distinguishable"] else "not distinguishable"
-        sentences.append(
-            f"{best['name']} minus {contender['name']}: {-versus['difference']:+.3f} {config.probe.score} "
-            f"(95 % interval {low:+.3f} to {high:+.3f}, {len(contender['confirm_scores'])} fresh seeds): {verdict}."
-        )
-    return sentences
-
-
-def _caveats(
-    config: StudyConfig, best: dict[str, Any] | None, contenders: list[dict[str, Any]], labelled: Sequence[str]
-) -> list[str]:
-    steps, batch = config.pretrain.steps, config.pretrain.batch_size
-    caveats = [
-        f"The score used labels: nearest neighbours among the train images of {_list(labelled)} "
-        "classified the val images. Test images were not read, but the scales were chosen with these labels, and other "
-        "datasets may rank them otherwise."
-        if labelled
-        else "The score is label-free: it says how far positive and negative pairs of a fixed panel lie apart, not how "
-        "accurate a fine-tuned model will be. Check it on labels before you spend weeks of GPU time.",
-        f"Each trial saw {steps * batch:,} images ({steps} steps of {batch}) at {config.crops.global_size} px with "
-        f"{config.backbone.name}{' (changed: ' + _overrides(config) + ')' if config.backbone.overrides else ''}; "
-        "a full pre-training may rank scales otherwise.",
-    ]
-    trust = None if labelled else trust_statement(config.probe.score)
-    if trust is not None:
-        caveats.insert(1, trust)
-    if config.backbone.init == "none":
-        caveats.append("Trials started from random weights; with pre-trained weights the ranking can differ.")
-    if not any(c["confirm_scores"] for c in contenders):
-        caveats.append("Nothing was confirmed on fresh seeds: the best of many noisy scores is partly luck.")
-    elif best and len(best["confirm_scores"]) < 5:
-        caveats.append(
-            f"Intervals rest on {len(best['confirm_scores'])} fresh seeds; comparisons are not corrected "
-            "for their number."
-        )
-    for contender in contenders:
-        if contender["confirm_missing"]:
-            caveats.append(
-                f"{contender['name']}: {contender['confirm_missing']} confirmation runs failed or collapsed."
-            )
-    if best and best["health"] and best["health"]["verdict"] == "suspicious":
-        caveats.append(f"{best['name']} looks suspicious: {'; '.join(best['health']['evidence'])}.")
-    return caveats
-
-
-def _micro_batch_caveats(run: RunFolder) -> list[str]:
-    """Trials and confirmation runs whose batch norm saw parts of other sizes."""
-    files = [*run.path.glob("trials/*/trial.json"), *run.confirm_dir.glob("*/trial.json")]
-    records = [read_json(path) or {} for path in files]
-    cuts = [record["micro_batches"] for record in records if record.get("micro_batches")]
-    sizes = {cut["size"] for cut in cuts}
-    if not any(cut["note"] for cut in cuts) or (len(sizes) == 1 and all(_constant(cut) for cut in cuts)):
-        return []
-    return [
-        "Memory was short, and trials were worked on in different micro-batches "
-        f"({', '.join(map(str, sorted(sizes)))} images; micro_batches in trial.json says which and from which step "
-        "on). Batch norm sees its micro-batch alone, so their scores are not strictly comparable; --max-memory, or a "
-        "smaller pretrain.batch_size, gives all the same."
-    ]
-
-
-def _constant(cut: dict[str, Any]) -> bool:
-    """Whether a run was in the same micro-batches from its first step on."""
-    return all(change["step"] == 1 for change in cut["changes"])
-
-
 def _importance(study: optuna.Study) -> dict[str, float]:
     """Share of the score's variation that each parameter explains (PED-ANOVA), or nothing with too few trials."""
     complete = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.params]
@@ -393,11 +281,3 @@ def _card(config: StudyConfig, answer: dict[str, Any], best: dict[str, Any]) -> 
     lines += [f"{text(name)} = {text(value)}" for name, value in answer["versions"].items()]
     lines += ["", to_toml(scales).strip()]
     return "\n".join(lines) + "\n"
-
-
-def _overrides(config: StudyConfig) -> str:
-    return ", ".join(f"{name} {value}" for name, value in config.backbone.overrides.items())
-
-
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
