@@ -1,8 +1,11 @@
-"""Crop, flip and resize of a batch as two matrix products with one pair of weight matrices per image.
+"""Crop, flip and resize of a batch, each image with its own crop.
 
 Reproduces `torchvision.transforms.functional.resized_crop` with antialias=True on float images: the crop is cut first,
-so no weight lies outside the box; bicubic (a = -0.5) as DINO uses it, or bilinear. The filter, its support and its
-normalisation follow PIL's resampling (as ATen's `_upsample_bicubic2d_aa`).
+so no weight lies outside the box; bicubic (a = -0.5) as DINO uses it, or bilinear.
+
+On a CPU image by image with torch's own resize, which skips the filter's zeros. On a GPU, where one call per view would
+cost more than the arithmetic, as two matrix products with a pair of weight matrices per image; the filter, its support
+and its normalisation follow PIL's resampling (as ATen's `_upsample_bicubic2d_aa`).
 
 Axis letters: B images, S side of the source, W side of the window that holds the crop, V side of the view, K taps.
 """
@@ -15,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from augscale.augmentation.draw import ViewParameters
 
@@ -43,8 +47,42 @@ def crop_resize(
     Returns:
         float32, shape (N, 3, V, V), in [0, 1] (bicubic overshoot is clamped), contiguous.
     """
-    side = images.shape[1]
     image_rows = np.arange(len(params)) if image_rows is None else image_rows
+    if images.device.type == "cpu":
+        return crop_resize_one_by_one(images, params, image_rows, view_size, interpolation)
+    return crop_resize_by_products(images, params, image_rows, view_size, interpolation)
+
+
+def crop_resize_one_by_one(
+    images: Tensor,
+    params: ViewParameters,
+    image_rows: npt.NDArray[np.int64],
+    view_size: int,
+    interpolation: Interpolation,
+) -> Tensor:
+    """`crop_resize` for a CPU."""
+    views = torch.empty(len(params), 3, view_size, view_size)
+    boxes = np.stack([image_rows, params.top, params.left, params.height, params.width], axis=1)
+    for view, (row, top, left, height, width) in zip(views, boxes.tolist(), strict=True):
+        crop = images[row, top : top + height, left : left + width].permute(2, 0, 1)[None]
+        crop = crop.to(torch.float32, memory_format=torch.contiguous_format)
+        view.copy_(F.interpolate(crop, (view_size, view_size), mode=interpolation, antialias=True)[0])
+    for flips, axis in ((params.vertical_flip, 2), (params.horizontal_flip, 3)):
+        rows = torch.from_numpy(np.flatnonzero(flips))
+        if len(rows):
+            views.index_copy_(0, rows, views.index_select(0, rows).flip(axis))
+    return _to_unit_range(views, interpolation)
+
+
+def crop_resize_by_products(
+    images: Tensor,
+    params: ViewParameters,
+    image_rows: npt.NDArray[np.int64],
+    view_size: int,
+    interpolation: Interpolation,
+) -> Tensor:
+    """`crop_resize` for a GPU, right on any device."""
+    side = images.shape[1]
     windows = _window_sizes(params, side)
     views = torch.empty(len(params), 3, view_size, view_size, device=images.device)
     for window in np.unique(windows).tolist():
@@ -99,7 +137,13 @@ def _crop_resize_window(
     y_weights = _weights(y_start, height, y_flip, taps[0], window, view_size, interpolation)
     x_weights = _weights(x_start, width, x_flip, taps[1], window, view_size, interpolation)
     views = separable(pixels, y_weights, x_weights)
-    return views.mul_(1 / 255).clamp_(0, 1) if interpolation == "bicubic" else views.mul_(1 / 255)
+    return _to_unit_range(views, interpolation)
+
+
+def _to_unit_range(views: Tensor, interpolation: Interpolation) -> Tensor:
+    """From 0 to 255 to [0, 1], in place; only bicubic overshoots."""
+    views.mul_(1 / 255)
+    return views.clamp_(0, 1) if interpolation == "bicubic" else views
 
 
 def separable(images: Tensor, y_weights: Tensor, x_weights: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """Command line of the evidence study.
 
     python -m benchmarks.evidence run --data-root DIR --out DIR [--workers 2] [--study FILE] [--measure FILE] [--smoke]
+        [--known docs/evidence]
     python -m benchmarks.evidence status --out DIR
     python -m benchmarks.evidence collect OUT --to docs/evidence
     python -m benchmarks.evidence tables --csv docs/evidence
 
-`run` may be killed or stopped at any time and goes on when it is called again. `DIR` of the data root holds the
+`run` may be killed or stopped at any time and goes on when it is called again. With `--known` it leaves out the runs
+that a folder of CSVs has already; `collect` into that folder then adds the new ones. `DIR` of the data root holds the
 prepared photographs: a folder for each dataset with labels.csv (file, label, split) and meta.csv (file, patient).
 """
 
@@ -116,13 +118,18 @@ def _tables(options: argparse.Namespace) -> int:
 
 
 def _what(options: argparse.Namespace) -> tuple[StudyConfig, MeasureSettings, list[PlannedRun]]:
+    from benchmarks.evidence.collect import complete_runs
+
     study, settings = load_study(options.study), load_settings(options.measure)
-    return study, settings, smoke_plan(study.space) if options.smoke else full_plan(study.space)
+    plan = smoke_plan(study.space) if options.smoke else full_plan(study.space)
+    known = complete_runs(options.known) if options.known else set()
+    return study, settings, [run for run in plan if run.run_id not in known]
 
 
 def _passed_on(options: argparse.Namespace) -> list[str]:
     passed = ["--data-root", str(options.data_root), "--out", str(options.out), "--study", str(options.study)]
     passed += ["--measure", str(options.measure)] if options.measure else []
+    passed += ["--known", str(options.known)] if options.known else []
     passed += ["--smoke"] if options.smoke else []
     return passed + (["--retry-failed"] if options.retry_failed else [])
 
@@ -140,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--study", default=DEFAULT_STUDY, help="built-in study or TOML file")
     command.add_argument("--measure", type=Path, help="TOML file of what is measured")
     command.add_argument("--smoke", action="store_true", help="a plan of a few runs, to try the chain")
+    command.add_argument("--known", type=Path, help="folder of CSVs of `collect`; its complete runs are left out")
     command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     command.add_argument("--retry-failed", action="store_true", help="do failed runs again")
     command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)

@@ -13,12 +13,13 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from augscale.errors import DataError
 from augscale.runs import read_json, writable_folder, write_text_atomic
+from augscale.settings import read_toml
 from benchmarks.evidence.scores import METRICS
 
 RUN_COLUMNS = ("run", "name", "kind", "seed", "parts", "state", "reason", "step", "fraction", "loss", "information")
@@ -26,21 +27,24 @@ SETTINGS_FILES = ("study.toml", "measure.toml")
 
 
 def collect(out: Path, to: Path) -> list[str]:
-    """Writes the CSVs of a run folder.
+    """Writes the CSVs of a run folder, beside the runs that they hold already and the folder does not.
 
     Args:
         out: folder of `run`.
-        to: folder of the CSVs; made when needed, files in it are replaced.
+        to: folder of the CSVs; made when needed.
     Returns:
         Lines that say what was written.
     Raises:
-        DataError: there are no results.
+        DataError: there are no results, or the CSVs are of other settings.
     """
     results = [read_json(path) for path in sorted((out / "results").glob("*.json"))]
     results = [result for result in results if result is not None]
     if not results:
         raise DataError(f"{out / 'results'}: no result; expected JSON files of `run`")
     writable_folder(to)
+    for name in SETTINGS_FILES:
+        if (to / name).exists() and read_toml(to / name) != read_toml(out / name):
+            raise DataError(f"{to / name}: other settings than {out / name}; expected the same, or another --to")
     tables: dict[str, tuple[Sequence[str], list[list[Any]]]] = {
         "runs.csv": _runs(results),
         "scores.csv": (("run", "fraction", "layer", "level", *METRICS), _scores(results)),
@@ -60,7 +64,9 @@ def collect(out: Path, to: Path) -> list[str]:
         "draws.csv": _draws(results),
     }
     lines = []
+    new = {result["run"] for result in results}
     for name, (header, rows) in tables.items():
+        header, rows = _beside(to / name, header, rows, new)
         text = csv_text(header, rows)
         write_text_atomic(to / name, text)
         lines.append(f"{to / name}: {len(rows)} rows, {len(text) / 1e6:.2f} MB")
@@ -76,6 +82,35 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(header)
     writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
     return buffer.getvalue()
+
+
+def complete_runs(csvs: Path) -> set[str]:
+    """Names of the complete runs in a folder of CSVs.
+
+    Raises:
+        DataError: there is no runs.csv.
+    """
+    file = csvs / "runs.csv"
+    try:
+        rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); expected a CSV of `collect`") from None
+    return {row["run"] for row in rows if row["state"] == "complete"}
+
+
+def _beside(
+    file: Path, header: Sequence[str], rows: list[list[Any]], new: Container[str]
+) -> tuple[Sequence[str], list[list[Any]]]:
+    """The rows and, sorted by run among them, those that a file holds of other runs."""
+    if not file.exists():
+        return header, rows
+    with file.open(encoding="utf-8", newline="") as opened:
+        reader = csv.DictReader(opened)
+        old = [row for row in reader if row["run"] not in new]
+        header = [*header, *(name for name in reader.fieldnames or [] if name not in header)]
+    kept = [[row.get(name, "") for name in header] for row in old]
+    # Sorting keeps the order within a run.
+    return header, sorted([*kept, *rows], key=lambda row: row[0])
 
 
 def _runs(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:

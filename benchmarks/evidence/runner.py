@@ -60,7 +60,7 @@ def result_file(out: Path, run: PlannedRun) -> Path:
 
 
 def pending(out: Path, plan: Sequence[PlannedRun], *, retry_failed: bool = False) -> list[PlannedRun]:
-    """Runs without a result, in the order of the plan."""
+    """Runs of the plan without a result, in its order."""
     left = []
     for run in plan:
         found = read_json(result_file(out, run))

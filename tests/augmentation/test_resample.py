@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,27 @@ from torchvision.transforms import functional as tvf
 from torchvision.transforms.functional import InterpolationMode
 
 from augscale.augmentation.draw import ViewParameters, draw_view_parameters
-from augscale.augmentation.resample import crop_resize
+from augscale.augmentation.resample import Interpolation, crop_resize_by_products, crop_resize_one_by_one
 from augscale.augmentation.scales import AugmentationScales
 
 FLIPS = AugmentationScales(vertical_flip_p=0.5, global_crops_scale=(0.05, 1.0), aspect_ratio=(0.5, 2.0))
+
+WAYS = {"one by one": crop_resize_one_by_one, "by products": crop_resize_by_products}
+
+
+class CropResize(Protocol):
+    def __call__(
+        self, images: Tensor, params: ViewParameters, view_size: int, interpolation: Interpolation = "bicubic"
+    ) -> Tensor: ...
+
+
+@pytest.fixture(params=WAYS)
+def crop_resize(request: pytest.FixtureRequest) -> CropResize:
+    """What CPUs use and what GPUs use, row i of the parameters for image i."""
+    way = WAYS[request.param]
+    return lambda images, params, view_size, interpolation="bicubic": way(
+        images, params, np.arange(len(params)), view_size, interpolation
+    )
 
 
 def draw(images: Tensor, view_size: int, scales: AugmentationScales = FLIPS, seed: int = 0) -> ViewParameters:
@@ -40,7 +59,9 @@ def torchvision_views(images: Tensor, params: ViewParameters, view_size: int, mo
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("view_size", [16, 31, 64, 96, 150])
-def test_views_of_photographs_equal_torchvisions(photographs: Tensor, mode: str, view_size: int) -> None:
+def test_views_of_photographs_equal_torchvisions(
+    crop_resize: CropResize, photographs: Tensor, mode: str, view_size: int
+) -> None:
     for seed in range(3):
         params = draw(photographs, view_size, seed=seed)
         views = crop_resize(photographs, params, view_size, mode)  # type: ignore[arg-type]
@@ -48,7 +69,7 @@ def test_views_of_photographs_equal_torchvisions(photographs: Tensor, mode: str,
         assert (views - expected).abs().max() < 2e-5
 
 
-def test_nothing_outside_the_crop_is_seen() -> None:
+def test_nothing_outside_the_crop_is_seen(crop_resize: CropResize) -> None:
     images = torch.randint(0, 256, (16, 70, 70, 3), dtype=torch.uint8)
     params = draw(images, 40)
     views = crop_resize(images, params, 40)
@@ -61,7 +82,7 @@ def test_nothing_outside_the_crop_is_seen() -> None:
     assert torch.equal(crop_resize(images, params, 40), views)
 
 
-def test_full_image_at_equal_size_is_the_image_bit_for_bit() -> None:
+def test_full_image_at_equal_size_is_the_image_bit_for_bit(crop_resize: CropResize) -> None:
     images = torch.arange(256, dtype=torch.uint8).repeat(3 * 48 * 48 * 4 // 256).reshape(4, 48, 48, 3)
     full = AugmentationScales(global_crops_scale=(1.0, 1.0), aspect_ratio=(1.0, 1.0), horizontal_flip_p=0)
     for mode in ("bicubic", "bilinear"):
@@ -70,7 +91,7 @@ def test_full_image_at_equal_size_is_the_image_bit_for_bit() -> None:
         assert torch.equal((views * 255).round().to(torch.uint8), images.permute(0, 3, 1, 2))
 
 
-def test_flips_at_full_size_mirror_the_pixels() -> None:
+def test_flips_at_full_size_mirror_the_pixels(crop_resize: CropResize) -> None:
     images = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8)
     scales = AugmentationScales(global_crops_scale=(1.0, 1.0), aspect_ratio=(1.0, 1.0), vertical_flip_p=0.5)
     params = draw(images, 32, scales)
@@ -81,7 +102,7 @@ def test_flips_at_full_size_mirror_the_pixels() -> None:
         assert torch.equal(views[i], images[i].permute(2, 0, 1).float().mul(1 / 255).flip(axes))
 
 
-def test_autocast_does_not_coarsen_the_views(photographs: Tensor) -> None:
+def test_autocast_does_not_coarsen_the_views(crop_resize: CropResize, photographs: Tensor) -> None:
     params = draw(photographs, 48)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = crop_resize(photographs, params, 48)
