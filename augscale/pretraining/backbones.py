@@ -22,6 +22,7 @@ from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.plain_vit import class_token, is_plain
+from augscale.pretraining.stochastic_depth import DepthDraws
 from augscale.pretraining.weights import LoadReport, load_weights_into
 from augscale.settings import nearest
 
@@ -71,12 +72,19 @@ class Backbone(nn.Module):
         embed = getattr(self.model, "patch_embed", None)
         return None if embed is None else int(embed.feat_ratio())
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def draws_by_image(self) -> bool:
+        """Whether `forward` on a CPU draws all that is random in training from the draws it is given."""
+        dropouts = (module.p for module in self.model.modules() if isinstance(module, nn.Dropout))
+        return self._is_plain_vit and not any(dropouts) and isinstance(self.model.patch_drop, nn.Identity)
+
+    def forward(self, x: Tensor, draws: DepthDraws | None = None) -> Tensor:
         """Embeddings.
 
         Args:
             x: float, shape (N, 3, s, s), normalised with ImageNet's mean and standard deviation; any s for a ResNet,
                 any multiple of the patch size for a ViT.
+            draws: of stochastic depth, see `draws_by_image`; None: torch's generator.
         Returns:
             float, shape (N, D).
         """
@@ -85,7 +93,7 @@ class Backbone(nn.Module):
             x = x * self.input_scale + self.input_shift
         x = x.contiguous(memory_format=self._memory_format)
         with self._safe_precision(x):
-            embedding: Tensor = class_token(self.model, x) if self._is_plain_vit else self.model(x)
+            embedding: Tensor = class_token(self.model, x, draws) if self._is_plain_vit else self.model(x)
         return embedding
 
     def expect_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:

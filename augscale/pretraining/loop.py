@@ -23,8 +23,9 @@ from augscale.pretraining.micro_batches import (
     capped,
     memory_limit,
 )
+from augscale.pretraining.passes import ViewFunction
 from augscale.pretraining.team import Team
-from augscale.pretraining.training_run import TrainingRun, ViewFunction
+from augscale.pretraining.training_run import TrainingRun
 
 __all__ = ["Paused", "PretrainResult", "RungEvent", "StepLog", "pretrain"]
 

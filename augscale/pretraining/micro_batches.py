@@ -8,6 +8,7 @@ so it stays for the rest of the run. Either is recorded. More micro-batches neve
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -131,6 +132,7 @@ def choose(
     moments: int,
     step: int,
     max_memory: str | None,
+    num_threads: int = 1,
 ) -> None:
     """Takes the fewest micro-batches whose estimated peak fits, on every process of the team the same.
 
@@ -139,6 +141,7 @@ def choose(
         limit: bytes, see `memory_limit`; None: whatever was requested.
         in_use: bytes, see `memory_in_use`.
         moments: bytes that the optimiser has yet to take.
+        num_threads: that work on a micro-batch together, each with gradients of its own, see `cores`.
         step: the first that is worked on in them, counted from 1.
         max_memory: what was asked for; then it has to be kept.
     Raises:
@@ -155,7 +158,8 @@ def choose(
         size = batching.share // number
         views, making = prober.views_bytes(size)
         making += memory.gradients if number > 1 else 0
-        return in_use + moments + views + max(making, memory.peak(size, further=number > 1))
+        own_gradients = (math.gcd(num_threads, size) - 1) * memory.gradients
+        return in_use + moments + views + max(making, memory.peak(size, further=number > 1) + own_gradients)
 
     # All processes make the same passes, because batch norm may meet the others in them. The first gives an upper
     # bound; mostly that fits, and the second is not made.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -51,6 +51,12 @@ class Clock:
             if self._by_part or name in ("rungs", "state"):
                 self.seconds[name] = self.seconds.get(name, 0.0) + now - start
                 self._mark = now
+
+    def add_mean(self, others: Sequence[Clock]) -> None:
+        """Adds what clocks of several threads have counted at the same time, on average."""
+        for other in others:
+            for name, seconds in other.seconds.items():
+                self.seconds[name] = self.seconds.get(name, 0.0) + seconds / len(others)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from augscale.config import StudyConfig
 from augscale.pretraining.backbones import Backbone, build_backbone, convert_sync_batchnorm
 from augscale.pretraining.head import DINOHead
+from augscale.pretraining.stochastic_depth import DepthDraws
 from augscale.seeding import derive_seed
 
 
@@ -19,16 +20,17 @@ class DINONetwork(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, *crops: Tensor) -> Tensor:
+    def forward(self, *crops: Tensor, draws: DepthDraws | None = None) -> Tensor:
         """Prototype scores of all crops.
 
         Args:
             crops: one batch per crop size, float, shape (N_i, 3, s_i, s_i); empty batches are passed over.
+            draws: of stochastic depth, for backbones that take them.
         Returns:
             float32, shape (sum of N_i, K), in the order given. The head sees all crops at once, as in the official
             code, which decides what its batch norm averages over.
         """
-        return self.head(torch.cat([self.backbone(batch) for batch in crops if len(batch)]))
+        return self.head(torch.cat([self.backbone(batch, draws) for batch in crops if len(batch)]))
 
 
 def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple[DINONetwork, DINONetwork]:

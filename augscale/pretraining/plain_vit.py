@@ -4,8 +4,8 @@ Left out is what reaches neither the embedding nor a gradient:
 
 - In the last block the queries, the projection and the MLP of all tokens but the class token, which is all that DINO
   reads: 3/4 of one block's arithmetic, a fifth of a 4-block network.
-- On a CPU, a block for the images that stochastic depth drops from it: they are known before, and their rows are not
-  computed. On a GPU this would make the host wait.
+- On a CPU, a block's branch for the images that stochastic depth drops from it: they are known before, and their rows
+  are not computed. On a GPU this would make the host wait.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from augscale.pretraining.stochastic_depth import DepthDraws
+
 
 def is_plain(model: nn.Module) -> bool:
     """Whether the embedding is the class token alone and all blocks are the pre-norm ones that are known here."""
@@ -29,49 +31,76 @@ def is_plain(model: nn.Module) -> bool:
     )
 
 
-def class_token(model: Any, x: Tensor) -> Tensor:
-    """What `model(x)` is for a plain ViT without a classifier; x: float, shape (N, 3, s, s); returns (N, D)."""
+def class_token(model: Any, x: Tensor, draws: DepthDraws | None = None) -> Tensor:
+    """What `model(x)` is for a plain ViT without a classifier.
+
+    Args:
+        x: float, shape (N, 3, s, s).
+        draws: of stochastic depth in training on a CPU; None: torch's generator.
+    Returns:
+        float, shape (N, D).
+    """
     tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
     for block in model.blocks[:-1]:
-        tokens = _block(block, tokens) if block.training and tokens.device.type == "cpu" else block(tokens)
-    token: Tensor = model.fc_norm(model.norm(class_token_after(model.blocks[-1], tokens)))
+        tokens = _block(block, tokens, draws) if block.training and tokens.device.type == "cpu" else block(tokens)
+    token: Tensor = model.fc_norm(model.norm(class_token_after(model.blocks[-1], tokens, draws)))
     return token
 
 
-def class_token_after(block: Any, tokens: Tensor) -> Tensor:
+def class_token_after(block: Any, tokens: Tensor, draws: DepthDraws | None = None) -> Tensor:
     """What `block(tokens)[:, 0]` is.
 
     Args:
         block: a plain pre-norm `timm.models.vision_transformer.Block`.
         tokens: float, shape (N, T, D), class token first.
+        draws: see `class_token`.
     Returns:
         float, shape (N, D).
     """
-    token = tokens[:, :1]
-    token = token + block.drop_path1(block.ls1(_class_token_attention(block.attn, block.norm1(tokens))))
-    token = token + block.drop_path2(block.ls2(block.mlp(block.norm2(token))))
+
+    def attention(rows: Tensor) -> Tensor:
+        mixed: Tensor = block.ls1(_class_token_attention(block.attn, block.norm1(rows)))
+        return mixed
+
+    token = _residual(tokens[:, :1], attention, block.drop_path1, draws, source=tokens)
+    token = _residual(token, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2, draws)
     return token[:, 0]
 
 
-def _block(block: Any, tokens: Tensor) -> Tensor:
+def _block(block: Any, tokens: Tensor, draws: DepthDraws | None = None) -> Tensor:
     """`block(tokens)` in training mode; hooks of the block are not called, those of its parts are."""
-    tokens = _residual(tokens, lambda rows: block.ls1(block.attn(block.norm1(rows))), block.drop_path1)
-    return _residual(tokens, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2)
+    tokens = _residual(tokens, lambda rows: block.ls1(block.attn(block.norm1(rows))), block.drop_path1, draws)
+    return _residual(tokens, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2, draws)
 
 
-def _residual(tokens: Tensor, branch: Callable[[Tensor], Tensor], drop_path: nn.Module) -> Tensor:
-    """tokens + drop_path(branch(tokens)), the branch for the kept images only.
+def _residual(
+    tokens: Tensor,
+    branch: Callable[[Tensor], Tensor],
+    drop_path: nn.Module,
+    draws: DepthDraws | None,
+    source: Tensor | None = None,
+) -> Tensor:
+    """tokens + drop_path(branch(source)), on a CPU the branch for the kept images only.
 
     Draws as `timm.layers.drop_path` does: one Bernoulli number per image, kept ones scaled by 1 / (1 - p).
+
+    Args:
+        source: what the branch reads; None: the tokens.
     """
+    source = tokens if source is None else source
     if not (isinstance(drop_path, DropPath) and drop_path.training and drop_path.drop_prob):
-        return tokens + branch(tokens)
+        return tokens + branch(source)
+    if tokens.device.type != "cpu":
+        return tokens + drop_path(branch(source))
     keep = 1 - drop_path.drop_prob
-    rows = tokens.new_empty(len(tokens)).bernoulli_(keep).nonzero().squeeze(1)
+    if draws is None:
+        rows = tokens.new_empty(len(tokens)).bernoulli_(keep).nonzero().squeeze(1)
+    else:
+        rows = draws.kept(len(tokens), keep)
     if not len(rows):
         return tokens
     scale = 1 / keep if drop_path.scale_by_keep else 1.0
-    kept = branch(tokens.index_select(0, rows)).to(tokens.dtype)
+    kept = branch(source.index_select(0, rows)).to(tokens.dtype)
     return tokens.index_add(0, rows, kept, alpha=scale)
 
 

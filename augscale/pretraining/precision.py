@@ -31,9 +31,14 @@ def resolve_precision(precision: str, device: str | torch.device) -> str:
     return "bf16" if _cpu_is_faster_in_bf16() else "fp32"
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context for forward passes; does nothing in "fp32"."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+def autocast(precision: str, device: torch.device, *, keep_casts: bool = True) -> torch.autocast:
+    """The context for forward passes; does nothing in "fp32".
+
+    Args:
+        keep_casts: whether weights are cast once and not at every use. Casts are kept for all threads together, and
+            forgotten when any leaves its context: with several, rounding would depend on who comes first.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=keep_casts)
 
 
 @functools.cache

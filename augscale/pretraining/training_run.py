@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from augscale.augmentation.scales import AugmentationScales
-from augscale.augmentation.views import MultiCropViews, Views
+from augscale.augmentation.views import MultiCropViews
 from augscale.config import StudyConfig
 from augscale.errors import ConfigError, DivergedError, MemoryShortageError
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.dino import (
     cancel_gradients,
     clip_gradients,
-    dino_loss,
-    mean_entropy,
     moved_center,
     parameter_groups,
-    teacher_probabilities,
     update_teacher,
 )
 from augscale.pretraining.events import MicroBatches, PretrainResult, RungEvent, StepLog
@@ -47,14 +43,13 @@ from augscale.pretraining.micro_batches import (
 )
 from augscale.pretraining.monitor import Clock, LossCheck
 from augscale.pretraining.networks import build_networks, has_batch_norm, synchronize_batch_norm
-from augscale.pretraining.parts import StepMeans, count_parts, reduced
-from augscale.pretraining.precision import autocast, resolve_precision
+from augscale.pretraining.parts import count_parts, reduced
+from augscale.pretraining.passes import Passes, StepTask, ViewFunction
+from augscale.pretraining.precision import resolve_precision
 from augscale.pretraining.schedules import StepValues, step_values
 from augscale.pretraining.state import TrainingState, load_state, run_fingerprint, save_state
-from augscale.pretraining.team import Team, keep_gradients_here
+from augscale.pretraining.team import Team
 from augscale.seeding import derive_seed
-
-ViewFunction = Callable[[Tensor, npt.NDArray[np.int64]], Views]
 
 
 class TrainingRun:
@@ -84,15 +79,25 @@ class TrainingRun:
         self.team = team
         count_parts(self.recipe.batch_size, team.size, accumulate)
         self.fingerprint = run_fingerprint(study, seed, scales, images.shape, indices)
-        order = derive_seed(seed, "order")
-        self.batches = Batches(images, indices, self.recipe.batch_size, order, self.device, memory_limit)
-        self.views = make_views or MultiCropViews(scales, study.crops, images.shape[1], derive_seed(seed, "views"))
+        batches = Batches(images, indices, self.recipe.batch_size, derive_seed(seed, "order"), device, memory_limit)
         self.student, self.teacher = build_networks(study, seed, self.device)
         norm = has_batch_norm(self.student)
         self.micro_batches = MicroBatching(
             self.recipe.batch_size // team.size, accumulate, smallest=2 if norm else 1, batch_norm=norm
         )
         self._meet_the_team()
+        self.passes = Passes(
+            student=self.student,
+            teacher=self.teacher,
+            called_student=team.wrap(self.student),
+            batches=batches,
+            make_views=make_views or MultiCropViews(scales, study.crops, images.shape[1], derive_seed(seed, "views")),
+            recipe=self.recipe,
+            seed=seed,
+            precision=self.precision,
+            device=device,
+            team=team,
+        )
         self.buffers = [*self.student.buffers(), *self.teacher.buffers()]
         self.optimizer = torch.optim.AdamW(parameter_groups(self.student), lr=0.0, fused=True)
         self.center = torch.zeros(self.recipe.out_dim, device=self.device)
@@ -116,7 +121,6 @@ class TrainingRun:
             self.team.check_same(self.fingerprint | {"accumulate": str(self.micro_batches.number)})
             self.student, self.teacher = synchronize_batch_norm(self.student), synchronize_batch_norm(self.teacher)
             self.team.spread(self.teacher)
-        self.called_student = self.team.wrap(self.student)
 
     def resume(self) -> None:
         """Takes up the saved state where there is one; rank 0 reads it for all."""
@@ -154,10 +158,10 @@ class TrainingRun:
         self.tell_micro_batches = tell if self.team.leads else None
         if self.step < self.recipe.steps:
             self.micro_batches.follow(largest, self.step + 1)
-            values = step_values(self.recipe, self.step)
+            task = self._task(watch=True)
             settings = (self.study.backbone, self.study.crops, self.recipe, self.precision, self.device, self.team)
             prober = Prober(
-                lambda views: self._backward(views, values, 0, last=False, watch=True),
+                lambda views: self.passes.backward(views, task, 0, 1, self.clock, last=False),
                 (self.student, self.teacher),
                 self.study.crops,
                 self.device,
@@ -173,6 +177,7 @@ class TrainingRun:
                     moments=missing_moments(self.optimizer),
                     step=self.step + 1,
                     max_memory=self.recipe.max_memory,
+                    num_threads=self.passes.cores.num_threads,
                 )
         if self.tell_micro_batches is not None:
             self.tell_micro_batches(self.micro_batches.told())
@@ -183,25 +188,28 @@ class TrainingRun:
         Args:
             watch: whether the step will be logged.
         """
-        values = step_values(self.recipe, self.step)
+        task = self._task(watch)
         buffers = [buffer.clone() for buffer in self.buffers]
-        center = until_it_fits(
-            lambda: self._prepare_update(values, watch), lambda message: self._retreat(buffers, message)
-        )
+        center = until_it_fits(lambda: self._prepare_update(task), lambda message: self._retreat(buffers, message))
         with self.clock.part("optimiser"), update_in_place():
             self.optimizer.step()
-            update_teacher(self.teacher_parameters, self.student_parameters, values.teacher_momentum)
+            update_teacher(self.teacher_parameters, self.student_parameters, task.values.teacher_momentum)
             self.center = center
         self.step += 1
 
-    def _prepare_update(self, values: StepValues, watch: bool) -> Tensor:
+    def _task(self, watch: bool) -> StepTask:
+        values = step_values(self.recipe, self.step)
+        return StepTask(step=self.step, values=values, center=self.center, watch=watch)
+
+    def _prepare_update(self, task: StepTask) -> Tensor:
         """Everything of a step that allocates memory, and nothing that cannot be done again.
 
         Returns:
             The next center; the next gradients and rates are in place.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        parts = [self._part(values, micro, watch) for micro in range(self.micro_batches.number)]
+        number = self.micro_batches.number
+        parts = [part for micro in range(number) for part in self.passes.micro_batch(task, micro, number, self.clock)]
         self.means = reduced(parts, self.team)
         self.losses.add(self.means.loss, self.step + 1)
         if self.device.type == "cpu":
@@ -209,9 +217,9 @@ class TrainingRun:
 
         with self.clock.part("optimiser"):
             clip_gradients(self.student_parameters, self.recipe.clip_grad)
-            if values.last_layer_frozen:
+            if task.values.last_layer_frozen:
                 cancel_gradients(self.last_layer)
-            self._set_rates(values)
+            self._set_rates(task.values)
             allocate_moments(self.optimizer)
             return moved_center(self.center, self.means.teacher_logits, self.recipe.center_momentum)
 
@@ -236,41 +244,6 @@ class TrainingRun:
         self.micro_batches.halve(step, message)
         if self.tell_micro_batches is not None:
             self.tell_micro_batches(self.micro_batches.told())
-
-    def _part(self, values: StepValues, micro: int, watch: bool) -> StepMeans:
-        """Forward and backward of one micro-batch of this process; its gradients are added to what is there."""
-        per_process = self.micro_batches.number
-        number = self.team.rank * per_process + micro
-        with self.clock.part("views"):
-            images, sample_ids = self.batches.draw(self.step, number, self.team.size * per_process)
-            views = self.views(images, sample_ids)
-        return self._backward(views, values, number, last=micro == per_process - 1, watch=watch)
-
-    def _backward(self, views: Views, values: StepValues, number: int, *, last: bool, watch: bool) -> StepMeans:
-        """Forward and backward of some of the step's views; `number` counts all processes' micro-batches.
-
-        Args:
-            last: of this process in this step, after which its gradients are complete.
-            watch: whether the step will be logged.
-        """
-        per_process = self.micro_batches.number
-        with keep_gradients_here(self.called_student, last=last):
-            with self.clock.part("forward"):
-                with self._step_randomness(number), autocast(self.precision, self.device):
-                    with torch.no_grad():
-                        teacher_logits = self.teacher(views.global_crops)
-                    student_logits = self.called_student(views.global_crops, views.local_crops)
-                teacher_probs = teacher_probabilities(teacher_logits, self.center, values.teacher_temp)
-                loss = dino_loss(student_logits, teacher_probs, self.recipe.student_temp)
-            with self.clock.part("backward"):
-                (loss if per_process == 1 else loss / per_process).backward()
-
-        return StepMeans(
-            loss=loss.detach(),
-            teacher_logits=teacher_logits.mean(dim=0),
-            teacher_probs=teacher_probs.mean(dim=0) if watch else None,
-            teacher_entropy=mean_entropy(teacher_probs) if watch else None,
-        )
 
     def log(self) -> StepLog:
         """Reads this step's numbers from the device.
@@ -373,15 +346,3 @@ class TrainingRun:
         decaying, fixed = self.optimizer.param_groups
         decaying["lr"] = fixed["lr"] = values.lr
         decaying["weight_decay"] = values.weight_decay
-
-    @contextmanager
-    def _step_randomness(self, part: int) -> Iterator[None]:
-        """Stochastic depth, and dropout where a study asks for it, as a function of (seed, step, part of the batch)."""
-        on_gpu = self.device.type == "cuda"
-        seed = derive_seed(self.seed, "drop-path", self.step, *([part] if part else []))
-        with torch.random.fork_rng(devices=[self.device] if on_gpu else []):
-            torch.default_generator.manual_seed(seed)
-            if on_gpu:
-                with torch.cuda.device(self.device):
-                    torch.cuda.manual_seed(seed)
-            yield

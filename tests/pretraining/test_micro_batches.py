@@ -12,7 +12,7 @@ from tiny_runs import tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.errors import ConfigError, MemoryShortageError
-from augscale.pretraining import dino, micro_batches, training_run
+from augscale.pretraining import dino, micro_batches, passes, training_run
 from augscale.pretraining.dino import clip_gradients, dino_loss, parameter_groups
 from augscale.pretraining.loop import Paused, pretrain
 from augscale.pretraining.micro_batches import MicroBatching, allocate_moments, is_out_of_memory, until_it_fits
@@ -59,7 +59,7 @@ def scarce(monkeypatch):
             if where == "clip":
                 check()
 
-        monkeypatch.setattr(training_run, "dino_loss", loss)
+        monkeypatch.setattr(passes, "dino_loss", loss)
         monkeypatch.setattr(training_run, "clip_gradients", clip)
 
     return set_up

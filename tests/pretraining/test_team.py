@@ -152,11 +152,12 @@ def test_processes_with_other_images_say_so(ranks):
     assert second == "ConfigError: process 1 has other images than process 0; expected the same on every machine"
 
 
-def test_the_same_parts_draw_the_same_stochastic_depth_whoever_works_on_them(ranks, run):
+def test_processes_and_micro_batches_draw_the_stochastic_depth_of_the_whole_batch(ranks, run):
     study = tiny_study(backbone={"drop_path": 0.5})
     _close_to(ranks[0][0]["drop path"], run(study, accumulate=2))
-    undivided = run(study)
-    assert abs(undivided.loss_history[-1][1] - ranks[0][0]["drop path"]["losses"][-1][1]) > 1e-3
+    _close_to(ranks[0][0]["drop path"], run(study))
+    none = run(tiny_study())
+    assert abs(none.loss_history[-1][1] - ranks[0][0]["drop path"]["losses"][-1][1]) > 1e-3
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
