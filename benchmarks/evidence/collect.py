@@ -13,17 +13,19 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from augscale.config import load_study
 from augscale.errors import DataError
 from augscale.runs import read_json, writable_folder, write_text_atomic
-from augscale.settings import read_toml
+from augscale.settings import Settings
 from benchmarks.evidence.scores import METRICS
+from benchmarks.evidence.settings import load_settings
 
 RUN_COLUMNS = ("run", "name", "kind", "seed", "parts", "state", "reason", "step", "fraction", "loss", "information")
-SETTINGS_FILES = ("study.toml", "measure.toml")
+SETTINGS_FILES: dict[str, Callable[[Path], Settings]] = {"study.toml": load_study, "measure.toml": load_settings}
 
 
 def collect(out: Path, to: Path) -> list[str]:
@@ -42,8 +44,9 @@ def collect(out: Path, to: Path) -> list[str]:
     if not results:
         raise DataError(f"{out / 'results'}: no result; expected JSON files of `run`")
     writable_folder(to)
-    for name in SETTINGS_FILES:
-        if (to / name).exists() and read_toml(to / name) != read_toml(out / name):
+    for name, load in SETTINGS_FILES.items():
+        # As models: a setting that has been added since has its default in an older file.
+        if (to / name).exists() and load(to / name) != load(out / name):
             raise DataError(f"{to / name}: other settings than {out / name}; expected the same, or another --to")
     tables: dict[str, tuple[Sequence[str], list[list[Any]]]] = {
         "runs.csv": _runs(results),

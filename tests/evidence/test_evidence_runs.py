@@ -58,6 +58,9 @@ def test_smoke_plan_from_runs_to_tables(tiny: tuple[Path, Path, Path], tmp_path:
     assert main(["collect", str(tmp_path / "out"), "--to", str(tmp_path / "csv")]) == 0
     assert main(["tables", "--csv", str(tmp_path / "csv"), "--bootstrap", "20"]) == 0
 
+    assert main(_command(tiny, tmp_path / "more", "--known", str(tmp_path / "csv"))) == 0
+    assert not list((tmp_path / "more" / "results").iterdir())
+
     results = [json.loads(path.read_text()) for path in (tmp_path / "out" / "results").iterdir()]
     assert {result["state"] for result in results} == {"complete"}
     assert len(results) == 12

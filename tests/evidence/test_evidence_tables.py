@@ -12,7 +12,7 @@ from scipy import stats
 
 from augscale.config import load_study
 from augscale.errors import DataError
-from benchmarks.evidence.collect import collect
+from benchmarks.evidence.collect import collect, complete_runs
 from benchmarks.evidence.correlations import Spread, leave_one_out, paired_difference, seed_noise
 from benchmarks.evidence.document import write_document
 from benchmarks.evidence.plan import PlannedRun
@@ -212,3 +212,34 @@ def test_the_program_says_what_the_committed_study_found() -> None:
             found = spread.of_score(Score(metric=score), dataset, "linear").value
             assert values["value"] == pytest.approx(found, abs=0.006)
             assert values["interval"][0] <= values["value"] <= values["interval"][1]
+
+
+def test_a_study_goes_on_from_its_csvs_alone(folder: Path, tmp_path: Path) -> None:
+    plan = write_results(tmp_path / "out", score, outcome)
+    late = {f"{run.run_id}.json" for run in plan if run.seed > 0}
+    results, set_aside = tmp_path / "out" / "results", tmp_path / "late"
+    set_aside.mkdir()
+    for name in late:
+        (results / name).rename(set_aside / name)
+    collect(tmp_path / "out", tmp_path / "csv")
+    assert complete_runs(tmp_path / "csv") == {run.run_id for run in plan if run.seed == 0}
+
+    for file in results.iterdir():
+        file.unlink()
+    for name in late:
+        (set_aside / name).rename(results / name)
+    collect(tmp_path / "out", tmp_path / "csv")
+    for name in ("runs.csv", "scores.csv", "outcomes.csv", "baselines.csv", "draws.csv"):
+        assert (tmp_path / "csv" / name).read_text() == (folder / name).read_text(), name
+
+
+def test_csvs_of_other_settings_are_not_added_to(tmp_path: Path) -> None:
+    write_results(tmp_path / "out", score, outcome)
+    collect(tmp_path / "out", tmp_path / "csv")
+    before = (tmp_path / "csv" / "runs.csv").read_text()
+    (tmp_path / "out" / "measure.toml").write_text("repeats = 3\nview_size = 64\n")  # defaults, spelt out
+    collect(tmp_path / "out", tmp_path / "csv")
+    (tmp_path / "out" / "measure.toml").write_text("repeats = 2\n")
+    with pytest.raises(DataError, match=r"measure\.toml: other settings"):
+        collect(tmp_path / "out", tmp_path / "csv")
+    assert (tmp_path / "csv" / "runs.csv").read_text() == before
