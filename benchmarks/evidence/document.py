@@ -26,6 +26,7 @@ SECTIONS: tuple[Callable[[Spread], str], ...] = (
     run_tables.noise_section,
     run_tables.regret_section,
     run_tables.question_section,
+    score_tables.hypothesis_section,
 )
 
 

@@ -1,6 +1,7 @@
 """Which runs the study consists of, and in which order, so that an early stop leaves a usable study.
 
 Part "spread": scales from a scrambled Sobol sequence over the study's search space and the four controls, two seeds.
+Part "fresh": further scales of that sequence, added later to test what the spread had suggested on scales not looked at.
 Part "question": the controls with five seeds, and scales that vary one thing at a time between weak and strong.
 Seed k means the same weights, order and draws in every run, so that differences can be taken seed by seed.
 """
@@ -23,8 +24,8 @@ Kind = Literal["run", "untrained", "pixels8", "pixels16", "colour"]
 CONTROLS = ("none", "weak", "strong", "weak+med")
 NUM_SPREAD = 24
 SPREAD_SEEDS = 2
+NUM_FRESH = 16
 QUESTION_SEEDS = 5
-FIRST_ONE_AT_A_TIME_SEEDS = 3
 _SOBOL_BITS = 6
 
 
@@ -39,7 +40,7 @@ class PlannedRun:
     scales: AugmentationScales | None = None
     """None for baselines, which train nothing."""
     parts: tuple[str, ...] = ()
-    """"spread", "question", both, or "baseline"."""
+    """"spread", "question", both, "fresh" or "baseline"."""
 
     @property
     def run_id(self) -> str:
@@ -94,8 +95,8 @@ def spread_scales(space: SpaceConfig, count: int = NUM_SPREAD, seed: int = 0) ->
 def full_plan(space: SpaceConfig) -> list[PlannedRun]:
     """All runs of the study in the order in which they are to be done.
 
-    Baselines, seed 0 of the spread, the controls' other seeds, seed 1 of the spread, one thing at a time with three
-    seeds, and its further seeds.
+    Baselines, seed 0 of the spread, the controls' other seeds, seed 1 of the spread, fresh scales, and one thing at a
+    time.
     """
     controls = {name: load_scales(name) for name in CONTROLS}
     spread, single = spread_scales(space), one_at_a_time()
@@ -103,6 +104,8 @@ def full_plan(space: SpaceConfig) -> list[PlannedRun]:
     runs += _runs(controls, [0], ("spread", "question")) + _runs(spread, [0], ("spread",))
     runs += _runs(controls, [1], ("spread", "question")) + _runs(controls, range(2, QUESTION_SEEDS), ("question",))
     runs += _runs(spread, range(1, SPREAD_SEEDS), ("spread",))
+    further = spread_scales(space, NUM_SPREAD + NUM_FRESH)
+    runs += _runs({name: further[name] for name in further if name not in spread}, [0], ("fresh",))
     runs += _runs(single, range(QUESTION_SEEDS), ("question",))
     return runs
 

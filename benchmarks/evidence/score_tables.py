@@ -1,4 +1,4 @@
-"""Tables 2 to 8: how far scores rank runs as accuracy does."""
+"""Tables 2 to 8 and 12: how far scores rank runs as accuracy does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from benchmarks.evidence.correlations import (
     COMBINATIONS,
     DEFAULT,
     EARLY_SCORES,
+    HYPOTHESIS,
     LEVELS,
     MAIN_PROTOCOL,
     MAIN_SCORES,
@@ -64,6 +65,32 @@ def _agreement(spread: Spread) -> str:
         for dataset, protocol in columns
     ]
     return md.table(["outcome", *(f"{name}, {MAIN_PROTOCOL}" for name in spread.datasets)], rows)
+
+
+def hypothesis_section(spread: Spread) -> str:
+    """Table 12."""
+    choices = {
+        "seed 0": spread.of_seed(0),
+        "seed 1, runs unseen then": spread.of_seed(1, unseen=True),
+        "fresh scales": Spread.of(spread.evidence, spread.bootstrap, part="fresh"),
+    }
+    rows = []
+    for name, part in choices.items():
+        if not part.runs:
+            continue
+        for score in (DEFAULT, HYPOTHESIS):
+            correlations = [part.of_score(score, dataset) for dataset in part.datasets]
+            rows.append([name, str(len(part.runs)), score.label, *map(md.correlation, correlations)])
+        differences = [
+            paired_difference(part.of_score(HYPOTHESIS, dataset), part.of_score(DEFAULT, dataset))
+            for dataset in part.datasets
+        ]
+        rows.append([name, str(len(part.runs)), "difference", *map(md.correlation_difference, differences)])
+    return (
+        f"## 12. The score that was named on the first seed ({HYPOTHESIS.label}), judged on runs made afterwards\n"
+        "Protocol `cv`. With seed 1 the scales are the same, weights, order and draws are new; fresh scales are new, "
+        "too.\n\n" + md.table(["runs", "n", "score", *spread.datasets], rows)
+    )
 
 
 def rungs_section(spread: Spread) -> str:

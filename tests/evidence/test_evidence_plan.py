@@ -28,6 +28,15 @@ def test_spread_has_24_scales_and_the_controls_with_two_seeds(plan: list[Planned
     assert set(seeds.values()) == {2}
 
 
+def test_fresh_scales_are_none_of_the_spread(plan: list[PlannedRun]) -> None:
+    fresh = [run for run in plan if run.parts == ("fresh",)]
+
+    assert [run.run_id for run in fresh] == [f"sobol-{number}-s0" for number in range(24, 40)]
+    spread = {str(run.scales) for run in plan if "spread" in run.parts}
+    assert not spread & {str(run.scales) for run in fresh}
+    assert len({str(run.scales) for run in fresh}) == 16
+
+
 def test_question_has_five_seeds_of_everything(plan: list[PlannedRun]) -> None:
     seeds = Counter(run.name for run in plan if "question" in run.parts)
 
@@ -41,7 +50,8 @@ def test_an_early_stop_leaves_whole_parts(plan: list[PlannedRun]) -> None:
     assert {run.seed for run in runs[:28]} == {0}
     assert {run.name for run in runs[28:44]} == {"none", "weak", "strong", "weak+med"}
     assert all(run.name.startswith("sobol") and run.seed == 1 for run in runs[44:68])
-    assert [run.seed for run in runs[68:]] == sorted(run.seed for run in runs[68:])
+    assert {run.parts for run in runs[68:84]} == {("fresh",)}
+    assert [run.seed for run in runs[84:]] == sorted(run.seed for run in runs[84:])
 
 
 def test_spread_scales_lie_in_the_space_and_fill_it() -> None:
