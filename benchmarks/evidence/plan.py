@@ -1,7 +1,7 @@
 """Which runs the study consists of, and in which order, so that an early stop leaves a usable study.
 
 Part "spread": scales from a scrambled Sobol sequence over the study's search space and the four controls, two seeds.
-Part "fresh": further scales of that sequence, added later to test what the spread had suggested on scales not looked at.
+Part "fresh": further scales of that sequence, added later to test what the spread had suggested on unseen scales.
 Part "question": the controls with five seeds, and scales that vary one thing at a time between weak and strong.
 Seed k means the same weights, order and draws in every run, so that differences can be taken seed by seed.
 """
