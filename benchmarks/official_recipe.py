@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -70,12 +71,17 @@ class OfficialViews(Dataset):
         return [transform(image) for transform in self.transforms]
 
 
-def build_timm(config: StudyConfig) -> torch.nn.Module:
-    """The study's backbone as timm makes it, with timm's own forward pass."""
+def timm_options(config: StudyConfig) -> dict[str, Any]:
+    """What timm's `create_model` is given besides the name."""
     options = {"num_classes": 0, "drop_path_rate": config.backbone.drop_path} | dict(config.backbone.overrides)
     if config.backbone.name.startswith("vit"):
         options |= {"img_size": config.crops.global_size, "dynamic_img_size": True}
-    return timm.create_model(config.backbone.name, **options)
+    return options
+
+
+def build_timm(config: StudyConfig) -> torch.nn.Module:
+    """The study's backbone as timm makes it, with timm's own forward pass."""
+    return timm.create_model(config.backbone.name, **timm_options(config))
 
 
 class OfficialLoop:

@@ -1,16 +1,18 @@
-"""Images per second of whole training loops at equal work: ours, the official recipe's, lightly's.
+"""Images per second of whole training loops at equal work: ours, the official recipe's, lightly's, lightly-train's.
 
     python -m benchmarks.throughput                                          # the default study's trials
     python -m benchmarks.throughput --study fundus-vits16 --data DIR         # the paper's setting
     python -m benchmarks.throughput --study fundus-vits16 --data DIR --batch-size 16 --set pretrain.out_dim=4096 \
         --set backbone.name=vit_tiny_patch16_224 --set backbone.init=none    # what two CPU cores can do of it
 
+lightly's loops need `pip install lightly lightly-train` and are left out without.
+
 Every loop runs in processes of its own, started as its users start it, and they take turns (A, B, C, A, ...), so that a
 drift of the machine's speed meets all; bare matrix products take their turn too. All train the same timm backbone with
 the same crops, batch and prototypes on the same images. Counted is everything from files (ours: the decoded cache) to
 the updated weights; not counted are imports, set-up and the first steps. Printed: medians over the turns, the share of
 the measured peak that the step's arithmetic reaches, ratios of ours to the fastest configuration of each other, and
-where the time goes.
+where the time goes; of lightly-train, which is one call, also what a call costs besides its steps.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,14 @@ from augscale.large_pages import variables
 from augscale.pretraining.backbones import build_backbone
 from augscale.runs import versions
 from benchmarks.flops import step_flops
+
+NEEDS = {
+    "official": None,
+    "lightly": "lightly",
+    "lightly-train bf16-mixed": "lightly-train",
+    "lightly-train 32-true": "lightly-train",
+}
+"""The other loops, and the package of each."""
 
 
 @dataclass
@@ -58,6 +69,8 @@ class Contender:
     rates: list[float] = field(default_factory=list)
     shares: list[dict[str, float]] = field(default_factory=list)
     """Of the seconds of a turn, by part, as the loop itself reports them."""
+    call_cost: dict[str, float] = field(default_factory=dict)
+    """Seconds besides the steps, of a loop that is one call."""
 
     def start(self, job: Path) -> None:
         command = [sys.executable, "-m", "benchmarks.training_loops", self.loop, str(job)]
@@ -73,16 +86,25 @@ class Contender:
     def turn(self, images: int) -> None:
         """Lets all processes of this contender run the same number of steps at once."""
         start = time.perf_counter()
-        for child in self.children:
-            assert child.stdin is not None
-            child.stdin.write("go\n")
-            child.stdin.flush()
+        self._go_on()
         reports = [_read(child) for child in self.children]
         if self.loop == "products":
             self.rates.append(sum(report["operations per second"] for report in reports))
         else:
             self.rates.append(images * len(self.children) / (time.perf_counter() - start))
             self.shares.append(reports[0])
+
+    def end_call(self) -> None:
+        """Lets a loop that is one call come to its end, and keeps what the call cost."""
+        if self.loop.startswith("lightly-train"):
+            self._go_on()
+            self.call_cost = _read(self.children[0])
+
+    def _go_on(self) -> None:
+        for child in self.children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
 
     @property
     def rate(self) -> float:
@@ -103,13 +125,15 @@ def main() -> None:
     device = resolve_device(arguments.device)
     contenders = _contenders(arguments, device)
     with tempfile.TemporaryDirectory() as folder:
-        job = _write_job(Path(folder), config, device, arguments.steps)
+        job = _write_job(Path(folder), config, device, arguments.steps, arguments.repeats)
         try:
             for contender in contenders:
                 contender.start(job)
             for _ in range(arguments.repeats):
                 for contender in contenders:
                     contender.turn(arguments.steps * config.pretrain.batch_size)
+            for contender in contenders:
+                contender.end_call()
         finally:
             for contender in contenders:
                 contender.stop()
@@ -124,15 +148,18 @@ def _contenders(arguments: argparse.Namespace, device: str) -> list[Contender]:
     if device == "cpu" and cores > 1:
         label = f"augscale, as a search: {cores} one-thread workers"
         ours.append(Contender(label, "augscale", 1, processes=cores, variables=large_pages))
-    others = ["official"] + (["lightly"] if importlib.util.find_spec("lightly") else [])
     plans = [tuple(int(number) for number in plan.split("x")) for plan in arguments.others.split(",")]
-    for loop in others:
+    for loop in arguments.against:
+        package = NEEDS[loop]
+        if package and not importlib.util.find_spec(package.replace("-", "_")):
+            print(f"{loop} is left out: {package} is not installed (pip install {package})")
+            continue
         for workers, threads in plans:
             ours.append(Contender(f"{loop}, {workers} loader workers, {threads} threads", loop, threads, workers))
     return ours
 
 
-def _write_job(folder: Path, config: StudyConfig, device: str, steps: int) -> Path:
+def _write_job(folder: Path, config: StudyConfig, device: str, steps: int, turns: int) -> Path:
     """What the processes need: the study, and the images as files; procedural ones are written as JPEG first."""
     cache = build_cache(config.data)
     files = [record.path for record in cache.records if record.path is not None]
@@ -143,7 +170,8 @@ def _write_job(folder: Path, config: StudyConfig, device: str, steps: int) -> Pa
             files.append(path)
     job = folder / "job.json"
     content = {"study": config.model_dump(mode="json"), "files": [str(path) for path in files]}
-    job.write_text(json.dumps(content | {"device": device, "steps": steps}), encoding="utf-8")
+    content |= {"device": device, "steps": steps, "turns": turns, "folder": str(folder)}
+    job.write_text(json.dumps(content), encoding="utf-8")
     return job
 
 
@@ -161,7 +189,9 @@ def _print(arguments: argparse.Namespace, config: StudyConfig, device: str, cont
     parameters = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     crops, recipe = config.crops, config.pretrain
     print(f"device      {device} ({name}, {cpu_cores()} cores)")
-    print(f"versions    {', '.join(f'{package} {number}' for package, number in versions().items())}")
+    needed = {package for contender in contenders if (package := NEEDS.get(contender.loop))}
+    numbers = versions() | {package: version(package) for package in sorted(needed)}
+    print(f"versions    {', '.join(f'{package} {number}' for package, number in numbers.items())}")
     print(f"setting     {config.backbone.name} {config.backbone.overrides or ''} ({parameters:.1f} M parameters)")
     print(
         f"            2 x {crops.global_size} + {crops.n_local} x {crops.local_size} px, batch {recipe.batch_size}, "
@@ -170,10 +200,10 @@ def _print(arguments: argparse.Namespace, config: StudyConfig, device: str, cont
     print(f"turns       {arguments.repeats} interleaved, {arguments.steps} steps each\n")
     peak, flops = contenders[0].rate, step_flops(config)
     loops = contenders[1:]
-    print(f"{'loop':48} {'images/s':>9} {'of peak':>8}   turns")
+    print(f"{'loop':54} {'images/s':>9} {'of peak':>8}   turns")
     for contender in loops:
         turns = ", ".join(f"{rate:.2f}" for rate in contender.rates)
-        print(f"{contender.label:48} {contender.rate:9.2f} {100 * contender.rate * flops / peak:6.1f} %   {turns}")
+        print(f"{contender.label:54} {contender.rate:9.2f} {100 * contender.rate * flops / peak:6.1f} %   {turns}")
     print(f"\npeak        {peak / 1e9:.0f} GFLOP/s in matrix products of the precision that augscale trains in here")
     print(f"arithmetic  {flops / 1e9:.2f} GFLOP per image (teacher, and three times student)\n")
     for loop in dict.fromkeys(contender.loop for contender in loops if contender.loop != "augscale"):
@@ -184,6 +214,17 @@ def _print(arguments: argparse.Namespace, config: StudyConfig, device: str, cont
     for contender in loops:
         parts = {part: statistics.median(share[part] for share in contender.shares) for part in contender.shares[0]}
         print(f"{contender.label}: {', '.join(f'{part} {100 * share:.1f} %' for part, share in parts.items())}")
+    _print_calls([contender for contender in loops if contender.call_cost])
+
+
+def _print_calls(contenders: list[Contender]) -> None:
+    if contenders:
+        print("\nseconds that one call costs besides its steps")
+    for contender in contenders:
+        parts = contender.call_cost
+        repeated = sum(seconds for part, seconds in parts.items() if part != "import")
+        listed = ", ".join(f"{part} {seconds:.1f}" for part, seconds in parts.items())
+        print(f"{contender.label}: {repeated:.1f} without the import ({listed})")
 
 
 def _arguments() -> argparse.Namespace:
@@ -201,7 +242,20 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--others", default=default, help=f"loader workers x threads of the other loops (default: {default})"
     )
+    parser.add_argument(
+        "--against",
+        type=_loops,
+        default="official,lightly,lightly-train bf16-mixed",
+        help=f"other loops, of: {', '.join(NEEDS)} (default: %(default)s)",
+    )
     return parser.parse_args()
+
+
+def _loops(text: str) -> list[str]:
+    loops = [loop.strip() for loop in text.split(",")]
+    if unknown := [loop for loop in loops if loop not in NEEDS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not one of {', '.join(NEEDS)}")
+    return loops
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """The training loops that `throughput` compares, each in a process of its own that runs some steps when told to.
 
 A process prints a line of JSON when it is ready (a warm-up is done) and after every turn: what share of the turn's
-seconds went where, as far as the loop knows it.
+seconds went where, as far as the loop knows it. lightly-train, which is one call, prints a last line when its call has
+returned: the seconds that the call cost besides its steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,14 +25,16 @@ from augscale.config import StudyConfig
 from augscale.data.cache import build_cache
 from augscale.pretraining.precision import resolve_precision
 from benchmarks.flops import matrix_product_rate
+from benchmarks.lightly_train_recipe import link_images
 
 Job = dict[str, Any]
 WARM_UP_STEPS = 3
+_ANSWERS = sys.stdout
 
 
 def _answer(content: dict[str, float]) -> None:
     """Reports, then waits to be told to go on."""
-    print(json.dumps(content), flush=True)
+    print(json.dumps(content), file=_ANSWERS, flush=True)
     if not sys.stdin.readline():
         sys.exit(0)
 
@@ -81,6 +86,38 @@ def run_lightly(config: StudyConfig, job: Job, workers: int) -> None:
     _run_steps(LightlyLoop([Path(file) for file in job["files"]], config, job["device"], workers).step, job)
 
 
+def run_lightly_train(config: StudyConfig, job: Job, workers: int, precision: str) -> None:
+    """One call of lightly-train: at every turn's end it stops before its next step until it is told to go on."""
+    start = time.perf_counter()
+    import lightly_train  # noqa: F401
+
+    cost = {"import": time.perf_counter() - start}
+    from benchmarks.lightly_train_call import StepWatch, pretrain
+
+    turn_steps, device = int(job["steps"]), job["device"]
+    # One step more than the turns have: what precedes it is the last turn's end.
+    steps = WARM_UP_STEPS + turn_steps * int(job["turns"]) + 1
+    folder = Path(job["folder"]) / f"lightly-train-{os.getpid()}"
+    link_images([Path(file) for file in job["files"]], folder / "images", steps * config.pretrain.batch_size)
+    step, waited = 0, 0.0
+
+    def before_step() -> None:
+        nonlocal start, step, waited
+        if step == 0:
+            cost["before the first step"] = time.perf_counter() - start
+        if step >= WARM_UP_STEPS and (step - WARM_UP_STEPS) % turn_steps == 0:
+            _wait_for(device)
+            share = (watch.waited - waited) / (time.perf_counter() - start)
+            _answer({} if step == WARM_UP_STEPS else {"waiting for data": share})
+            waited, start = watch.waited, time.perf_counter()
+        step += 1
+
+    watch = StepWatch(before_step)
+    start = time.perf_counter()
+    pretrain(folder / "images", folder / "out", config, device, workers, precision, steps, watch)
+    _answer(cost | {"after the last step": time.perf_counter() - watch.last_step_ended})
+
+
 def run_matrix_products(config: StudyConfig, job: Job, workers: int) -> None:
     """No training: what the device does at most."""
     precision = resolve_precision(config.pretrain.precision, job["device"])
@@ -111,6 +148,8 @@ LOOPS: dict[str, Callable[[StudyConfig, Job, int], None]] = {
     "augscale": run_ours,
     "official": run_official,
     "lightly": run_lightly,
+    "lightly-train bf16-mixed": functools.partial(run_lightly_train, precision="bf16-mixed"),
+    "lightly-train 32-true": functools.partial(run_lightly_train, precision="32-true"),
     "products": run_matrix_products,
 }
 
