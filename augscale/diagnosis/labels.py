@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from augscale.diagnosis.distances import BLOCK_ROWS, distance_matrix, matmul, unit_rows
 from augscale.errors import DataError
@@ -116,6 +115,8 @@ def macro_auroc(scores: Floats, labels: npt.ArrayLike) -> float | None:
     Returns:
         In [0, 1]; best 1, chance 0.5. Mean over the classes that have both members and others; None if none has.
     """
+    from scipy.stats import rankdata  # half a second to import: not for searches, which have no labels
+
     own = np.asarray(labels, dtype=np.int64)
     areas = []
     for number in range(scores.shape[1]):

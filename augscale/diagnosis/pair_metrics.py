@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from augscale.diagnosis.bins import Bins
 from augscale.errors import DataError
@@ -101,6 +100,8 @@ def wasserstein(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
         At least 0, at most 2 for L2-normalised embeddings; higher is better; 0: equal distributions. Without a sign;
         equals |gap| unless the distributions cross.
     """
+    from scipy import stats  # half a second to import, and no search asks for this metric
+
     return float(stats.wasserstein_distance(*_samples(positive, negative)))
 
 

@@ -1,4 +1,4 @@
-"""After the search: the best scales and the controls again, in full, on fresh seeds.
+"""The best scales and the controls again, in full, on fresh seeds: the best after the search, controls as time allows.
 
 The best of forty noisy scores is partly luck. A confirmation run repeats a contender with other initial weights,
 data order and views; seed k is the same for all contenders, so they can be compared pair by pair.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import SearchConfig, StudyConfig
@@ -45,21 +46,16 @@ def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) 
         # What the choice depends on: with more trials, or more contenders wanted, it is made again.
         basis = {"trials": len(trials_started(study)), "top_k": config.confirm.top_k}
         if plan is None or any(plan.get(name) != value for name, value in basis.items()):
-            plan = basis | {"contenders": _contenders(config, study)}
+            best = [trial for trial in ranked(study) if not trial.user_attrs.get("control")][: config.confirm.top_k]
+            contenders = best + _controls(config, study)
+            plan = basis | {"contenders": [_contender(config, trial) for trial in contenders]}
             write_json(plan_file, plan)
-    return [
-        ConfirmationRun(
-            name=contender["name"],
-            kind=contender["kind"],
-            number=contender["number"],
-            scales=parse_settings(AugmentationScales, contender["scales"], str(plan_file)),
-            seed_index=index,
-            seed=confirm_seed(config.search, index),
-            directory=run.confirm_dir / f"trial-{contender['number']:04d}-seed{index}",
-        )
-        for index in range(config.confirm.seeds)
-        for contender in plan["contenders"]
-    ]
+    return _runs(run, config, plan["contenders"])
+
+
+def control_runs(run: RunFolder, config: StudyConfig, study: optuna.Study) -> list[ConfirmationRun]:
+    """Those of the controls that have finished: certain to be in the plan, whatever the rest of the search finds."""
+    return _runs(run, config, [_contender(config, trial) for trial in _controls(config, study)])
 
 
 def confirm_seed(search: SearchConfig, index: int) -> int:
@@ -87,21 +83,35 @@ def is_finished(confirmation: ConfirmationRun) -> bool:
     return record is not None and record["state"] in ("COMPLETE", "FAIL")
 
 
-def trial_name(trial: optuna.trial.FrozenTrial) -> str:
+def trial_name(trial: FrozenTrial) -> str:
     """How a trial is called in every table: its control's name, else its number."""
     return str(trial.user_attrs.get("control") or f"trial {trial.number}")
 
 
-def _contenders(config: StudyConfig, study: optuna.Study) -> list[dict[str, Any]]:
-    order = ranked(study)
-    best = [trial for trial in order if not trial.user_attrs.get("control")][: config.confirm.top_k]
-    controls = [trial for trial in order if trial.user_attrs.get("control") in config.confirm.controls]
+def _controls(config: StudyConfig, study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in ranked(study) if trial.user_attrs.get("control") in config.confirm.controls]
+
+
+def _contender(config: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:
+    return {
+        "name": trial_name(trial),
+        "kind": "control" if trial.user_attrs.get("control") else "candidate",
+        "number": trial.number,
+        "scales": trial_scales(config, trial).model_dump(),
+    }
+
+
+def _runs(run: RunFolder, config: StudyConfig, contenders: list[dict[str, Any]]) -> list[ConfirmationRun]:
     return [
-        {
-            "name": trial_name(trial),
-            "kind": "control" if trial.user_attrs.get("control") else "candidate",
-            "number": trial.number,
-            "scales": trial_scales(config, trial).model_dump(),
-        }
-        for trial in best + controls
+        ConfirmationRun(
+            name=contender["name"],
+            kind=contender["kind"],
+            number=contender["number"],
+            scales=parse_settings(AugmentationScales, contender["scales"], str(run.confirm_dir / "plan.json")),
+            seed_index=index,
+            seed=confirm_seed(config.search, index),
+            directory=run.confirm_dir / f"trial-{contender['number']:04d}-seed{index}",
+        )
+        for index in range(config.confirm.seeds)
+        for contender in contenders
     ]

@@ -15,6 +15,7 @@ from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache
 from augscale.diagnosis.panel import checked_panel_split, panel_split
 from augscale.errors import ConfigError
+from augscale.lasting_imports import lasting_imports
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.searching.space import check_space
 from augscale.seeding import derive_seed
@@ -44,7 +45,8 @@ def check_study(config: StudyConfig) -> int:
     Raises:
         ConfigError, CheckpointError: what is wrong, before anything is trained.
     """
-    from augscale.pretraining.backbones import build_backbone
+    with lasting_imports():
+        from augscale.pretraining.backbones import build_backbone
 
     check_space(config.space)
     for name in (*config.search.controls, *config.probe.levels, config.space.base):

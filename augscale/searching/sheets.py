@@ -34,6 +34,6 @@ def contact_sheets(run: RunFolder, config: StudyConfig, answer: dict[str, Any]) 
     sheets = {}
     for name, value in scales.items():
         buffer = io.BytesIO()
-        contact_sheet(images, {name: value}, config.crops).save(buffer, format="PNG", optimize=True)
+        contact_sheet(images, {name: value}, config.crops).save(buffer, format="PNG")
         sheets[name] = buffer.getvalue()
     return sheets

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
@@ -67,7 +67,7 @@ def supervise(
                     raise _interrupted(run, caught[0])
                 for index, slot in enumerate(slots):
                     _restart_if_killed(run, plan, slot, index, deadline)
-                time.sleep(POLL_SECONDS)
+                _wait_for_end(slots)
             on_poll()
             if caught:
                 raise _interrupted(run, caught[0])
@@ -110,6 +110,14 @@ def _restart_if_killed(run: RunFolder, plan: WorkerPlan, slot: _Slot, index: int
         slot.restarts += 1
         run.log("worker restarted", worker=index, killed_by_signal=-code)
         slot.process = _start(run, plan, index, deadline)
+
+
+def _wait_for_end(slots: list[_Slot]) -> None:
+    """Until the next poll, or until a worker has ended."""
+    running = next((slot.process for slot in slots if slot.process.poll() is None), None)
+    if running is not None:
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=POLL_SECONDS)
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -28,8 +28,6 @@ from augscale.pretraining.networks import build_networks
 from augscale.pretraining.precision import resolve_precision
 from augscale.pretraining.weights import save_weights, sidecar_facts
 from augscale.runs import RunFolder, Stopwatch, now, read_json, write_json
-from augscale.searching.labelled_score import NAME as KNN_AUROC
-from augscale.searching.labelled_score import open_labelled, score_labelled
 from augscale.searching.prepare import panel_split
 from augscale.seeding import derive_seed
 
@@ -72,8 +70,17 @@ def build_context(run: RunFolder, config: StudyConfig, device: str, free_memory:
         panel=panel,
         device=device,
         free_memory=free_memory,
-        labelled=open_labelled(config, allow_bad=True),
+        labelled=_open_labelled(config),
     )
+
+
+def _open_labelled(config: StudyConfig) -> tuple[LabelledImages, ...]:
+    if not config.probe.labelled:
+        return ()
+    # Brings sklearn and scipy.stats, for which a worker without labels need not wait.
+    from augscale.searching.labelled_score import open_labelled
+
+    return open_labelled(config, allow_bad=True)
 
 
 def rung_weights(directory: Path, step: int) -> Path:
@@ -239,8 +246,10 @@ def score_trial(
     probe = context.config.probe
     shared: dict[str, Any] = {"device": context.device, "bootstrap": bootstrap, "should_stop": should_stop}
     panel = score_backbone(backbone, context.panel, probe, **shared, **training)
-    if probe.score != KNN_AUROC:
+    if probe.score != "knn-auroc":
         return panel
+    from augscale.searching.labelled_score import score_labelled
+
     size, seed = context.config.crops.global_size, derive_seed(probe.seed, "bootstrap")
     return score_labelled(backbone, context.labelled, view_size=size, seed=seed, **shared).onto(panel)
 

@@ -24,11 +24,12 @@ from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import Paused
 from augscale.pretraining.micro_batches import memory_limit
 from augscale.pretraining.weights import save_weights
-from augscale.runs import RunFolder, read_json, this_host, write_json
+from augscale.runs import RunFolder, read_json, this_host, try_lock, write_json
 from augscale.searching.confirm import (
     ConfirmationRun,
     claim_confirmation,
     confirm_seed,
+    control_runs,
     is_finished,
     plan_confirmation,
 )
@@ -47,7 +48,7 @@ from augscale.searching.trial import TrialContext, build_context, close_record, 
 from augscale.seeding import derive_seed
 from augscale.signals import StopFlag
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.2
 
 
 class Worker:
@@ -79,7 +80,7 @@ class Worker:
         run.log("worker ready", pid=os.getpid())
 
     def work(self) -> None:
-        """Search, then confirm.
+        """Search, then confirm; rather than wait, confirm controls already, or score untrained networks.
 
         Raises:
             InterruptedRun: a signal came; everything is saved.
@@ -87,7 +88,6 @@ class Worker:
         """
         try:
             self._search()
-            self._score_untrained()
             self._confirm()
         except Paused:
             number = self.stop.signal_number or int(signal.SIGTERM)
@@ -108,8 +108,8 @@ class Worker:
             elif running_elsewhere(self.study):
                 # The other worker may die; its trial would then be this one's to finish. Meanwhile there is something
                 # to do that no trial decides about.
-                self._score_untrained()
-                self._wait()
+                if not self._confirm_one(control_runs(self.run, self.config, self.study)):
+                    self._score_untrained_or_wait()
             else:
                 return
 
@@ -211,37 +211,55 @@ class Worker:
                     for suffix in (".safetensors", ".json"):
                         (self.run.trial_dir(trial.number) / f"teacher{suffix}").unlink(missing_ok=True)
 
-    def _score_untrained(self) -> None:
-        """Scores the networks that trials and confirmation runs start from, one for each seed."""
-        search, confirm = self.config.search, self.config.confirm
-        known = read_json(self.run.untrained_file)
-        if known is not None and len(known["confirm"]) >= confirm.seeds:
-            return
-        with self.clock.phase("untrained"), self.run.locked("untrained", timeout_seconds=600):
-            known = read_json(self.run.untrained_file)
-            if known is None:
-                known = score_untrained(self.context, derive_seed(search.seed, "trials")) | {"confirm": []}
-            missing = range(len(known["confirm"]), confirm.seeds)
-            known["confirm"] += [score_untrained(self.context, confirm_seed(search, k)) for k in missing]
-            write_json(self.run.untrained_file, known)
-
     def _confirm(self) -> None:
-        if self.config.confirm.seeds == 0:
-            return
-        runs = plan_confirmation(self.run, self.config, self.study)
-        while not all(is_finished(confirmation) for confirmation in runs):
+        """Until every confirmation run has ended and every untrained network is scored, whoever does it."""
+        runs = plan_confirmation(self.run, self.config, self.study) if self.config.confirm.seeds else []
+        while not (all(is_finished(confirmation) for confirmation in runs) and self._untrained_is_scored()):
             if self.stop():
                 raise Paused
-            claimed = claim_confirmation(runs)
-            if claimed is None:
-                self._wait()
-                continue
-            confirmation, lock = claimed
-            try:
-                with self.clock.phase("telling"):
-                    self._run_confirmation(confirmation)
-            finally:
-                lock.release()
+            if not self._confirm_one(runs):
+                self._score_untrained_or_wait()
+
+    def _confirm_one(self, runs: list[ConfirmationRun]) -> bool:
+        """Does the first run that is neither finished nor another worker's; False where there is none."""
+        claimed = claim_confirmation(runs)
+        if claimed is None:
+            return False
+        confirmation, lock = claimed
+        try:
+            with self.clock.phase("telling"):
+                self._run_confirmation(confirmation)
+        finally:
+            lock.release()
+        return True
+
+    def _score_untrained_or_wait(self) -> None:
+        """Scores the next of the networks that trials and confirmation runs start from, one for each seed.
+
+        Short work that nothing else depends on: it is left for the time in which there is nothing else to do.
+        """
+        lock = None if self._untrained_is_scored() else try_lock(self.run.path / "untrained.lock")
+        if lock is None:
+            self._wait()
+            return
+        try:
+            if self._untrained_is_scored():
+                return
+            known, search = read_json(self.run.untrained_file), self.config.search
+            self._show(phase="scoring untrained networks")
+            with self.clock.phase("untrained"):
+                if known is None:
+                    known = score_untrained(self.context, derive_seed(search.seed, "trials")) | {"confirm": []}
+                else:
+                    seed = confirm_seed(search, len(known["confirm"]))
+                    known["confirm"].append(score_untrained(self.context, seed))
+                write_json(self.run.untrained_file, known)
+        finally:
+            lock.release()
+
+    def _untrained_is_scored(self) -> bool:
+        known = read_json(self.run.untrained_file)
+        return known is not None and len(known["confirm"]) >= self.config.confirm.seeds
 
     def _run_confirmation(self, confirmation: ConfirmationRun) -> None:
         name = f"{confirmation.name}, seed {confirmation.seed_index + 1}"

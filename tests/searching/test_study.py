@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import sqlite3
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from augscale.errors import StudyError
 from augscale.runs import RunFolder
 from augscale.searching.study import (
     STALE_SECONDS,
+    _Connection,
     claim_trial,
     enqueue_controls,
     is_feasible,
@@ -211,3 +213,27 @@ def test_several_processes_on_one_study_run_every_trial_exactly_once(run, worker
     claimed = sorted(n for path in run.path.glob("claimed-*.json") for n in json.loads(path.read_text()))
     assert claimed == list(range(30))
     assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
+
+
+def test_commits_do_not_wait_for_the_disk(run):
+    _, study = _open(run)
+    with study._storage._backend.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1, "NORMAL: only the log's checkpoints do"
+
+
+def test_a_file_without_a_log_that_another_connection_writes_to_is_used_as_it_is(tmp_path):
+    path = tmp_path / "study.db"
+    older = sqlite3.connect(path)
+    older.execute("CREATE TABLE kept (value)")
+    older.execute("BEGIN IMMEDIATE")
+    connect = {"timeout": 10, "factory": _Connection}
+    during = sqlite3.connect(path, **connect)
+    assert during.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert during.execute("PRAGMA synchronous").fetchone() == (2,), "FULL: without a log it keeps the file whole"
+    older.rollback()
+    older.close()
+    during.close()
+    after = sqlite3.connect(path, **connect)
+    assert after.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    after.close()

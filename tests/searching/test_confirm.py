@@ -1,0 +1,206 @@
+"""Confirmation: controls already while other workers still run trials; the same results, once, also after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from augscale.config import load_study
+from augscale.errors import InterruptedRun
+from augscale.runs import RunFolder, read_json
+from augscale.searching.prepare import prepare_run
+from augscale.searching.progress import read_progress
+from augscale.searching.study import claim_trial, enqueue_controls, open_study
+from augscale.searching.worker import Worker
+from augscale.signals import StopFlag
+
+CONTROLS = ("weak", "strong")
+SETTINGS = {"search.trials": 4, "search.controls": list(CONTROLS)}
+
+
+class Search:
+    """A search whose trials are told by hand, so that only confirmation runs are trained."""
+
+    def __init__(self, path, **settings):
+        self.run, self.config = RunFolder(path), load_study("smoke", SETTINGS | settings)
+        manifest = prepare_run(self.run, self.config, storage=None, parameters=1, device_label="cpu")
+        self.study = open_study(self.config, self.run.default_storage, manifest["study_name"])
+        enqueue_controls(self.study, self.run, self.config)
+
+    def run_trials(self, number: int) -> None:
+        for _ in range(number):
+            self.finish(self.claim())
+
+    def claim(self):
+        return claim_trial(self.study, self.run, self.config)
+
+    def finish(self, claim) -> None:
+        self.study.tell(claim.trial, 1.0 + claim.number)
+        claim.lock.release()
+
+    def work(self, until=None) -> None:
+        """One worker in this process, stopped as by a signal once `until` is true."""
+        worker = Worker(self.run, device="cpu", free_memory=10**12, stop=until and _Stop(until))
+        with suppress(InterruptedRun):
+            worker.work()
+
+    def confirmed(self) -> dict[tuple[str, int], dict]:
+        """What a finished confirmation run found, without the time it took; by contender and seed."""
+        records = [read_json(path) for path in sorted(self.run.confirm_dir.glob("*/trial.json"))]
+        return {
+            (record["name"], record["seed_index"]): {
+                "seed": record["seed"], "scales": record["scales"],
+                "final": record["final"], "finished": record["finished"],
+            }
+            for record in records if record["state"] == "COMPLETE"
+        }  # fmt: skip
+
+    def logged(self, event: str) -> list[dict]:
+        lines = [json.loads(line) for line in (self.run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+
+class _Stop(StopFlag):
+    def __init__(self, condition):
+        super().__init__()
+        self.condition = condition
+
+    def __call__(self) -> bool:
+        if self.condition():
+            self.signal_number = signal.SIGTERM
+        return super().__call__()
+
+
+@pytest.fixture
+def search(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUGSCALE_CACHE", str(tmp_path / "cache"))
+    return lambda name, **settings: Search(tmp_path / name, **settings)
+
+
+def _without_time(found):
+    return {key: value | {"finished": None} for key, value in found.items()}
+
+
+@pytest.fixture
+def plain(search):
+    """What the same search finds that is confirmed after its trials, by one worker."""
+
+    def run(**settings):
+        one = search("plain", **settings)
+        one.run_trials(4)
+        one.work()
+        return _without_time(one.confirmed())
+
+    return run
+
+
+def test_controls_are_confirmed_while_another_worker_runs_a_trial_and_only_once(search, plain):
+    early = search("early")
+    early.run_trials(3)
+    running = early.claim()
+    early.work(until=lambda: len(early.confirmed()) == 4)
+    before = early.confirmed()
+    assert set(before) == {(name, seed) for name in CONTROLS for seed in (0, 1)}
+    assert read_json(early.run.confirm_dir / "plan.json") is None, "the best are not known yet"
+    assert read_progress(early.run, early.config, early.study).confirmations_done == 4
+
+    early.finish(running)
+    early.work()
+    after = early.confirmed()
+    assert {key: after[key] for key in before} == before, "not run again"
+    assert _without_time(after) == plain()
+    assert {name for name, _ in after} == {*CONTROLS, "trial 3"}
+    assert len(early.logged("confirmation finished")) == 6
+
+
+def test_a_worker_that_still_has_nothing_to_do_scores_untrained_networks(search):
+    waiting = search("waiting")
+    waiting.run_trials(3)
+    running = waiting.claim()  # its lock is held as long as this lives
+    scored = waiting.run.untrained_file
+    waiting.work(until=lambda: len((read_json(scored) or {"confirm": []})["confirm"]) == 2)
+    assert len(waiting.confirmed()) == 4
+    untrained = read_json(scored)
+    assert len({entry["score"] for entry in (untrained, *untrained["confirm"])}) == 3, "three different networks"
+    waiting.finish(running)
+    waiting.work()
+    assert read_json(scored) == untrained
+
+
+def test_a_control_that_runs_or_collapsed_is_not_confirmed_early(search):
+    early = search("collapsed")
+    weak, strong = early.claim(), early.claim()
+    weak.trial.set_constraint("collapse", 1.0)
+    early.finish(weak)
+    early.run_trials(2)
+    # Only untrained networks are left to do.
+    early.work(until=lambda: early.run.untrained_file.exists())
+    assert early.confirmed() == {}
+    early.finish(strong)
+    early.work()
+    assert {name for name, _ in early.confirmed()} == {"strong", "trial 3"}
+
+
+def test_more_trials_afterwards_keep_the_early_runs(search):
+    early = search("more")
+    early.run_trials(3)
+    running = early.claim()
+    early.work(until=lambda: len(early.confirmed()) == 2)
+    before = early.confirmed()
+    early.finish(running)
+    more = search("more", **{"search.trials": 6})
+    more.run_trials(2)
+    more.work()
+    after = more.confirmed()
+    assert {key: after[key] for key in before} == before
+    assert {name for name, _ in after} == {*CONTROLS, "trial 5"}
+    assert len(more.logged("confirmation finished")) == 6
+
+
+def test_after_a_kill_in_an_early_run_it_goes_on_from_its_checkpoint(search, plain):
+    longer = {"pretrain.steps": 40}
+    killed = search("killed", **longer)
+    killed.run_trials(3)
+    running = killed.claim()
+    process = _worker(killed.run)
+    try:
+        _wait_for(lambda: list(killed.run.confirm_dir.glob("*/state.pt")))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (state,) = killed.run.confirm_dir.glob("*/state.pt")
+    assert read_json(state.parent / "trial.json")["state"] == "RUNNING"
+    killed.finish(running)
+    killed.work()
+    assert _without_time(killed.confirmed()) == plain(**longer)
+    assert not list(killed.run.confirm_dir.glob("*/state.pt"))
+
+
+def test_an_early_run_that_is_stopped_goes_on_from_its_checkpoint(search, plain):
+    stopped = search("stopped")
+    stopped.run_trials(3)
+    running = stopped.claim()
+    stopped.work(until=lambda: bool(list(stopped.run.confirm_dir.glob("*/state.pt"))))
+    assert len(list(stopped.run.confirm_dir.glob("*/state.pt"))) == 1
+    stopped.finish(running)
+    stopped.work()
+    assert _without_time(stopped.confirmed()) == plain()
+
+
+def _worker(run: RunFolder) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "augscale", "worker", str(run.path), "--threads", "1"]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+
+
+def _wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.005)
