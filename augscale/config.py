@@ -128,8 +128,9 @@ class ProbeConfig(Settings):
     """Views of each image at each level."""
     levels: Annotated[tuple[str, ...], Field(min_length=1)] = ("strong@0.25", "strong@0.5", "strong")
     """Scales (names or files) that the panel's views are drawn from, mild to strong."""
-    score: Literal["dprime", "pair_auroc", "knn-auroc"] = "dprime"
-    """"knn-auroc" needs labels: macro AUROC of nearest neighbours, val images among train images of `labelled`."""
+    score: Literal["dprime", "pair_auroc", "alpha_req", "knn-auroc"] = "dprime"
+    """Separation of pairs, slope of the spectrum, or from labels: "knn-auroc" is the macro AUROC of nearest neighbours,
+    val images among train images of `labelled`."""
     labelled: tuple[str, ...] | None = None
     """Labelled datasets for "knn-auroc": prepared names, folders or CSV manifests. Their test images are not read."""
     labelled_root: str | None = None
@@ -143,9 +144,9 @@ class ProbeConfig(Settings):
     seed: int = 0
 
     @property
-    def panel_score(self) -> Literal["dprime", "pair_auroc"]:
-        """What is computed on the panel: the score, or d' beside a score from labels."""
-        return "dprime" if self.score == "knn-auroc" else self.score
+    def separation(self) -> Literal["dprime", "pair_auroc"]:
+        """The separation of pairs that is shown of every level: the score where it is one, else d'."""
+        return self.score if self.score in ("dprime", "pair_auroc") else "dprime"
 
     @model_validator(mode="after")
     def _labels_where_needed(self) -> ProbeConfig:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from augscale.config import ProbeConfig
+from augscale.diagnosis import slope_score
 from augscale.diagnosis.bootstrap import percentile_interval
 from augscale.diagnosis.embeddings import embed
 from augscale.diagnosis.health import Health, verdict
@@ -28,9 +29,9 @@ class PanelScore:
 
     score: float
     """Mean of `score_name` over the levels; higher is better. d': unbounded, 0 if pairs do not differ; AUROC: in
-    [0, 1], 0.5 if pairs do not differ."""
+    [0, 1], 0.5 if pairs do not differ; "alpha_req": see `slope_score`."""
     score_name: str
-    """"dprime" or "pair_auroc"; "knn-auroc" where a score from labels was put in its place."""
+    """"dprime", "pair_auroc" or "alpha_req"; "knn-auroc" where a score from labels was put in its place."""
     interval: tuple[float, float] | None
     """95 % percentile interval over resampled patients, or None without a bootstrap."""
     levels: dict[str, Separation]
@@ -125,7 +126,7 @@ def score_embeddings(
     Args:
         levels: by level, float, shape (n, V, D): V views of each of n images.
         clean: float, shape (n, D): the images without augmentation; effective rank and feature spread are theirs.
-        probe: `panel_score`, `seed` and limits of the verdict are used.
+        probe: `score`, `seed` and limits of the verdict are used.
         groups: int64, shape (n,): patients; None: every image is its own.
         bootstrap: resamples of patients for the intervals; all levels share them.
         information, loss, out_dim, final: see `health.verdict`.
@@ -137,11 +138,19 @@ def score_embeddings(
     seed = derive_seed(probe.seed, "bootstrap")
     separations = {name: separation(points, groups, bootstrap=bootstrap, seed=seed) for name, points in levels.items()}
     rank, spread = effective_rank(clean), feature_sd(clean)
-    replicates = np.mean([getattr(level, f"{probe.panel_score}_replicates") for level in separations.values()], axis=0)
     first = next(iter(separations.values()))
+    if probe.score == slope_score.NAME:
+        points = {name: np.asarray(level, dtype=np.float64) for name, level in levels.items()}
+        own = np.arange(first.num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
+        slope = slope_score.slope_score(points, own, bootstrap=bootstrap, seed=seed)
+        score, name, replicates = slope.score, slope_score.NAME, slope.replicates
+    else:
+        name = probe.separation
+        score = float(np.mean([getattr(level, name) for level in separations.values()]))
+        replicates = np.mean([getattr(level, f"{name}_replicates") for level in separations.values()], axis=0)
     return PanelScore(
-        score=float(np.mean([getattr(level, probe.panel_score) for level in separations.values()])),
-        score_name=probe.panel_score,
+        score=score,
+        score_name=name,
         interval=percentile_interval(replicates) if bootstrap else None,
         levels=separations,
         effective_rank=rank,

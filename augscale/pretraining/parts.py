@@ -1,11 +1,12 @@
 """A step's batch in equal parts: what is known of each, and how that becomes the step's.
 
-Parts are worked on by several processes (`team`) or threads (`cores`) at once, and one after the other where memory is
-short (`accumulate`). All parts meet the same center, that of the steps before, so every teacher output is what it would be in
-the whole batch. Losses and gradients are means over the parts, which for equal parts is the mean over the batch, and
-the center moves once per step, by the mean of all parts' teacher outputs. So the result is that of the undivided batch
-to rounding. Two things see their part alone: batch norm (on GPUs: the micro-batches of all processes together), and
-dropout and a GPU's stochastic depth, which draw their own numbers in each part (on a CPU see `stochastic_depth`).
+Parts are worked on by several processes (`team`) or threads (`cores`) at once, and one after the other where memory
+is short (`accumulate`). All parts meet the same center, that of the steps before, so every teacher output is what it
+would be in the whole batch. Losses and gradients are means over the parts, which for equal parts is the mean over the
+batch, and the center moves once per step, by the mean of all parts' teacher outputs. So the result is that of the
+undivided batch to rounding. Two things see their part alone: batch norm (on GPUs: the micro-batches of all processes
+together), and dropout and a GPU's stochastic depth, which draw their own numbers in each part (on a CPU see
+`stochastic_depth`).
 """
 
 from __future__ import annotations

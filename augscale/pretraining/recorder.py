@@ -147,7 +147,7 @@ class Recorder:
             "score": score.score,
             "score_name": score.score_name,
             "interval": values["interval"],
-            "levels": {name: level[score.score_name] for name, level in values["levels"].items()},
+            "levels": {name: level[self.config.probe.separation] for name, level in values["levels"].items()},
             "effective_rank": score.effective_rank,
             "feature_sd": score.feature_sd,
             "information": event.information,

@@ -17,12 +17,19 @@ LONGER = 4
 """How many times the steps of trials that taught nothing are proposed for the next search."""
 MINUS = "\N{MINUS SIGN}"
 
-SCORE_NAMES = {"dprime": "d′", "pair_auroc": "pair AUROC", "knn-auroc": "k-NN AUROC"}
+SCORE_NAMES = {
+    "dprime": "d′",
+    "pair_auroc": "pair AUROC",
+    "alpha_req": "spectrum slope",
+    "knn-auroc": "k-NN AUROC",
+}
 SCORE_MEANINGS = {
     "dprime": "d′ is the gap between the mean distance of different photographs and the mean distance of two views of "
     "one photograph, in standard deviations: 0 means that they overlap fully, higher is better.",
     "pair_auroc": "Pair AUROC is the chance that two different photographs lie further apart than two views of one "
     "photograph: 0.5 means that they overlap fully, 1 is best.",
+    "alpha_req": "The spectrum slope (alpha-ReQ) says how evenly the embeddings use their directions: minus the "
+    "distance of the eigenvalues' power law from 1, so 0 is best and a network that sees few differences lies below.",
     "knn-auroc": "k-NN AUROC comes from labels: how well the training images nearest to a validation image tell its "
     "class, mean over classes and datasets: 0.5 is chance, 1 is best.",
 }

@@ -176,12 +176,10 @@ def run_trial(
             loss=event.loss,
             out_dim=context.config.pretrain.out_dim,
             final=last,
-            # A score on the way decides about pruning only, so it may be as coarse as training (d' moves by 0.001);
-            # the final one is in fp32, comparable with whatever is scored elsewhere.
-            autocast=not last and resolve_precision(context.config.pretrain.precision, context.device) == "bf16",
+            autocast=not last and _may_be_coarse(context),
             should_stop=should_stop,
         )
-        rung_record = _rung_record(event, score, steps, context.config.probe.panel_score)
+        rung_record = _rung_record(event, score, steps, context.config.probe.separation)
         rung_record["seconds"] = round(scoring.seconds, 3)
         record["rungs"] = [old for old in record["rungs"] if old["step"] != event.step] + [rung_record]
         record["health"] = score.to_dict()["health"]
@@ -254,6 +252,16 @@ def score_trial(
     return score_labelled(backbone, context.labelled, view_size=size, seed=seed, **shared).onto(panel)
 
 
+def _may_be_coarse(context: TrialContext) -> bool:
+    """Whether a score on the way, which decides about pruning only, is as coarse as training.
+
+    d' moves by 0.001 in bf16. A spectrum's small eigenvalues would drown in rounding. The final score is always in
+    fp32, comparable with whatever is scored elsewhere.
+    """
+    config = context.config
+    return config.probe.score != "alpha_req" and resolve_precision(config.pretrain.precision, context.device) == "bf16"
+
+
 def save_rung(
     context: TrialContext, directory: Path, record: dict[str, Any], rung: dict[str, Any], backbone: Backbone
 ) -> Path:
@@ -292,13 +300,13 @@ def _rounded(seconds: dict[str, float]) -> dict[str, float]:
     return {part: round(value, 3) for part, value in seconds.items()}
 
 
-def _rung_record(event: RungEvent, score: PanelScore, steps: int, panel_score: str) -> dict[str, Any]:
+def _rung_record(event: RungEvent, score: PanelScore, steps: int, separation: str) -> dict[str, Any]:
     values = score.to_dict()
     return {
         "step": event.step,
         "fraction": round(event.step / steps, 6),
         "score": values["score"],
-        "levels": {name: level[panel_score] for name, level in values["levels"].items()},
+        "levels": {name: level[separation] for name, level in values["levels"].items()},
         "effective_rank": values["effective_rank"],
         "information": event.information,
         "loss": event.loss,

@@ -7,7 +7,7 @@ and labelled images. A score is turned so that + means: better score, better acc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,9 @@ class Spread:
     evidence: Evidence
     runs: list[Run]
     bootstrap: int
+    within_seeds: bool = False
+    """Whether score and accuracy are taken as differences from their seed's mean. All trials of a search have one seed,
+    so what two seeds differ by is nothing that a search would have to rank."""
 
     @classmethod
     def of(cls, evidence: Evidence, bootstrap: int, part: str = "spread") -> Spread:
@@ -74,14 +77,16 @@ class Spread:
 
     def without(self, name: str) -> Spread:
         """The same without some scales, e.g. a control that lies far from all others."""
-        return Spread(
-            evidence=self.evidence, runs=[run for run in self.runs if run.name != name], bootstrap=self.bootstrap
-        )
+        return replace(self, runs=[run for run in self.runs if run.name != name])
 
     def of_seed(self, seed: int, unseen: bool = False) -> Spread:
         """The runs of one seed; `unseen`: of the scales of HYPOTHESIS_UNSEEN alone."""
         runs = [run for run in self.runs if run.seed == seed and (not unseen or run.name in HYPOTHESIS_UNSEEN)]
-        return Spread(evidence=self.evidence, runs=runs, bootstrap=self.bootstrap)
+        return replace(self, runs=runs)
+
+    def within(self) -> Spread:
+        """The same runs, `within_seeds`."""
+        return replace(self, within_seeds=True)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -100,13 +105,24 @@ class Spread:
         outcome = self.evidence.auroc(self.runs, dataset, protocol)
         draws = self.evidence.auroc_draws(self.runs, dataset, protocol)
         known = np.isfinite(values) & np.isfinite(outcome)
+        values, outcome = self._compared(values[known], known), self._compared(outcome[known], known)
         return rank_correlation(
-            values[known],
-            outcome[known],
+            values,
+            outcome,
             groups=self.groups[known],
-            outcome_draws=None if draws is None else draws[:, known],
+            outcome_draws=None if draws is None else self._compared(draws[:, known], known),
             bootstrap=self.bootstrap,
         )
+
+    def _compared(self, values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+        """Values of the known runs (last axis) as they are compared: as they are, or less their seed's mean."""
+        if not self.within_seeds:
+            return values
+        seeds = np.array([run.seed for run in self.runs])[known]
+        result = values.copy()
+        for seed in np.unique(seeds):
+            result[..., seeds == seed] -= values[..., seeds == seed].mean(axis=-1, keepdims=True)
+        return result
 
     def of_score(self, score: Score, dataset: str, protocol: str = MAIN_PROTOCOL, fraction: float = 1.0) -> Correlation:
         return self.correlation(self.evidence.score(self.runs, score, fraction), dataset, protocol)

@@ -27,6 +27,7 @@ SECTIONS: tuple[Callable[[Spread], str], ...] = (
     run_tables.regret_section,
     run_tables.question_section,
     score_tables.hypothesis_section,
+    score_tables.within_seeds_section,
 )
 
 

@@ -1,4 +1,4 @@
-"""Tables 2 to 8 and 12: how far scores rank runs as accuracy does."""
+"""Tables 2 to 8, 12 and 13: how far scores rank runs as accuracy does."""
 
 from __future__ import annotations
 
@@ -91,6 +91,23 @@ def hypothesis_section(spread: Spread) -> str:
         "Protocol `cv`. With seed 1 the scales are the same, weights, order and draws are new; fresh scales are new, "
         "too.\n\n" + md.table(["runs", "n", "score", *spread.datasets], rows)
     )
+
+
+def within_seeds_section(spread: Spread) -> str:
+    """Table 13."""
+    within = spread.within()
+    parts = [
+        "## 13. Within a seed, as in a search\n"
+        "As table 2, with score and accuracy less their seed's mean: all trials of a search share the seed, and what "
+        "two seeds differ by blurs table 2 only.\n"
+    ]
+    for protocol in PROTOCOLS:
+        rows = [
+            [score.label, *(md.correlation(within.of_score(score, dataset, protocol)) for dataset in within.datasets)]
+            for score in MAIN_SCORES
+        ]
+        parts.append(f"\nProtocol `{protocol}`:\n\n" + md.table(["score", *within.datasets], rows))
+    return "".join(parts)
 
 
 def rungs_section(spread: Spread) -> str:

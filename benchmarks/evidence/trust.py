@@ -14,19 +14,19 @@ from benchmarks.evidence.records import Score
 
 PROTOCOL = "linear"
 """The protocol of the first primary outcome, on test images that no network has seen."""
-SCORES = ("dprime", "pair_auroc")
+SCORES = ("dprime", "pair_auroc", "alpha_req")
 """What `probe.score` may be without labels."""
 TRUST_FILE = Path(augscale.searching.__path__[0]) / "trust.json"
 
 
 def trust(spread: Spread, study: StudyConfig) -> dict[str, Any]:
-    """Correlations of the scores that a search may use with the first primary outcome, rounded as they are printed."""
+    """Correlations within a seed of the scores that a search may use with the first primary outcome, as printed."""
     recipe, crops = study.pretrain, study.crops
     spearman: dict[str, dict[str, Any]] = {}
     for score in SCORES:
         spearman[score] = {}
         for dataset in spread.evidence.real_datasets:
-            found = spread.of_score(Score(metric=score), dataset, PROTOCOL)
+            found = spread.within().of_score(Score(metric=score), dataset, PROTOCOL)
             if found.value is not None and found.interval is not None:
                 interval = [round(edge, 2) for edge in found.interval]
                 spearman[score][dataset] = {"value": round(found.value, 2), "interval": interval}

@@ -243,3 +243,25 @@ def test_csvs_of_other_settings_are_not_added_to(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"measure\.toml: other settings"):
         collect(tmp_path / "out", tmp_path / "csv")
     assert (tmp_path / "csv" / "runs.csv").read_text() == before
+
+
+def test_what_two_seeds_differ_by_blurs_runs_pooled_and_not_those_within_a_seed(tmp_path: Path) -> None:
+    def shifted(run: PlannedRun, fraction: float, level: str, metric: str) -> float:
+        return score(run, fraction, level, metric) - 100 * run.seed
+
+    def raised(run: PlannedRun, dataset: str, protocol: str) -> float:
+        return outcome(run, dataset, protocol) + (0.1 * run.seed if run.kind == "run" else 0)
+
+    write_results(tmp_path / "out", shifted, raised)
+    collect(tmp_path / "out", tmp_path / "csv")
+    spread = Spread.of(read_evidence(tmp_path / "csv"), 50)
+    pooled, within = (part.of_score(GOOD, "odir3") for part in (spread, spread.within()))
+    assert pooled.value is not None
+    assert pooled.value < 0.3
+    assert within.value == pytest.approx(1.0, abs=1e-3)
+    assert within.interval is not None
+    assert within.interval[0] > 0.95
+    one_seed = spread.of_seed(1)
+    assert {run.seed for run in one_seed.runs} == {1}
+    assert one_seed.of_score(GOOD, "odir3").value == pytest.approx(1.0)
+    assert len(spread.of_seed(1, unseen=True).runs) == 23

@@ -204,5 +204,5 @@ def test_datasets_that_cannot_give_an_auroc_are_refused(tmp_path):
 
 def test_the_panel_is_still_scored_for_checkpoints_of_such_a_study():
     probe = load_study("smoke", {"probe.score": "knn-auroc", "probe.labelled": ["x"]}).probe
-    assert probe.panel_score == "dprime"
-    assert load_study("smoke", {"probe.score": "pair_auroc"}).probe.panel_score == "pair_auroc"
+    assert probe.separation == "dprime"
+    assert load_study("smoke", {"probe.score": "pair_auroc"}).probe.separation == "pair_auroc"

@@ -1,0 +1,49 @@
+"""A search whose score is the spectrum's slope, from trials to the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from augscale.runs import read_json
+from augscale.searching.trust import measured_trust
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("slope") / "run"
+    command = [sys.executable, "-m", "augscale", "search", "--study", "smoke", "--out", str(out)]
+    command += ["--set", "probe.score=alpha_req", "--set", "confirm.seeds=2", "--workers", "1"]
+    environment = os.environ | {"AUGSCALE_CACHE": str(out.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_every_score_is_minus_a_distance_and_the_best_is_nearest_to_one(finished: tuple[Path, str]) -> None:
+    out, _ = finished
+    finals = [read_json(path)["final"] for path in out.glob("trials/*/trial.json")]
+    scores = [final["score"] for final in finals if final]
+    assert len(scores) >= 3
+    assert all(-10 <= score < 0 for score in scores)
+    assert {final["score_name"] for final in finals if final} == {"alpha_req"}
+    assert read_json(out / "untrained.json")["score_name"] == "alpha_req"
+    answer = json.loads((out / "answer.json").read_text(encoding="utf-8"))
+    assert answer["score_name"] == "alpha_req"
+    best = next(c for c in answer["contenders"] if c["name"] == answer["best"])
+    assert best["search_score"] <= 0
+
+
+def test_the_card_the_report_and_the_terminal_name_it_and_say_how_far_it_goes(finished: tuple[Path, str]) -> None:
+    out, said = finished
+    assert tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))["card"]["score_name"] == "alpha_req"
+    assert "spectrum slope" in (out / "report.html").read_text(encoding="utf-8").lower()
+    assert "spectrum slope" in said
+    first = next(iter(measured_trust()["spearman"]["alpha_req"].values()))["value"]
+    assert f"{first:+.2f}" in " ".join(said.split())
