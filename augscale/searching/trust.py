@@ -23,7 +23,7 @@ def measured_trust() -> dict[str, Any]:
 
 
 def trust_statement(score: str) -> str | None:
-    """What the study says about a score, in two sentences; None for one that it did not measure.
+    """What the study says about a score, in a few sentences; None for one that it did not measure.
 
     Args:
         score: of `probe.score`.
@@ -32,9 +32,8 @@ def trust_statement(score: str) -> str | None:
     measured = known["spearman"].get(score)
     if not measured:
         return None
-    by_dataset = ", ".join(f"{_figures(values)} on {name}" for name, values in measured.items())
     shown = [name for name, values in measured.items() if values["interval"][0] > 0]
-    useful = [name for name in shown if measured[name]["value"] >= _ENOUGH]
+    useful = _useful(measured)
     if len(useful) >= 2:
         verdict = f"It ranked scales usefully on {' and '.join(useful)}"
     elif shown:
@@ -44,8 +43,28 @@ def trust_statement(score: str) -> str | None:
     return (
         f"How far {score} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
         f"photographs ({known['setting']}; docs/evidence) its rank agreed with the AUROC of a linear probe at Spearman "
-        f"{by_dataset}. {verdict}. `augscale validate RUN --datasets DIR` measures it on your labels."
+        f"{_by_dataset(measured)}. {verdict}. {_better(score) if len(useful) < 2 else ''}"
+        "`augscale validate RUN --datasets DIR` measures it on your labels."
     )
+
+
+def _better(score: str) -> str:
+    """Which other score was useful where this one was not, if any was; ends with a space."""
+    for other, measured in measured_trust()["spearman"].items():
+        useful = _useful(measured)
+        if other != score and len(useful) >= 2:
+            figures = _by_dataset({name: measured[name] for name in useful})
+            return f"`--set probe.score={other}` did there: {figures}. "
+    return ""
+
+
+def _useful(measured: dict[str, Any]) -> list[str]:
+    """Datasets on which a score ranks well enough, and not by chance."""
+    return [name for name, values in measured.items() if values["value"] >= _ENOUGH and values["interval"][0] > 0]
+
+
+def _by_dataset(measured: dict[str, Any]) -> str:
+    return ", ".join(f"{_figures(values)} on {name}" for name, values in measured.items())
 
 
 def _figures(values: dict[str, Any]) -> str:

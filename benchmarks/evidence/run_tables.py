@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.evidence import markdown as md
-from benchmarks.evidence.correlations import DEFAULT, MAIN_PROTOCOL, MAIN_SCORES, Noise, Spread, seed_noise
+from benchmarks.evidence.correlations import DEFAULT, HYPOTHESIS, MAIN_PROTOCOL, MAIN_SCORES, Noise, Spread, seed_noise
 from benchmarks.evidence.outcomes import PROTOCOLS
 from benchmarks.evidence.question import (
     COMPARISONS,
@@ -128,6 +128,7 @@ def regret_section(spread: Spread) -> str:
     """Table 10."""
     scores = (
         DEFAULT,
+        HYPOTHESIS,
         Score(metric="dprime"),
         Score(metric="rankme"),
         Score(metric="rankme", level="clean"),

@@ -16,7 +16,7 @@ def _said(monkeypatch: pytest.MonkeyPatch, **correlations: tuple[float, float, f
 
 
 def test_the_measured_correlations_are_named_with_their_intervals():
-    for score in ("dprime", "pair_auroc"):
+    for score in ("dprime", "pair_auroc", "alpha_req"):
         said = trust.trust_statement(score)
         assert said is not None
         assert f"over {trust.measured_trust()['runs']} short runs" in said
@@ -43,6 +43,19 @@ def test_two_datasets_at_half_or_more_are(monkeypatch):
     said = _said(monkeypatch, a=(0.7, 0.3, 0.9), b=(0.5, 0.1, 0.6), c=(0.1, -0.2, 0.3))
     assert said is not None
     assert "ranked scales usefully on a and b." in said
+
+
+def test_a_score_that_did_better_is_named_beside_one_that_did_not(monkeypatch):
+    good = {name: {"value": 0.6, "interval": [0.2, 0.8]} for name in ("a", "b")}
+    bad = {"a": {"value": 0.1, "interval": [-0.2, 0.4]}}
+    scores = {"dprime": bad, "pair_auroc": bad, "alpha_req": good}
+    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": scores})
+    said = trust.trust_statement("dprime")
+    assert said is not None
+    assert "`--set probe.score=alpha_req` did there: +0.60 [+0.20, +0.80] on a" in said
+    assert "--set probe.score" not in (trust.trust_statement("alpha_req") or "")
+    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": {"dprime": bad}})
+    assert "--set probe.score" not in (trust.trust_statement("dprime") or "")
 
 
 def test_a_score_that_was_not_measured_is_not_spoken_of(monkeypatch):
