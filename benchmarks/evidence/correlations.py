@@ -39,6 +39,7 @@ MAIN_SCORES: tuple[Score, ...] = (
 )
 EARLY_SCORES = (
     DEFAULT,
+    HYPOTHESIS,
     *(Score(metric=metric) for metric in ("dprime", "margin", "retrieval_error", "rankme", "lidar")),
     Score(metric="rankme", level="clean"),
     Score(metric="information", level=TRAINING_LEVEL),
