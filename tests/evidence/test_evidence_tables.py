@@ -209,7 +209,7 @@ def test_the_program_says_what_the_committed_study_found() -> None:
     for score, by_dataset in committed["spearman"].items():
         assert list(by_dataset) == list(spread.evidence.real_datasets)
         for dataset, values in by_dataset.items():
-            found = spread.of_score(Score(metric=score), dataset, "linear").value
+            found = spread.within().of_score(Score(metric=score), dataset, "linear").value
             assert values["value"] == pytest.approx(found, abs=0.006)
             assert values["interval"][0] <= values["value"] <= values["interval"][1]
 

@@ -8,7 +8,7 @@ import pytest
 
 from augscale.config import load_study
 from augscale.devices import WorkerPlan
-from augscale.pretraining import training_run
+from augscale.pretraining import passes
 from augscale.pretraining.dino import dino_loss
 from augscale.runs import RunFolder, read_json
 from augscale.searching import supervisor
@@ -40,7 +40,7 @@ def searched(tmp_path, monkeypatch):
             raise MemoryError
         return dino_loss(student_logits, teacher_probs, temp)
 
-    monkeypatch.setattr(training_run, "dino_loss", loss)
+    monkeypatch.setattr(passes, "dino_loss", loss)
     run, config = RunFolder(tmp_path / "run"), load_study("smoke", SETTINGS)
     manifest = prepare_run(run, config, storage=None, parameters=1, device_label="cpu")
     study = open_study(config, run.default_storage, manifest["study_name"])
