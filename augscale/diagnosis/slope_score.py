@@ -5,7 +5,7 @@ In the study of docs/evidence this ranked scales as accuracy on labels did, wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ class SlopeScore:
     score: float
     replicates: Floats
     """float64, shape (B,): the score of each resample of patients, moved so that their mean is the score (a resample
-    holds 63 % of the images, so its spectrum is always steeper)."""
+    holds 63 % of the images, so its spectrum is always steeper), at most 0."""
 
 
 def slope_score(
@@ -45,15 +45,25 @@ def slope_score(
         seed: replicate b holds the patients of replicate b of every score with this seed.
     """
     views = [points[:, 0] for points in levels.values()]
-    score = float(np.mean([_minus_distance(eigenvalue_shares(rows)) for rows in views]))
+    found = [_minus_distance(eigenvalue_shares(rows)) for rows in views]
+    score = float(np.mean([-FARTHEST if value is None else value for value in found]))
     count = min(bootstrap, MOST_REPLICATES)
     weights = resample_weights(int(groups.max()) + 1, count, seed)[:, groups]
-    replicates = np.array(
-        [np.mean([_minus_distance(eigenvalue_shares(rows, weights=drawn)) for rows in views]) for drawn in weights]
-    )
-    return SlopeScore(score=score, replicates=replicates + (score - replicates.mean()) if count else replicates)
+    drawn = np.array([_resampled(views, times) for times in weights])
+    known = drawn[np.isfinite(drawn)]
+    if not len(known):
+        return SlopeScore(score=score, replicates=np.full(count, score))
+    # A resample of a small panel can have too few directions for a slope, and says nothing about its spread.
+    moved = np.where(np.isfinite(drawn), drawn, known.mean()) + (score - known.mean())
+    return SlopeScore(score=score, replicates=np.minimum(moved, 0.0))
 
 
-def _minus_distance(shares: Floats | None) -> float:
+def _resampled(views: Sequence[Floats], times: Floats) -> float:
+    """The score of images that count so often; nan where a level has no slope."""
+    found = [_minus_distance(eigenvalue_shares(rows, weights=times)) for rows in views]
+    return float(np.mean([np.nan if value is None else value for value in found]))
+
+
+def _minus_distance(shares: Floats | None) -> float | None:
     slope = None if shares is None else alpha_req(shares)
-    return -FARTHEST if slope is None else -min(abs(slope - 1.0), FARTHEST)
+    return None if slope is None else -min(abs(slope - 1.0), FARTHEST)

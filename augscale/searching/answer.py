@@ -88,7 +88,7 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "score_name": config.probe.score,
         "labels_used": manifest.get("labelled") or [],
         "best": best["name"] if best else None,
-        "headline": headline(best, contenders, untrained, labelled),
+        "headline": headline(best, contenders, untrained, labelled, config.probe.score),
         "sentences": sentences(best, contenders, config, untrained),
         "untrained": untrained,
         "caveats": caveats(config, best, contenders, labelled) + micro_batch_caveats(run),

@@ -9,17 +9,24 @@ from augscale.config import StudyConfig
 from augscale.runs import RunFolder, read_json
 from augscale.searching.trust import trust_statement
 
+_SEPARATES = "keep pairs apart"
+_DOES = {"alpha_req": "use the directions of their embeddings"}
+"""What the best scales do better, by score, where it is not the separation of pairs."""
+_SAYS_SEPARATION = "how far positive and negative pairs of a fixed panel lie apart"
+_SAYS = {"alpha_req": "how evenly the embeddings of a fixed panel use their directions"}
+
 
 def headline(
     best: dict[str, Any] | None,
     contenders: list[dict[str, Any]],
     untrained: dict[str, Any] | None,
     labelled: Sequence[str],
+    score: str,
 ) -> str:
-    """The answer in one sentence; `labelled`: names of the datasets that the score read labels of."""
+    """The answer in one sentence; `labelled`: names of the datasets that the score, `probe.score`, read labels of."""
     if best is None:
         return "No trial completed without collapsing, so there is no answer."
-    do = f"tell the classes of {_list(labelled)} apart (labels were used)" if labelled else "keep pairs apart"
+    do = f"tell the classes of {_list(labelled)} apart (labels were used)" if labelled else _DOES.get(score, _SEPARATES)
     if untrained and not untrained["beaten"]:
         return (
             f"No answer: even {best['name']}, the best, does not {do} better than the network before "
@@ -76,8 +83,8 @@ def caveats(
         "classified the val images. Test images were not read, but the scales were chosen with these labels, and other "
         "datasets may rank them otherwise."
         if labelled
-        else "The score is label-free: it says how far positive and negative pairs of a fixed panel lie apart, not how "
-        "accurate a fine-tuned model will be. Check it on labels before you spend weeks of GPU time.",
+        else f"The score is label-free: it says {_SAYS.get(config.probe.score, _SAYS_SEPARATION)}, not how accurate a "
+        "fine-tuned model will be. Check it on labels before you spend weeks of GPU time.",
         f"Each trial saw {steps * batch:,} images ({steps} steps of {batch}) at {config.crops.global_size} px with "
         f"{config.backbone.name}{' (changed: ' + _overrides(config) + ')' if config.backbone.overrides else ''}; "
         "a full pre-training may rank scales otherwise.",

@@ -66,6 +66,15 @@ def test_replicates_lie_around_the_score_and_are_shared() -> None:
     assert (first.replicates - second.replicates).std() < 0.2 * first.replicates.std()
 
 
+def test_resamples_with_too_few_directions_do_not_widen_the_interval() -> None:
+    few = np.arange(12)
+    points = embeddings(1.5, images=12)
+    found = slope_score({"level": points}, few, bootstrap=100, seed=1)
+    assert np.isfinite(found.replicates).all()
+    assert found.replicates.min() > -FARTHEST / 2
+    assert found.replicates.max() <= 0
+
+
 def test_a_panel_is_scored_by_it_where_the_study_says_so() -> None:
     probe = load_study("smoke", {"probe.score": "alpha_req"}).probe
     points = embeddings(1.5)

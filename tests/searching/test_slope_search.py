@@ -45,5 +45,7 @@ def test_the_card_the_report_and_the_terminal_name_it_and_say_how_far_it_goes(fi
     assert tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))["card"]["score_name"] == "alpha_req"
     assert "spectrum slope" in (out / "report.html").read_text(encoding="utf-8").lower()
     assert "spectrum slope" in said
+    assert "pairs apart" not in said
+    assert "how evenly the embeddings of a fixed panel use their directions" in said
     first = next(iter(measured_trust()["spearman"]["alpha_req"].values()))["value"]
     assert f"{first:+.2f}" in " ".join(said.split())
