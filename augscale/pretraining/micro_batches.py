@@ -158,7 +158,8 @@ def choose(
         size = batching.share // number
         views, making = prober.views_bytes(size)
         making += memory.gradients if number > 1 else 0
-        own_gradients = (math.gcd(num_threads, size) - 1) * memory.gradients
+        parts = math.gcd(num_threads, size)
+        own_gradients = parts * memory.gradients if parts > 1 else 0
         return in_use + moments + views + max(making, memory.peak(size, further=number > 1) + own_gradients)
 
     # All processes make the same passes, because batch norm may meet the others in them. The first gives an upper

@@ -173,11 +173,15 @@ class Passes:
 
 
 def add_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-    """Adds to the parameters' gradients, as `backward` does; None adds nothing."""
+    """Adds to the parameters' gradients, as `backward` does; None adds nothing.
+
+    Parameters never share what they get: autograd may give several of them one tensor, and gradients are later changed
+    in place.
+    """
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is None:
             continue
         if parameter.grad is None:
-            parameter.grad = gradient
+            parameter.grad = gradient.clone()
         else:
             parameter.grad += gradient

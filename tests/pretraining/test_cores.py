@@ -131,6 +131,17 @@ def test_an_error_is_raised_after_all_parts_have_ended(two_threads):
     assert torch.get_num_threads() == 2
 
 
+def test_parameters_do_not_share_gradients_that_autograd_gave_to_several():
+    first, second, unused = (torch.nn.Parameter(torch.zeros(3)) for _ in range(3))
+    shared = torch.ones(1).expand(3)
+    for _ in range(2):
+        passes.add_gradients([first, second, unused], [shared, shared, None])
+    first.grad.mul_(10)
+    assert first.grad.tolist() == [20.0] * 3
+    assert second.grad.tolist() == [2.0] * 3
+    assert unused.grad is None
+
+
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 6])
 def test_parts_draw_what_the_whole_batch_draws(num_parts):
     views, images = 4, 6
