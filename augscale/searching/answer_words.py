@@ -35,14 +35,17 @@ def headline(
     controls = [c for c in contenders if c["kind"] == "control" and c is not best and c["versus_best"]]
     better = [c["name"] for c in controls if c["versus_best"]["distinguishable"]]
     level = [c["name"] for c in controls if not c["versus_best"]["distinguishable"]]
-    name = f"The preset {best['name']}" if best["kind"] == "control" else f"The scales of {best['name']}"
+    preset = best["kind"] == "control"
+    name = f"The preset {best['name']}" if preset else f"The scales of {best['name']}"
+    verb, _, rest = do.partition(" ")
+    do, scores, are = (f"{verb}s {rest}", "scores", "is") if preset else (do, "score", "are")
     if better and level:
-        return f"{name} {do} better than {_list(better)}, and are not distinguishable from {_list(level)}."
+        return f"{name} {do} better than {_list(better)}, and {are} not distinguishable from {_list(level)}."
     if better:
         return f"{name} {do} better than {_list(better)}."
     if level:
-        return f"{name} score highest, but are not distinguishable from {_list(level)}."
-    return f"{name} score highest in the search; nothing was confirmed on fresh seeds."
+        return f"{name} {scores} highest, but {are} not distinguishable from {_list(level)}."
+    return f"{name} {scores} highest in the search; nothing was confirmed on fresh seeds."
 
 
 def sentences(
