@@ -10,7 +10,7 @@ from augscale.runs import RunFolder, read_json
 from augscale.searching.trust import trust_statement
 
 _SEPARATES = "keep pairs apart"
-_DOES = {"alpha_req": "use the directions of their embeddings"}
+_DOES = {"alpha_req": "use the directions of the embedding"}
 """What the best scales do better, by score, where it is not the separation of pairs."""
 _SAYS_SEPARATION = "how far positive and negative pairs of a fixed panel lie apart"
 _SAYS = {"alpha_req": "how evenly the embeddings of a fixed panel use their directions"}
