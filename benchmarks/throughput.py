@@ -85,6 +85,11 @@ class Contender:
 
     def turn(self, images: int) -> None:
         """Lets all processes of this contender run the same number of steps at once."""
+        if self.workers:
+            # What the loader's workers have made ready while others had their turn does not count.
+            self._go_on()
+            for child in self.children:
+                _read(child)
         start = time.perf_counter()
         self._go_on()
         reports = [_read(child) for child in self.children]

@@ -1,8 +1,10 @@
 """The training loops that `throughput` compares, each in a process of its own that runs some steps when told to.
 
 A process prints a line of JSON when it is ready (a warm-up is done) and after every turn: what share of the turn's
-seconds went where, as far as the loop knows it. lightly-train, which is one call, prints a last line when its call has
-returned: the seconds that the call cost besides its steps.
+seconds went where, as far as the loop knows it. With loader workers it first runs, when told to, as many steps as they
+have made batches for while others had their turn, and prints a line before it goes on with those that count.
+lightly-train, which is one call, prints a last line when its call has returned: the seconds that the call cost besides
+its steps.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ from benchmarks.lightly_train_recipe import link_images
 
 Job = dict[str, Any]
 WARM_UP_STEPS = 3
+MANY_FILES = 1_000_000
+BATCHES_PER_WORKER = 2
+"""That a DataLoader's worker makes ahead, by default."""
 _ANSWERS = sys.stdout
 
 
@@ -53,7 +58,8 @@ def run_ours(config: StudyConfig, job: Job, workers: int) -> None:
     def report(entry: loop.StepLog) -> None:
         nonlocal start, before
         now, seconds = time.perf_counter(), dict(run[0].clock.seconds)
-        _answer({part: (seconds[part] - before.get(part, 0.0)) / (now - start) for part in seconds})
+        with run[0].clock.stopped():
+            _answer({part: (seconds[part] - before.get(part, 0.0)) / (now - start) for part in seconds})
         before, start = seconds, time.perf_counter()
 
     class Watched(loop.TrainingRun):
@@ -77,13 +83,18 @@ def run_ours(config: StudyConfig, job: Job, workers: int) -> None:
 def run_official(config: StudyConfig, job: Job, workers: int) -> None:
     from benchmarks.official_recipe import OfficialLoop
 
-    _run_steps(OfficialLoop([Path(file) for file in job["files"]], config, job["device"], workers).step, job)
+    _run_steps(OfficialLoop(_many(job["files"]), config, job["device"], workers).step, job, workers)
 
 
 def run_lightly(config: StudyConfig, job: Job, workers: int) -> None:
     from benchmarks.lightly_recipe import LightlyLoop
 
-    _run_steps(LightlyLoop([Path(file) for file in job["files"]], config, job["device"], workers).step, job)
+    _run_steps(LightlyLoop(_many(job["files"]), config, job["device"], workers).step, job, workers)
+
+
+def _many(files: list[str]) -> list[Path]:
+    """The files again and again, so that no epoch ends: then a loader's workers start anew, which takes its time."""
+    return [Path(file) for file in files] * -(-MANY_FILES // len(files))
 
 
 def run_lightly_train(config: StudyConfig, job: Job, workers: int, precision: str) -> None:
@@ -94,7 +105,8 @@ def run_lightly_train(config: StudyConfig, job: Job, workers: int, precision: st
     cost = {"import": time.perf_counter() - start}
     from benchmarks.lightly_train_call import StepWatch, pretrain
 
-    turn_steps, device = int(job["steps"]), job["device"]
+    made_ahead, device = BATCHES_PER_WORKER * workers, job["device"]
+    turn_steps = made_ahead + int(job["steps"])
     # One step more than the turns have: what precedes it is the last turn's end.
     steps = WARM_UP_STEPS + turn_steps * int(job["turns"]) + 1
     folder = Path(job["folder"]) / f"lightly-train-{os.getpid()}"
@@ -105,10 +117,12 @@ def run_lightly_train(config: StudyConfig, job: Job, workers: int, precision: st
         nonlocal start, step, waited
         if step == 0:
             cost["before the first step"] = time.perf_counter() - start
-        if step >= WARM_UP_STEPS and (step - WARM_UP_STEPS) % turn_steps == 0:
+        of_turn = (step - WARM_UP_STEPS) % turn_steps if step >= WARM_UP_STEPS else -1
+        if of_turn == 0 or of_turn == made_ahead:
             _wait_for(device)
             share = (watch.waited - waited) / (time.perf_counter() - start)
-            _answer({} if step == WARM_UP_STEPS else {"waiting for data": share})
+            nothing_counted = step == WARM_UP_STEPS or of_turn != 0
+            _answer({} if nothing_counted else {"waiting for data": share})
             waited, start = watch.waited, time.perf_counter()
         step += 1
 
@@ -127,12 +141,17 @@ def run_matrix_products(config: StudyConfig, job: Job, workers: int) -> None:
         _answer({"operations per second": matrix_product_rate(job["device"], precision)})
 
 
-def _run_steps(step: Callable[[], float], job: Job) -> None:
+def _run_steps(step: Callable[[], float], job: Job, workers: int) -> None:
     for _ in range(WARM_UP_STEPS):
         step()
     _wait_for(job["device"])
     _answer({})
     while True:
+        if workers:
+            for _ in range(BATCHES_PER_WORKER * workers):
+                step()
+            _wait_for(job["device"])
+            _answer({})
         start = time.perf_counter()
         waited = sum(step() for _ in range(int(job["steps"])))
         _wait_for(job["device"])

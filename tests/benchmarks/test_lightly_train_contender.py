@@ -95,9 +95,11 @@ class Watch:
         self.before_step = before_step
 
 
+@pytest.mark.parametrize("workers", [0, 3])
 def test_every_turn_has_its_steps_and_the_call_ends_by_itself(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: StudyConfig
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: StudyConfig, workers: int
 ):
+    """With loader workers a turn begins with the batches that they have made while others had theirs."""
     begun, answers = [], []
     linked: list[int] = []
 
@@ -118,13 +120,41 @@ def test_every_turn_has_its_steps_and_the_call_ends_by_itself(
     job = {"steps": 4, "turns": 2, "device": "cpu", "files": [str(tmp_path / "a.jpg")], "folder": str(tmp_path)}
     loop = training_loops.LOOPS["lightly-train 32-true"]
     assert isinstance(loop, functools.partial)
-    loop(config, job, 0)
+    loop(config, job, workers)
 
-    warm_up = training_loops.WARM_UP_STEPS
+    warm_up, ahead = training_loops.WARM_UP_STEPS, 2 * workers
+    first, second = warm_up + ahead + 4, warm_up + 2 * (ahead + 4)
+    counted_from = [(warm_up + ahead, [])], [(first + ahead, [])]
     assert answers == [
         (warm_up, []),
-        (warm_up + 4, ["waiting for data"]),
-        (warm_up + 8, ["waiting for data"]),
-        (warm_up + 9, ["import", "before the first step", "after the last step"]),
+        *(counted_from[0] if workers else []),
+        (first, ["waiting for data"]),
+        *(counted_from[1] if workers else []),
+        (second, ["waiting for data"]),
+        (second + 1, ["import", "before the first step", "after the last step"]),
     ]
-    assert linked == [(warm_up + 9) * 16]  # one epoch
+    assert linked == [(second + 1) * 16]  # one epoch
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_loaders_have_made_ahead_is_used_up_before_a_turn_counts(monkeypatch: pytest.MonkeyPatch, workers: int):
+    steps, answers = [], []
+
+    def answer(content: dict[str, float]) -> None:
+        answers.append((len(steps), list(content)))
+        if len(answers) > 4:
+            raise SystemExit
+
+    def step() -> float:
+        steps.append(None)
+        return 0.0
+
+    monkeypatch.setattr(training_loops, "_answer", answer)
+    with pytest.raises(SystemExit):
+        training_loops._run_steps(step, {"steps": 5, "device": "cpu"}, workers)
+    begin = training_loops.WARM_UP_STEPS
+    if workers:
+        assert [count - begin for count, _ in answers] == [0, 4, 9, 13, 18]
+        assert [bool(content) for _, content in answers] == [False, False, True, False, True]
+    else:
+        assert [count - begin for count, _ in answers] == [0, 5, 10, 15, 20]
