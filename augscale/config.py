@@ -94,6 +94,8 @@ class PretrainConfig(Settings):
     """Largest L2 norm of each parameter tensor's gradient; 0 switches clipping off, as in the official script."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto": bf16 autocast on GPUs and on CPUs with native bf16 arithmetic, else fp32."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """torch.compile on GPUs; "auto": where it can, in runs of 700 steps and more. Changes rounding only."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Save the resumable state at least this often (and at every rung)."""
     max_memory: str | None = None

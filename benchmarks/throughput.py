@@ -128,15 +128,19 @@ def main() -> None:
     overrides |= {"data.max_images": arguments.images}
     config = load_study(arguments.study, overrides | parse_assignments(arguments.set or []))
     device = resolve_device(arguments.device)
+    recipe = {"batch_size": arguments.others_batch_size or config.pretrain.batch_size}
+    others = config.model_copy(update={"pretrain": config.pretrain.model_copy(update=recipe)})
     contenders = _contenders(arguments, device)
     with tempfile.TemporaryDirectory() as folder:
-        job = _write_job(Path(folder), config, device, arguments.steps, arguments.repeats)
+        job = _write_job(Path(folder), "job", config, device, arguments.steps, arguments.repeats)
+        job_of_others = _write_job(Path(folder), "others", others, device, arguments.steps, arguments.repeats)
         try:
             for contender in contenders:
-                contender.start(job)
+                contender.start(job_of_others if contender.loop in NEEDS else job)
             for _ in range(arguments.repeats):
                 for contender in contenders:
-                    contender.turn(arguments.steps * config.pretrain.batch_size)
+                    batch_size = others.pretrain.batch_size if contender.loop in NEEDS else config.pretrain.batch_size
+                    contender.turn(arguments.steps * batch_size)
             for contender in contenders:
                 contender.end_call()
         finally:
@@ -164,7 +168,7 @@ def _contenders(arguments: argparse.Namespace, device: str) -> list[Contender]:
     return ours
 
 
-def _write_job(folder: Path, config: StudyConfig, device: str, steps: int, turns: int) -> Path:
+def _write_job(folder: Path, name: str, config: StudyConfig, device: str, steps: int, turns: int) -> Path:
     """What the processes need: the study, and the images as files; procedural ones are written as JPEG first."""
     cache = build_cache(config.data)
     files = [record.path for record in cache.records if record.path is not None]
@@ -173,7 +177,7 @@ def _write_job(folder: Path, config: StudyConfig, device: str, steps: int, turns
             path = folder / f"{index:05d}.jpg"
             Image.fromarray(image).save(path, quality=92)
             files.append(path)
-    job = folder / "job.json"
+    job = folder / f"{name}.json"
     content = {"study": config.model_dump(mode="json"), "files": [str(path) for path in files]}
     content |= {"device": device, "steps": steps, "turns": turns, "folder": str(folder)}
     job.write_text(json.dumps(content), encoding="utf-8")
@@ -193,15 +197,14 @@ def _print(arguments: argparse.Namespace, config: StudyConfig, device: str, cont
     backbone = build_backbone(config.backbone.model_copy(update={"init": "none"}), config.crops.global_size)
     parameters = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     crops, recipe = config.crops, config.pretrain
+    of_others = f" (others: {arguments.others_batch_size})" if arguments.others_batch_size else ""
+    sizes = f"2 x {crops.global_size} + {crops.n_local} x {crops.local_size} px"
     print(f"device      {device} ({name}, {cpu_cores()} cores)")
     needed = {package for contender in contenders if (package := NEEDS.get(contender.loop))}
     numbers = versions() | {package: version(package) for package in sorted(needed)}
     print(f"versions    {', '.join(f'{package} {number}' for package, number in numbers.items())}")
     print(f"setting     {config.backbone.name} {config.backbone.overrides or ''} ({parameters:.1f} M parameters)")
-    print(
-        f"            2 x {crops.global_size} + {crops.n_local} x {crops.local_size} px, batch {recipe.batch_size}, "
-        f"out_dim {recipe.out_dim}"
-    )
+    print(f"            {sizes}, batch {recipe.batch_size}{of_others}, out_dim {recipe.out_dim}")
     print(f"turns       {arguments.repeats} interleaved, {arguments.steps} steps each\n")
     peak, flops = contenders[0].rate, step_flops(config)
     loops = contenders[1:]
@@ -240,6 +243,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--set", action="append", help="any setting of the study, KEY=VALUE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument(
+        "--others-batch-size", type=int, help="where files bound the other loops and large batches take long to make"
+    )
     parser.add_argument("--steps", type=int, default=5, help="steps of one turn")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each loop")
     cores = cpu_cores()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from augscale.augmentation.draw import ViewParameters
 from augscale.augmentation.photometric import blur_rows, gaussian_matrices, update_rows
-from augscale.augmentation.resample import to_device
+from augscale.transfer import to_device
 
 POOL_SIZE = 2**22
 """Normal numbers that noise is taken from; views start at different places of the pool."""
@@ -36,6 +36,11 @@ def medical(views: Tensor, params: ViewParameters) -> Tensor:
     add_noise(views, params)
     apply_bias_field(views, params)
     return views
+
+
+def has_medical(params: ViewParameters) -> bool:
+    """Whether `medical` changes any view."""
+    return bool(params.med_blur_sigma.any() or params.noise_sigma.any() or params.bias_field.any())
 
 
 def med_blur(views: Tensor, params: ViewParameters) -> None:

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augscale.augmentation.draw import CONTRAST, HUE, SATURATION, ViewParameters
-from augscale.augmentation.resample import separable, to_device
+from augscale.augmentation.resample import separable
+from augscale.transfer import to_device
 
 GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601, as rounded by torchvision)."""
@@ -126,10 +127,22 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turns the hue by shift (turns, in [-0.5, 0.5]) and keeps the saturation and value of HSV.
 
     With lowest channel p, chroma c and hue h in sixths of a turn, red is p + c clamp(|h - 3| - 1, 0, 1), and green
-    and blue are p + c clamp(2 - |h - 2|, 0, 1) and p + c clamp(2 - |h - 4|, 0, 1). Which channel is the highest is
-    kept as numbers 0 and 1, because selecting by masks is slow on CPUs.
+    and blue are p + c clamp(2 - |h - 2|, 0, 1) and p + c clamp(2 - |h - 4|, 0, 1).
     """
     red, green, blue = images.unbind(dim=1)
+    lowest, chroma, hue = turned_hue(red, green, blue, shift)
+    turned = torch.empty_like(images)
+    torch.addcmul(lowest, chroma, (hue - 3).abs_().sub_(1).clamp_(0, 1), out=turned[:, 0])
+    torch.addcmul(lowest, chroma, (hue - 2).abs_().neg_().add_(2).clamp_(0, 1), out=turned[:, 1])
+    torch.addcmul(lowest, chroma, hue.sub_(4).abs_().neg_().add_(2).clamp_(0, 1), out=turned[:, 2])
+    return turned
+
+
+def turned_hue(red: Tensor, green: Tensor, blue: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Lowest channel, chroma, and the hue in sixths of a turn after the shift; each float32, shape (B, V, V).
+
+    Which channel is the highest is kept as numbers 0 and 1, because selecting by masks is slow on CPUs.
+    """
     lowest = torch.minimum(torch.minimum(red, green), blue)
     highest = torch.maximum(torch.maximum(red, green), blue)
     chroma = highest - lowest
@@ -142,11 +155,7 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     hue.div_(chroma.clamp(min=1e-12)).add_(is_green, alpha=2).add_(is_blue, alpha=4)
     hue.add_(shift[:, None, None], alpha=6)
     hue.sub_((hue / 6).floor_(), alpha=6)
-    turned = torch.empty_like(images)
-    torch.addcmul(lowest, chroma, (hue - 3).abs_().sub_(1).clamp_(0, 1), out=turned[:, 0])
-    torch.addcmul(lowest, chroma, (hue - 2).abs_().neg_().add_(2).clamp_(0, 1), out=turned[:, 1])
-    torch.addcmul(lowest, chroma, hue.sub_(4).abs_().neg_().add_(2).clamp_(0, 1), out=turned[:, 2])
-    return turned
+    return lowest, chroma, hue
 
 
 def solarize(images: Tensor) -> Tensor:

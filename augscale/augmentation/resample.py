@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augscale.augmentation.draw import ViewParameters
+from augscale.transfer import to_device
 
 Interpolation = Literal["bicubic", "bilinear"]
 
@@ -82,37 +83,54 @@ def crop_resize_by_products(
     interpolation: Interpolation,
 ) -> Tensor:
     """`crop_resize` for a GPU, right on any device."""
-    side = images.shape[1]
-    windows = _window_sizes(params, side)
-    views = torch.empty(len(params), 3, view_size, view_size, device=images.device)
-    for window in np.unique(windows).tolist():
-        rows = np.flatnonzero(windows == window)
-        part = _crop_resize_window(images, params.rows(rows), image_rows[rows], window, view_size, interpolation)
-        if len(rows) == len(params):
-            return part
-        views.index_copy_(0, to_device(rows, images.device), part)
-    return views
+    order = order_by_window(params)
+    crops = crops_by_products(images, params.rows(order), image_rows[order], view_size, interpolation)
+    views = torch.empty_like(crops).index_copy_(0, to_device(order, images.device), crops)
+    return _to_unit_range(views, interpolation)
 
 
-def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    """A host array on the device, without making the host wait for the device."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+def order_by_window(params: ViewParameters) -> npt.NDArray[np.int64]:
+    """The order in which views with windows of one size stand side by side; int64, shape (N,)."""
+    return np.argsort(_window_sizes(params), kind="stable")
 
 
-def _window_sizes(params: ViewParameters, side: int) -> npt.NDArray[np.int64]:
+def crops_by_products(
+    images: Tensor,
+    params: ViewParameters,
+    image_rows: npt.NDArray[np.int64],
+    view_size: int,
+    interpolation: Interpolation,
+) -> Tensor:
+    """The resized crops as the filter leaves them: 0 to 255, beyond by overshoot.
+
+    Args:
+        params: one row per view, in the order of `order_by_window`.
+    Returns:
+        float32, shape (N, 3, V, V), contiguous.
+    """
+    crops = torch.empty(len(params), 3, view_size, view_size, device=images.device)
+    sizes, begins = np.unique(_window_sizes(params), return_index=True)
+    for window, begin, end in zip(sizes.tolist(), begins, [*begins[1:], len(params)], strict=True):
+        rows = slice(begin, end)
+        drawn = params.rows(rows)
+        _crop_resize_window(crops[rows], images, drawn, image_rows[rows], window, view_size, interpolation)
+    return crops
+
+
+def _window_sizes(params: ViewParameters) -> npt.NDArray[np.int64]:
     longest = np.maximum(params.height, params.width)
-    return np.minimum(-(-longest // WINDOW_STEP) * WINDOW_STEP, side)
+    return np.minimum(-(-longest // WINDOW_STEP) * WINDOW_STEP, params.image_size)
 
 
 def _crop_resize_window(
+    out: Tensor,
     images: Tensor,
     params: ViewParameters,
     image_rows: npt.NDArray[np.int64],
     window: int,
     view_size: int,
     interpolation: Interpolation,
-) -> Tensor:
+) -> None:
     last = images.shape[1] - window
     top, left = np.minimum(params.top, last), np.minimum(params.left, last)
     numbers = np.stack(
@@ -136,8 +154,7 @@ def _crop_resize_window(
     taps = [_num_taps(int(size.max()), view_size, interpolation) for size in (params.height, params.width)]
     y_weights = _weights(y_start, height, y_flip, taps[0], window, view_size, interpolation)
     x_weights = _weights(x_start, width, x_flip, taps[1], window, view_size, interpolation)
-    views = separable(pixels, y_weights, x_weights)
-    return _to_unit_range(views, interpolation)
+    separable(pixels, y_weights, x_weights, out=out)
 
 
 def _to_unit_range(views: Tensor, interpolation: Interpolation) -> Tensor:
@@ -146,7 +163,7 @@ def _to_unit_range(views: Tensor, interpolation: Interpolation) -> Tensor:
     return views.clamp_(0, 1) if interpolation == "bicubic" else views
 
 
-def separable(images: Tensor, y_weights: Tensor, x_weights: Tensor) -> Tensor:
+def separable(images: Tensor, y_weights: Tensor, x_weights: Tensor, out: Tensor | None = None) -> Tensor:
     """Applies a matrix to the columns and one to the rows of every image.
 
     out[b, c, v, u] = sum over i, j of y_weights[b, v, i] images[b, c, i, j] x_weights[b, u, j], in float32 whatever
@@ -156,6 +173,7 @@ def separable(images: Tensor, y_weights: Tensor, x_weights: Tensor) -> Tensor:
         images: float32, shape (B, 3, I, J), contiguous.
         y_weights: float32, shape (B, V, I).
         x_weights: float32, shape (B, U, J).
+        out: where to write to.
     Returns:
         float32, shape (B, 3, V, U), contiguous.
     """
@@ -163,10 +181,11 @@ def separable(images: Tensor, y_weights: Tensor, x_weights: Tensor) -> Tensor:
     with torch.autocast(images.device.type, enabled=False):
         across = torch.bmm(images.view(batch, channels * height, width), x_weights.transpose(1, 2))
         across = across.view(batch, channels, height, -1)
-        result = torch.empty(batch, channels, y_weights.shape[1], x_weights.shape[1], device=images.device)
+        if out is None:
+            out = torch.empty(batch, channels, y_weights.shape[1], x_weights.shape[1], device=images.device)
         for c in range(channels):
-            torch.bmm(y_weights, across[:, c], out=result[:, c])
-        return result
+            torch.bmm(y_weights, across[:, c], out=out[:, c])
+        return out
 
 
 def _num_taps(longest: int, view_size: int, interpolation: Interpolation) -> int:

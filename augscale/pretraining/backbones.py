@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 import huggingface_hub
 import timm
 import torch
-from timm.layers import convert_sync_batchnorm
+from timm.layers import DropPath, convert_sync_batchnorm
 from timm.models import get_pretrained_cfg, is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.plain_vit import class_token, is_plain
 from augscale.pretraining.stochastic_depth import DepthDraws
+from augscale.pretraining.vit_on_gpu import class_token_by_factors
 from augscale.pretraining.weights import LoadReport, load_weights_into
 from augscale.settings import nearest
 
@@ -45,6 +46,8 @@ class Backbone(nn.Module):
         model: the timm model; its state dict has timm's key names.
         embed_dim: D.
         load_report: how the weights file fitted, None where none was loaded.
+        draws_by_image: whether `forward` draws all that is random in training from the draws it is given.
+        compiled: whether a plain ViT's training on a GPU runs what torch has compiled; False until it is set.
         input_scale, input_shift: float32, shape (3, 1, 1); turn ImageNet's normalisation into that of a network
             trained with another one (see `expect_normalization`); None where they are the same.
     """
@@ -57,8 +60,12 @@ class Backbone(nn.Module):
         self.model = model
         self.embed_dim = int(model.num_features)  # type: ignore[arg-type]
         self.load_report: LoadReport | None = None
+        self.compiled = False
         self._attentions = [module for module in model.modules() if hasattr(module, "fused_attn")]
         self._is_plain_vit = is_plain(model)
+        dropouts = any(module.p for module in model.modules() if isinstance(module, nn.Dropout))
+        self.draws_by_image = self._is_plain_vit and not dropouts and isinstance(model.patch_drop, nn.Identity)
+        self._drops_paths = any(isinstance(module, DropPath) and module.drop_prob for module in model.modules())
         self._memory_format = _memory_format(model)
         self._stride = _stride(model)
         self.model.to(memory_format=self._memory_format)
@@ -71,12 +78,6 @@ class Backbone(nn.Module):
         """Side of a ViT's patches, pixels of the view (a hybrid's stem counted in); None for a ResNet."""
         embed = getattr(self.model, "patch_embed", None)
         return None if embed is None else int(embed.feat_ratio())
-
-    @property
-    def draws_by_image(self) -> bool:
-        """Whether `forward` on a CPU draws all that is random in training from the draws it is given."""
-        dropouts = (module.p for module in self.model.modules() if isinstance(module, nn.Dropout))
-        return self._is_plain_vit and not any(dropouts) and isinstance(self.model.patch_drop, nn.Identity)
 
     def forward(self, x: Tensor, draws: DepthDraws | None = None) -> Tensor:
         """Embeddings.
@@ -93,8 +94,19 @@ class Backbone(nn.Module):
             x = x * self.input_scale + self.input_shift
         x = x.contiguous(memory_format=self._memory_format)
         with self._safe_precision(x):
-            embedding: Tensor = class_token(self.model, x, draws) if self._is_plain_vit else self.model(x)
+            embedding: Tensor
+            if not self._is_plain_vit:
+                embedding = self.model(x)
+            elif self._by_factors(x, draws):
+                embedding = class_token_by_factors(self.model, x, draws, compiled=self.compiled)
+            else:
+                embedding = class_token(self.model, x, draws)
         return embedding
+
+    def _by_factors(self, x: Tensor, draws: DepthDraws | None) -> bool:
+        """Whether it is training on a GPU, and no random number is wanted that the draws do not give."""
+        known = draws is not None or not self._drops_paths
+        return self.training and x.device.type != "cpu" and self.draws_by_image and known
 
     def expect_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         """For networks trained with other statistics than ImageNet's: views keep ImageNet's, the network sees its own.

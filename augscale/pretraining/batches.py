@@ -9,6 +9,7 @@ from torch import Tensor
 
 from augscale.errors import DataError
 from augscale.seeding import derive_seed
+from augscale.transfer import to_device
 
 _SHARE_OF_FREE_MEMORY = 0.5
 """Images are kept on a GPU where they fit into this share of its free memory; the rest is for training."""
@@ -81,11 +82,8 @@ class Batches:
 
     def _gather(self, places: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Tensor:
         if self._resident is not None:
-            return self._resident[torch.from_numpy(places).to(self.device, non_blocking=True)]
-        batch = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
-        if self.device.type == "cuda":
-            return batch.pin_memory().to(self.device, non_blocking=True)
-        return batch
+            return self._resident[to_device(places, self.device)]
+        return to_device(self.images[rows], self.device)
 
 
 def _upload(

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from augscale.compiling import compiled_version
+
 NUM_GLOBAL = 2
 
 
@@ -43,7 +45,7 @@ def moved_center(center: Tensor, mean_logits: Tensor, momentum: float) -> Tensor
     return torch.lerp(mean_logits, center, momentum)
 
 
-def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float) -> Tensor:
+def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float, *, compiled: bool = False) -> Tensor:
     """Mean cross-entropy of every student view under every teacher view but itself.
 
     Stands for this loop, without a tensor of crops x prototypes per term:
@@ -63,13 +65,14 @@ def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float
         student_logits: float32, shape (V * B, K), view-major, V at least 2.
         teacher_probs: float32, shape (2 * B, K), view-major; no gradient flows into it.
         student_temp: above 0.
+        compiled: whether torch compiles it, which spares a GPU passes over V x B x K numbers.
     Returns:
         float32 scalar, nats; ln K for a student that knows nothing.
     """
     batch_size, out_dim = len(teacher_probs) // NUM_GLOBAL, teacher_probs.shape[-1]
     student = student_logits.view(-1, batch_size, out_dim)
     teacher = teacher_probs.view(NUM_GLOBAL, batch_size, out_dim)
-    loss: Tensor = _CropCrossEntropy.apply(student, teacher, student_temp)
+    loss: Tensor = _CropCrossEntropy.apply(student, teacher, student_temp, compiled)
     return loss
 
 
@@ -77,25 +80,43 @@ class _CropCrossEntropy(torch.autograd.Function):
     """The gradient is known in closed form, (weight * softmax(z) - target) / temp, and is the only new V x B x K."""
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, temp: float) -> Tensor:
-        num_views, batch_size, _ = student.shape
-        normalisers = torch.stack([(view / temp).logsumexp(dim=-1, keepdim=True) for view in student])
-        crossed, both = teacher.flip(0), teacher.sum(dim=0)
-        agreement = (student[:NUM_GLOBAL] * crossed).sum() + (student[NUM_GLOBAL:].sum(dim=0) * both).sum()
-        total = normalisers[:NUM_GLOBAL].sum() + NUM_GLOBAL * normalisers[NUM_GLOBAL:].sum() - agreement / temp
-        ctx.save_for_backward(student, normalisers, crossed, both)
-        ctx.scale = 1 / (NUM_GLOBAL * (num_views - 1) * batch_size)
-        ctx.temp = temp
-        return total * ctx.scale
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, temp: float, compiled: bool) -> Tensor:
+        forward = compiled_version(_cross_entropy) if compiled else _cross_entropy
+        loss, normalisers = forward(student, teacher, temp)
+        ctx.save_for_backward(student, teacher, normalisers)
+        ctx.temp, ctx.compiled = temp, compiled
+        return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None]:
-        student, normalisers, crossed, both = ctx.saved_tensors
-        grad = (student / ctx.temp).sub_(normalisers).exp_()
-        grad[:NUM_GLOBAL] -= crossed
-        grad[NUM_GLOBAL:].mul_(NUM_GLOBAL).sub_(both)
-        return grad.mul_(grad_loss * (ctx.scale / ctx.temp)), None, None
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
+        student, teacher, normalisers = ctx.saved_tensors
+        backward = compiled_version(_cross_entropy_gradient) if ctx.compiled else _cross_entropy_gradient
+        return backward(student, teacher, normalisers, grad_loss, ctx.temp), None, None, None
+
+
+def _cross_entropy(student: Tensor, teacher: Tensor, temp: float) -> tuple[Tensor, Tensor]:
+    """The loss, and the log of what each softmax of the student is divided by, shape (V, B, 1)."""
+    normalisers = torch.stack([(view / temp).logsumexp(dim=-1, keepdim=True) for view in student])
+    crossed, both = teacher.flip(0), teacher.sum(dim=0)
+    agreement = (student[:NUM_GLOBAL] * crossed).sum() + (student[NUM_GLOBAL:].sum(dim=0) * both).sum()
+    total = normalisers[:NUM_GLOBAL].sum() + NUM_GLOBAL * normalisers[NUM_GLOBAL:].sum() - agreement / temp
+    return total * _term_weight(student), normalisers
+
+
+def _cross_entropy_gradient(
+    student: Tensor, teacher: Tensor, normalisers: Tensor, grad_loss: Tensor, temp: float
+) -> Tensor:
+    """Of the student's logits, shape (V, B, K)."""
+    grad = (student / temp).sub_(normalisers).exp_()
+    grad[:NUM_GLOBAL] -= teacher.flip(0)
+    grad[NUM_GLOBAL:].mul_(NUM_GLOBAL).sub_(teacher.sum(dim=0))
+    return grad.mul_(grad_loss * (_term_weight(student) / temp))
+
+
+def _term_weight(student: Tensor) -> float:
+    num_views, batch_size, _ = student.shape
+    return 1 / (NUM_GLOBAL * (num_views - 1) * batch_size)
 
 
 def information(probs: Tensor) -> Tensor:

@@ -34,43 +34,66 @@ class LossCheck:
 
 
 class Clock:
-    """Wall-clock seconds by part. A GPU works behind the program's back, so there only whole stretches are timed."""
+    """Seconds by part: of the program on a CPU, of the device's own timeline on a GPU, which works behind its back.
+
+    A GPU's are known when it has been waited for (`settle`); "training" is then what lies between the parts.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self._by_part = device.type == "cpu"
+        self._on_gpu = device.type == "cuda"
+        self._marks: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
         self._mark = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        if self._on_gpu and name not in ("rungs", "state"):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            try:
+                yield
+            finally:
+                end.record()
+                self._marks.append((name, begin, end))
+            return
         start = time.perf_counter()
         try:
             yield
         finally:
             now = time.perf_counter()
-            if self._by_part or name in ("rungs", "state"):
-                self.seconds[name] = self.seconds.get(name, 0.0) + now - start
-                self._mark = now
+            self._add(name, now - start)
+            self._mark = now
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def add_mean(self, others: Sequence[Clock]) -> None:
         """Adds what clocks of several threads have counted at the same time, on average."""
         for other in others:
             for name, seconds in other.seconds.items():
-                self.seconds[name] = self.seconds.get(name, 0.0) + seconds / len(others)
+                self._add(name, seconds / len(others))
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """For work that is no part of training."""
+        """For work that is no part of training; on a GPU entered when it has been waited for."""
         seconds = dict(self.seconds)
         try:
             yield
         finally:
             self.seconds = seconds
+            self._marks.clear()
             self._mark = time.perf_counter()
 
     def settle(self) -> None:
         """Called when the device has been waited for: counts the stretch since the last call as training."""
-        if not self._by_part:
-            now = time.perf_counter()
-            self.seconds["training"] = self.seconds.get("training", 0.0) + now - self._mark
-            self._mark = now
+        if not self._on_gpu:
+            return
+        now = time.perf_counter()
+        rest = now - self._mark
+        for name, begin, end in self._marks:
+            seconds = begin.elapsed_time(end) / 1e3
+            self._add(name, seconds)
+            rest -= seconds
+        self._add("training", max(0.0, rest))
+        self._marks.clear()
+        self._mark = now

@@ -19,7 +19,7 @@ from augscale.pretraining.dino import dino_loss, mean_entropy, teacher_probabili
 from augscale.pretraining.monitor import Clock
 from augscale.pretraining.networks import DINONetwork, has_batch_norm
 from augscale.pretraining.parts import StepMeans
-from augscale.pretraining.precision import autocast
+from augscale.pretraining.precision import autocast, tf32_products
 from augscale.pretraining.schedules import StepValues
 from augscale.pretraining.stochastic_depth import DepthDraws
 from augscale.pretraining.team import Team, keep_gradients_here
@@ -52,6 +52,7 @@ class Passes:
         called_student: the student, or what wraps it for a team.
         make_views: from images and sample ids.
         seed: of the run.
+        compiled: whether passes run what torch has compiled.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Passes:
         precision: str,
         device: torch.device,
         team: Team,
+        compiled: bool,
     ) -> None:
         self.teacher = teacher
         self.called_student = called_student
@@ -78,8 +80,11 @@ class Passes:
         self.precision = precision
         self.device = device
         self.team = team
-        self.draws_by_image = device.type == "cpu" and student.backbone.draws_by_image
-        self.cores = Cores(divide=team.alone and self.draws_by_image and not has_batch_norm(student))
+        self.backbones = student.backbone, teacher.backbone
+        self._compile(compiled)
+        self.draws_by_image = student.backbone.draws_by_image
+        divide = device.type == "cpu" and team.alone and self.draws_by_image and not has_batch_norm(student)
+        self.cores = Cores(divide=divide)
 
     def micro_batch(self, task: StepTask, micro: int, num_micro: int, clock: Clock) -> list[StepMeans]:
         """Views, forward and backward of one micro-batch of this process; its gradients are added to what is there.
@@ -123,14 +128,29 @@ class Passes:
             last: of this process in this step, after which its gradients are complete.
         """
         per_process = num_parts // self.team.size
-        with keep_gradients_here(self.called_student, last=last):
+        tf32 = tf32_products(self.precision, self.device)
+        with keep_gradients_here(self.called_student, last=last), tf32:
             loss, means = self._forward(views, task, part, num_parts, clock)
             with clock.part("backward"):
                 (loss if per_process == 1 else loss / per_process).backward()
         return means
 
+    def probe(self, views: Views, task: StepTask, clock: Clock) -> None:
+        """`backward` of a few images, as written: compiled code cannot be watched, and these shapes do not return."""
+        compiled = self.compiled
+        self._compile(False)
+        try:
+            self.backward(views, task, 0, 1, clock, last=False)
+        finally:
+            self._compile(compiled)
+
+    def _compile(self, compiled: bool) -> None:
+        self.compiled = compiled
+        for backbone in self.backbones:
+            backbone.compiled = compiled
+
     def _views(self, step: int, part: int, num_parts: int, clock: Clock) -> Views:
-        with clock.part("views"):
+        with clock.part("views"), tf32_products(self.precision, self.device):
             images, sample_ids = self.batches.draw(step, part, num_parts)
             return self.make_views(images, sample_ids)
 
@@ -146,7 +166,7 @@ class Passes:
                     teacher_logits = self.teacher(views.global_crops)
                 student_logits = self.called_student(views.global_crops, views.local_crops, draws=draws)
             teacher_probs = teacher_probabilities(teacher_logits, task.center, task.values.teacher_temp)
-            loss = dino_loss(student_logits, teacher_probs, self.recipe.student_temp)
+            loss = dino_loss(student_logits, teacher_probs, self.recipe.student_temp, compiled=self.compiled)
             means = StepMeans(
                 loss=loss.detach(),
                 teacher_logits=teacher_logits.mean(dim=0),
@@ -157,7 +177,8 @@ class Passes:
 
     @contextmanager
     def _randomness(self, step: int, part: int, num_parts: int, views: Views) -> Iterator[DepthDraws | None]:
-        """Stochastic depth as a function of (seed, step); with dropout, or on a GPU, of the part of the batch too."""
+        """Stochastic depth as a function of (seed, step); in networks that are no plain ViT, of the part of the batch
+        too."""
         if self.draws_by_image:
             images = len(views.global_crops) // 2
             yield DepthDraws(derive_seed(self.seed, "drop-path", step), part, num_parts, images)

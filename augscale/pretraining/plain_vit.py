@@ -5,7 +5,7 @@ Left out is what reaches neither the embedding nor a gradient:
 - In the last block the queries, the projection and the MLP of all tokens but the class token, which is all that DINO
   reads: 3/4 of one block's arithmetic, a fifth of a 4-block network.
 - On a CPU, a block's branch for the images that stochastic depth drops from it: they are known before, and their rows
-  are not computed. On a GPU this would make the host wait.
+  are not computed. For training on a GPU see `vit_on_gpu`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def class_token_after(block: Any, tokens: Tensor, draws: DepthDraws | None = Non
     """
 
     def attention(rows: Tensor) -> Tensor:
-        mixed: Tensor = block.ls1(_class_token_attention(block.attn, block.norm1(rows)))
+        mixed: Tensor = block.ls1(class_token_attention(block.attn, block.norm1(rows)))
         return mixed
 
     token = _residual(tokens[:, :1], attention, block.drop_path1, draws, source=tokens)
@@ -104,7 +104,7 @@ def _residual(
     return tokens.index_add(0, rows, kept, alpha=scale)
 
 
-def _class_token_attention(attention: Any, tokens: Tensor) -> Tensor:
+def class_token_attention(attention: Any, tokens: Tensor) -> Tensor:
     """`attention(tokens)[:, :1]`, for `timm.models.vision_transformer.Attention`."""
     batch_size, num_tokens, _ = tokens.shape
     heads = attention.qkv(tokens).reshape(batch_size, num_tokens, 3, attention.num_heads, attention.head_dim)

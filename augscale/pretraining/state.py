@@ -50,7 +50,7 @@ def run_fingerprint(
     settings = {
         "backbone": study.backbone.model_dump(),
         "crops": study.crops.model_dump(),
-        "pretrain": study.pretrain.model_dump(exclude={"checkpoint_seconds", "max_memory"}),
+        "pretrain": study.pretrain.model_dump(exclude={"checkpoint_seconds", "compile", "max_memory"}),
     }
     rows = hashlib.blake2b(np.ascontiguousarray(indices, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
     return {

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from augscale.transfer import to_device
 
 
 class DepthDraws:
@@ -34,6 +38,26 @@ class DepthDraws:
         Returns:
             int64, rising, in [0, num_rows).
         """
+        return self._draw(num_rows, probability).nonzero().squeeze(1)
+
+    def factors(self, num_rows: int, probabilities: Sequence[float], scaled: bool, device: torch.device) -> Tensor:
+        """What branches are multiplied by, where rows are not picked out: several draws, on the device in one go.
+
+        Args:
+            num_rows: as in `kept`.
+            probabilities: of each draw.
+            scaled: whether kept rows count 1 / probability, so that the mean stays.
+            device: which is not waited for.
+        Returns:
+            float32, shape (len(probabilities), num_rows); 0 for dropped rows. Draws of probability 1 are not made.
+        """
+        rows = [
+            torch.ones(num_rows) if p == 1 else self._draw(num_rows, p).div_(p if scaled else 1) for p in probabilities
+        ]
+        return to_device(torch.stack(rows).numpy(), device)
+
+    def _draw(self, num_rows: int, probability: float) -> Tensor:
+        """float32, shape (num_rows,), 0 and 1."""
         shape = num_rows // self._images, self._num_parts, self._images
         keep = torch.empty(shape).bernoulli_(probability, generator=self._generator)
-        return keep[:, self._part].flatten().nonzero().squeeze(1)
+        return keep[:, self._part].flatten()

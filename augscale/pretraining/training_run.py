@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.augmentation.views import MultiCropViews
+from augscale.compiling import resolve_compile
 from augscale.config import StudyConfig
 from augscale.errors import ConfigError, DivergedError, MemoryShortageError
 from augscale.pretraining.batches import Batches
@@ -86,17 +87,20 @@ class TrainingRun:
             self.recipe.batch_size // team.size, accumulate, smallest=2 if norm else 1, batch_norm=norm
         )
         self._meet_the_team()
+        compiled = resolve_compile(self.recipe.compile, device, self.recipe.steps)
+        view_seed = derive_seed(seed, "views")
         self.passes = Passes(
             student=self.student,
             teacher=self.teacher,
             called_student=team.wrap(self.student),
             batches=batches,
-            make_views=make_views or MultiCropViews(scales, study.crops, images.shape[1], derive_seed(seed, "views")),
+            make_views=make_views or MultiCropViews(scales, study.crops, images.shape[1], view_seed, compiled=compiled),
             recipe=self.recipe,
             seed=seed,
             precision=self.precision,
             device=device,
             team=team,
+            compiled=compiled,
         )
         self.buffers = [*self.student.buffers(), *self.teacher.buffers()]
         self.optimizer = torch.optim.AdamW(parameter_groups(self.student), lr=0.0, fused=True)
@@ -161,7 +165,7 @@ class TrainingRun:
             task = self._task(watch=True)
             settings = (self.study.backbone, self.study.crops, self.recipe, self.precision, self.device, self.team)
             prober = Prober(
-                lambda views: self.passes.backward(views, task, 0, 1, self.clock, last=False),
+                lambda views: self.passes.probe(views, task, self.clock),
                 (self.student, self.teacher),
                 self.study.crops,
                 self.device,

@@ -39,9 +39,9 @@ def threads_of_losses(monkeypatch):
     names: set[str] = set()
     loss = passes.dino_loss
 
-    def watched(*arguments):
+    def watched(*arguments, **options):
         names.add(threading.current_thread().name)
-        return loss(*arguments)
+        return loss(*arguments, **options)
 
     monkeypatch.setattr(passes, "dino_loss", watched)
     return names
@@ -92,11 +92,11 @@ def test_memory_that_runs_out_in_one_thread_is_survived(run, two_threads, monkey
     wanted = run(tiny_study(), accumulate=2)
     loss, calls = passes.dino_loss, []
 
-    def scarce(student_logits, *arguments):
+    def scarce(student_logits, *arguments, **options):
         calls.append(len(student_logits))
         if len(calls) == 1:
             raise MemoryError
-        return loss(student_logits, *arguments)
+        return loss(student_logits, *arguments, **options)
 
     monkeypatch.setattr(passes, "dino_loss", scarce)
     result = run(tiny_study())

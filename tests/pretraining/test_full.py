@@ -341,7 +341,7 @@ def test_a_full_run_says_logs_and_keeps_how_its_batches_are_cut(tmp_path, monkey
 
     loss = passes.dino_loss
 
-    def scarce(student_logits, teacher_probs, temp):
+    def scarce(student_logits, teacher_probs, temp, **options):
         if len(student_logits) > 4 * 4:  # images x views
             raise MemoryError
         return loss(student_logits, teacher_probs, temp)

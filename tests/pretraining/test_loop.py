@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_runs import tiny_study
+from torch._dynamo.utils import counters
 
 from augscale.augmentation.scales import PRESETS
 from augscale.augmentation.views import MultiCropViews
@@ -19,6 +20,7 @@ from augscale.pretraining.batches import Batches
 from augscale.pretraining.head import DINOHead
 from augscale.pretraining.loop import Paused, pretrain
 from augscale.pretraining.precision import resolve_precision
+from augscale.pretraining.training_run import TrainingRun
 from augscale.seeding import derive_seed
 
 SCALES = PRESETS["strong"]
@@ -280,7 +282,7 @@ def test_a_learning_rate_that_blows_up_is_reported_as_divergence(run):
 
 
 def test_weights_that_the_last_step_ruins_are_not_handed_out(run):
-    def nan_gradients(student_logits, teacher_probs, temp):
+    def nan_gradients(student_logits, teacher_probs, temp, **options):
         return (student_logits * 0).sum().sqrt()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -359,7 +361,7 @@ def test_a_gpu_run_follows_the_cpu_run(run, fields):
     on_cpu, on_gpu = run(study), run(study, device="cuda")
     found, expected = ([loss for _, loss in result.loss_history] for result in (on_gpu, on_cpu))
     np.testing.assert_allclose(found, expected, rtol=2e-2)
-    assert {"training"} <= on_gpu.seconds_by_part.keys()
+    assert {"views", "forward", "backward", "optimiser"} <= on_gpu.seconds_by_part.keys()
 
 
 @pytest.mark.gpu
@@ -387,3 +389,39 @@ def test_images_kept_on_the_gpu_and_gathered_from_the_host_are_the_same(images, 
     gathered = Batches(images, indices, 4, 9, device)
     for step in range(4):
         assert torch.equal(resident.draw(step)[0], gathered.draw(step)[0])
+
+
+@pytest.mark.gpu
+def test_a_compiled_gpu_run_follows_the_others_and_a_second_one_compiles_nothing(run):
+    fields = {"backbone": {"drop_path": 0.2}, "precision": "bf16"}
+    losses = []
+    for compiled, device in (("never", "cpu"), ("never", "cuda"), ("always", "cuda")):
+        result = run(tiny_study(**fields, compile=compiled), device=device)
+        losses.append([loss for _, loss in result.loss_history])
+    # Losses fall below 1, and bf16 rounds differently in each.
+    np.testing.assert_allclose(losses[2], losses[0], rtol=0, atol=0.05)
+    np.testing.assert_allclose(losses[2], losses[1], rtol=0, atol=0.05)
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs > 5, "nothing was compiled"
+    run(tiny_study(**fields, compile="always"), device="cuda", seed=4, scales=PRESETS["weak"])
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "fields", [{}, {"compile": "always", "precision": "bf16"}, BATCH_NORM], ids=["vit", "compiled", "resnet"]
+)
+def test_a_step_on_a_gpu_does_not_wait_for_it(run, monkeypatch, fields):
+    step, quiet = TrainingRun.train_step, []
+
+    def watched(training: TrainingRun, watch: bool) -> None:
+        torch.cuda.set_sync_debug_mode("error" if training.step >= 2 else "default")
+        try:
+            step(training, watch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        quiet.append(training.step)
+
+    monkeypatch.setattr(TrainingRun, "train_step", watched)
+    run(tiny_study(**fields | {"steps": 6}), device="cuda", log_every=100)
+    assert quiet == [1, 2, 3, 4, 5, 6]

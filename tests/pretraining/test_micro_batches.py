@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import gc
 import math
 import weakref
 
@@ -47,12 +49,12 @@ def scarce(monkeypatch):
             if state["images"] > most and state["calls"] > from_call:
                 raise error or RuntimeError(CPU_MESSAGE)
 
-        def loss(student_logits, teacher_probs, temp):
+        def loss(student_logits, teacher_probs, temp, **options):
             state["calls"] += 1
             state["images"] = len(student_logits) // NUM_VIEWS
             if where == "loss":
                 check()
-            return dino_loss(student_logits, teacher_probs, temp)
+            return dino_loss(student_logits, teacher_probs, temp, **options)
 
         def clip(parameters, most_norm):
             clip_gradients(parameters, most_norm)
@@ -327,16 +329,30 @@ def test_a_run_begins_as_an_earlier_one_on_the_device_ended(run):
     assert run(largest_micro_batch=4).micro_batches.changes == ()
 
 
-@pytest.mark.gpu
-def test_on_a_gpu_real_shortage_is_survived_and_the_cap_is_lifted(run):
-    total = torch.cuda.get_device_properties(0).total_memory
-    study = tiny_study(crops={"global_size": 224, "local_size": 96, "n_local": 8}, batch_size=8)
-    plain = run(study, device="cuda")
-    torch.cuda.set_per_process_memory_fraction(
-        (torch.cuda.max_memory_reserved() * 0.7) / total  # less than the whole batch took
+@pytest.fixture
+def heavy():
+    """A study whose step takes hundreds of megabytes of a GPU, so that libraries' own do not count."""
+    return functools.partial(
+        tiny_study,
+        backbone={"overrides": {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 2}},
+        crops={"global_size": 224, "local_size": 96, "n_local": 8},
+        batch_size=8,
     )
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_real_shortage_is_survived_and_the_cap_is_lifted(run, heavy):
+    total = torch.cuda.get_device_properties(0).total_memory
+    run(heavy(), device="cuda")  # what libraries take when they are first used
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    plain = run(heavy(), device="cuda")
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.7 * torch.cuda.max_memory_allocated() / total)
     try:
-        result = run(study, device="cuda", free_memory=total)
+        result = run(heavy(), device="cuda", free_memory=total)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert result.micro_batches.changes[0].cause == "out of memory"
@@ -344,8 +360,9 @@ def test_on_a_gpu_real_shortage_is_survived_and_the_cap_is_lifted(run):
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_the_estimate_bounds_what_is_given_out(run, monkeypatch):
-    study = tiny_study(crops={"global_size": 224, "local_size": 96, "n_local": 8}, batch_size=8)
+@pytest.mark.parametrize("compiled", ["never", "always"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_on_a_gpu_the_estimate_bounds_what_is_given_out(run, heavy, monkeypatch, precision, compiled):
     found = {}
 
     def spy(batching, prober, team, *, in_use, moments, **_):
@@ -355,5 +372,5 @@ def test_on_a_gpu_the_estimate_bounds_what_is_given_out(run, monkeypatch):
         torch.cuda.reset_peak_memory_stats()
 
     monkeypatch.setattr(training_run, "choose", spy)
-    run(study, device="cuda")
-    assert 0.5 * found["estimate"] < torch.cuda.max_memory_allocated() < found["estimate"]
+    run(heavy(precision=precision, compile=compiled), device="cuda")
+    assert 0.3 * found["estimate"] < torch.cuda.max_memory_allocated() < found["estimate"]
