@@ -108,53 +108,36 @@ def crops_by_products(
     Returns:
         float32, shape (N, 3, V, V), contiguous.
     """
+    windows = _window_sizes(params)
+    last = params.image_size - windows
+    top, left = np.minimum(params.top, last), np.minimum(params.left, last)
+    places = to_device(np.stack([image_rows, top, left]), images.device)
+    # Both axes of all views at once: a GPU is told once what to do, not once per window.
+    axes = [
+        (params.top - top, params.left - left),
+        (params.height, params.width),
+        (params.vertical_flip, params.horizontal_flip),
+    ]
+    geometry = to_device(np.stack([np.concatenate(pair) for pair in axes]), images.device)
+    num_taps = _num_taps(int(max(params.height.max(), params.width.max())), view_size, interpolation)
+    start, length, flip = geometry
+    weights = _weights(start, length, flip, num_taps, int(windows.max()), view_size, interpolation)
+    y_weights, x_weights = weights.chunk(2)
+
     crops = torch.empty(len(params), 3, view_size, view_size, device=images.device)
-    sizes, begins = np.unique(_window_sizes(params), return_index=True)
+    sizes, begins = np.unique(windows, return_index=True)
     for window, begin, end in zip(sizes.tolist(), begins, [*begins[1:], len(params)], strict=True):
         rows = slice(begin, end)
-        drawn = params.rows(rows)
-        _crop_resize_window(crops[rows], images, drawn, image_rows[rows], window, view_size, interpolation)
+        # (B, S-W+1, S-W+1, 3, W, W) without copying; the indexing then copies just the windows.
+        every_window = images.unfold(1, window, 1).unfold(2, window, 1)
+        pixels = every_window[tuple(places[:, rows])].to(torch.float32, memory_format=torch.contiguous_format)
+        separable(pixels, y_weights[rows, :, :window], x_weights[rows, :, :window], out=crops[rows])
     return crops
 
 
 def _window_sizes(params: ViewParameters) -> npt.NDArray[np.int64]:
     longest = np.maximum(params.height, params.width)
     return np.minimum(-(-longest // WINDOW_STEP) * WINDOW_STEP, params.image_size)
-
-
-def _crop_resize_window(
-    out: Tensor,
-    images: Tensor,
-    params: ViewParameters,
-    image_rows: npt.NDArray[np.int64],
-    window: int,
-    view_size: int,
-    interpolation: Interpolation,
-) -> None:
-    last = images.shape[1] - window
-    top, left = np.minimum(params.top, last), np.minimum(params.left, last)
-    numbers = np.stack(
-        [
-            image_rows,
-            top,
-            left,
-            params.top - top,
-            params.left - left,
-            params.height,
-            params.width,
-            params.vertical_flip,
-            params.horizontal_flip,
-        ]
-    )
-    row, top_, left_, *geometry = to_device(numbers, images.device)
-    # (B, S-W+1, S-W+1, 3, W, W) without copying; the indexing then copies just the windows.
-    every_window = images.unfold(1, window, 1).unfold(2, window, 1)
-    pixels = every_window[row, top_, left_].to(torch.float32, memory_format=torch.contiguous_format)
-    y_start, x_start, height, width, y_flip, x_flip = geometry
-    taps = [_num_taps(int(size.max()), view_size, interpolation) for size in (params.height, params.width)]
-    y_weights = _weights(y_start, height, y_flip, taps[0], window, view_size, interpolation)
-    x_weights = _weights(x_start, width, x_flip, taps[1], window, view_size, interpolation)
-    separable(pixels, y_weights, x_weights, out=out)
 
 
 def _to_unit_range(views: Tensor, interpolation: Interpolation) -> Tensor:

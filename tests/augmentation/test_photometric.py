@@ -124,10 +124,10 @@ def test_blur_equals_torchvisions_for_every_sigma(views: Tensor, size: int) -> N
 
 
 def test_blur_wider_than_the_view_stays_defined() -> None:
-    view = torch.rand(2, 3, 6, 6)
+    view = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     blurred = view.clone()
     gaussian_blur(blurred, np.array([20.0, 1.0]))
-    assert blurred[0].std() < 0.2 * view[0].std()
+    assert blurred[0].std(dim=(1, 2)).max() < 0.2 * view[0].std()
     assert torch.isfinite(blurred).all()
 
 
