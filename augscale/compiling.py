@@ -20,11 +20,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FEWEST_STEPS = 700
 """Of a run that compiles by itself: at the paper's setting compiling takes as long as it saves in about so many."""
+_MOST_VERSIONS = 64
+"""Of one function. A ViT's block needs 6 (first or not, student's two crop sizes, teacher), and 6 more whenever a step
+that ran out of memory is done again in smaller parts; beyond torch's default of 8 it would run uncompiled."""
 
 
 @functools.cache
 def compiled_version(function: F) -> F:
     """A function as torch compiles it, anew for every shape: those of a run are few, and fixed ones run faster."""
+    import torch._dynamo.config as settings
+
+    settings.recompile_limit = max(settings.recompile_limit, _MOST_VERSIONS)
     return torch.compile(function, dynamic=False)  # type: ignore[return-value]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from augscale import compiling
 from augscale.compiling import FEWEST_STEPS, resolve_compile
@@ -58,3 +60,21 @@ def test_a_failure_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch):
         assert compiling.why_not(torch.device("cpu")) == "RuntimeError: Failed to find C compiler."
     finally:
         compiling.why_not.cache_clear()
+
+
+def test_more_shapes_than_torch_allows_by_default_are_compiled(monkeypatch: pytest.MonkeyPatch):
+    """As when memory runs out twice: first or other block, two crop sizes and teacher, in three sizes."""
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    compiling.compiled_version.cache_clear()
+    try:
+        double = compiling.compiled_version(_double)
+        for rows in range(2, 20):
+            assert torch.equal(double(torch.ones(rows)), torch.full((rows,), 2.0))
+        assert counter.frame_count == 18
+    finally:
+        compiling.compiled_version.cache_clear()
+
+
+def _double(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x

@@ -104,7 +104,7 @@ class PretrainResult:
     images_per_second: float
     """Source images; rungs and saving not counted."""
     seconds_by_part: dict[str, float]
-    """On a CPU views, forward, backward, optimiser, rungs, state; on a GPU, whose work is not waited for within a
-    step, training, rungs, state. Sums over all sessions of a resumed run."""
+    """views, forward, backward, optimiser, rungs, state; on a GPU, where the first four are read off its own timeline,
+    also training: what lies between them. Sums over all sessions of a resumed run."""
     micro_batches: MicroBatches
     """At the end."""

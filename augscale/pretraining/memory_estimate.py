@@ -7,8 +7,8 @@ on its own, and the largest over the operations is the peak of any number of ima
 the largest than in the small passes.
 
 What it does not see: buffers inside single operations, and what the allocator holds beyond what is asked of it, on a
-CPU a quarter of the whole. `HEADROOM` and `SLACK_BYTES` are for that, measured on a CPU (docs/pretraining.md); on a GPU
-they have not been measured.
+CPU a quarter of the whole. `HEADROOM` and `SLACK_BYTES` are for that, measured on a CPU and, with
+small networks, on one GPU (docs/pretraining.md).
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ is short (`accumulate`). All parts meet the same center, that of the steps befor
 would be in the whole batch. Losses and gradients are means over the parts, which for equal parts is the mean over the
 batch, and the center moves once per step, by the mean of all parts' teacher outputs. So the result is that of the
 undivided batch to rounding. Two things see their part alone: batch norm (on GPUs: the micro-batches of all processes
-together), and dropout and a GPU's stochastic depth, which draw their own numbers in each part (on a CPU see
-`stochastic_depth`).
+together), and dropout, or stochastic depth in networks that are no plain ViT, which draw their own numbers in each part
+(else see `stochastic_depth`).
 """
 
 from __future__ import annotations

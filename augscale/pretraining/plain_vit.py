@@ -18,6 +18,7 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from augscale.pretraining.cpu_attention import attend
 from augscale.pretraining.stochastic_depth import DepthDraws
 
 
@@ -68,8 +69,8 @@ def class_token_after(block: Any, tokens: Tensor, draws: DepthDraws | None = Non
 
 
 def _block(block: Any, tokens: Tensor, draws: DepthDraws | None = None) -> Tensor:
-    """`block(tokens)` in training mode; hooks of the block are not called, those of its parts are."""
-    tokens = _residual(tokens, lambda rows: block.ls1(block.attn(block.norm1(rows))), block.drop_path1, draws)
+    """`block(tokens)` in training mode on a CPU; hooks of the block are not called."""
+    tokens = _residual(tokens, lambda rows: block.ls1(attend(block.attn, block.norm1(rows))), block.drop_path1, draws)
     return _residual(tokens, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2, draws)
 
 

@@ -30,6 +30,7 @@ CHANGEABLE = {
     "search.keep_weights",
     "data.sources",
     "data.max_bad",
+    "pretrain.compile",
     "pretrain.max_memory",
     "confirm.top_k",
     "confirm.seeds",
