@@ -34,11 +34,11 @@ def searched(tmp_path, monkeypatch):
     monkeypatch.setenv("AUGSCALE_CACHE", str(tmp_path / "cache"))
     calls = []
 
-    def loss(student_logits, teacher_probs, temp):
+    def loss(student_logits, teacher_probs, temp, **options):
         calls.append(len(student_logits) // NUM_VIEWS)
         if len(calls) > 3 and calls[-1] > 4:
             raise MemoryError
-        return dino_loss(student_logits, teacher_probs, temp)
+        return dino_loss(student_logits, teacher_probs, temp, **options)
 
     monkeypatch.setattr(passes, "dino_loss", loss)
     run, config = RunFolder(tmp_path / "run"), load_study("smoke", SETTINGS)
