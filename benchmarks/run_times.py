@@ -14,7 +14,7 @@ from augscale.errors import ConfigError
 from augscale.runs import RunFolder, read_json
 
 TRAINING_PARTS = ("views", "forward", "backward", "optimiser", "training")
-"""Of a record's `seconds_by_part`; "training" is all of it on a GPU."""
+"""Of a record's `seconds_by_part`; "training" is what lies between the others on a GPU."""
 PARTS = (*TRAINING_PARTS, "scoring", "reporting", "state", "set-up and rest", "not split")
 PHASES = {
     "claiming": "claiming: Optuna, storage",

@@ -47,6 +47,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Counts what happens within; on a GPU rungs and saving, which wait for it, by the program's own clock."""
         if self._on_gpu and name not in ("rungs", "state"):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
@@ -85,7 +86,7 @@ class Clock:
             self._mark = time.perf_counter()
 
     def settle(self) -> None:
-        """Called when the device has been waited for: counts the stretch since the last call as training."""
+        """Called when a GPU has been waited for: counts the stretch since the last call; "training" is what is left."""
         if not self._on_gpu:
             return
         now = time.perf_counter()
