@@ -49,6 +49,8 @@ def crop_resize(
         float32, shape (N, 3, V, V), in [0, 1] (bicubic overshoot is clamped), contiguous.
     """
     image_rows = np.arange(len(params)) if image_rows is None else image_rows
+    if not len(params):
+        return torch.empty(0, 3, view_size, view_size, device=images.device)
     if images.device.type == "cpu":
         return crop_resize_one_by_one(images, params, image_rows, view_size, interpolation)
     return crop_resize_by_products(images, params, image_rows, view_size, interpolation)

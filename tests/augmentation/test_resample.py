@@ -13,6 +13,7 @@ from torchvision.transforms.functional import InterpolationMode
 
 from augscale.augmentation.draw import ViewParameters, draw_view_parameters
 from augscale.augmentation.resample import Interpolation, crop_resize_by_products, crop_resize_one_by_one
+from augscale.augmentation.resample import crop_resize as crop_resize_anywhere
 from augscale.augmentation.scales import AugmentationScales
 
 FLIPS = AugmentationScales(vertical_flip_p=0.5, global_crops_scale=(0.05, 1.0), aspect_ratio=(0.5, 2.0))
@@ -108,3 +109,10 @@ def test_autocast_does_not_coarsen_the_views(crop_resize: CropResize, photograph
         inside = crop_resize(photographs, params, 48)
     assert inside.dtype == torch.float32
     assert torch.equal(inside, crop_resize(photographs, params, 48))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_no_views_are_none(device: str) -> None:
+    params = draw_view_parameters(FLIPS, "local0", np.arange(0), 0, image_size=32, view_size=16, reference_size=16)
+    images = torch.empty(0, 32, 32, 3, dtype=torch.uint8, device=device)
+    assert crop_resize_anywhere(images, params, 16).shape == (0, 3, 16, 16)
