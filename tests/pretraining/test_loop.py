@@ -12,9 +12,11 @@ import torch
 from tiny_runs import tiny_study
 from torch._dynamo.utils import counters
 
+from augscale.augmentation import compiled
 from augscale.augmentation.scales import PRESETS
 from augscale.augmentation.views import MultiCropViews
 from augscale.errors import CheckpointError, ConfigError, DataError, DivergedError
+from augscale.pretraining import dino, training_run
 from augscale.pretraining.backbones import build_backbone
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.head import DINOHead
@@ -391,12 +393,28 @@ def test_images_kept_on_the_gpu_and_gathered_from_the_host_are_the_same(images, 
         assert torch.equal(resident.draw(step)[0], gathered.draw(step)[0])
 
 
+def test_a_run_that_compiles_does_so_with_its_views_and_its_loss_and_leaves_them_what_they_are(run, monkeypatch):
+    """On a CPU, with functions that stand as written for compiled ones."""
+    wanted, used = run(tiny_study(steps=3)), set()
+
+    def as_written(function):
+        used.add(function.__name__)
+        return function
+
+    monkeypatch.setattr(training_run, "resolve_compile", lambda setting, device, steps: True)
+    monkeypatch.setattr(compiled, "compiled_version", as_written)
+    monkeypatch.setattr(dino, "compiled_version", as_written)
+    found = run(tiny_study(steps=3))
+    assert used == {"colour", "finish", "_cross_entropy", "_cross_entropy_gradient"}
+    np.testing.assert_allclose(found.loss_history, wanted.loss_history, rtol=1e-4)
+
+
 @pytest.mark.gpu
 def test_a_compiled_gpu_run_follows_the_others_and_a_second_one_compiles_nothing(run):
     fields = {"backbone": {"drop_path": 0.2}, "precision": "bf16"}
     losses = []
-    for compiled, device in (("never", "cpu"), ("never", "cuda"), ("always", "cuda")):
-        result = run(tiny_study(**fields, compile=compiled), device=device)
+    for setting, device in (("never", "cpu"), ("never", "cuda"), ("always", "cuda")):
+        result = run(tiny_study(**fields, compile=setting), device=device)
         losses.append([loss for _, loss in result.loss_history])
     # Losses fall below 1, and bf16 rounds differently in each.
     np.testing.assert_allclose(losses[2], losses[0], rtol=0, atol=0.05)
