@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -246,6 +246,18 @@ class StudyConfig(Settings):
     space: SpaceConfig = SpaceConfig()
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig = ConfirmConfig()
+
+    FREE: ClassVar = frozenset(
+        {
+            "description",
+            "data.sources",
+            "data.max_bad",
+            "pretrain.checkpoint_seconds",
+            "pretrain.compile",
+            "pretrain.max_memory",
+        }
+    )
+    """What a run that goes on may change: nothing of it decides a result. Images are compared by their fingerprint."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> StudyConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from augscale.errors import ConfigError
 
 M = TypeVar("M", bound="Settings")
+
+_CHANGES_SHOWN = 3
 
 
 class Settings(BaseModel):
@@ -49,6 +52,35 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file ({error})") from None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key, e.g. {"pretrain.steps": 240}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def changes(
+    before: Mapping[str, Any], after: Mapping[str, Any], defaults: Mapping[str, Any], free: Collection[str] = ()
+) -> str:
+    """What differs between the settings of an earlier run and those given now, in one phrase; empty if nothing does.
+
+    Args:
+        before: by dotted key. A setting that is not there is younger than that run, and counts as its default: whoever
+            adds one chooses as default what was done before.
+        after: by dotted key.
+        defaults: by dotted key.
+        free: settings that may differ.
+    """
+    changed = []
+    for key in sorted({*before, *after} - {*free}):
+        old, new = before.get(key, defaults.get(key)), after.get(key)
+        if old != new:
+            changed.append(f"{key}: {old!r}, now {new!r}")
+    more = len(changed) - _CHANGES_SHOWN
+    return "; ".join(changed[:_CHANGES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -2,7 +2,8 @@ import pytest
 
 from augscale.config import StudyConfig, load_study, studies_dir
 from augscale.errors import ConfigError
-from augscale.searching.prepare import check_study
+from augscale.searching.prepare import CHANGEABLE, check_study
+from augscale.settings import changes, flatten
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in studies_dir().glob("*.toml")))
@@ -50,3 +51,20 @@ def test_a_file_that_is_not_toml_is_named(tmp_path):
 def test_settings_cannot_be_changed_after_they_were_read():
     with pytest.raises(ValueError, match="frozen"):
         StudyConfig().pretrain.steps = 5
+
+
+def test_what_changed_is_named_and_a_setting_younger_than_the_run_counts_as_its_default():
+    defaults = {"a.x": 1, "b": None, "c": 2, "d": 0}
+    before = {"a.x": 1, "c": 3, "d": 5}
+    assert changes(before, before | {"b": None}, defaults) == ""
+    assert changes(before, before | {"b": 7, "c": 2}, defaults) == "b: None, now 7; c: 3, now 2"
+    assert changes({}, {"a.x": 1, "c": 2, "d": 1}, defaults) == "d: 0, now 1"
+    assert changes({}, {"a.x": 1, "c": 2, "d": 1}, defaults, {"d"}) == ""
+    assert changes(before, {"a.x": 1, "c": 3}, defaults) == "d: 5, now None"
+    assert changes({}, dict.fromkeys(defaults, -1), defaults).endswith("c: 2, now -1 and 1 more")
+    assert flatten({"a": {"x": 1, "y": {"z": [2]}}, "b": {}}) == {"a.x": 1, "a.y.z": [2]}
+
+
+def test_what_may_change_is_a_setting():
+    known = set(flatten(StudyConfig().model_dump()))
+    assert known >= CHANGEABLE > StudyConfig.FREE

@@ -15,11 +15,9 @@ from augscale.data.cache import ImageCache
 from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.files import write_atomic
 from augscale.runs import now, read_json, this_host, versions, writable_folder
+from augscale.settings import changes, flatten
 
 _SECTIONS = ("data", "backbone", "crops", "pretrain", "probe")
-_MAY_CHANGE = ("data.sources", "data.max_bad", "pretrain.checkpoint_seconds", "pretrain.max_memory")
-"""Settings that do not change the result; the images are compared by their fingerprint."""
-_CHANGES_SHOWN = 3
 
 
 class FullRunFolder:
@@ -153,25 +151,17 @@ def rewrite_evaluations(
 
 def _settings(config: StudyConfig, scales: AugmentationScales, seed: int) -> dict[str, Any]:
     """Everything that decides the result, flat, as it comes back from JSON."""
-    values = config.model_dump(mode="json")
-    flat = {f"{name}.{key}": value for name in _SECTIONS for key, value in values[name].items()}
-    flat = {key: value for key, value in flat.items() if key not in _MAY_CHANGE}
-    flat |= {f"scales.{key}": value for key, value in scales.model_dump(mode="json").items()}
-    plain: dict[str, Any] = json.loads(json.dumps(flat | {"seed": seed}))
-    return plain
+    values = config.model_dump(mode="json", include=set(_SECTIONS))
+    flat = flatten(values | {"scales": scales.model_dump(mode="json"), "seed": seed})
+    plain: dict[str, Any] = json.loads(json.dumps(flat))
+    return {key: value for key, value in plain.items() if key not in StudyConfig.FREE}
 
 
 def _refuse_changes(folder: FullRunFolder, old: dict[str, Any], settings: dict[str, Any], cache: ImageCache) -> None:
-    before = old["settings"]
-    changed = [
-        f"{key}: {before.get(key)!r}, now {settings.get(key)!r}"
-        for key in sorted({*before, *settings})
-        if before.get(key) != settings.get(key)
-    ]
-    if changed:
-        more = f" and {len(changed) - _CHANGES_SHOWN} more" if len(changed) > _CHANGES_SHOWN else ""
+    default = _settings(StudyConfig(), AugmentationScales(), 0)
+    if changed := changes(old["settings"], settings, default, StudyConfig.FREE):
         raise ConfigError(
-            f"{folder.path} was begun with other settings ({'; '.join(changed[:_CHANGES_SHOWN])}{more}); "
+            f"{folder.path} was begun with other settings ({changed}); "
             "expected the same settings, or another --out for a new run"
         )
     fingerprint = old["data"]["fingerprint"]

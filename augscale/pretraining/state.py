@@ -18,8 +18,9 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.errors import CheckpointError
 from augscale.pretraining.files import write_atomic
+from augscale.settings import changes, flatten
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +48,31 @@ def run_fingerprint(
     indices: npt.NDArray[np.int64],
 ) -> dict[str, str]:
     """What must be equal for a state to be continued, by name, so that a misfit can say which it is."""
-    settings = {
-        "backbone": study.backbone.model_dump(),
-        "crops": study.crops.model_dump(),
-        "pretrain": study.pretrain.model_dump(exclude={"checkpoint_seconds", "compile", "max_memory"}),
-    }
     rows = hashlib.blake2b(np.ascontiguousarray(indices, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
     return {
-        "study": _digest(settings),
+        "settings": json.dumps(_deciding(study)),
         "seed": str(seed),
-        "scales": _digest(scales.model_dump()),
+        "scales": json.dumps(scales.model_dump(mode="json")),
         "images": f"{'x'.join(map(str, image_shape))} {rows}",
     }
+
+
+def _deciding(study: StudyConfig) -> dict[str, Any]:
+    """The settings that decide what is trained, by dotted key."""
+    flat = flatten(study.model_dump(mode="json", include={"backbone", "crops", "pretrain"}))
+    return {key: value for key, value in flat.items() if key not in StudyConfig.FREE}
+
+
+def _misfits(saved: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    """What of a fingerprint is another one, with the values where they can be named."""
+    defaults = {"settings": _deciding(StudyConfig()), "scales": AugmentationScales().model_dump(mode="json")}
+    found = []
+    for name, value in wanted.items():
+        if name not in defaults:
+            found += [name] if saved[name] != value else []
+        elif changed := changes(json.loads(saved[name]), json.loads(value), defaults[name]):
+            found.append(f"{name} ({changed})")
+    return found
 
 
 def save_state(path: Path, state: TrainingState) -> None:
@@ -91,12 +105,6 @@ def load_state(path: Path, fingerprint: dict[str, str], content: bytes | None = 
         raise CheckpointError(f"{path}: damaged, or not a training state; {remedy}") from None
     if version != _FORMAT:
         raise CheckpointError(f"{path}: has format {version}; expected {_FORMAT}; {remedy}")
-    other = [name for name, value in fingerprint.items() if state.fingerprint.get(name) != value]
-    if other:
+    if other := _misfits(state.fingerprint, fingerprint):
         raise CheckpointError(f"{path}: was saved by a run with other {', '.join(other)}; {remedy}")
     return state
-
-
-def _digest(values: dict[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -19,19 +19,15 @@ from augscale.lasting_imports import lasting_imports
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.searching.space import check_space
 from augscale.seeding import derive_seed
+from augscale.settings import changes, flatten
 
 __all__ = ["check_study", "default_run_folder", "panel_split", "prepare_run"]
 
-CHANGEABLE = {
-    "description",
+CHANGEABLE = StudyConfig.FREE | {
     "search.trials",
     "search.max_failures",
     "search.keep_best",
     "search.keep_weights",
-    "data.sources",
-    "data.max_bad",
-    "pretrain.compile",
-    "pretrain.max_memory",
     "confirm.top_k",
     "confirm.seeds",
 }
@@ -145,7 +141,7 @@ def _labelled(
 
 def _study_name(config: StudyConfig, cache: ImageCache) -> str:
     """The same on every host that runs the same study on the same images; differs otherwise."""
-    fixed = {key: value for key, value in _flat(config.model_dump(mode="json")).items() if key not in CHANGEABLE}
+    fixed = {key: value for key, value in flatten(config.model_dump(mode="json")).items() if key not in CHANGEABLE}
     digest = derive_seed(0, json.dumps(fixed, sort_keys=True), cache.fingerprint)
     return f"{config.name}-{digest:016x}"
 
@@ -160,29 +156,12 @@ def _existing_study(run: RunFolder) -> dict[str, Any] | None:
 
 
 def _refuse_changes(run: RunFolder, existing: dict[str, Any], config: StudyConfig) -> None:
-    before = _flat(existing)
-    after = _flat(config.model_dump(mode="json", exclude_none=True))
-    changed = [
-        f"{key}: {before.get(key)!r}, now {after.get(key)!r}"
-        for key in sorted({*before, *after} - CHANGEABLE)
-        if before.get(key) != after.get(key)
-    ]
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    given, default = (flatten(study.model_dump(mode="json", exclude_none=True)) for study in (config, StudyConfig()))
+    if changed := changes(flatten(existing), given, default, CHANGEABLE):
         raise ConfigError(
-            f"{run.path} was made with other settings ({'; '.join(changed[:3])}{more}); "
+            f"{run.path} was made with other settings ({changed}); "
             "expected the same study, or another --out for a new run"
         )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def default_run_folder(config: StudyConfig) -> Path:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import tomllib
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from augscale.pretraining.loop import pretrain
 from augscale.pretraining.networks import build_networks
 from augscale.runs import now, read_json, this_host, try_lock, versions, writable_folder, write_json, write_text_atomic
 from augscale.searching.trial import rung_steps
-from augscale.settings import read_toml
+from augscale.settings import changes, flatten, read_toml
 from benchmarks.evidence.measure import Measurer
 from benchmarks.evidence.plan import PlannedRun
 from benchmarks.evidence.settings import MeasureSettings
@@ -46,13 +45,15 @@ def prepare_folder(out: Path, study: StudyConfig, settings: MeasureSettings) -> 
     for folder in (out, out / "results", out / "work"):
         writable_folder(folder)
     for name, model in (("study", study), ("measure", settings)):
+        file = out / f"{name}.toml"
+        if file.exists():
+            default = type(model)().model_dump(mode="json")
+            before, given = flatten(read_toml(file)), flatten(model.model_dump(mode="json", exclude_none=True))
+            if changed := changes(before, given, flatten(default), StudyConfig.FREE):
+                raise ConfigError(f"{file}: other settings ({changed}); expected the same, or another --out")
         # The folders of the images may move; what is in them is checked by the saved states.
         exclude = {"data": {"sources"}} if name == "study" else None
-        values = model.model_dump(mode="json", exclude_none=True, exclude=exclude)
-        text, file = tomli_w.dumps(values), out / f"{name}.toml"
-        if file.exists() and read_toml(file) != tomllib.loads(text):
-            raise ConfigError(f"{file}: other settings than those given now; expected the same, or another --out")
-        write_text_atomic(file, text)
+        write_text_atomic(file, tomli_w.dumps(model.model_dump(mode="json", exclude_none=True, exclude=exclude)))
 
 
 def result_file(out: Path, run: PlannedRun) -> Path:

@@ -125,7 +125,7 @@ def test_another_folder_of_settings_is_refused(measurer: Measurer, tmp_path: Pat
     changed = measurer.settings.model_copy(update={"repeats": 1})
 
     prepare_folder(tmp_path, measurer.study, measurer.settings)
-    with pytest.raises(ConfigError, match=r"measure\.toml: other settings"):
+    with pytest.raises(ConfigError, match=r"measure\.toml: other settings \(repeats: \d, now 1\)"):
         prepare_folder(tmp_path, measurer.study, changed)
 
 

@@ -225,7 +225,15 @@ def test_micro_batches_may_change_on_resumption_and_other_settings_may_not(finis
             _run(tmp_path, **changed)
     with pytest.raises(ConfigError, match=r"scales\.brightness"):
         pretrain_full("strong", out=tmp_path, **ARGUMENTS)
-    assert _run(tmp_path, accumulate=2).steps == STEPS
+    # A setting that is younger than the run has its default; what decides nothing may change.
+    manifest = tmp_path / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["settings"]["pretrain.student_temp"]
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"\(pretrain\.student_temp: 0\.1, now 0\.2\)"):
+        _run(tmp_path, overrides={"pretrain.student_temp": 0.2})
+    free = {"pretrain.compile": "never", "pretrain.checkpoint_seconds": 1, "pretrain.max_memory": "8GB"}
+    assert _run(tmp_path, accumulate=2, overrides=free).steps == STEPS
 
 
 def test_resume_wants_something_to_resume(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 
 import dino_oracle
@@ -229,18 +230,32 @@ def test_a_rung_gets_the_teacher_and_not_the_student(run):
     assert _equal(seen[0], _weights(initial))
 
 
-@pytest.mark.parametrize("change", ["study", "seed", "scales", "images"])
+@pytest.mark.parametrize("change", ["settings", "seed", "scales", "images"])
 def test_a_state_of_another_run_is_refused_and_says_what_differs(run, tmp_path, change):
     state = tmp_path / "state.pt"
     run(state_path=state, rung_steps=[2])
     changed = {
-        "study": {"study": tiny_study(lr=1e-4)},
+        "settings": {"study": tiny_study(lr=1e-4)},
         "seed": {"seed": 4},
         "scales": {"scales": PRESETS["weak"]},
         "images": {"rows": slice(8)},
     }[change]
-    with pytest.raises(CheckpointError, match=f"with other {change}; remove it"):
+    named = {"settings": r" \(pretrain\.lr: 0\.\d+, now 0\.0001\)", "scales": r" \(.*brightness: .*\)"}
+    with pytest.raises(CheckpointError, match=f"with other {change}{named.get(change, '')}; remove it"):
         run(state_path=state, **changed)
+
+
+def test_a_state_from_before_a_setting_existed_goes_on_where_the_setting_has_its_default(run, tmp_path):
+    state = tmp_path / "state.pt"
+    whole = run(state_path=state, rung_steps=[2])
+    content = torch.load(state, weights_only=True)
+    settings = json.loads(content["fingerprint"]["settings"])
+    del settings["pretrain.student_temp"]
+    content["fingerprint"]["settings"] = json.dumps(settings)
+    torch.save(content, state)
+    assert run(state_path=state).loss_history == whole.loss_history
+    with pytest.raises(CheckpointError, match=r"\(pretrain\.student_temp: 0\.1, now 0\.2\)"):
+        run(study=tiny_study(student_temp=0.2), state_path=state)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a state", None], ids=["empty", "text", "truncated"])

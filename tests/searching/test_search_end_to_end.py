@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from augscale.augmentation.scales import load_scales
 from augscale.runs import read_json
@@ -171,7 +172,11 @@ def test_a_run_folder_can_be_copied_and_read_elsewhere(finished, environment, tm
 
 
 def test_the_same_command_with_more_trials_adds_only_the_difference(finished, environment):
+    """Also where the study was written by a version that did not know one of today's settings yet."""
     out, _ = finished
+    study = tomllib.loads((out / "study.toml").read_text())
+    del study["pretrain"]["norm_last_layer"], study["pretrain"]["compile"]
+    (out / "study.toml").write_text(tomli_w.dumps(study))
     before = {number: _trial(out, number)["finished"] for number in range(6)}
     process = _search(environment, out, "--trials", "7", "--workers", "1")
     assert process.returncode == 0, process.stderr
