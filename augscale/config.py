@@ -202,7 +202,7 @@ class SearchConfig(Settings):
     """Total wanted, counting every trial that was ever started."""
     sampler: Literal["tpe", "random", "qmc"] = "tpe"
     startup_trials: Annotated[int, Field(ge=0)] = 10
-    """Random trials before the sampler learns from results."""
+    """Random trials, after the controls, before the sampler learns from results."""
     controls: tuple[str, ...] = ("none", "weak", "strong", "weak+med")
     """Scales that are always run first, in full."""
     rungs: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.25, 0.5, 1.0)

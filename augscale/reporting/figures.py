@@ -129,7 +129,7 @@ def rung_curves(run: RunResults, colors: Colors) -> Plot | None:
 
 
 def importance(run: RunResults, colors: Colors) -> Plot | None:
-    """Share of the score's variation that each searched parameter explains."""
+    """How much each searched parameter matters beside the others, and what is seen where none does."""
     shares = sorted((run.answer.importance if run.answer else {}).items(), key=lambda item: item[1])
     if not shares:
         return None
@@ -159,9 +159,18 @@ def importance(run: RunResults, colors: Colors) -> Plot | None:
             xshift=-3,
         )
     top = max(share for _, share in shares)
-    figure.update_xaxes(title="share of the variation explained", range=[0, top * 1.05 or 1], tickformat=".0%")
+    notes = []
+    if (by_chance := run.answer.facts.get("importance_by_chance") if run.answer else None) is not None:
+        figure.add_vline(by_chance, line={"color": FAINT, "width": 1.5, "dash": "dot"})
+        verdict = "is beyond it" if top > by_chance else "is not, so this may be chance"
+        notes.append(
+            f"Dotted: with the same scores shuffled among the trials, the largest is below {by_chance:.0%} in 95 of "
+            f"100 cases; the largest here {verdict}."
+        )
+    right = max(top, by_chance or 0.0)
+    figure.update_xaxes(title="relative importance", range=[0, right * 1.05 or 1], tickformat=".0%")
     figure.update_yaxes(visible=False, range=[-0.4, len(shares) - 0.3])
-    return Plot(panels=(Panel(title="", figure=figure),))
+    return Plot(panels=(Panel(title="", figure=figure),), notes=tuple(notes))
 
 
 _STATE_LOOKS: dict[str, dict[str, Any]] = {

@@ -84,8 +84,8 @@ SECTIONS = (
         anchor="importance",
         link="Importance",
         title="Which parameter mattered",
-        guide="How much of the score's variation between trials each parameter explains (PED-ANOVA); rough below "
-        "some 30 trials.",
+        guide="Importance of the parameters beside each other (PED-ANOVA). It adds up to 100 % whether the score "
+        "depends on any of them or not.",
         plot=figures.importance,
         missing="Too few complete trials to tell the parameters' shares apart.",
         narrow=True,

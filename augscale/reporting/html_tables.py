@@ -201,7 +201,7 @@ def _score_rows(run: RunResults, shown: Sequence[Column]) -> list[str]:
             else (NOTHING, "")
             for c in contenders
         ]
-        rows.append(_score_row("Minus the best", "paired by seed, 95 % interval", versus))
+        rows.append(_score_row("Minus the best", "paired by seed, 95 % for all pairs at once", versus))
     ranks = [(number(c.trial.final.effective_rank if c.trial and c.trial.final else None, 1), "") for c in shown]
     rows.append(_score_row("Effective rank", "dimensions in use", ranks))
     health = [health_words(c.trial.health if c.trial else c.contender.health if c.contender else None) for c in shown]

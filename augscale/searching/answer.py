@@ -4,60 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
-from scipy import stats
 
 from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import StudyConfig
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.searching.answer_words import caveats, headline, micro_batch_caveats, sentences
+from augscale.searching.comparisons import differences_to, seed_interval
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
+from augscale.searching.importance import parameter_importance
 from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
-
-CONFIDENCE = 0.95
-
-
-def seed_interval(scores: Sequence[float]) -> tuple[float, float] | None:
-    """Student-t interval of the mean over seeds (95 %), or None for fewer than two seeds."""
-    if len(scores) < 2:
-        return None
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1) * stats.sem(scores)
-    mean = float(np.mean(scores))
-    return mean - float(half), mean + float(half)
-
-
-def paired_difference(
-    scores: Sequence[float],
-    other_scores: Sequence[float],
-    replicates: np.ndarray | None = None,
-    other_replicates: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Difference of two contenders that ran on the same seeds and were scored on the same panel.
-
-    The interval counts both sources of chance: pre-training seeds (variance of the paired differences over seeds)
-    and the panel's images (bootstrap replicates with the same image weights for both contenders), added as
-    independent, with the t quantile of the seeds.
-
-    Args:
-        scores, other_scores: one score per seed, same order; at least two.
-        replicates, other_replicates: shape (seeds, B), aligned bootstrap scores; None leaves the images out.
-    Returns:
-        `difference` (scores minus other_scores, mean), `interval` (95 %), `distinguishable` (interval excludes 0).
-    """
-    differences = np.asarray(scores, float) - np.asarray(other_scores, float)
-    variance = float(np.var(differences, ddof=1)) / len(differences)
-    if replicates is not None and other_replicates is not None:
-        variance += float(np.var(replicates.mean(axis=0) - other_replicates.mean(axis=0), ddof=1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * math.sqrt(variance)
-    mean = float(differences.mean())
-    interval = [mean - half, mean + half]
-    return {"difference": mean, "interval": interval, "distinguishable": not interval[0] <= 0 <= interval[1]}
 
 
 def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, seconds: dict[str, float]) -> dict[str, Any]:
@@ -73,6 +32,7 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
     untrained = _versus_untrained(best, read_json(run.untrained_file))
     manifest = read_json(run.manifest_file)
     labelled = [dataset["name"] for dataset in manifest.get("labelled") or ()]
+    importance, by_chance = parameter_importance(study)
     counts: dict[str, int] = {}
     for trial in trials_started(study):
         counts[trial.state.name] = counts.get(trial.state.name, 0) + 1
@@ -93,7 +53,8 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "untrained": untrained,
         "caveats": caveats(config, best, contenders, labelled) + micro_batch_caveats(run),
         "contenders": [{k: v for k, v in c.items() if not k.startswith("_")} for c in contenders],
-        "importance": _importance(study),
+        "importance": importance,
+        "importance_by_chance": by_chance,
         "counts": counts,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
@@ -203,53 +164,43 @@ def _best(contenders: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _compare(contenders: list[dict[str, Any]], best: dict[str, Any] | None) -> None:
-    for contender in contenders:
-        contender["versus_best"] = None
-        if best is None or contender is best:
-            continue
-        seeds = sorted(set(best["_scores"]) & set(contender["_scores"]))
-        if len(seeds) < 2:
-            continue
-        mine, its = contender["_replicates"], best["_replicates"]
-        with_images = all(seed in mine and seed in its for seed in seeds)
-        contender["versus_best"] = paired_difference(
-            [contender["_scores"][s] for s in seeds],
-            [best["_scores"][s] for s in seeds],
-            np.array([mine[s] for s in seeds]) if with_images else None,
-            np.array([its[s] for s in seeds]) if with_images else None,
-        )
+    versus: list[dict[str, Any] | None] = [None] * len(contenders)
+    if best is not None:
+        scores, replicates = ([c[key] for c in contenders] for key in ("_scores", "_replicates"))
+        versus = differences_to(contenders.index(best), scores, replicates)
+    for contender, difference in zip(contenders, versus, strict=True):
+        contender["versus_best"] = difference
 
 
 def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Best minus the same network before training, on the same panel, with the bootstrap interval over images."""
+    """Best minus the same networks before training, on the same panel, with an interval over seeds and images.
+
+    Of one seed alone, as in a search that confirms nothing, the interval is over images only.
+    """
     if best is None or untrained is None:
         return None
     if best["confirm_scores"]:
-        score, replicates = best["confirm_mean"], list(best["_replicates"].values())
-        starts = [untrained["confirm"][index] for index in sorted(best["_scores"])]
+        starts = {seed: untrained["confirm"][seed] for seed in best["_scores"]}
+        scores, replicates = best["_scores"], best["_replicates"]
     else:
-        score, replicates, starts = best["search_score"], [best["_search_replicates"] or []], [untrained]
-    start = float(np.mean([entry["score"] for entry in starts]))
+        starts = {0: untrained}
+        scores, replicates = {0: best["search_score"]}, {0: best["_search_replicates"] or []}
+    before = {seed: entry["score"] for seed, entry in starts.items()}
+    before_replicates = {seed: entry["bootstrap_scores"] or [] for seed, entry in starts.items()}
+    difference = float(np.mean(list(scores.values())) - np.mean(list(before.values())))
     interval = None
-    if all(replicates) and all(entry["bootstrap_scores"] for entry in starts):
-        before = np.mean([entry["bootstrap_scores"] for entry in starts], axis=0)
-        edges = np.percentile(np.mean(replicates, axis=0) - before, [2.5, 97.5])
-        interval = [float(edge) for edge in edges]
-    difference = float(score - start)
+    if (versus := differences_to(0, [before, scores], [before_replicates, replicates])[1]) is not None:
+        interval = versus["interval"]
+    elif all(replicates.values()) and all(before_replicates.values()):
+        (own,), (first,) = replicates.values(), before_replicates.values()
+        interval = [float(edge) for edge in np.percentile(np.subtract(own, first), [2.5, 97.5])]
     beaten = interval[0] > 0 if interval else difference > 0
-    return {"score": start, "difference": difference, "interval": interval, "beaten": beaten}
-
-
-def _importance(study: optuna.Study) -> dict[str, float]:
-    """Share of the score's variation that each parameter explains (PED-ANOVA), or nothing with too few trials."""
-    complete = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.params]
-    if len(complete) < 8:
-        return {}
-    try:
-        values = optuna.importance.get_param_importances(study, params=sorted(complete[-1].params))
-    except (ValueError, RuntimeError):
-        return {}
-    return {name: round(float(value), 4) for name, value in values.items() if math.isfinite(value)}
+    return {
+        "score": float(np.mean(list(before.values()))),
+        "difference": difference,
+        "interval": interval,
+        "beaten": beaten,
+    }
 
 
 def _card(config: StudyConfig, answer: dict[str, Any], best: dict[str, Any]) -> str:

@@ -33,12 +33,21 @@ def headline(
             "training, so these trials are too short to rank scales."
         )
     controls = [c for c in contenders if c["kind"] == "control" and c is not best and c["versus_best"]]
-    better = [c["name"] for c in controls if c["versus_best"]["distinguishable"]]
+    clear = [c for c in controls if c["versus_best"]["distinguishable"]]
+    better = [c["name"] for c in clear if c["versus_best"]["difference"] < 0]
+    # Only one of which a confirmation run is missing: the best is chosen among those that have all.
+    ahead = [c["name"] for c in clear if c["versus_best"]["difference"] > 0]
     level = [c["name"] for c in controls if not c["versus_best"]["distinguishable"]]
     preset = best["kind"] == "control"
     name = f"The preset {best['name']}" if preset else f"The scales of {best['name']}"
     verb, _, rest = do.partition(" ")
     do, scores, are = (f"{verb}s {rest}", "scores", "is") if preset else (do, "score", "are")
+    if ahead:
+        its = "it has" if len(ahead) == 1 else "they have"
+        return (
+            f"{name} {scores} highest of those that were confirmed in full, but {_list(ahead)} did better on the "
+            f"fresh seeds that {its}."
+        )
     if better and level:
         return f"{name} {do} better than {_list(better)}, and {are} not distinguishable from {_list(level)}."
     if better:
@@ -99,10 +108,10 @@ def caveats(
         caveats.append("Trials started from random weights; with pre-trained weights the ranking can differ.")
     if not any(c["confirm_scores"] for c in contenders):
         caveats.append("Nothing was confirmed on fresh seeds: the best of many noisy scores is partly luck.")
-    elif best and len(best["confirm_scores"]) < 5:
+    elif best:
         caveats.append(
-            f"Intervals rest on {len(best['confirm_scores'])} fresh seeds; comparisons are not corrected "
-            "for their number."
+            f"Intervals rest on {len(best['confirm_scores'])} fresh seeds and the images of one panel, by which the "
+            "candidates were chosen, too."
         )
     for contender in contenders:
         if contender["confirm_missing"]:

@@ -6,6 +6,7 @@ data order and views; seed k is the same for all contenders, so they can be comp
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ class ConfirmationRun:
 def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) -> list[ConfirmationRun]:
     """The runs to do, decided once, when every trial has finished, and kept in `confirm/plan.json`.
 
-    Contenders are the best `confirm.top_k` trials that are not controls, and the controls named in `confirm.controls`
-    that ran. Their order is seed by seed, so that an interrupted confirmation has complete seeds.
+    Contenders are the best `confirm.top_k` trials that are not controls, the controls named in `confirm.controls`
+    that ran, and every other control that scored above all candidates. Their order is seed by seed, so that an
+    interrupted confirmation has complete seeds.
     """
     plan_file = run.confirm_dir / "plan.json"
     with run.locked():
@@ -47,10 +49,16 @@ def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) 
         basis = {"trials": len(trials_started(study)), "top_k": config.confirm.top_k}
         if plan is None or any(plan.get(name) != value for name, value in basis.items()):
             best = [trial for trial in ranked(study) if not trial.user_attrs.get("control")][: config.confirm.top_k]
-            contenders = best + _controls(config, study)
+            contenders = best + _controls(config, study) + _leading_controls(config, study)
             plan = basis | {"contenders": [_contender(config, trial) for trial in contenders]}
             write_json(plan_file, plan)
     return _runs(run, config, plan["contenders"])
+
+
+def expected_runs(config: StudyConfig, study: optuna.Study) -> int:
+    """How many runs a confirmation would have if the search ended now."""
+    confirm = config.confirm
+    return (confirm.top_k + len(confirm.controls) + len(_leading_controls(config, study))) * confirm.seeds
 
 
 def control_runs(run: RunFolder, config: StudyConfig, study: optuna.Study) -> list[ConfirmationRun]:
@@ -90,6 +98,12 @@ def trial_name(trial: FrozenTrial) -> str:
 
 def _controls(config: StudyConfig, study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in ranked(study) if trial.user_attrs.get("control") in config.confirm.controls]
+
+
+def _leading_controls(config: StudyConfig, study: optuna.Study) -> list[FrozenTrial]:
+    """Controls that nobody asked to confirm but no candidate reaches: the answer must not pass over them."""
+    before_candidates = itertools.takewhile(lambda trial: trial.user_attrs.get("control"), ranked(study))
+    return [trial for trial in before_candidates if trial.user_attrs["control"] not in config.confirm.controls]
 
 
 def _contender(config: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from augscale.config import StudyConfig
 from augscale.runs import RunFolder, read_json, this_host
-from augscale.searching.confirm import trial_name
+from augscale.searching.confirm import expected_runs, trial_name
 from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
 
 
@@ -72,10 +72,7 @@ def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> P
     for trial in trials:
         counts[trial.state.name] = counts.get(trial.state.name, 0) + 1
     plan = read_json(run.confirm_dir / "plan.json")
-    confirm = config.confirm
-    planned = (
-        len(plan["contenders"]) * confirm.seeds if plan else (confirm.top_k + len(confirm.controls)) * confirm.seeds
-    )
+    planned = len(plan["contenders"]) * config.confirm.seeds if plan else expected_runs(config, study)
     records = [read_json(path) for path in run.confirm_dir.glob("*/trial.json")]
     done = [record for record in records if record and record["state"] in ("COMPLETE", "FAIL")]
     workers = read_workers(run)

@@ -36,6 +36,9 @@ NAMELESS_SECONDS = 10.0
 STALE_SECONDS = 600.0
 """A trial of another host without a heartbeat for so long counts as dead."""
 PRUNER_FACTOR = 2
+OUTSIDE = "outside the space"
+"""Constraint that a control without parameters violates. It can win, but it is no place that the sampler could propose:
+as one of the best trials it would take the room of those that the sampler learns from, and teach it nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +149,8 @@ def trials_started(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a finished trial met every constraint (it did not collapse)."""
-    return all(value <= 0 for value in trial.constraints.values())
+    """Whether a finished trial may win: it did not collapse. Controls outside the space may, too."""
+    return all(value <= 0 for name, value in trial.constraints.items() if name != OUTSIDE)
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
@@ -221,9 +224,13 @@ def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: 
 def _suggest(trial: optuna.Trial, config: StudyConfig) -> None:
     """Draws the trial's parameters; a control outside the space has none."""
     control = trial.user_attrs.get("control")
-    if control is None or params_from_scales(config.space, load_scales(control)):
-        for name, distribution in distributions(config.space).items():
-            trial.suggest_float(name, distribution.low, distribution.high)
+    if control is not None and not params_from_scales(config.space, load_scales(control)):
+        # By far the worst of those that violate anything, in case all others have collapsed.
+        if OUTSIDE not in trial.constraints:
+            trial.set_constraint(OUTSIDE, 1e6)
+        return
+    for name, distribution in distributions(config.space).items():
+        trial.suggest_float(name, distribution.low, distribution.high)
 
 
 def _sampler(search: SearchConfig, trials_so_far: int) -> optuna.samplers.BaseSampler:
@@ -240,7 +247,8 @@ def _sampler(search: SearchConfig, trials_so_far: int) -> optuna.samplers.BaseSa
         # group: controls without parameters must not empty the joint space that is modelled.
         return optuna.samplers.TPESampler(
             seed=seed,
-            n_startup_trials=search.startup_trials,
+            # Optuna counts the controls, too.
+            n_startup_trials=search.startup_trials + len(search.controls),
             multivariate=True,
             group=True,
             constant_liar=True,

@@ -30,6 +30,7 @@ from augscale.searching.confirm import (
     claim_confirmation,
     confirm_seed,
     control_runs,
+    expected_runs,
     is_finished,
     plan_confirmation,
 )
@@ -312,9 +313,7 @@ class Worker:
             if (record := read_json(self.run.trial_dir(trial.number) / "trial.json"))
         ]
         full_trial = statistics.median(complete) if complete else 0.0
-        confirm = self.config.confirm
-        confirmations = (confirm.top_k + len(confirm.controls)) * confirm.seeds
-        rounds = 1 + math.ceil(confirmations / self.num_workers)
+        rounds = 1 + math.ceil(expected_runs(self.config, self.study) / self.num_workers)
         return time.time() + rounds * full_trial > self.deadline
 
     def _show(self, **fields: Any) -> None:

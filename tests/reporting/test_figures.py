@@ -235,8 +235,12 @@ def test_the_loss_ceiling_is_the_logarithm_of_the_outputs(finished):
 
 
 def test_importance_bars_are_the_answers_shares(finished):
-    (panel,) = figures.importance(finished, colors_of(finished)).panels
+    plot = figures.importance(finished, colors_of(finished))
+    (panel,) = plot.panels
     assert list(panel.figure.data[0].x) == sorted(finished.answer.importance.values())
+    (chance,) = panel.figure.layout.shapes
+    assert chance.x0 == 0.81 < panel.figure.layout.xaxis.range[1]
+    assert "below 81% in 95 of 100 cases; the largest here is not" in plot.notes[0]
 
 
 def test_pruned_trials_end_at_their_rung_and_are_faded(finished):

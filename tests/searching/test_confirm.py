@@ -15,6 +15,7 @@ import pytest
 from augscale.config import load_study
 from augscale.errors import InterruptedRun
 from augscale.runs import RunFolder, read_json
+from augscale.searching.confirm import expected_runs, plan_confirmation
 from augscale.searching.prepare import prepare_run
 from augscale.searching.progress import read_progress
 from augscale.searching.study import claim_trial, enqueue_controls, open_study
@@ -118,6 +119,22 @@ def test_controls_are_confirmed_while_another_worker_runs_a_trial_and_only_once(
     assert _without_time(after) == plain()
     assert {name for name, _ in after} == {*CONTROLS, "trial 3"}
     assert len(early.logged("confirmation finished")) == 6
+
+
+def test_a_control_that_no_candidate_reaches_is_confirmed_though_nobody_asked(search):
+    settings = {"search.controls": ["none", "weak", "strong", "weak+med"], "search.trials": 6, "confirm.seeds": 1}
+    led = search("led", **settings)
+    scores = {"none": 0.1, "weak": 0.7, "strong": 0.5, "weak+med": 0.9}
+    for _ in range(6):
+        claim = led.claim()
+        led.study.tell(claim.trial, scores.get(claim.control, 0.2 * (claim.number - 2)))  # trials 4 and 5: 0.4, 0.6
+        claim.lock.release()
+    top_k, asked_for = led.config.confirm.top_k, led.config.confirm.controls
+    assert (top_k, asked_for) == (1, CONTROLS)
+    assert expected_runs(led.config, led.study) == 4
+    assert {run.name for run in plan_confirmation(led.run, led.config, led.study)} == {
+        "trial 5", "weak", "strong", "weak+med"
+    }  # fmt: skip
 
 
 def test_a_worker_that_still_has_nothing_to_do_scores_untrained_networks(search):

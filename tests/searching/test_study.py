@@ -4,6 +4,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -67,6 +68,35 @@ def test_a_control_outside_the_space_has_no_parameters_and_does_not_hide_the_oth
     assert study.trials[2].params["jitter"] == pytest.approx(0.4)
     claim = claim_trial(study, run, config)
     assert set(claim.trial.relative_params) == set(study.trials[2].params), "the joint model must see all parameters"
+
+
+def test_what_controls_outside_the_space_score_does_not_steer_the_sampler_and_they_may_win(tmp_path):
+    """Optuna would count them among the best trials, whose parameters it learns from, and they have none."""
+    proposals = []
+    for score in (-9.0, 9.0):
+        run = RunFolder(tmp_path / str(score))
+        run.create()
+        config, study = _open(run, trials=30, startup_trials=3)
+        for _ in range(20):
+            claim = claim_trial(study, run, config)
+            study.tell(claim.trial, -claim.trial.params["jitter"] if claim.trial.params else score)
+            claim.lock.release()
+        proposals.append([trial.params for trial in study.trials])
+    assert proposals[0] == proposals[1]
+    late = [params["jitter"] for params in proposals[0][10:]]
+    assert np.mean(late) < 0.15, "after some random trials it follows the score"
+    assert [trial.user_attrs.get("control") for trial in ranked(study)[:3]] == ["none", "weak", "weak+med"]
+
+
+def test_startup_trials_are_random_trials_and_controls_do_not_count(run):
+    config, study = _open(run, trials=30, startup_trials=3)
+    modelled = []
+    for _ in range(9):
+        claim = claim_trial(study, run, config)
+        modelled.append(bool(claim.trial.relative_params))
+        study.tell(claim.trial, 1.0)
+        claim.lock.release()
+    assert modelled == [False] * 7 + [True] * 2
 
 
 def test_the_same_trial_number_gets_the_same_random_start_whoever_asks(tmp_path):

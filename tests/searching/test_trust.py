@@ -47,12 +47,15 @@ def test_two_datasets_at_half_or_more_are(monkeypatch):
 
 def test_a_score_that_did_better_is_named_beside_one_that_did_not(monkeypatch):
     good = {name: {"value": 0.6, "interval": [0.2, 0.8]} for name in ("a", "b")}
+    good["c"] = {"value": -0.4, "interval": [-0.6, -0.1]}
     bad = {"a": {"value": 0.1, "interval": [-0.2, 0.4]}}
     scores = {"dprime": bad, "pair_auroc": bad, "alpha_req": good}
     monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": scores})
     said = trust.trust_statement("dprime")
     assert said is not None
-    assert "`--set probe.score=alpha_req` did there: +0.60 [+0.20, +0.80] on a" in said
+    assert "`--set probe.score=alpha_req` reached +0.60 [+0.20, +0.80] on a, +0.60 [+0.20, +0.80] on b, -0.40" in said
+    assert "picked out of 28 scores" in said
+    assert "ranked them against accuracy on c. It was picked out of 28" in (trust.trust_statement("alpha_req") or "")
     assert "--set probe.score" not in (trust.trust_statement("alpha_req") or "")
     monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": {"dprime": bad}})
     assert "--set probe.score" not in (trust.trust_statement("dprime") or "")
