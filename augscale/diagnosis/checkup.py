@@ -124,8 +124,11 @@ def examine_subjects(
 
     for own, clean in embed_all(lambda part: whole_views(torch.from_numpy(pixels[part]), view_size)):
         own.clean = clean
+    ladder = [name for name, (kind, _) in levels.items() if kind == "ladder"]
     for name, (_, scales) in levels.items():
-        draw = partial(_draw_part, pixels, keys, scales, probe, name, view_size)
+        # The ladder's views are those of a search's panel.
+        level = ladder.index(name) if name in ladder else name
+        draw = partial(_draw_part, pixels, keys, scales, probe, level, view_size)
         for own, views in embed_all(draw):
             own.views[name] = views
             own.levels[name] = measure_views(views, groups, bootstrap=probe.bootstrap, seed=probe.seed)
@@ -134,7 +137,6 @@ def examine_subjects(
             # What diverges under some views is not reported under the others either.
             own.clean, own.views, own.levels = None, {}, {}
     labels = _labels(records)
-    ladder = [name for name, (kind, _) in levels.items() if kind == "ladder"]
     thumbs = thumbnails_standardised(pixels)
     results: dict[str, CheckpointDiagnosis] = {}
     # References first: what a checkpoint is compared with must be there.
@@ -219,7 +221,7 @@ def _draw_part(
     keys: npt.NDArray[np.int64],
     scales: AugmentationScales,
     probe: ProbeConfig,
-    level: str,
+    level: int | str,
     size: int,
     part: slice,
 ) -> torch.Tensor:

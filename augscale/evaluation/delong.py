@@ -90,21 +90,18 @@ def delong_variance(labels: Integers, contributions: Floats, groups: Integers | 
         contributions: float64, shape (N,).
         groups: patient of each image; None for independent images.
     Returns:
-        None where a class has one image (or there is one patient): its share cannot be estimated.
+        None where a class has one image, or images of one patient: its share cannot be estimated.
     """
     _, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    _, patient = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
+    patients = np.bincount(np.unique(np.stack([class_of, patient]), axis=1)[0])
+    if patients.min() < 2:
+        return None
     means = np.bincount(class_of, weights=contributions) / counts
-    centered = contributions - means[class_of]
-    if counts.min() < 2:
-        return None
-    if groups is None:
-        squares = np.bincount(class_of, weights=centered**2)
-        return float((squares * counts / (counts - 1)).sum())
-    _, patient = np.unique(groups, return_inverse=True)
-    sums = np.bincount(patient, weights=centered)
-    if len(sums) < 2:
-        return None
-    return float((sums**2).sum() * len(sums) / (len(sums) - 1))
+    # A mean taken from the same values makes their spread too small, in each class by its own number of patients.
+    spread = np.sqrt(patients / (patients - 1))
+    sums = np.bincount(patient, weights=(contributions - means[class_of]) * spread[class_of])
+    return float((sums**2).sum())
 
 
 def delong_test(
@@ -119,7 +116,7 @@ def delong_test(
     changes = first.contributions - second.contributions
     variance = delong_variance(labels, changes, groups)
     if variance is None:
-        reason = "a class has one test image, so its variance cannot be estimated"
+        reason = "a class has one test image, or images of one patient, so its variance cannot be estimated"
         return Test(name="delong", p_value=None, interval=None, covers=covers, reason=reason)
     if variance <= 1e-24:
         if abs(difference) < 1e-12:

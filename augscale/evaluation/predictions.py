@@ -51,7 +51,8 @@ class Predictions:
     """What was chosen on validation images (C, epoch, k, ...) and its validation score; plain JSON values."""
     seconds: float = 0.0
     groups: Integers | None = None
-    """Patient of each image, int64, shape (N,), where known: then patients are resampled, not images."""
+    """Patient of each image, int64, shape (N,), where two images share one: then patients are resampled, not images.
+    None otherwise, also where every image was given a patient of its own."""
     fingerprint: str = ""
     """Of everything that the result depends on (weights, data, settings): another one makes the run outdated."""
 
@@ -65,6 +66,8 @@ class Predictions:
         sizes = [len(self.image_ids)] + ([] if self.groups is None else [len(self.groups)])
         if any(size != len(labels) for size in sizes):
             raise DataError(f"{self.title}: {sizes} image ids and patients for {len(labels)} labels; expected as many")
+        if self.groups is not None and len(np.unique(self.groups)) == len(labels):
+            object.__setattr__(self, "groups", None)
 
     @property
     def title(self) -> str:

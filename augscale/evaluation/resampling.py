@@ -4,8 +4,11 @@ Images are drawn with replacement *within their class*, so that every class keep
 vanishes; macro AUROC would otherwise be undefined in many resamples of a small set. Where patients are known, whole
 patients are drawn (cluster bootstrap, Field & Welsh, J. R. Stat. Soc. B 2007), within strata of patients whose images
 show the same set of classes, which keeps every class too. The intervals are therefore conditional on the class
-frequencies of the test set. A class with one image (a stratum with one patient) contributes no spread at all: such
-intervals are too narrow, and `resample_notes` says so.
+frequencies of the test set.
+
+Of n images of a class n - 1 are drawn, each counted n / (n - 1) times (Rao & Wu, J. Am. Stat. Assoc. 1988): n of n
+would show (n - 1) / n of the variance, too little where classes are small. A class with one image (a stratum with one
+patient) contributes no spread at all: such intervals are too narrow, and `resample_notes` says so.
 
 Resamples are weights (N, B), so a metric of all B resamples is a few array operations: sorting happens once.
 """
@@ -20,7 +23,7 @@ import numpy.typing as npt
 from augscale.evaluation.metrics import Floats, Integers
 from augscale.seeding import counter_uniforms, derive_seed
 
-Weights = npt.NDArray[np.float32]
+Weights = npt.NDArray[np.float64]
 
 RESAMPLES = 1000
 RESAMPLED = ("auroc", "aupr", "paper_sensitivity", "sensitivity", "f1", "accuracy", "released_accuracy", "kappa")
@@ -32,7 +35,7 @@ FEW = 5
 def resample_weights(
     labels: Integers, groups: Integers | None = None, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Weights:
-    """How often each test image is drawn in each resample.
+    """How much each test image counts in each resample.
 
     Args:
         labels: int64, shape (N,).
@@ -40,18 +43,19 @@ def resample_weights(
         resamples: B.
         seed: any integer. Column b depends on it, the labels and the groups only, not on B.
     Returns:
-        float32 whole numbers, shape (N, B). Images of one patient have equal weights.
+        float64, shape (N, B), at least 0. Images of one patient have equal weights.
     """
     unit_of, strata = _units(labels, groups)
-    weights = np.zeros((len(strata), resamples), dtype=np.float32)
+    weights = np.zeros((len(strata), resamples))
     counters = np.arange(resamples)
     for stratum in range(strata.max(initial=-1) + 1):
         members = np.flatnonzero(strata == stratum)
-        uniforms = counter_uniforms(derive_seed(seed, "test images", stratum), counters, len(members))
+        draws = max(len(members) - 1, 1)
+        uniforms = counter_uniforms(derive_seed(seed, "test images", stratum), counters, draws)
         drawn = (uniforms * len(members)).astype(np.int64)
         cells = (counters[:, None] * len(members) + drawn).ravel()
         counts = np.bincount(cells, minlength=resamples * len(members))
-        weights[members] = counts.reshape(resamples, len(members)).T
+        weights[members] = counts.reshape(resamples, len(members)).T * (len(members) / draws)
     return weights[unit_of]
 
 
@@ -105,8 +109,7 @@ def weighted_areas(positive: npt.NDArray[np.bool_], scores: Floats, weights: Wei
     Args:
         positive: bool, shape (N,), both values occur.
         scores: shape (N,), higher means more likely positive.
-        weights: whole numbers, shape (N, B), with some weight on both sides. In float32 their running sums are exact
-            up to 2**24 images.
+        weights: shape (N, B), at least 0, with some weight on both sides.
     Returns:
         Two float64 arrays of shape (B,).
     """
@@ -117,10 +120,10 @@ def weighted_areas(positive: npt.NDArray[np.bool_], scores: Floats, weights: Wei
     admitted = np.cumsum(positive_in_order)[ends]
     useful = np.flatnonzero(np.diff(admitted, prepend=0))
     above = np.concatenate(([-1], ends[:-1]))[useful]
-    counts = np.cumsum(weights[order], axis=0)
-    count = counts[ends[useful]].astype(np.float64)
+    counts = np.cumsum(weights[order], axis=0, dtype=np.float64)
+    count = counts[ends[useful]]
     count_above = np.where((above >= 0)[:, None], counts[above], 0.0)
-    hits = np.cumsum(weights[order[positive_in_order]], axis=0)[admitted[useful] - 1].astype(np.float64)
+    hits = np.cumsum(weights[order[positive_in_order]], axis=0, dtype=np.float64)[admitted[useful] - 1]
     gains = np.diff(hits, axis=0, prepend=0.0)
     positives = hits[-1]
     negatives = counts[-1] - positives

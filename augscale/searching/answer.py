@@ -13,7 +13,7 @@ from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import StudyConfig
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.searching.answer_words import caveats, headline, micro_batch_caveats, sentences
-from augscale.searching.comparisons import differences_to, seed_interval
+from augscale.searching.comparisons import difference_of_means, differences_to, seed_interval
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
 from augscale.searching.importance import parameter_importance
 from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
@@ -173,7 +173,7 @@ def _compare(contenders: list[dict[str, Any]], best: dict[str, Any] | None) -> N
 
 
 def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Best minus the same networks before training, on the same panel, with an interval over seeds and images.
+    """Best minus networks before training, on the same panel, with an interval over seeds and images.
 
     Of one seed alone, as in a search that confirms nothing, the interval is over images only.
     """
@@ -181,25 +181,26 @@ def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | N
         return None
     if best["confirm_scores"]:
         starts = {seed: untrained["confirm"][seed] for seed in best["_scores"]}
-        scores, replicates = best["_scores"], best["_replicates"]
+        scores, replicates = best["confirm_scores"], best["_replicates"]
+        before = [entry["score"] for entry in (untrained, *untrained["confirm"])]
     else:
-        starts = {0: untrained}
-        scores, replicates = {0: best["search_score"]}, {0: best["_search_replicates"] or []}
-    before = {seed: entry["score"] for seed, entry in starts.items()}
-    before_replicates = {seed: entry["bootstrap_scores"] or [] for seed, entry in starts.items()}
-    difference = float(np.mean(list(scores.values())) - np.mean(list(before.values())))
-    interval = None
-    if (versus := differences_to(0, [before, scores], [before_replicates, replicates])[1]) is not None:
-        interval = versus["interval"]
-    elif all(replicates.values()) and all(before_replicates.values()):
-        (own,), (first,) = replicates.values(), before_replicates.values()
-        interval = [float(edge) for edge in np.percentile(np.subtract(own, first), [2.5, 97.5])]
-    beaten = interval[0] > 0 if interval else difference > 0
+        starts, scores, before = {0: untrained}, [best["search_score"]], [untrained["score"]]
+        replicates = {0: best["_search_replicates"] or []}
+    if len(scores) < 2:
+        before = [entry["score"] for entry in starts.values()]
+    difference = float(np.mean(scores) - np.mean(before))
+    gains = None
+    if all(replicates.get(seed) and entry["bootstrap_scores"] for seed, entry in starts.items()):
+        gains = np.mean([np.subtract(replicates[s], entry["bootstrap_scores"]) for s, entry in starts.items()], axis=0)
+    interval = difference_of_means(scores, before, 0.0 if gains is None else float(np.var(gains, ddof=1)))
+    if interval is None and gains is not None:
+        low, high = np.percentile(gains, [2.5, 97.5])
+        interval = float(low), float(high)
     return {
-        "score": float(np.mean(list(before.values()))),
+        "score": float(np.mean(before)),
         "difference": difference,
-        "interval": interval,
-        "beaten": beaten,
+        "interval": list(interval) if interval else None,
+        "beaten": interval[0] > 0 if interval else difference > 0,
     }
 
 

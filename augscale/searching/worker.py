@@ -49,6 +49,8 @@ from augscale.searching.trial import TrialContext, build_context, close_record, 
 from augscale.seeding import derive_seed
 from augscale.signals import StopFlag
 
+UNTRAINED_SEEDS = 10
+"""Where an interval over seeds is wanted. Networks before training differ much, and cost nothing but their scoring."""
 POLL_SECONDS = 0.2
 
 
@@ -235,7 +237,7 @@ class Worker:
         return True
 
     def _score_untrained_or_wait(self) -> None:
-        """Scores the next of the networks that trials and confirmation runs start from, one for each seed.
+        """Scores the next of the networks that trials and confirmation runs start from, one for each seed, and of more.
 
         Short work that nothing else depends on: it is left for the time in which there is nothing else to do.
         """
@@ -259,8 +261,9 @@ class Worker:
             lock.release()
 
     def _untrained_is_scored(self) -> bool:
-        known = read_json(self.run.untrained_file)
-        return known is not None and len(known["confirm"]) >= self.config.confirm.seeds
+        known, seeds = read_json(self.run.untrained_file), self.config.confirm.seeds
+        wanted = max(seeds, UNTRAINED_SEEDS) if seeds > 1 else seeds
+        return known is not None and len(known["confirm"]) >= wanted
 
     def _run_confirmation(self, confirmation: ConfirmationRun) -> None:
         name = f"{confirmation.name}, seed {confirmation.seed_index + 1}"

@@ -220,7 +220,7 @@ def _missing_notes(
     step: int,
     config: StudyConfig,
 ) -> list[str]:
-    notes = []
+    notes = [verdict.adaptive_note()] if config.search.sampler == "tpe" else []
     shorter = [trial for trial in trials if trial.rung(step) is None]
     if shorter:
         notes.append(f"{len(shorter)} trials were pruned before step {step} and are not compared")
@@ -283,7 +283,7 @@ def _conclude(
         primary=primary.key,
         step=step,
         steps=config.pretrain.steps,
-        headline=verdict.headline(cell, column),
+        headline=verdict.headline(cell, column, adaptive=config.search.sampler == "tpe"),
         sentences=[sentence for sentence in sentences if sentence],
         rows=rows,
         metrics=comparison.metric_columns(),

@@ -72,7 +72,7 @@ def network_outcomes(predictions: Sequence[Predictions], *, resamples: int, seed
         own = derive_seed(seed, "validation", p.tested_on)
         draws = resample_weights(p.labels, p.groups, resamples=resamples, seed=own)
         halves = half_weights(p.labels, p.groups, seed=own)
-        columns = [np.ones((len(p.labels), 1), np.float32), draws, *([] if halves is None else [halves])]
+        columns = [np.ones((len(p.labels), 1)), draws, *([] if halves is None else [halves])]
         areas = macro_areas(p.labels, p.scores, np.concatenate(columns, axis=1))
         for metric, values in areas.items():
             name = OutcomeName(dataset=p.tested_on, protocol=p.protocol, metric=metric)
@@ -84,13 +84,13 @@ def network_outcomes(predictions: Sequence[Predictions], *, resamples: int, seed
     return found
 
 
-def macro_areas(labels: Integers, scores: Floats, weights: npt.NDArray[np.float32]) -> dict[str, Floats]:
+def macro_areas(labels: Integers, scores: Floats, weights: Floats) -> dict[str, Floats]:
     """Macro one-vs-rest AUROC and AUPR over the classes present, for every column of weights.
 
     Args:
         labels: int64, shape (N,), at least two classes.
         scores: float64, shape (N, K).
-        weights: whole numbers, shape (N, B); every class present has some weight in every column.
+        weights: shape (N, B), at least 0; every class present has some weight in every column.
     """
     curves = [weighted_areas(labels == c, scores[:, c], weights) for c in np.unique(labels)]
     areas = np.mean(curves, axis=0)
@@ -99,18 +99,18 @@ def macro_areas(labels: Integers, scores: Floats, weights: npt.NDArray[np.float3
 
 def half_weights(
     labels: Integers, groups: Integers | None, *, splits: int = NUM_HALVES, seed: int = 0
-) -> npt.NDArray[np.float32] | None:
+) -> Floats | None:
     """Random halves of the test images, whole patients, each class as evenly as its patients allow.
 
     Returns:
-        float32 zeros and ones, shape (N, 2 S): columns 2 s and 2 s + 1 are the halves of split s. None where some
+        float64 zeros and ones, shape (N, 2 S): columns 2 s and 2 s + 1 are the halves of split s. None where some
         class could be missing from a half.
     """
     own = np.arange(len(labels)) if groups is None else np.asarray(groups)
     patients, first, patient_of = np.unique(own, return_index=True, return_inverse=True)
     strata = labels[first]
     generator = np.random.default_rng(derive_seed(seed, "halves"))
-    weights = np.zeros((len(labels), 2 * splits), dtype=np.float32)
+    weights = np.zeros((len(labels), 2 * splits))
     for split in range(splits):
         half = np.empty(len(patients), dtype=np.int64)
         for stratum in np.unique(strata):

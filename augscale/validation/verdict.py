@@ -12,8 +12,16 @@ NOTABLE_RELIABILITY = 0.5
 """Below it more than half of the spread between trials is chance of the test images."""
 
 
-def headline(cell: CorrelationCell, outcome: OutcomeColumn) -> str:
-    """Whether the study's score ranks trials as the primary outcome does."""
+def headline(cell: CorrelationCell, outcome: OutcomeColumn, *, adaptive: bool = False) -> str:
+    """Whether the study's score ranks trials as the primary outcome does.
+
+    Args:
+        cell: the correlation.
+        outcome: the primary one.
+        adaptive: whether trials were chosen by the scores of earlier ones. They crowd together, so that a score and an
+            outcome which have nothing to do with each other often agree or disagree (docs/experiments.md); then nothing
+            is said about chance.
+    """
     what = outcome.label
     if cell.spearman is None:
         return f"Whether the score's rank agrees with {what} cannot be told: {cell.note}."
@@ -22,10 +30,14 @@ def headline(cell: CorrelationCell, outcome: OutcomeColumn) -> str:
         return f"On this data the score's rank against {what}: {numbers}; {cell.note}."
     low, high = cell.spearman_interval
     # Both must say so: percentile intervals of a few trials are rough, and a permutation p knows nothing of images.
-    if low > 0 and cell.p_value is not None and cell.p_value < 0.05:
-        return f"On this data the score's rank agrees with {what}: {numbers}: better than chance."
-    if high < 0 and cell.p_value is not None and cell.p_value < 0.05:
-        return f"On this data the score ranks trials against {what}: {numbers}: worse than chance."
+    clear = cell.p_value is not None and cell.p_value < 0.05
+    unknown = "whether by chance cannot be told, see the notes"
+    if low > 0 and clear:
+        chance = unknown if adaptive else "better than chance"
+        return f"On this data the score's rank agrees with {what}: {numbers}: {chance}."
+    if high < 0 and clear:
+        chance = unknown if adaptive else "worse than chance"
+        return f"On this data the score ranks trials against {what}: {numbers}: {chance}."
     return f"On this data the score's rank is not shown to agree with {what} better than chance does: {numbers}."
 
 
@@ -90,6 +102,15 @@ def selection_note(num_used: int, num_finished: int, keep_weights: str) -> str:
     return (
         "the weights that are kept are those of the controls and of the best by this very score: correlations over "
         "such a selection are not those over all trials"
+    )
+
+
+def adaptive_note() -> str:
+    """Why the trials of a TPE search cannot show that a score is better than chance."""
+    return (
+        "these trials were chosen by the scores of earlier ones and crowd together: intervals, p-values and shuffles, "
+        "which take trials for independent, find agreement or disagreement too often (in a simulation in 24 % instead "
+        'of 5 % of searches). Trials of search.sampler = "random" or "qmc" can be tested'
     )
 
 

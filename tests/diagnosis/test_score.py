@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from augscale.augmentation.scales import load_scales
 from augscale.config import CropsConfig, ProbeConfig
 from augscale.data.manifest import ImageRecord
+from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
 from augscale.diagnosis.health import violation
 from augscale.diagnosis.panel import ProbePanel, build_panel
 from augscale.diagnosis.score import PanelScore, score_backbone, score_embeddings
@@ -113,13 +115,17 @@ class _Pixels(nn.Module):
         return self.gain * (x.flatten(1) @ self.projection) + 1.0
 
 
-@pytest.fixture(scope="module")
-def panel() -> ProbePanel:
-    rng = np.random.default_rng(1)
-    # Smooth images of different colours, so that crops of one image resemble each other.
-    low = rng.integers(0, 256, (30, 2, 2, 3), dtype=np.uint8)
+def _photographs() -> tuple[np.ndarray, list[ImageRecord]]:
+    """Smooth images of different colours, so that crops of one image resemble each other; two of each patient."""
+    low = np.random.default_rng(1).integers(0, 256, (30, 2, 2, 3), dtype=np.uint8)
     images = np.repeat(np.repeat(low, 12, axis=1), 12, axis=2)
     records = [ImageRecord(image_id=str(row), path=None, patient_id=str(row // 2), source="test") for row in range(30)]
+    return images, records
+
+
+@pytest.fixture(scope="module")
+def panel() -> ProbePanel:
+    images, records = _photographs()
     return build_panel(images, np.arange(4, 28), records, PROBE, CropsConfig(global_size=16))
 
 
@@ -177,3 +183,19 @@ def test_scoring_costs_next_to_nothing_beside_a_trial(bootstrap: int, seconds: f
         taken.append(time.perf_counter() - begin)
     # The limit is for one free core; three times that allows for a busy machine.
     assert min(taken) < 3 * seconds
+
+
+def test_diagnose_shows_the_ladders_views_that_a_search_scores(panel: ProbePanel) -> None:
+    """Also beside levels of other scales, whose draws are their own."""
+    images, records = _photographs()
+    rows = panel.image_rows
+    backbone = _Pixels()
+    backbone.model, backbone.embed_dim = nn.Identity(), 12
+    levels = {"none": ("scales", load_scales("none"))} | ladder_levels(PROBE.levels)
+    subject = Subject(name="a", path="", kind="", arch="", backbone=backbone, image_size=16)  # type: ignore[arg-type]
+    found = examine_subjects([subject], images[rows], [records[r] for r in rows], levels, probe=PROBE, view_size=16)
+    scored = _score(backbone, panel).levels
+    for level in PROBE.levels:
+        assert found.checkpoints[0].levels[level].metrics["dprime"].value == pytest.approx(
+            scored[level].dprime, rel=1e-5
+        )

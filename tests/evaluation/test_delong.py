@@ -68,6 +68,17 @@ def test_for_two_classes_it_is_delongs_test(seed, digits):
     assert sum(test.interval) / 2 == pytest.approx(difference)
 
 
+@pytest.mark.parametrize("positives", [2, 3, 10])
+def test_patients_of_one_image_each_change_nothing_also_in_small_classes(positives):
+    positive = np.arange(60) < positives
+    labels, scores = positive.astype(np.int64), np.random.default_rng(positives).random(60) * (1 + positive) / 2
+    part = auroc_parts(labels, [two_columns(scores)])
+    official = sum(np.var(component, ddof=1) / len(component) for component in plain_components(positive, scores))
+    assert delong_variance(labels, part.contributions) == pytest.approx(official)
+    assert delong_variance(labels, part.contributions, np.arange(60)) == pytest.approx(official)
+    assert delong_variance(labels, part.contributions, np.where(positive, 0, np.arange(60))) is None
+
+
 def test_macro_auroc_and_its_parts():
     labels, scores = made(200, 5, 1.0, 0)
     _, other = made(200, 5, 1.0, 1)

@@ -32,14 +32,22 @@ def made(n=150, k=4, seed=0, digits=2):
 def test_every_class_keeps_its_number_of_images():
     weights = resample_weights(LABELS, resamples=50)
     for c, count in ((0, 20), (1, 5), (2, 1)):
-        assert (weights[c == LABELS].sum(axis=0) == count).all()
+        assert weights[c == LABELS].sum(axis=0) == pytest.approx(np.full(50, count))
     assert weights.std(axis=1)[:25].min() > 0
 
 
 def test_images_are_drawn_evenly():
     weights = resample_weights(np.zeros(10, dtype=int), resamples=4000)
     assert weights.mean(axis=1) == pytest.approx(np.ones(10), abs=0.06)
-    assert weights.var(axis=1) == pytest.approx(np.full(10, 0.9), abs=0.12)
+    assert weights.var(axis=1) == pytest.approx(np.full(10, 1.0), abs=0.12)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_the_mean_of_few_values_varies_as_the_textbook_says(count):
+    values = np.random.default_rng(count).normal(size=count)
+    weights = resample_weights(np.zeros(count, dtype=int), resamples=20_000)
+    means = (values[:, None] * weights).sum(axis=0) / weights.sum(axis=0)
+    assert means.var() == pytest.approx(values.var(ddof=1) / count, rel=0.05)
 
 
 def test_a_resample_depends_on_its_number_only():
@@ -67,7 +75,7 @@ def test_weighted_areas_are_scikit_learns_with_sample_weight(seed, digits):
     n = 40
     positive = np.arange(n) < rng.integers(1, n)
     scores = np.round(rng.random(n), digits)
-    weights = rng.integers(0, 3, (n, 6)).astype(np.float32)
+    weights = rng.integers(0, 3, (n, 6)) * rng.choice([1.0, 1.5], (n, 1))
     weights[positive.argmax()] = weights[positive.argmin()] = 1
     auroc, aupr = weighted_areas(positive, scores, weights)
     for b in range(6):
@@ -80,6 +88,8 @@ def test_each_resample_has_the_metrics_of_its_images_written_out(patients):
     labels, scores = made()
     groups = np.arange(len(labels)) // 3 if patients else None
     weights = resample_weights(labels, groups, resamples=5)
+    # Whole numbers, so that the images can be written out.
+    weights = np.round(weights)
     found = resampled_metrics(labels, scores, weights, ordered=True)
     assert set(found) == set(RESAMPLED)
     for b in range(5):

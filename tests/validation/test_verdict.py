@@ -52,6 +52,15 @@ def test_the_headline_claims_only_what_interval_and_permutations_both_show(rho, 
     assert f"Spearman {rho:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}], 14 trials" in text
 
 
+def test_of_trials_that_were_chosen_by_earlier_scores_nothing_is_said_about_chance():
+    for rho, interval in ((0.8, (0.4, 0.9)), (-0.8, (-0.9, -0.4))):
+        cell = replace(CELL, spearman=rho, spearman_interval=interval, p_value=0.001)
+        assert "chance" in headline(cell, OUTCOME)
+        said = headline(cell, OUTCOME, adaptive=True)
+        assert "than chance" not in said
+        assert said.endswith("whether by chance cannot be told, see the notes.")
+
+
 def test_without_a_correlation_the_headline_says_why():
     text = headline(
         replace(CELL, spearman=None, spearman_interval=None, note="the score is the same in all rows"), OUTCOME
