@@ -21,6 +21,7 @@ from augscale.evaluation.predictions import Predictions
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.protocols import make_protocols
 from augscale.evaluation.records import EvaluationSummary, to_dict
+from augscale.evaluation.seen_images import seen_contents, seen_notes
 from augscale.evaluation.summary import summarize
 from augscale.evaluation.table_formats import write_tables
 from augscale.evaluation.tables import all_tables
@@ -120,7 +121,7 @@ def evaluate(
         allow_bad=allow_bad,
         on_progress=on_progress,
     )
-    notes += more
+    notes += more + seen_notes([seen_contents(Path(c.path)) for c in loaded if Path(c.path).exists()], opened)
     stop = StopFlag()
     made = make_protocols(protocols, settings, folder, device=device, on_progress=on_progress, should_stop=stop)
     jobs, maps = plan_jobs(encoders, references, made, opened, settings.seeds, external)

@@ -48,6 +48,7 @@ class LabelledImages:
         groups: int64, shape (N,): patients; exact duplicates share one, an image without patient id has its own.
         fingerprint: hash of ids, contents, labels, splits, patients, classes and decode settings: results made for it
             belong to these rows in this order, wherever the files lie.
+        contents: N hashes of the files' bytes; empty where they are not known.
         label_space: what the classes are, where the registry knows; datasets with the same one share all classes.
         notes: what was left out, made or is missing, a line each.
     """
@@ -61,6 +62,7 @@ class LabelledImages:
     split: tuple[str, ...]
     groups: Indices
     fingerprint: str
+    contents: tuple[str, ...] = ()
     label_space: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -108,6 +110,7 @@ class LabelledImages:
             labels=numbers[self.labels[keep]],
             split=tuple(self.split[i] for i in keep),
             groups=self.groups[keep],
+            contents=tuple(self.contents[i] for i in keep) if self.contents else (),
             fingerprint=_digest([self.fingerprint, *classes]),
             label_space=None,
             notes=(f"{len(self) - len(keep)} images of {', '.join(left_out)} left out",) if left_out else (),
@@ -179,6 +182,7 @@ def open_dataset(
         split=tuple(splits),
         groups=groups[kept],
         fingerprint=_fingerprint(order, chosen, numbers[kept], splits, groups[kept], config),
+        contents=tuple(record.content or "" for record in chosen),
         label_space=origin.label_space if order == origin.classes else None,
         notes=(*notes, *split_notes),
     )

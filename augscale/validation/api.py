@@ -22,9 +22,10 @@ from augscale.evaluation.interface import Encoder, Progress
 from augscale.evaluation.jobs import FROZEN
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.protocols import make_protocols
+from augscale.evaluation.seen_images import cached_contents, seen_notes
 from augscale.pretraining.events import Paused
 from augscale.pretraining.networks import build_networks
-from augscale.runs import RunFolder, writable_folder, write_json, write_text_atomic
+from augscale.runs import RunFolder, read_json, writable_folder, write_json, write_text_atomic
 from augscale.searching.api import read_run
 from augscale.searching.trial import TrialContext, build_context
 from augscale.seeding import derive_seed
@@ -94,6 +95,7 @@ def validate(
     step = choose_rung(trials, study_config, rung, remake=remake)
     folder = writable_folder(run.path / FOLDER if out is None else Path(out))
     size = study_config.crops.global_size
+    met = cached_contents(read_json(run.manifest_file)["cache"])
     settings = (config or ProtocolConfig()).model_copy(update={"view_size": size, "seeds": 1})
     opened, notes = open_datasets(
         datasets,
@@ -104,6 +106,7 @@ def validate(
         allow_bad=allow_bad,
         on_progress=on_progress,
     )
+    notes += seen_notes([met], opened)
     stop = StopFlag()
     try:
         with stop.listening():
