@@ -7,6 +7,7 @@ Heavy libraries are imported inside the commands, so that `augscale --help` answ
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -18,10 +19,10 @@ import typer
 from augscale.cli_data import data_app
 from augscale.cli_diagnose import diagnose
 from augscale.cli_evaluate import evaluate, promote
-from augscale.cli_options import Data, Json, MaxMemory, parse_assignments, print_json
+from augscale.cli_options import AllowBad, Data, Json, MaxMemory, parse_assignments, print_json
 from augscale.cli_pretrain import pretrain
 from augscale.cli_validate import validate
-from augscale.errors import AugscaleError
+from augscale.errors import AugscaleError, StudyError
 from augscale.lasting_imports import lasting_imports
 
 app = typer.Typer(
@@ -48,6 +49,10 @@ def run() -> None:
     if "--debug" in sys.argv:  # accepted anywhere on the line
         sys.argv.remove("--debug")
         os.environ["AUGSCALE_DEBUG"] = "1"
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be UTF-8; such bytes are shown as \xNN.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except AugscaleError as error:
@@ -66,6 +71,13 @@ def run() -> None:
         if _debug():
             raise
         text = str(error).splitlines()[0] if str(error) else "no message"
+        if type(error).__name__ == "StorageInternalError":
+            print(
+                f"augscale: the study's storage is out of reach ({error.__cause__ or text}); the same command goes on "
+                "once it is back",
+                file=sys.stderr,
+            )
+            sys.exit(StudyError.exit_code)
         print(f"augscale: {type(error).__name__}: {text} (run again with --debug for the traceback)", file=sys.stderr)
         sys.exit(1)
 
@@ -178,13 +190,16 @@ def preview(
     images: Annotated[int, typer.Option(min=1, max=64, help="Photographs shown.")] = 6,
     seed: Annotated[int, typer.Option(help="Which views are drawn.")] = 0,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("preview.png"),
+    allow_bad: AllowBad = False,
     as_json: Json = False,
 ) -> None:
     """Write a contact sheet: the same photographs at each scale."""
     from augscale.previews import preview as write_preview
 
     names = tuple(name.strip() for name in scales.split(",") if name.strip())
-    result = write_preview(list(data) if data else None, names, study=study, images=images, seed=seed, out=out)
+    result = write_preview(
+        list(data) if data else None, names, study=study, images=images, seed=seed, out=out, allow_bad=allow_bad
+    )
     if as_json:
         print_json(result.to_dict())
     else:
@@ -252,7 +267,7 @@ def worker(
     deadline: Annotated[float | None, typer.Option()] = None,
     free_memory: Annotated[int | None, typer.Option("--free-memory", help="Bytes.")] = None,
     sharing: Annotated[int, typer.Option(min=1, help="Workers on this device.")] = 1,
-    supervised: Annotated[bool, typer.Option("--supervised", help="Stop when the parent process dies.")] = False,
+    parent: Annotated[int | None, typer.Option("--supervised-by", help="Stop when this parent process ends.")] = None,
 ) -> None:
     """Join a prepared search with one more process."""
     with lasting_imports():
@@ -265,5 +280,5 @@ def worker(
         deadline=deadline,
         free_memory=free_memory,
         sharing=sharing,
-        watch_parent=supervised,
+        parent=parent,
     )

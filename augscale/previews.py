@@ -16,6 +16,8 @@ from augscale.config import load_study
 from augscale.errors import ConfigError
 from augscale.seeding import derive_seed
 
+MOST_DECODED = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewResult:
@@ -58,7 +60,7 @@ def preview(
         scales: presets, NAME@T or scale cards, one block each.
         study: gives the decode settings and the sizes of the views.
         out: the image to write; its folder is made. The ending gives the format (.png, .jpg, .webp).
-        images: rows of the sheet, drawn from all images by the seed.
+        images: rows of the sheet, drawn by the seed from 64 of the images, or from all where there are no more.
         views_per_image: per block: two global views, the rest local.
         cache_root: where decoded images are kept; None is the usual place.
         allow_bad: go on with many unreadable files.
@@ -78,7 +80,10 @@ def preview(
     shown = _named(scales)
     sources = None if data is None else [data] if isinstance(data, str) else list(data)
     config = load_study(study, {"data.sources": sources})
-    cache = build_cache(config.data, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
+    # Of a large folder a fixed choice is decoded and no more; the seed chooses among it.
+    few = min(config.data.max_images or MOST_DECODED, max(MOST_DECODED, images))
+    data_config = config.data.model_copy(update={"max_images": few})
+    cache = build_cache(data_config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
     generator = np.random.default_rng(derive_seed(seed, "preview"))
     count = min(images, len(cache.images))
     rows = np.sort(generator.choice(len(cache.images), size=count, replace=False))

@@ -46,7 +46,8 @@ def write_text_atomic(path: Path, text: str) -> None:
     Raises:
         StudyError: the folder cannot be written or the disk is full; the old file is intact.
     """
-    write_bytes_atomic(path, text.encode("utf-8"))
+    # Names of files need not be UTF-8; in a text such bytes are written as \xNN.
+    write_bytes_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
@@ -139,8 +140,12 @@ class RunFolder:
         return self.path / "confirm"
 
     @property
+    def database(self) -> Path:
+        return self.path / "study.db"
+
+    @property
     def default_storage(self) -> str:
-        return f"sqlite:///{(self.path / 'study.db').resolve()}"
+        return f"sqlite:///{self.database.resolve()}"
 
     def trial_dir(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}"

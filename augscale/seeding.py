@@ -27,7 +27,7 @@ def derive_seed(root: int, *names: str | int) -> int:
         An integer in [0, 2**63), the first 8 bytes of BLAKE2b over the root and the names.
     """
     text = "\x1f".join([str(int(root)), *(f"{type(name).__name__}:{name}" for name in names)])
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 

@@ -11,11 +11,15 @@ from types import FrameType
 
 
 class StopFlag:
-    """Set by SIGINT or SIGTERM, or when the supervisor that started this worker is gone."""
+    """Set by SIGINT or SIGTERM, or when the supervisor that started this worker is gone.
 
-    def __init__(self, *, watch_parent: bool = False) -> None:
+    Args:
+        parent: the supervisor's process id, from itself: it may be gone before this process can ask.
+    """
+
+    def __init__(self, *, parent: int | None = None) -> None:
         self.signal_number: int | None = None
-        self._parent = os.getppid() if watch_parent else None
+        self._parent = parent
 
     def install(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):

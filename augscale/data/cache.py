@@ -111,6 +111,10 @@ def build_cache(
     return cache
 
 
+class CacheOutOfReach(DataError):
+    """A cache that is there and cannot be read now, e.g. for want of memory or of rights; it need not be damaged."""
+
+
 def open_cache(directory: Path) -> ImageCache:
     """Opens a cache that was built before.
 
@@ -133,7 +137,9 @@ def open_cache(directory: Path) -> ImageCache:
         )
     except FileNotFoundError as error:
         raise DataError(f"{directory} is no cache of images ({Path(error.filename).name} is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise CacheOutOfReach(f"{directory}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{directory}: damaged cache ({error}); delete the folder to have it built again") from None
     if images.ndim != 4 or len(images) != len(records):
         raise DataError(
@@ -146,6 +152,8 @@ def open_cache(directory: Path) -> ImageCache:
 def _looked_up(root: Path, lookup: Path) -> ImageCache | None:
     try:
         return open_cache(root / lookup.read_text(encoding="utf-8"))
+    except CacheOutOfReach:
+        raise
     except (FileNotFoundError, DataError):
         return None
 
@@ -166,6 +174,8 @@ def _find_or_decode(
             directory = root / key
             try:
                 cache = open_cache(directory)
+            except CacheOutOfReach:
+                raise
             except DataError:
                 shutil.rmtree(directory, ignore_errors=True)
                 write_cache(directory, read, config, pool, progress.step)

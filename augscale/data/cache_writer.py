@@ -87,7 +87,7 @@ def write_set_aside(directory: Path, bad: Iterable[BadFile]) -> Path:
     writer.writerow(["file", "reason"])
     writer.writerows([str(entry.path), entry.reason] for entry in bad)
     path = directory / SET_ASIDE_FILE
-    path.write_text(text.getvalue(), encoding="utf-8", newline="")
+    path.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace", newline="")
     return path
 
 

@@ -150,4 +150,4 @@ def proportional_shares(sizes: Sequence[int], total: int, *, caps: Sequence[int]
 
 def seeded_rank(seed: int, name: str) -> bytes:
     """Sorts names into an order that depends on the seed and the names alone."""
-    return hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=16).digest()
+    return hashlib.blake2b(f"{seed}\x1f{name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()

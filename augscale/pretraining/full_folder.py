@@ -84,7 +84,7 @@ def write_whole(path: Path, content: Any) -> None:
 
 
 def _write(file: IO[bytes], text: str) -> None:
-    file.write(text.encode())
+    file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _comes_before(line: str, step: int) -> bool:
@@ -159,7 +159,7 @@ def _settings(config: StudyConfig, scales: AugmentationScales, seed: int) -> dic
 
 def _refuse_changes(folder: FullRunFolder, old: dict[str, Any], settings: dict[str, Any], cache: ImageCache) -> None:
     default = _settings(StudyConfig(), AugmentationScales(), 0)
-    if changed := changes(old["settings"], settings, default, StudyConfig.FREE):
+    if changed := changes(flatten(old["settings"]), settings, default, StudyConfig.FREE):
         raise ConfigError(
             f"{folder.path} was begun with other settings ({changed}); "
             "expected the same settings, or another --out for a new run"

@@ -23,6 +23,10 @@ from augscale.settings import changes, flatten
 _FORMAT = 2
 
 
+class UnusableState(CheckpointError):
+    """A saved state that this run cannot go on from."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
     """Everything that the next step needs and that is not a function of (seed, step)."""
@@ -93,7 +97,7 @@ def load_state(path: Path, fingerprint: dict[str, str], content: bytes | None = 
         fingerprint: of the run that wants to go on.
         content: the file's bytes where they are known already; `path` only names them then.
     Raises:
-        CheckpointError: damaged, of another format, or of a run with other settings, seed, scales or images.
+        UnusableState: damaged, of another format, or of a run with other settings, seed, scales or images.
     """
     remedy = "remove it to start from the first step"
     try:
@@ -102,9 +106,9 @@ def load_state(path: Path, fingerprint: dict[str, str], content: bytes | None = 
         version = values.pop("format")
         state = TrainingState(**values)
     except Exception:
-        raise CheckpointError(f"{path}: damaged, or not a training state; {remedy}") from None
+        raise UnusableState(f"{path}: damaged, or not a training state; {remedy}") from None
     if version != _FORMAT:
-        raise CheckpointError(f"{path}: has format {version}; expected {_FORMAT}; {remedy}")
+        raise UnusableState(f"{path}: has format {version}; expected {_FORMAT}; {remedy}")
     if other := _misfits(state.fingerprint, fingerprint):
-        raise CheckpointError(f"{path}: was saved by a run with other {', '.join(other)}; {remedy}")
+        raise UnusableState(f"{path}: was saved by a run with other {', '.join(other)}; {remedy}")
     return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from rich.console import Console
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig, load_study
 from augscale.devices import plan_workers
-from augscale.errors import ConfigError, StudyError
+from augscale.errors import ConfigError, DataError, StudyError
 from augscale.runs import RunFolder, Stopwatch, read_json
 from augscale.searching.answer import write_answer, write_trials_table
 from augscale.searching.display import SearchDisplay
 from augscale.searching.prepare import check_study, default_run_folder, prepare_run
 from augscale.searching.progress import Progress, read_progress, read_workers
-from augscale.searching.study import enqueue_controls, open_study
+from augscale.searching.study import begin_study, merge_write_ahead_log, open_study
 from augscale.searching.supervisor import supervise
 
 DEMONSTRATION = "default"
@@ -115,8 +116,7 @@ def search(
             on_progress=on_progress,
         )
     _say_what_runs(display, config, manifest, run)
-    opened = open_study(config, manifest["storage"] or run.default_storage, manifest["study_name"])
-    enqueue_controls(opened, run, config)
+    opened = begin_study(run, config, manifest["storage"] or run.default_storage, manifest["study_name"])
     run.log(
         "search started",
         trials=config.search.trials,
@@ -146,6 +146,11 @@ def read_run(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, optuna.Study]
     manifest = read_json(run.manifest_file)
     if manifest is None:
         raise ConfigError(f"{run.path}: not a run folder of augscale search (no readable manifest.json)")
+    if "study_name" not in manifest:
+        kind = manifest.get("kind", "another kind of run")
+        raise ConfigError(f"{run.path}: holds {kind}; expected the run folder of a search")
+    if manifest["storage"] is None and not run.database.exists():
+        raise ConfigError(f"{run.database} is missing; expected the whole run folder, study.db-wal included")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = load_study(run.study_file)
     return run, config, open_study(config, manifest["storage"] or run.default_storage, manifest["study_name"])
@@ -163,8 +168,12 @@ def rewrite_report(run_dir: str | Path) -> Path:
 
     run, config, study = read_run(run_dir)
     write_trials_table(run, config, study)
-    answer = read_json(run.answer_file)
-    return write_report(run.path, contact_sheets=contact_sheets(run, config, answer) if answer else None)
+    answer, sheets = read_json(run.answer_file), None
+    if answer:
+        # The decoded images may be gone, or this a copy on another machine; everything else is here.
+        with suppress(DataError):
+            sheets = contact_sheets(run, config, answer)
+    return write_report(run.path, contact_sheets=sheets)
 
 
 def parse_budget(budget: str | float | None) -> float | None:
@@ -195,7 +204,12 @@ def _poller(run: RunFolder, config: StudyConfig, study: optuna.Study, display: S
         stamps = [path.stat().st_mtime for path in run.path.glob("trials/*/trial.json")]
         newest = max([*stamps, (run.path / "log.jsonl").stat().st_mtime])
         if snapshot is None or newest != seen:
-            snapshot, seen = read_progress(run, config, study), newest
+            try:
+                snapshot, seen = read_progress(run, config, study), newest
+            except optuna.exceptions.StorageInternalError:
+                # A database that pauses must not end the search that is watched here.
+                if snapshot is None:
+                    raise
         display.update(replace(snapshot, workers=read_workers(run)))
 
     return poll
@@ -217,6 +231,7 @@ def _finish(
             raise StudyError(f"no trial can be used: {answer['headline']} See {run.trials_table} for the reasons")
         write_report(run.path, contact_sheets=contact_sheets(run, config, answer))
     run.log("search finished", best=answer["best"])
+    merge_write_ahead_log(run)
     if not display.quiet:
         print_answer(answer, run.path, display.console)
     return SearchResult(

@@ -9,12 +9,15 @@ that shares the storage, are judged by the age of the heartbeat in the storage i
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import sqlite3
 import time
 import warnings
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -36,6 +39,11 @@ NAMELESS_SECONDS = 10.0
 STALE_SECONDS = 600.0
 """A trial of another host without a heartbeat for so long counts as dead."""
 PRUNER_FACTOR = 2
+CONNECTION_ATTEMPTS = 6
+_MADE_BY_ANOTHER = ("already exists", "UniqueViolation", "UNIQUE constraint", "Duplicate entry")
+"""In errors of a process that makes the tables of a new storage at the same time as another."""
+CONTROLS_SECONDS = 30.0
+"""How long a host waits for the one that began the study to queue the controls."""
 OUTSIDE = "outside the space"
 """Constraint that a control without parameters violates. It can win, but it is no place that the sampler could propose:
 as one of the best trials it would take the room of those that the sampler learns from, and teach it nothing."""
@@ -67,11 +75,16 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     # Several workers write to one SQLite file: wait for its lock rather than fail.
     sqlite = {"connect_args": {"timeout": 120, "factory": _Connection}}
     arguments: dict[str, Any] = sqlite if url.startswith("sqlite") else {"pool_pre_ping": True}
-    try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StudyError(f"--storage {_without_password(url)}: cannot be opened ({reason})") from error
+    for attempt in itertools.count(1):
+        try:
+            return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+        except Exception as error:
+            if attempt < CONNECTION_ATTEMPTS and any(sign in str(error) for sign in _MADE_BY_ANOTHER):
+                time.sleep(random.uniform(0.1, 0.5) * attempt)
+                continue
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise StudyError(f"--storage {_without_password(url)}: cannot be opened ({reason})") from error
+    raise AssertionError
 
 
 class _Connection(sqlite3.Connection):
@@ -90,10 +103,34 @@ class _Connection(sqlite3.Connection):
                 self.execute("PRAGMA synchronous=NORMAL")
 
 
-def open_study(config: StudyConfig, storage_url: str, study_name: str) -> optuna.Study:
+def merge_write_ahead_log(run: RunFolder) -> None:
+    """Puts all that was committed into study.db itself, so that the file can be copied alone."""
+    if run.database.exists():
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(run.database, timeout=5)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def begin_study(run: RunFolder, config: StudyConfig, storage_url: str, study_name: str) -> optuna.Study:
+    """Opens the study with its controls queued, by whoever comes first where several hosts begin at once."""
+    storage = open_storage(storage_url)
+    try:
+        optuna.create_study(storage=storage, study_name=study_name, direction="maximize")
+    except optuna.exceptions.DuplicatedStudyError:
+        study = open_study(config, storage, study_name)
+        end = time.monotonic() + CONTROLS_SECONDS
+        # Should the one that began it have died meanwhile, they are queued below.
+        while not set(config.search.controls) <= _queued_controls(study) and time.monotonic() < end:
+            time.sleep(0.2)
+    else:
+        study = open_study(config, storage, study_name)
+    enqueue_controls(study, run, config)
+    return study
+
+
+def open_study(config: StudyConfig, storage: str | optuna.storages.BaseStorage, study_name: str) -> optuna.Study:
     """Creates the study, or opens it where it exists."""
     return optuna.create_study(
-        storage=open_storage(storage_url),
+        storage=open_storage(storage) if isinstance(storage, str) else storage,
         study_name=study_name,
         direction="maximize",
         load_if_exists=True,
@@ -107,7 +144,7 @@ def open_study(config: StudyConfig, storage_url: str, study_name: str) -> optuna
 def enqueue_controls(study: optuna.Study, run: RunFolder, config: StudyConfig) -> None:
     """Queues the controls, once, so that they are the first trials of the study."""
     with run.locked():
-        known = {trial.user_attrs.get("control") for trial in study.get_trials(deepcopy=False)}
+        known = _queued_controls(study)
         for control in config.search.controls:
             if control not in known:
                 # A control outside the space has no parameters: the sampler must not learn from a false place.
@@ -115,15 +152,22 @@ def enqueue_controls(study: optuna.Study, run: RunFolder, config: StudyConfig) -
                 study.enqueue_trial(params, user_attrs={"control": control})
 
 
-def claim_trial(study: optuna.Study, run: RunFolder, config: StudyConfig, *, ask: bool = True) -> Claim | None:
+def _queued_controls(study: optuna.Study) -> set[str]:
+    return {trial.user_attrs["control"] for trial in study.get_trials(deepcopy=False) if "control" in trial.user_attrs}
+
+
+def claim_trial(
+    study: optuna.Study, run: RunFolder, config: StudyConfig, *, ask: bool = True, since: float = 0.0
+) -> Claim | None:
     """Continues a trial whose worker died or paused, else asks for a new one.
 
     Args:
         ask: False only continues interrupted trials (when the time budget is used up).
+        since: seconds since the epoch; trials that failed before do not count as a reason to stop.
     Returns:
         The claim, or None when the wanted total is reached or nothing may be asked.
     Raises:
-        StudyError: the last `search.max_failures` trials all failed.
+        StudyError: the last `search.max_failures` trials that ended all failed.
     """
     with run.locked():
         trials = study.get_trials(deepcopy=False)
@@ -133,9 +177,14 @@ def claim_trial(study: optuna.Study, run: RunFolder, config: StudyConfig, *, ask
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
         if not ask or len(started) >= config.search.trials:
             return None
-        _stop_after_failures(started, config.search.max_failures)
+        _stop_after_failures(started, config.search.max_failures, since)
         study.sampler = _sampler(config.search, len(started))
         return _start(study, run, config)
+
+
+def stopped_file(run: RunFolder, number: int) -> Path:
+    """Says that the worker of a trial was told to stop and took too long: its end is no fault of the trial."""
+    return run.trial_dir(number) / "stopped"
 
 
 def running_elsewhere(study: optuna.Study) -> bool:
@@ -173,10 +222,11 @@ def _start(study: optuna.Study, run: RunFolder, config: StudyConfig) -> Claim:
     trial = study.ask()
     control = trial.user_attrs.get("control")
     _suggest(trial, config)
-    trial.set_user_attr("host", this_host())
-    trial.set_user_attr("run", str(run.path.resolve()))
-    trial.set_user_attr("starts", 1)
+    # In this order: other hosts take a trial with an owner and no heartbeat for one whose worker has died.
     trial.set_user_attr("heartbeat", time.time())
+    trial.set_user_attr("starts", 1)
+    trial.set_user_attr("run", str(run.path.resolve()))
+    trial.set_user_attr("host", this_host())
     lock = try_lock(run.trial_dir(trial.number) / "lock")
     if lock is None:
         raise StudyError(f"{run.trial_dir(trial.number)}: the lock of a new trial is held by another process")
@@ -191,10 +241,9 @@ def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: 
     owner = (attributes.get("host"), attributes.get("run"))
     # Another host, or another run folder on this one that shares the storage: its lock files are not to be seen here.
     if None in owner:
-        started = frozen.datetime_start.timestamp() if frozen.datetime_start else 0.0
-        if time.time() - started < NAMELESS_SECONDS:
+        if _seconds_since_sign_of_life(frozen) < NAMELESS_SECONDS:
             return None
-    elif owner != here and time.time() - attributes.get("heartbeat", 0.0) < STALE_SECONDS:
+    elif owner != here and not _put_aside_here(run, frozen) and _seconds_since_sign_of_life(frozen) < STALE_SECONDS:
         return None
     lock = try_lock(run.trial_dir(frozen.number) / "lock")
     if lock is None:
@@ -204,7 +253,9 @@ def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: 
         lock.release()
         return None
     trial = optuna.Trial(study, frozen._trial_id)
-    starts = int(attributes.get("starts", 1)) + (0 if attributes.get("paused") else 1)
+    stopped = stopped_file(run, frozen.number)
+    starts = int(attributes.get("starts", 1)) + (0 if attributes.get("paused") or stopped.exists() else 1)
+    stopped.unlink(missing_ok=True)
     if starts > STARTS_ALLOWED:
         trial.set_user_attr("reason", f"its worker died {STARTS_ALLOWED} times")
         study.tell(trial, state=TrialState.FAIL)
@@ -219,6 +270,16 @@ def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: 
     run.log("trial continued", trial=frozen.number, start=starts, time_of_claim=now(), pid=os.getpid())
     scales = load_scales(control) if control else scales_from_params(config.space, trial.params)
     return Claim(trial=trial, scales=scales, control=control, starts=starts, lock=lock)
+
+
+def _seconds_since_sign_of_life(trial: FrozenTrial) -> float:
+    started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+    return time.time() - float(trial.user_attrs.get("heartbeat", started))
+
+
+def _put_aside_here(run: RunFolder, trial: FrozenTrial) -> bool:
+    """Whether a trial was paused in good order in this very folder, under another name of the host or the folder."""
+    return bool(trial.user_attrs.get("paused")) and (run.trial_dir(trial.number) / "state.pt").exists()
 
 
 def _suggest(trial: optuna.Trial, config: StudyConfig) -> None:
@@ -255,8 +316,9 @@ def _sampler(search: SearchConfig, trials_so_far: int) -> optuna.samplers.BaseSa
         )
 
 
-def _stop_after_failures(started: list[FrozenTrial], limit: int) -> None:
-    finished = [trial for trial in started if trial.state.is_finished()][-limit:]
+def _stop_after_failures(started: list[FrozenTrial], limit: int, since: float) -> None:
+    ended = [trial for trial in started if trial.datetime_complete and trial.datetime_complete.timestamp() >= since]
+    finished = [trial for trial in ended if trial.state.is_finished()][-limit:]
     if len(finished) == limit and all(trial.state == TrialState.FAIL for trial in finished):
         reason = finished[-1].user_attrs.get("reason", "no reason recorded")
         raise StudyError(f"the last {limit} trials failed; the newest, trial {finished[-1].number}: {reason}")

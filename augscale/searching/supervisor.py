@@ -16,11 +16,13 @@ from types import FrameType
 from augscale.devices import WorkerPlan
 from augscale.errors import InterruptedRun, StudyError
 from augscale.memory import available_memory
-from augscale.runs import RunFolder
+from augscale.runs import RunFolder, read_json, this_host
+from augscale.searching.study import stopped_file
 
 POLL_SECONDS = 0.5
-STOP_SECONDS = 8.0
-"""Workers get this long to save after SIGTERM; then they are killed and continue from an older checkpoint."""
+STOP_SECONDS = 25.0
+"""Workers get this long to save after SIGTERM; then they are killed and continue from an older checkpoint. Schedulers
+kill after 30 s (SLURM)."""
 RESTARTS_PER_WORKER = 2
 SHARE_OF_FREE_MEMORY = 0.9
 """Of the host's; the rest is for this process and for others."""
@@ -64,15 +66,15 @@ def supervise(
             while any(slot.process.poll() is None for slot in slots):
                 on_poll()
                 if caught:
-                    raise _interrupted(run, caught[0])
+                    raise _interrupted(run, caught[0], _stop(run, [slot.process for slot in slots]))
                 for index, slot in enumerate(slots):
                     _restart_if_killed(run, plan, slot, index, deadline)
                 _wait_for_end(slots)
             on_poll()
             if caught:
-                raise _interrupted(run, caught[0])
+                raise _interrupted(run, caught[0], killed=0)
         finally:
-            _stop([slot.process for slot in slots])
+            _stop(run, [slot.process for slot in slots])
     failed = [(index, slot) for index, slot in enumerate(slots) if slot.process.returncode != 0]
     if failed:
         index, slot = failed[0]
@@ -87,7 +89,8 @@ def _free_memory(plan: WorkerPlan) -> int | None:
 
 def _start(run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "augscale", "worker", str(run.path), "--device", plan.devices[index]]
-    command += ["--threads", str(plan.threads), "--num-workers", str(len(plan.devices)), "--supervised"]
+    command += ["--threads", str(plan.threads), "--num-workers", str(len(plan.devices))]
+    command += ["--supervised-by", str(os.getpid())]
     command += ["--sharing", str(plan.devices.count(plan.devices[index]))]
     if plan.free_memory is not None:
         command += ["--free-memory", str(plan.free_memory)]
@@ -120,17 +123,23 @@ def _wait_for_end(slots: list[_Slot]) -> None:
             running.wait(timeout=POLL_SECONDS)
 
 
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+def _stop(run: RunFolder, processes: list[subprocess.Popen[bytes]]) -> int:
+    """Lets the workers save and end; returns how many had to be killed because they took too long."""
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-    end = time.monotonic() + STOP_SECONDS
+    end, killed = time.monotonic() + STOP_SECONDS, 0
     for process in processes:
         try:
             process.wait(timeout=max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
+            killed += 1
             process.kill()
             process.wait()
+            doing = read_json(run.workers_dir / f"{this_host()}-{process.pid}.json") or {}
+            if doing.get("phase") == "search":
+                stopped_file(run, doing["number"]).touch()
+    return killed
 
 
 @contextmanager
@@ -152,9 +161,12 @@ def _caught_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _interrupted(run: RunFolder, number: int) -> InterruptedRun:
+def _interrupted(run: RunFolder, number: int, killed: int) -> InterruptedRun:
     name = signal.Signals(number).name
-    return InterruptedRun(f"stopped by {name}; running trials are saved, the same command continues {run.path}", number)
+    saved = "running trials are saved"
+    if killed:
+        saved += f" but for {killed} whose worker took too long, which go on from an older state"
+    return InterruptedRun(f"stopped by {name}; {saved}, the same command continues {run.path}", number)
 
 
 def _last_line(run: RunFolder, index: int) -> str:

@@ -26,6 +26,7 @@ from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
 from augscale.pretraining.precision import resolve_precision
+from augscale.pretraining.state import UnusableState
 from augscale.pretraining.weights import save_weights, sidecar_facts
 from augscale.runs import RunFolder, Stopwatch, now, read_json, write_json
 from augscale.searching.prepare import panel_split
@@ -194,9 +195,8 @@ def run_trial(
         if on_rung:
             on_rung(rung_record)
 
-    save()
-    try:
-        result = pretrain(
+    def train() -> PretrainResult:
+        return pretrain(
             context.cache.images,
             context.train_indices,
             scales,
@@ -212,6 +212,16 @@ def run_trial(
             largest_micro_batch=largest_micro_batch,
             on_micro_batches=micro_batches,
         )
+
+    save()
+    try:
+        try:
+            result = train()
+        except UnusableState as error:
+            # Of an older version, or cut off by a crash of the machine: the trial is short, so it begins again.
+            state_file.unlink()
+            record = new_record(scales, seed) | fields | {"began_again": str(error)}
+            result = train()
     finally:
         save()
     record["images_per_second"] = round(result.images_per_second, 2)

@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import TrialState
 
 from augscale.config import StudyConfig, load_study
-from augscale.errors import AugscaleError, InterruptedRun
+from augscale.errors import AugscaleError, CheckpointError, InterruptedRun, StudyError
 from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import Paused
 from augscale.pretraining.micro_batches import memory_limit
@@ -69,6 +69,7 @@ class Worker:
     ) -> None:
         manifest = read_json(run.manifest_file)
         self.run = run
+        self.started = time.time()
         self.num_workers = num_workers
         self.deadline = deadline
         self.stop = stop or StopFlag()
@@ -104,7 +105,7 @@ class Worker:
             if self.stop():
                 raise Paused
             with self.clock.phase("claiming"):
-                claim = claim_trial(self.study, self.run, self.config, ask=not self._over_budget())
+                claim = claim_trial(self.study, self.run, self.config, ask=not self._over_budget(), since=self.started)
             if claim is not None:
                 with self.clock.phase("telling"):
                     self._run_claim(claim)
@@ -169,6 +170,12 @@ class Worker:
             record["pruned_at"] = record["rungs"][-1]["step"]
             self._tell(claim, record, TrialState.PRUNED)
         except Exception as error:
+            if _is_of_the_machine(error):
+                # The trial is as good as before: it goes on from its state when the machine is in order again.
+                claim.trial.set_user_attr("paused", True)
+                self.run.log("trial paused", trial=claim.number, reason=str(error))
+                claim.lock.release()
+                raise
             self._fail(claim, error)
         else:
             save_weights(directory / "teacher.safetensors", result.backbone, sidecar(self.context, record))
@@ -286,6 +293,8 @@ class Worker:
         except Paused:
             raise
         except Exception as error:
+            if _is_of_the_machine(error):
+                raise
             record = read_json(confirmation.directory / "trial.json") or dict(fields)
             close_record(confirmation.directory, record, "FAIL", f"{type(error).__name__}: {error}")
             self.run.log("confirmation failed", name=name, reason=str(error))
@@ -325,6 +334,11 @@ class Worker:
         write_json(self.run.workers_dir / f"{this_host()}-{os.getpid()}.json", self._progress)
 
 
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether the next trial would fail, too, until somebody mends it: a full disk, a lost file, a broken GPU."""
+    return isinstance(error, OSError | CheckpointError | StudyError) or "CUDA error" in str(error)
+
+
 def run_worker(
     run_dir: Path,
     *,
@@ -334,7 +348,7 @@ def run_worker(
     deadline: float | None = None,
     free_memory: int | None = None,
     sharing: int = 1,
-    watch_parent: bool = False,
+    parent: int | None = None,
 ) -> None:
     """Entry of the worker process; signals, or the death of the process that started it, make it save and stop.
 
@@ -346,13 +360,14 @@ def run_worker(
         deadline: seconds since the epoch after which no trial is started; None for no limit.
         free_memory: bytes that this worker may hold where the study sets no limit; None: measured now.
         sharing: workers on this worker's GPU, among whom its free memory is divided then.
+        parent: process whose end makes this one save and stop, too.
     """
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    stop = StopFlag(watch_parent=watch_parent)
+    stop = StopFlag(parent=parent)
     stop.install()
     # Once, so that all trials are cut alike: what is free later depends on what the other workers are doing.
     free_memory = free_memory or memory_limit(None, torch.device(device), sharing=sharing)

@@ -15,12 +15,15 @@ from augscale.runs import RunFolder
 from augscale.searching.study import (
     STALE_SECONDS,
     _Connection,
+    begin_study,
     claim_trial,
     enqueue_controls,
     is_feasible,
+    merge_write_ahead_log,
     open_study,
     ranked,
     running_elsewhere,
+    stopped_file,
 )
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -267,3 +270,79 @@ def test_a_file_without_a_log_that_another_connection_writes_to_is_used_as_it_is
     after = sqlite3.connect(path, **connect)
     assert after.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     after.close()
+
+
+def _begin(path: str, url: str) -> None:
+    run = RunFolder(path)
+    run.create()
+    begin_study(run, load_study("smoke"), url, "shared")
+
+
+def test_hosts_that_begin_one_study_at_once_queue_each_control_once(tmp_path):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    spawn = multiprocessing.get_context("spawn")
+    hosts = [spawn.Process(target=_begin, args=(str(tmp_path / str(i)), url)) for i in range(3)]
+    for host in hosts:
+        host.start()
+    for host in hosts:
+        host.join()
+        assert host.exitcode == 0
+    study = optuna.load_study(study_name="shared", storage=url)
+    controls = [trial.user_attrs["control"] for trial in study.trials]
+    assert sorted(controls) == sorted(load_study("smoke").search.controls)
+
+
+def test_a_trial_that_another_host_is_about_to_start_is_left_alone(run):
+    """Between naming its owner and its first sign of life, which it once gave last."""
+    config, study = _open(run)
+    trial = study.ask()
+    trial.set_user_attr("host", "another")
+    trial.set_user_attr("run", "/there")
+    assert claim_trial(study, run, config).number == 1
+
+
+def test_a_paused_trial_goes_on_at_once_where_its_state_lies_though_host_and_folder_are_called_otherwise(run):
+    config, study = _open(run)
+    claim = claim_trial(study, run, config)
+    claim.trial.set_user_attr("host", "a node that is gone")
+    claim.trial.set_user_attr("run", "/before/it/was/moved")
+    claim.lock.release()
+    study.trials[0].user_attrs["heartbeat"] = time.time()
+    assert claim_trial(study, run, config).number == 1
+    claim.trial.set_user_attr("paused", True)
+    (run.trial_dir(0) / "state.pt").touch()
+    again = claim_trial(study, run, config)
+    assert (again.number, again.starts) == (0, 1)
+
+
+def test_a_worker_that_was_killed_because_it_took_too_long_to_stop_is_no_fault_of_the_trial(run):
+    config, study = _open(run)
+    for _ in range(4):
+        claim = claim_trial(study, run, config)
+        assert (claim.number, claim.starts) == (0, 1)
+        stopped_file(run, 0).touch()
+        claim.lock.release()
+    claim = claim_trial(study, run, config)
+    claim.lock.release()
+    assert claim_trial(study, run, config).starts == 2
+
+
+def test_failures_of_an_earlier_session_do_not_stop_the_next(run):
+    config, study = _open(run, trials=9, max_failures=2)
+    for _ in range(2):
+        claim = claim_trial(study, run, config)
+        study.tell(claim.trial, state=TrialState.FAIL)
+        claim.lock.release()
+    with pytest.raises(StudyError, match="the last 2 trials failed"):
+        claim_trial(study, run, config)
+    assert claim_trial(study, run, config, since=time.time()).number == 2
+
+
+def test_after_a_search_the_database_is_whole_in_its_own_file(run, tmp_path):
+    config, study = _open(run)
+    claim = claim_trial(study, run, config)
+    study.tell(claim.trial, 0.5)
+    merge_write_ahead_log(run)
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(run.database.read_bytes())
+    assert optuna.load_study(study_name="test", storage=f"sqlite:///{copy}").trials[0].value == 0.5
