@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from augscale.errors import ConfigError
-from augscale.previews import preview
+from augscale.previews import MOST_DECODED, preview
 
 STUDY = """
 [data]
@@ -83,3 +83,17 @@ def test_a_target_that_cannot_be_written_is_named(tmp_path: Path, study: Path, f
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         preview(str(folder), study=study, out=tmp_path / "file" / "sheet.png", cache_root=tmp_path / "cache")
+
+
+def test_of_a_large_folder_only_some_images_are_decoded(tmp_path: Path, study: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(MOST_DECODED + 20):
+        Image.fromarray(np.full((24, 24, 3), number, np.uint8)).save(many / f"{number}.png")
+    shown = [
+        preview(str(many), study=study, out=tmp_path / "sheet.png", seed=seed, cache_root=tmp_path / "cache").image_ids
+        for seed in (0, 1)
+    ]
+    assert shown[0] != shown[1]
+    (stored,) = (tmp_path / "cache").glob("*/images.npy")
+    assert len(np.load(stored, mmap_mode="r")) == MOST_DECODED

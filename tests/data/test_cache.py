@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import resource
 import shutil
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 
 from augscale.config import DataConfig
-from augscale.data import cache_writer
+from augscale.data import cache, cache_writer
 from augscale.data.cache import build_cache, default_cache_root, open_cache
 from augscale.errors import DataError
 
@@ -401,3 +402,29 @@ def test_real_photographs_are_all_usable(fundus_dir: Path, tmp_path: Path) -> No
     assert cache.bad == []
     assert cache.duplicates == {}
     assert 20 < cache.images.mean() < 150
+
+
+def test_a_cache_that_cannot_be_read_now_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = _config(_images(tmp_path / "images", 3))
+    built = build_cache(config, cache_root=tmp_path / "cache")
+
+    def no_memory(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.np, "load", no_memory)
+        with pytest.raises(DataError, match="cannot be read \\(Cannot allocate memory\\)"):
+            build_cache(config, cache_root=tmp_path / "cache")
+    assert np.array_equal(open_cache(built.directory).images, built.images)
+
+
+def test_names_of_files_need_not_be_utf_8(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "images", 4)
+    (folder / os.fsdecode(b"r\xe9tine.png")).write_bytes((folder / "000.png").read_bytes() + b"\0")
+    (folder / os.fsdecode(b"cass\xe9.png")).write_bytes(b"no image")
+    config = _config(folder, max_bad=0.5)
+    found = build_cache(config, cache_root=tmp_path / "cache")
+    assert len(found.bad) == 1
+    assert "cass\\udce9.png" in (found.directory / "set_aside.csv").read_text(encoding="utf-8")
+    chosen = build_cache(config.model_copy(update={"max_images": 3}), cache_root=tmp_path / "cache")
+    assert len(chosen.records) + len(chosen.bad) == 3

@@ -13,8 +13,9 @@ from contextlib import suppress
 import pytest
 
 from augscale.config import load_study
-from augscale.errors import InterruptedRun
+from augscale.errors import CheckpointError, InterruptedRun
 from augscale.runs import RunFolder, read_json
+from augscale.searching import worker
 from augscale.searching.confirm import expected_runs, plan_confirmation
 from augscale.searching.prepare import prepare_run
 from augscale.searching.progress import read_progress
@@ -226,3 +227,28 @@ def _wait_for(condition, seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.005)
+
+
+def test_a_full_disk_ends_the_worker_and_costs_no_trial_and_no_confirmation(search, monkeypatch):
+    full = search("full", **{"search.trials": 3, "search.controls": ["strong"], "confirm.controls": ["strong"]})
+    real = worker.run_trial
+
+    def disk_is_full(*arguments, **options):
+        raise CheckpointError("state.pt: cannot be written (No space left on device)")
+
+    for done in (0, 3):
+        monkeypatch.setattr(worker, "run_trial", disk_is_full)
+        for _ in range(3):
+            with pytest.raises(CheckpointError, match="No space left"):
+                full.work()
+        states = [trial.state.name for trial in full.study.get_trials(deepcopy=False)]
+        assert states == ["RUNNING"] if done == 0 else states == ["COMPLETE"] * 3
+        assert full.confirmed() == {}
+        monkeypatch.setattr(worker, "run_trial", real)
+        if done == 0:
+            claim = full.claim()
+            assert (claim.number, claim.starts) == (0, 1)
+            full.finish(claim)
+            full.run_trials(2)
+    full.work()
+    assert len(full.confirmed()) == 4

@@ -6,6 +6,7 @@ import contextlib
 
 import optuna
 import pytest
+import torch
 
 from augscale.augmentation.scales import load_scales
 from augscale.config import load_study
@@ -69,3 +70,18 @@ def test_rungs_on_the_way_are_scored_in_trainings_precision_and_the_final_score_
         assert scores[True].effective_rank == pytest.approx(scores[False].effective_rank, rel=0.1)
         assert scores[True].feature_sd == pytest.approx(scores[False].feature_sd, rel=0.02)
         assert scores[True].score != scores[False].score
+
+
+@pytest.mark.parametrize("content", [b"", None], ids=["cut off", "of another version"])
+def test_a_trial_whose_saved_state_cannot_be_used_begins_again(start, tmp_path, content):
+    whole = start()
+    state = tmp_path / "run" / "trials" / "0000" / "state.pt"
+    values = torch.load(state, weights_only=True)
+    if content is None:
+        torch.save(values | {"format": 1}, state)
+    else:
+        state.write_bytes(content)
+    again = start()
+    assert again["began_again"].startswith(str(state))
+    assert again["final"]["score"] == whole["final"]["score"]
+    assert len(again["rungs"]) == len(whole["rungs"])
