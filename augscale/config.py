@@ -10,6 +10,7 @@ import copy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import tomli_w
 from pydantic import Field, field_validator, model_validator
 
 from augscale.errors import ConfigError
@@ -267,6 +268,15 @@ class StudyConfig(Settings):
                 f"{self.crops.global_size}; expected local <= global"
             )
         return self
+
+
+def study_text(config: StudyConfig) -> str:
+    """The study as a TOML file, every setting written out."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    # TOML knows no names that are not UTF-8: their other bytes are written as text, for a reader's eyes.
+    sources = [source.encode("utf-8", "backslashreplace").decode("utf-8") for source in config.data.sources]
+    values["data"]["sources"] = sources
+    return tomli_w.dumps(values)
 
 
 def studies_dir() -> Path:

@@ -1,6 +1,6 @@
 import pytest
 
-from augscale.config import StudyConfig, load_study, studies_dir
+from augscale.config import StudyConfig, load_study, studies_dir, study_text
 from augscale.errors import ConfigError
 from augscale.searching.prepare import CHANGEABLE, check_study
 from augscale.settings import changes, flatten
@@ -68,3 +68,12 @@ def test_what_changed_is_named_and_a_setting_younger_than_the_run_counts_as_its_
 def test_what_may_change_is_a_setting():
     known = set(flatten(StudyConfig().model_dump()))
     assert known >= CHANGEABLE > StudyConfig.FREE
+
+
+def test_a_study_written_out_reads_as_itself_also_with_names_that_are_not_utf_8(tmp_path):
+    config = load_study("smoke", {"data.sources": ["/data/caf\udce9", "/data/größe"], "search.trials": 3})
+    file = tmp_path / "study.toml"
+    file.write_text(study_text(config), encoding="utf-8")
+    again = load_study(file)
+    assert again.data.sources == ("/data/caf\\udce9", "/data/größe")
+    assert again.model_copy(update={"data": config.data}) == config

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-import tomli_w
-
 from augscale.augmentation.scales import AugmentationScales
-from augscale.config import StudyConfig
+from augscale.config import StudyConfig, study_text
 from augscale.data.cache import ImageCache
 from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.files import write_atomic
@@ -136,7 +134,7 @@ def prepare_folder(
         "versions": versions(),
         **facts,
     }
-    write_whole(folder.study_file, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
+    write_whole(folder.study_file, study_text(config))
     write_whole(folder.manifest_file, manifest)
 
 

@@ -89,14 +89,15 @@ def render(snapshot: progress_module.Progress, elapsed: float | None, *, all_tri
         parts.append(Text(f"confirmation on fresh seeds: {done}/{planned}"))
     parts += [_worker_line(worker) for worker in snapshot.workers]
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name, justify in (
-        ("trial", "left"),
-        ("state", "left"),
-        ("score", "right"),
-        ("rungs", "right"),
-        ("time", "right"),
+    # What a narrow terminal cuts are the crops and the notes, which `trials.csv` has too.
+    for name, justify, width in (
+        ("trial", "left", 12),
+        ("state", "left", 8),
+        ("score", "right", 6),
+        ("rungs", "right", 5),
+        ("time", "right", 4),
     ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=True, min_width=width)  # type: ignore[arg-type]
     table.add_column("global, local crops; jitter", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="ellipsis")
     for line in snapshot.trials if all_trials else snapshot.trials[-ROWS_SHOWN:]:

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from augscale.augmentation.scales import load_scales
-from augscale.config import StudyConfig
+from augscale.config import StudyConfig, study_text
 from augscale.data.cache import ImageCache, build_cache
 from augscale.diagnosis.panel import checked_panel_split, panel_split
 from augscale.errors import ConfigError
@@ -113,7 +111,7 @@ def prepare_run(
             "bad": [{"path": str(bad.path), "reason": bad.reason} for bad in cache.bad[:1000]],
         },
     }
-    write_text_atomic(run.study_file, tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
+    write_text_atomic(run.study_file, study_text(config))
     write_json(run.manifest_file, manifest)
     return manifest
 
