@@ -109,8 +109,8 @@ def adaptive_note() -> str:
     """Why the trials of a TPE search cannot show that a score is better than chance."""
     return (
         "these trials were chosen by the scores of earlier ones and crowd together: intervals, p-values and shuffles, "
-        "which take trials for independent, find agreement or disagreement too often (in a simulation in 24 % instead "
-        'of 5 % of searches). Trials of search.sampler = "random" or "qmc" can be tested'
+        "which take trials for independent, find agreement or disagreement too often (in simulations in 12 to 28 % of "
+        'searches instead of 5 %). Trials of search.sampler = "random" or "qmc" can be tested'
     )
 
 
