@@ -68,11 +68,22 @@ class ImageCache:
 
 
 def default_cache_root() -> Path:
-    """$AUGSCALE_CACHE, else `augscale` in $XDG_CACHE_HOME, else ~/.cache/augscale."""
+    """$AUGSCALE_CACHE, else `augscale` in $XDG_CACHE_HOME, else ~/.cache/augscale.
+
+    Raises:
+        DataError: none of them, e.g. in a container whose user has no home.
+    """
     if own := os.environ.get("AUGSCALE_CACHE"):
         return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "augscale"
+    if shared:
+        return Path(shared) / "augscale"
+    try:
+        return Path.home() / ".cache" / "augscale"
+    except RuntimeError:
+        raise DataError(
+            "no home folder to keep decoded images in; expected HOME, or AUGSCALE_CACHE with a folder for them"
+        ) from None
 
 
 def build_cache(

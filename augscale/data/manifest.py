@@ -291,7 +291,7 @@ def _file_on_disk(path: Path) -> tuple[int, int] | None:
     """What tells one file from another, by whatever links it is reached; None where there is none."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL byte in the name
         return None
     return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 

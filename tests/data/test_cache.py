@@ -428,3 +428,22 @@ def test_names_of_files_need_not_be_utf_8(tmp_path: Path) -> None:
     assert "cass\\udce9.png" in (found.directory / "set_aside.csv").read_text(encoding="utf-8")
     chosen = build_cache(config.model_copy(update={"max_images": 3}), cache_root=tmp_path / "cache")
     assert len(chosen.records) + len(chosen.bad) == 3
+
+
+def test_without_a_home_the_error_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("AUGSCALE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(DataError, match="expected HOME, or AUGSCALE_CACHE"):
+        default_cache_root()
+
+
+def test_a_name_with_a_nul_byte_in_a_table_is_set_aside(tmp_path: Path) -> None:
+    folder = _images(tmp_path / "images", 2)
+    (folder / "labels.csv").write_bytes(b"file,label\n000.png,a\n0\0.png,b\n")
+    found = build_cache(_config(folder, max_bad=0.5), cache_root=tmp_path / "cache")
+    assert len(found.records) == 2
+    assert [entry.reason for entry in found.bad] == ["no such file (named by a table, or a broken link)"]
