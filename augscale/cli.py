@@ -218,7 +218,7 @@ def export(
             help="Scales: torchvision, dino, lightly, lightly-train or solo-learn. Weights: dino-checkpoint or timm.",
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="For weights: the file to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write; scales are printed without.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print scales as the flags, config or code of another library, or write weights in its layout."""
@@ -235,12 +235,16 @@ def export(
         return
     from augscale.augmentation.export import export_scales
     from augscale.augmentation.scales import load_scales
+    from augscale.runs import write_text_atomic
 
     text = export_scales(load_scales(card), to)
+    text += "" if text.endswith("\n") else "\n"
+    if out is not None:
+        write_text_atomic(out, text)
     if as_json:
-        print_json({"to": to, "text": text})
+        print_json({"to": to, "text": text} | ({"path": str(out)} if out else {}))
     else:
-        print(text, end="" if text.endswith("\n") else "\n")
+        print(out or text, end="\n" if out else "")
 
 
 @app.command()

@@ -270,11 +270,16 @@ class StudyConfig(Settings):
         return self
 
 
+def lasting_sources(config: DataConfig) -> list[str]:
+    """The sources as they can be found from any folder."""
+    return [source if source == "synthetic" else str(Path(source).expanduser().absolute()) for source in config.sources]
+
+
 def study_text(config: StudyConfig) -> str:
     """The study as a TOML file, every setting written out."""
     values = config.model_dump(mode="json", exclude_none=True)
     # TOML knows no names that are not UTF-8: their other bytes are written as text, for a reader's eyes.
-    sources = [source.encode("utf-8", "backslashreplace").decode("utf-8") for source in config.data.sources]
+    sources = [source.encode("utf-8", "backslashreplace").decode("utf-8") for source in lasting_sources(config.data)]
     values["data"]["sources"] = sources
     return tomli_w.dumps(values)
 

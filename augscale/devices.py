@@ -31,6 +31,12 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _wanted_threads() -> int:
+    """What OMP_NUM_THREADS allows, where it is a number."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(text)) if text.isdigit() else cpu_cores()
+
+
 def resolve_device(device: str) -> str:
     """The device that "auto" stands for, or the given one after a check.
 
@@ -69,5 +75,5 @@ def plan_workers(device: str, workers: int | None, trials: int) -> WorkerPlan:
     workers = max(1, min(workers, trials))
     return WorkerPlan(
         devices=tuple(pool[index % len(pool)] for index in range(workers)),
-        threads=max(1, cpu_cores() // workers),
+        threads=min(max(1, cpu_cores() // workers), _wanted_threads()),
     )

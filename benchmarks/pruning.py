@@ -6,11 +6,9 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from augscale.errors import ConfigError
 from augscale.runs import RunFolder, read_json
-from augscale.searching.answer import paired_difference, seed_interval
+from augscale.searching.comparisons import differences_to, seed_interval
 from augscale.searching.trial import rung_steps
 from benchmarks.run_times import (
     RunTimes,
@@ -105,9 +103,9 @@ def compare_answers(first: RunFolder, second: RunFolder) -> Answers:
         raise ConfigError(
             f"{second.path}: {len(seeds)} confirmed seeds in common with {first.path}; expected 2 or more"
         )
-    bootstrapped = all(answer.replicates.get(seed) for answer in (one, other) for seed in seeds)
-    images = [np.array([answer.replicates[seed] for seed in seeds]) for answer in (one, other)] if bootstrapped else []
-    compared = paired_difference([one.scores[s] for s in seeds], [other.scores[s] for s in seeds], *images)
+    scores = [{seed: answer.scores[seed] for seed in seeds} for answer in (one, other)]
+    compared = differences_to(1, scores, [one.replicates, other.replicates])[0]
+    assert compared is not None
     low, high = compared["interval"]
     return Answers(
         first=one,

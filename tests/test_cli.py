@@ -81,3 +81,12 @@ def test_assignments_take_toml_values_and_bare_words():
     }
     with pytest.raises(ConfigError, match="expected KEY=VALUE"):
         parse_assignments(["pretrain.steps"])
+
+
+def test_export_writes_scales_to_a_file_where_one_is_given(tmp_path):
+    file = tmp_path / "flags.txt"
+    printed = CliRunner().invoke(app, ["export", "weak", "--to", "dino"]).output
+    done = CliRunner().invoke(app, ["export", "weak", "--to", "dino", "--out", str(file)])
+    assert done.exit_code == 0
+    assert done.output == f"{file}\n"
+    assert file.read_text() == printed

@@ -1,7 +1,8 @@
 import pytest
 
 from augscale.config import StudyConfig, load_study, studies_dir, study_text
-from augscale.errors import ConfigError
+from augscale.devices import cpu_cores, plan_workers
+from augscale.errors import CheckpointError, ConfigError
 from augscale.searching.prepare import CHANGEABLE, check_study
 from augscale.settings import changes, flatten
 
@@ -77,3 +78,24 @@ def test_a_study_written_out_reads_as_itself_also_with_names_that_are_not_utf_8(
     again = load_study(file)
     assert again.data.sources == ("/data/caf\\udce9", "/data/größe")
     assert again.model_copy(update={"data": config.data}) == config
+
+
+def test_a_study_written_out_finds_its_images_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "study.toml"
+    file.write_text(study_text(load_study("smoke", {"data.sources": ["images", "synthetic"]})))
+    monkeypatch.chdir("/")
+    assert load_study(file).data.sources == (str(tmp_path / "images"), "synthetic")
+
+
+@pytest.mark.parametrize(("setting", "threads"), [("1", 1), ("no number", None), (None, None)])
+def test_workers_take_no_more_threads_than_omp_num_threads(monkeypatch, setting, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    assert plan_workers("cpu", 1, 4).threads == (threads or cpu_cores())
+
+
+def test_weights_that_cannot_be_had_are_refused_before_the_search(tmp_path):
+    with pytest.raises(CheckpointError, match="no such file"):
+        check_study(load_study("smoke", {"backbone.init": str(tmp_path / "gone.pth")}))

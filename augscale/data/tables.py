@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ FOLDER_TABLES = ("manifest.csv", "labels.csv", "meta.csv")
 """Tables that are looked for in every folder of images; where two give a value, the first of this list wins."""
 
 COLUMNS = ("file", "label", "split", "patient_id", "eye")
-_ALIASES = {"patient": "patient_id"}
+_ALIASES = {"patient": "patient_id", "patientid": "patient_id"}
 _EYES = {"l": "left", "os": "left", "left": "left", "r": "right", "od": "right", "right": "right"}
 _SPLITS = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 _DELIMITERS = ",;\t"
@@ -47,6 +48,12 @@ class Table:
     nameless: tuple[int, ...] = ()
 
 
+def _column(name: str) -> str:
+    """The column that a header cell stands for, e.g. patient_id for "PatientID" or "patient id"."""
+    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+    return _ALIASES.get(plain.replace("_", ""), plain)
+
+
 def normal_split(name: str) -> str:
     """`train`, `val` or `test` for their usual spellings; any other name as it is."""
     return _SPLITS.get(name.lower(), name.lower() if name.lower() in ("train", "val", "test") else name)
@@ -63,11 +70,16 @@ def read_table(path: Path) -> Table:
         DataError: unreadable, not UTF-8 text, no `file` column, or two rows that contradict each other.
     """
     header, lines = read_lines(path)
-    names = [_ALIASES.get(name.strip().lower(), name.strip().lower()) for name in header]
+    names = [_column(name) for name in header]
     if "file" not in names:
         found = ", ".join(name.strip() for name in header) or "none"
         raise DataError(f"{path}: no column named 'file'{nearest('file', names)}; columns found: {found}")
     columns = {name: names.index(name) for name in COLUMNS if name in names}
+    missing = [name for name in COLUMNS if name not in names]
+    for name in names:
+        # Passed over, a misspelt patient_id would let one patient be on both sides of a split.
+        if name not in COLUMNS and (meant := difflib.get_close_matches(name, missing, n=1, cutoff=0.8)):
+            raise DataError(f"{path}: unknown column {name!r} (did you mean {meant[0]}?); rename it either way")
     rows: dict[str, Row] = {}
     nameless = []
     for number, cells in lines:

@@ -146,7 +146,10 @@ def choose_rows(
     if own:
         notes.append("the photographs were held out: the checkpoints of these data were not trained on them")
     elif any(c.kind == "augscale" for c in checkpoints):
-        notes.append("the data are not those of the checkpoints: no photograph is known to have been trained on")
+        notes.append(
+            "the data as a whole are not those of the checkpoints: which of the photographs they were trained on is "
+            "not known"
+        )
     else:
         notes.append("whether the checkpoints were trained on these photographs is not known")
     records = [cache.records[row] for row in rows]

@@ -147,6 +147,32 @@ def evaluate(
     return Evaluation(out=folder, summary=summary, predictions=tuple(predictions))
 
 
+def check_evaluation(
+    datasets: str | Path | Sequence[str | Path],
+    protocols: Sequence[str],
+    *,
+    view_size: int,
+    crop_to_field: bool,
+    data_root: Path | None = None,
+    on_progress: Progress | None = None,
+) -> None:
+    """What would make `evaluate` refuse, said before the checkpoints are made; decodes the datasets that it will read.
+
+    Raises:
+        ConfigError, DataError: an unknown protocol, or a dataset that cannot be used.
+    """
+    make_protocols(protocols, ProtocolConfig(), Path())
+    open_datasets(
+        datasets,
+        size=round(MARGIN * view_size),
+        data_root=data_root,
+        crop_to_field=crop_to_field,
+        cache_root=None,
+        allow_bad=False,
+        on_progress=on_progress,
+    )
+
+
 def _encoder(checkpoint: LoadedCheckpoint, view_size: int) -> Encoder:
     if checkpoint.training.non_finite:
         raise ConfigError(

@@ -208,6 +208,20 @@ def build_backbone(
     return backbone
 
 
+def check_init(config: BackboneConfig) -> None:
+    """Whether the first weights can be had, without loading them.
+
+    Raises:
+        CheckpointError: they cannot; the message says what can be done.
+    """
+    if config.init == "imagenet":
+        _pretrained_arguments(config.name)
+    elif config.init != "none" and not Path(config.init).is_file():
+        raise CheckpointError(
+            f"backbone.init = {config.init!r}: no such file; expected none, imagenet or a weights file"
+        )
+
+
 def pretrained_size(name: str) -> int | None:
     """Side of the views that timm's default weights of a model were trained with, pixels; None where unknown."""
     try:

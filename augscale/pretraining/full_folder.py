@@ -160,7 +160,7 @@ def _refuse_changes(folder: FullRunFolder, old: dict[str, Any], settings: dict[s
     if changed := changes(flatten(old["settings"]), settings, default, StudyConfig.FREE):
         raise ConfigError(
             f"{folder.path} was begun with other settings ({changed}); "
-            "expected the same settings, or another --out for a new run"
+            "expected the same settings, or another folder for a new run (this one may be moved away)"
         )
     fingerprint = old["data"]["fingerprint"]
     if fingerprint != cache.fingerprint:

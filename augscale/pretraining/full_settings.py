@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from augscale.augmentation.scales import load_scales
-from augscale.config import StudyConfig, apply_overrides, load_study
+from augscale.config import StudyConfig, apply_overrides, lasting_sources, load_study
 from augscale.data.cache import ImageCache
 from augscale.errors import ConfigError
 from augscale.pretraining.backbones import build_backbone
@@ -64,7 +64,7 @@ def evaluation_steps(steps: int, evaluations: int) -> list[int]:
 
 def data_facts(config: StudyConfig, cache: ImageCache, num_train: int, num_panel: int) -> dict[str, Any]:
     return {
-        "sources": list(config.data.sources),
+        "sources": lasting_sources(config.data),
         "fingerprint": cache.fingerprint,
         "num_images": len(cache),
         "num_train": num_train,

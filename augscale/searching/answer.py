@@ -180,7 +180,7 @@ def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | N
     if best is None or untrained is None:
         return None
     if best["confirm_scores"]:
-        starts = {seed: untrained["confirm"][seed] for seed in best["_scores"]}
+        starts = dict(enumerate(untrained["confirm"][: max(best["_scores"]) + 1]))
         scores, replicates = best["confirm_scores"], best["_replicates"]
         before = [entry["score"] for entry in (untrained, *untrained["confirm"])]
     else:
@@ -190,7 +190,8 @@ def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | N
         before = [entry["score"] for entry in starts.values()]
     difference = float(np.mean(scores) - np.mean(before))
     gains = None
-    if all(replicates.get(seed) and entry["bootstrap_scores"] for seed, entry in starts.items()):
+    starts = {seed: entry for seed, entry in starts.items() if seed in replicates}
+    if starts and all(replicates[seed] and entry["bootstrap_scores"] for seed, entry in starts.items()):
         gains = np.mean([np.subtract(replicates[s], entry["bootstrap_scores"]) for s, entry in starts.items()], axis=0)
     interval = difference_of_means(scores, before, 0.0 if gains is None else float(np.var(gains, ddof=1)))
     if interval is None and gains is not None:

@@ -246,14 +246,20 @@ def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[s
         f"images, {config.backbone.name} ({manifest['parameters'] / 1e6:.2g} M parameters) at "
         f"{config.crops.global_size} px on {manifest['device']}"
     )
+    patients = f"of {data['num_patients']} patients " if data["num_patients"] else "without patient ids "
     display.say(
-        f"{data['num_images']} images ({data['num_train']} to train on, {data['num_panel']} held out for the panel), "
-        f"{data['num_bad']} files set aside; run folder {run.path}"
+        f"{data['num_images']} images {patients}({data['num_train']} to train on, {data['num_panel']} held out for the "
+        f"panel), {data['num_bad']} files set aside; run folder {run.path}"
     )
     if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
         display.say(
             f"  the study {DEMONSTRATION} is a demonstration with a tiny network: for an answer on your images use "
             "--study fundus-vits16 (GPUs) or --study fundus-cpu-resnet"
+        )
+    if config.search.trials <= len(config.search.controls):
+        display.say(
+            f"  {config.search.trials} trials are not more than the controls ({', '.join(config.search.controls)}), "
+            "which come first: no scales are searched"
         )
     for bad in data["bad"][:5]:
         display.say(f"  set aside: {bad['path']}: {bad['reason']}")

@@ -39,20 +39,24 @@ def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) 
     """The runs to do, decided once, when every trial has finished, and kept in `confirm/plan.json`.
 
     Contenders are the best `confirm.top_k` trials that are not controls, the controls named in `confirm.controls`
-    that ran, and every other control that scored above all candidates. Their order is seed by seed, so that an
-    interrupted confirmation has complete seeds.
+    that ran, every other control that scored above all candidates, and those of an earlier plan. Their order is seed
+    by seed, so that an interrupted confirmation has complete seeds.
     """
     plan_file = run.confirm_dir / "plan.json"
     with run.locked():
         plan = read_json(plan_file)
         # What the choice depends on: with more trials, or more contenders wanted, it is made again.
         basis = {"trials": len(trials_started(study)), "top_k": config.confirm.top_k}
-        if plan is None or any(plan.get(name) != value for name, value in basis.items()):
+        seeds = max(config.confirm.seeds, plan.get("seeds", 0) if plan else 0)
+        if plan is None or plan.get("seeds") != seeds or any(plan.get(name) != value for name, value in basis.items()):
             best = [trial for trial in ranked(study) if not trial.user_attrs.get("control")][: config.confirm.top_k]
             contenders = best + _controls(config, study) + _leading_controls(config, study)
-            plan = basis | {"contenders": [_contender(config, trial) for trial in contenders]}
+            chosen = {trial.number: _contender(config, trial) for trial in contenders}
+            # Whoever was confirmed before still counts, also beside a trial that came later and scored above it.
+            before = [known for known in (plan or {}).get("contenders", []) if known["number"] not in chosen]
+            plan = basis | {"seeds": seeds, "contenders": [*chosen.values(), *before]}
             write_json(plan_file, plan)
-    return _runs(run, config, plan["contenders"])
+    return _runs(run, config, plan["contenders"], plan["seeds"])
 
 
 def expected_runs(config: StudyConfig, study: optuna.Study) -> int:
@@ -63,7 +67,7 @@ def expected_runs(config: StudyConfig, study: optuna.Study) -> int:
 
 def control_runs(run: RunFolder, config: StudyConfig, study: optuna.Study) -> list[ConfirmationRun]:
     """Those of the controls that have finished: certain to be in the plan, whatever the rest of the search finds."""
-    return _runs(run, config, [_contender(config, trial) for trial in _controls(config, study)])
+    return _runs(run, config, [_contender(config, trial) for trial in _controls(config, study)], config.confirm.seeds)
 
 
 def confirm_seed(search: SearchConfig, index: int) -> int:
@@ -115,7 +119,7 @@ def _contender(config: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _runs(run: RunFolder, config: StudyConfig, contenders: list[dict[str, Any]]) -> list[ConfirmationRun]:
+def _runs(run: RunFolder, config: StudyConfig, contenders: list[dict[str, Any]], seeds: int) -> list[ConfirmationRun]:
     return [
         ConfirmationRun(
             name=contender["name"],
@@ -126,6 +130,6 @@ def _runs(run: RunFolder, config: StudyConfig, contenders: list[dict[str, Any]])
             seed=confirm_seed(config.search, index),
             directory=run.confirm_dir / f"trial-{contender['number']:04d}-seed{index}",
         )
-        for index in range(config.confirm.seeds)
+        for index in range(seeds)
         for contender in contenders
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from augscale.augmentation.scales import load_scales
-from augscale.config import StudyConfig, study_text
+from augscale.config import StudyConfig, lasting_sources, study_text
 from augscale.data.cache import ImageCache, build_cache
 from augscale.diagnosis.panel import checked_panel_split, panel_split
 from augscale.errors import ConfigError
@@ -41,7 +41,7 @@ def check_study(config: StudyConfig) -> int:
         ConfigError, CheckpointError: what is wrong, before anything is trained.
     """
     with lasting_imports():
-        from augscale.pretraining.backbones import build_backbone
+        from augscale.pretraining.backbones import build_backbone, check_init
 
     check_space(config.space)
     for name in (*config.search.controls, *config.probe.levels, config.space.base):
@@ -49,6 +49,7 @@ def check_study(config: StudyConfig) -> int:
     for name in config.confirm.controls:
         if name not in config.search.controls:
             raise ConfigError(f"confirm.controls: {name!r} is not among search.controls {list(config.search.controls)}")
+    check_init(config.backbone)
     # Weights are loaded by the workers; here only the architecture is checked, so that this stays quick.
     architecture = config.backbone.model_copy(update={"init": "none"})
     backbone = build_backbone(architecture, config.crops.global_size)
@@ -102,9 +103,10 @@ def prepare_run(
         "parameters": parameters,
         "versions": versions(),
         "data": {
-            "sources": list(config.data.sources),
+            "sources": lasting_sources(config.data),
             "fingerprint": cache.fingerprint,
             "num_images": len(cache.records),
+            "num_patients": len({r.patient_id for r in cache.records if r.patient_id is not None}),
             "num_train": len(train),
             "num_panel": len(held_out),
             "num_bad": len(cache.bad),

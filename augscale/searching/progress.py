@@ -72,7 +72,9 @@ def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> P
     for trial in trials:
         counts[trial.state.name] = counts.get(trial.state.name, 0) + 1
     plan = read_json(run.confirm_dir / "plan.json")
-    planned = len(plan["contenders"]) * config.confirm.seeds if plan else expected_runs(config, study)
+    planned = (
+        len(plan["contenders"]) * plan.get("seeds", config.confirm.seeds) if plan else expected_runs(config, study)
+    )
     records = [read_json(path) for path in run.confirm_dir.glob("*/trial.json")]
     done = [record for record in records if record and record["state"] in ("COMPLETE", "FAIL")]
     workers = read_workers(run)

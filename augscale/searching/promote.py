@@ -18,7 +18,7 @@ from rich.console import Console
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.errors import ConfigError, StudyError
-from augscale.evaluation.api import DEFAULT_PROTOCOLS, Evaluation, evaluate
+from augscale.evaluation.api import DEFAULT_PROTOCOLS, Evaluation, check_evaluation, evaluate
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import PROMOTION_FILE
 from augscale.pretraining.full import pretrain_full
@@ -120,6 +120,18 @@ def promote(
     answer = read_json(run.answer_file)
     if answer is None or answer.get("best") is None:
         raise ConfigError(f"{run.path}: the search has no answer yet; finish it with the same augscale search command")
+    if datasets in ("none", ["none"], ("none",)):
+        datasets = None
+    if datasets is not None:
+        size = (config.view_size if config and "view_size" in config.model_fields_set else None) or int(
+            (overrides or {}).get("crops.global_size", study.crops.global_size)
+        )
+        cut = bool((overrides or {}).get("data.crop_to_field", study.data.crop_to_field))
+        check_evaluation(
+            datasets, protocols, view_size=size, crop_to_field=cut, data_root=data_root, on_progress=on_progress
+        )
+    if answer["headline"].startswith("No answer"):
+        (console or Console(stderr=True)).print(f"note: {answer['headline']} They are promoted all the same.")
     wanted = {"confirm.top_k": max(top, study.confirm.top_k), "confirm.seeds": max(confirm_seeds, study.confirm.seeds)}
     if (study.confirm.top_k, study.confirm.seeds) != tuple(wanted.values()):
         # The search resumes: no trial is run again, only the confirmation runs that are missing.

@@ -15,6 +15,7 @@ import random
 import sqlite3
 import time
 import warnings
+from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,9 +143,13 @@ def open_study(config: StudyConfig, storage: str | optuna.storages.BaseStorage, 
 
 
 def enqueue_controls(study: optuna.Study, run: RunFolder, config: StudyConfig) -> None:
-    """Queues the controls, once, so that they are the first trials of the study."""
+    """Queues the controls so that they are the first trials of the study; once, and once more where one has failed."""
     with run.locked():
-        known = _queued_controls(study)
+        trials = [t for t in study.get_trials(deepcopy=False) if "control" in t.user_attrs]
+        known = {t.user_attrs["control"] for t in trials if t.state != TrialState.FAIL}
+        failed = Counter(t.user_attrs["control"] for t in trials if t.state == TrialState.FAIL)
+        # One that failed gets a second chance: what made it fail, say too little memory, may have been mended.
+        known |= {control for control, times in failed.items() if times > 1}
         for control in config.search.controls:
             if control not in known:
                 # A control outside the space has no parameters: the sampler must not learn from a false place.

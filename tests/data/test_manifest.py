@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from augscale.data.manifest import ImageRecord, read_sources, scan_sources
+from augscale.data.tables import read_table
 from augscale.errors import DataError
 
 
@@ -264,3 +265,20 @@ def test_the_whole_real_collection_is_scoped_by_its_folders(fundus_dir: Path) ->
     assert {r.source for r in records} == {
         f"fundus/{name}" for name in ("aptos2019", "srahim_dr", "odir3", "retina_cg", "palm", "pool")
     }
+
+
+@pytest.mark.parametrize("header", ["PatientID", "patient id", "Patient-Id", "patient"])
+def test_patient_ids_are_known_by_their_usual_spellings(tmp_path: Path, header: str) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(f"file,{header}\na.png,7\n", encoding="utf-8")
+    assert read_table(table).rows["a.png"].patient_id == "7"
+
+
+@pytest.mark.parametrize(("header", "meant"), [("patient_idd", "patient_id"), ("labels", "label"), ("spilt", "split")])
+def test_a_misspelt_column_is_refused_and_others_are_passed_over(tmp_path: Path, header: str, meant: str) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(f"file,{header}\na.png,7\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"unknown column '{header}' \\(did you mean {meant}\\?\\)"):
+        read_table(table)
+    table.write_text("file,age,sex,camera\na.png,7,f,x\n", encoding="utf-8")
+    assert set(read_table(table).rows) == {"a.png"}

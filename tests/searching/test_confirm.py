@@ -252,3 +252,16 @@ def test_a_full_disk_ends_the_worker_and_costs_no_trial_and_no_confirmation(sear
             full.run_trials(2)
     full.work()
     assert len(full.confirmed()) == 4
+
+
+def test_who_was_confirmed_stays_a_contender_when_later_trials_score_higher(search):
+    first = search("grown")
+    first.run_trials(4)
+    assert [run.name for run in plan_confirmation(first.run, first.config, first.study)][:3] == [
+        "trial 3", "strong", "weak"
+    ]  # fmt: skip
+    more = first.config.model_copy(update={"search": first.config.search.model_copy(update={"trials": 6})})
+    first.config = more
+    first.run_trials(2)
+    names = {run.name for run in plan_confirmation(first.run, more, first.study)}
+    assert names == {"trial 5", "strong", "weak", "trial 3"}

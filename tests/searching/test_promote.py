@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 import augscale
-from augscale.errors import ConfigError
+from augscale.errors import ConfigError, DataError
 from augscale.evaluation import api
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import newest_promotion
 from augscale.runs import read_json
+from augscale.searching import promote
 
 CONFIG = ProtocolConfig.model_validate({"seeds": 2, "released": {"epochs": 2, "draws": 1}})
 
@@ -88,3 +89,25 @@ def test_what_is_no_finished_search_is_refused(tmp_path, run_dir):
         augscale.promote(tmp_path)
     with pytest.raises(ConfigError, match="--controls wek"):
         augscale.promote(run_dir, controls=["wek"], steps=6, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"datasets": ["./typo"]}, "typo"),
+        ({"datasets": ["synthetic"], "protocols": ["lineer"]}, "lineer"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_refused_before_days_of_training(run_dir, monkeypatch, arguments, message):
+    monkeypatch.setattr(promote, "pretrain_full", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(promote, "search", lambda *a, **k: pytest.fail("confirmed"))
+    with pytest.raises((ConfigError, DataError), match=message):
+        augscale.promote(run_dir, steps=6, confirm_seeds=4, **arguments)
+
+
+def test_a_plain_search_afterwards_keeps_what_was_confirmed(promoted, run_dir):
+    before = read_json(run_dir / "answer.json")
+    augscale.search("smoke", trials=5, workers=1, out=run_dir, overrides={"confirm.seeds": 2}, quiet=True)
+    after = read_json(run_dir / "answer.json")
+    assert [c["confirm_scores"] for c in after["contenders"]] == [c["confirm_scores"] for c in before["contenders"]]
+    assert {len(c["confirm_scores"]) for c in after["contenders"]} == {0, 3}

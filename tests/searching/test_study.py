@@ -346,3 +346,19 @@ def test_after_a_search_the_database_is_whole_in_its_own_file(run, tmp_path):
     copy = tmp_path / "copy.db"
     copy.write_bytes(run.database.read_bytes())
     assert optuna.load_study(study_name="test", storage=f"sqlite:///{copy}").trials[0].value == 0.5
+
+
+def test_a_control_that_failed_is_queued_once_more_and_not_for_ever(run):
+    config, study = _open(run, trials=20, max_failures=20)
+    for _ in range(2):
+        claim = claim_trial(study, run, config)
+        while claim.control != "none":
+            study.tell(claim.trial, 1.0)
+            claim.lock.release()
+            claim = claim_trial(study, run, config)
+        study.tell(claim.trial, state=TrialState.FAIL)
+        claim.lock.release()
+        enqueue_controls(study, run, config)
+    controls = [t.user_attrs.get("control") for t in study.trials]
+    assert controls.count("none") == 2
+    assert controls.count("weak") == 1
