@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales
-from augscale.config import StudyConfig
+from augscale.config import StudyConfig, apply_overrides
 from augscale.errors import ConfigError, StudyError
 from augscale.evaluation.api import DEFAULT_PROTOCOLS, Evaluation, check_evaluation, evaluate
 from augscale.evaluation.protocol_config import ProtocolConfig
@@ -25,6 +25,7 @@ from augscale.pretraining.full import pretrain_full
 from augscale.runs import RunFolder, now, read_json, versions, write_json
 from augscale.searching.api import read_run, rewrite_report, search
 from augscale.seeding import derive_seed
+from augscale.settings import parse_settings
 
 CONTROLS = ("strong", "weak")
 MIN_CONFIRM_SEEDS = 3
@@ -123,12 +124,19 @@ def promote(
     if datasets in ("none", ["none"], ("none",)):
         datasets = None
     if datasets is not None:
-        size = (config.view_size if config and "view_size" in config.model_fields_set else None) or int(
-            (overrides or {}).get("crops.global_size", study.crops.global_size)
+        settings = (
+            study
+            if not overrides
+            else parse_settings(StudyConfig, apply_overrides(study.model_dump(), overrides), "promote")
         )
-        cut = bool((overrides or {}).get("data.crop_to_field", study.data.crop_to_field))
+        chosen_size = config.view_size if config and "view_size" in config.model_fields_set else None
         check_evaluation(
-            datasets, protocols, view_size=size, crop_to_field=cut, data_root=data_root, on_progress=on_progress
+            datasets,
+            protocols,
+            view_size=chosen_size or settings.crops.global_size,
+            crop_to_field=settings.data.crop_to_field,
+            data_root=data_root,
+            on_progress=on_progress,
         )
     if answer["headline"].startswith("No answer"):
         (console or Console(stderr=True)).print(f"note: {answer['headline']} They are promoted all the same.")

@@ -167,6 +167,7 @@ def run_trial(
             on_micro_batches(chosen)
 
     def rung(event: RungEvent) -> None:
+        """Scores the rung and keeps it in the record."""
         last = event.step >= steps
         scoring = Stopwatch()
         score = score_trial(
@@ -196,6 +197,7 @@ def run_trial(
             on_rung(rung_record)
 
     def train() -> PretrainResult:
+        """From the saved state where there is one."""
         return pretrain(
             context.cache.images,
             context.train_indices,
