@@ -29,6 +29,12 @@ Untrained = Annotated[
 Arch = Annotated[str | None, typer.Option(help="timm name, where a file does not tell.")]
 Key = Annotated[str | None, typer.Option(help="Which network of a training checkpoint, e.g. student.")]
 Size = Annotated[int | None, typer.Option(min=8, help="Side of the views, pixels; the first checkpoint's.")]
+Statistics = Annotated[
+    str | None,
+    typer.Option(
+        help="Batch norm statistics: own, or data (gathered on these images); data for networks of augscale, else own."
+    ),
+]
 
 
 def split_names(text: str) -> list[str]:

@@ -67,8 +67,9 @@ class PretrainConfig(Settings):
     steps: Annotated[int, Field(ge=1)] = 1000
     """Optimiser updates of a full trial."""
     batch_size: Annotated[int, Field(ge=2)] = 64
-    lr: Annotated[float, Field(gt=0)] = 5e-4
-    """Peak learning rate for a batch of 256; scaled linearly with batch_size / 256 unless lr_scaling is false."""
+    lr: Annotated[float, Field(ge=0)] = 5e-4
+    """Peak learning rate for a batch of 256; scaled linearly with batch_size / 256 unless lr_scaling is false. 0 (and
+    min_lr = 0) switches learning off: such a run is the null of a search."""
     lr_scaling: bool = True
     min_lr: Annotated[float, Field(ge=0)] = 1e-6
     warmup_fraction: Fraction = 0.1
@@ -88,6 +89,9 @@ class PretrainConfig(Settings):
     head_bottleneck_dim: Annotated[int, Field(ge=1)] = 256
     head_batch_norm: bool = False
     """Batch norm in the projection head; helps short runs leave the ln(out_dim) plateau."""
+    batch_norm: Literal["train", "frozen"] = "train"
+    """Batch norm of the backbone: "train" normalises with the statistics of the batch, as the official code does;
+    "frozen" keeps the statistics that the backbone starts with, for pre-trained starts."""
     norm_last_layer: bool = True
     freeze_last_layer_fraction: Fraction = 0.01
     """Share of the steps in which the last layer is not updated (official: 1 of 100 epochs)."""
@@ -206,6 +210,9 @@ class SearchConfig(Settings):
     """Random trials, after the controls, before the sampler learns from results."""
     controls: tuple[str, ...] = ("none", "weak", "strong", "weak+med")
     """Scales that are always run first, in full."""
+    null_trials: Annotated[int, Field(ge=0)] = 1
+    """How many of the controls, in their order, are also run with learning rate 0 and everything else the same. What
+    such a run scores is not learning; "learned" is only said of what scores above it."""
     rungs: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.25, 0.5, 1.0)
     """Shares of the steps at which a trial is scored and may be pruned; the last is 1."""
     prune: bool = True
@@ -262,6 +269,11 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> StudyConfig:
+        if self.pretrain.batch_norm == "frozen" and self.backbone.init == "none":
+            raise ValueError(
+                'pretrain.batch_norm = "frozen" with backbone.init = "none": a network without training has no '
+                'statistics to keep; expected batch_norm = "train", or init = "imagenet" or a weights file'
+            )
         if self.crops.local_size > self.crops.global_size:
             raise ValueError(
                 f"crops.local_size = {self.crops.local_size} is above crops.global_size = "

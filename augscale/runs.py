@@ -136,6 +136,11 @@ class RunFolder:
         return self.path / "workers"
 
     @property
+    def null_dir(self) -> Path:
+        """Runs with learning rate 0, see `searching.null`."""
+        return self.path / "null"
+
+    @property
     def confirm_dir(self) -> Path:
         return self.path / "confirm"
 

@@ -15,18 +15,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from augscale.augmentation.scales import NONE, AugmentationScales, load_scales
 from augscale.config import DataConfig, ProbeConfig
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.splits import choose_subset, patient_groups
 from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
+from augscale.diagnosis.common_views import common_rows, common_views
 from augscale.diagnosis.near_duplicates import near_duplicates
 from augscale.diagnosis.panel import split_off_panel
 from augscale.diagnosis.result import Diagnosis
 from augscale.diagnosis.training_signs import trained_scales, training_signs
 from augscale.errors import ConfigError, DataError
+from augscale.pretraining.batch_norm import has_batch_norm
 from augscale.pretraining.checkpoints import LoadedCheckpoint, load_checkpoints, references_of
+from augscale.pretraining.which_statistics import Choice, checked_choice, takes_common_statistics
 from augscale.runs import writable_folder
 from augscale.settings import parse_settings
 
@@ -35,6 +39,8 @@ DEFAULT_IMAGES = 128
 DEFAULT_VIEWS = 4
 CACHE_MARGIN = 1.15
 """Decoded images are this much larger than the views where no sidecar says otherwise."""
+MIN_COMMON = 32
+"""Batch norm statistics of fewer photographs are taken from the examined ones instead."""
 MAX_IMAGES_SEARCHED = 20_000
 """Near-duplicates are looked for among all images up to here, beyond it only near the panel's images."""
 
@@ -53,6 +59,7 @@ def diagnose(
     crop_to_field: bool | None = None,
     arch: str | None = None,
     key: str | None = None,
+    statistics: str | None = None,
     untrained: bool = True,
     device: str = "auto",
     seed: int = 0,
@@ -77,6 +84,8 @@ def diagnose(
         crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
         arch: timm name for files that do not tell their architecture.
         key: entry of a training checkpoint to take, e.g. "student"; None prefers the teacher.
+        statistics: of batch norm: "own", or "data", gathered on photographs that are not examined; None: "data" for
+            networks of augscale and untrained ones, "own" for others. Where the two differ, a note says so.
         untrained: also measure each architecture with random weights.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: of the choice of photographs, the views, the bootstrap and the maps.
@@ -93,6 +102,7 @@ def diagnose(
     _check_arguments(paths, images, views, bootstrap)
     folder = None if out is None else writable_folder(Path(out))
     extra = {str(name): load_scales(name) for name in (DEFAULT_SCALES if scales is None else scales)}
+    choice = checked_choice(statistics)
     loaded = load_checkpoints(paths, arch=arch, key=key)
     view_size = size or loaded[0].image_size
     for checkpoint in loaded:
@@ -106,8 +116,9 @@ def diagnose(
     )
     rows, row_notes = choose_rows(cache, loaded, images, seed)
     references, own = references_of(loaded) if untrained else ([], [None] * len(loaded))
-    subjects = [_subject(checkpoint, reference) for checkpoint, reference in zip(loaded, own, strict=True)]
-    subjects += [_subject(checkpoint, None) for checkpoint in references]
+    subjects = [_subject(checkpoint, reference, choice) for checkpoint, reference in zip(loaded, own, strict=True)]
+    subjects += [_subject(checkpoint, None, choice) for checkpoint in references]
+    common, common_notes = _common(cache, rows, loaded, subjects, view_size, seed)
     levels, level_notes = _scale_levels(extra, subjects if scales is None else [])
     levels = ladder_levels() | levels
     diagnosis = examine_subjects(
@@ -118,9 +129,10 @@ def diagnose(
         probe=ProbeConfig(images=max(3, len(rows)), views=views, bootstrap=bootstrap, seed=seed),
         view_size=view_size,
         device=device,
+        common=common,
         near_duplicates=_near_duplicates(cache, rows),
         facts=_data_facts(config, cache, rows),
-        notes=[*notes, *row_notes, *level_notes, *_size_notes(subjects, view_size)],
+        notes=[*notes, *row_notes, *level_notes, *common_notes, *_size_notes(subjects, view_size)],
         on_progress=report,
     )
     if folder is not None:
@@ -155,6 +167,36 @@ def choose_rows(
     records = [cache.records[row] for row in rows]
     chosen = {record.image_id for record in choose_subset(records, num_images, seed)}
     return np.array([row for row in rows if cache.records[row].image_id in chosen], dtype=np.int64), notes
+
+
+def _common(
+    cache: ImageCache,
+    rows: npt.NDArray[np.int64],
+    loaded: Sequence[LoadedCheckpoint],
+    subjects: Sequence[Subject],
+    view_size: int,
+    seed: int,
+) -> tuple[Tensor | None, list[str]]:
+    """The views that batch norm's statistics are gathered on, None where no network has batch norm; and a note.
+
+    They are of the training images of the checkpoints' own study where these are its images, then the same as in the
+    search; else of photographs that are not examined, and of the examined ones where there are no others.
+    """
+    if not any(has_batch_norm(subject.backbone) for subject in subjects):
+        return None, []
+    held_out = next((c.sidecar["held_out"] for c in loaded if _trained_on(c, cache)), None)
+    every = np.arange(len(cache.records))
+    if held_out is not None:
+        candidates = split_off_panel(cache.records, held_out["images"], held_out["seed"])[0]
+        seed = held_out["seed"]
+    else:
+        candidates = np.setdiff1d(every, rows)
+    few = len(candidates) < min(MIN_COMMON, len(rows))
+    chosen = common_rows(cache.records, rows if few else candidates, seed)
+    where = "the examined photographs themselves" if few else f"{len(chosen)} photographs that are not examined"
+    gathered = ", ".join(subject.name for subject in subjects if subject.common_statistics) or "no checkpoint"
+    note = f"batch norm statistics gathered on {where} are used for {gathered}; the other networks keep their own"
+    return common_views(cache.images, cache.records, chosen, seed=seed, size=view_size), [note]
 
 
 def _trained_on(checkpoint: LoadedCheckpoint, cache: ImageCache) -> bool:
@@ -192,7 +234,7 @@ def _data_config(
     return parse_settings(DataConfig, values, "data"), notes
 
 
-def _subject(checkpoint: LoadedCheckpoint, reference: str | None) -> Subject:
+def _subject(checkpoint: LoadedCheckpoint, reference: str | None, statistics: Choice | None) -> Subject:
     report = checkpoint.report
     load = None
     if report is not None:
@@ -215,6 +257,7 @@ def _subject(checkpoint: LoadedCheckpoint, reference: str | None) -> Subject:
         training=partial(training_signs, checkpoint),
         non_finite=checkpoint.training.non_finite,
         reference=reference,
+        common_statistics=takes_common_statistics(checkpoint, statistics),
     )
 
 

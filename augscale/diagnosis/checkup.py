@@ -38,8 +38,10 @@ from augscale.diagnosis.result import (
     ladder_means,
 )
 from augscale.diagnosis.separation import positive_pairs
+from augscale.diagnosis.statistics_check import check_statistics
 from augscale.errors import DivergedError
 from augscale.pretraining.backbones import Backbone
+from augscale.pretraining.batch_norm import Statistics, gather, has_batch_norm, use
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -72,6 +74,8 @@ class Subject:
     non_finite: tuple[str, ...] = ()
     reference: str | None = None
     """Name of the subject that is this network before training."""
+    common_statistics: bool = False
+    """Whether it is measured with batch norm statistics gathered on `common` instead of its own."""
 
 
 @dataclass(kw_only=True)
@@ -81,7 +85,12 @@ class _Seen:
     clean: Embeddings | None = None
     reason: str = ""
     views: dict[str, Embeddings] = field(default_factory=dict)
+    other_views: dict[str, Embeddings] = field(default_factory=dict)
+    """Of the ladder, with the batch norm statistics that are not used; {} where there are none to compare."""
     levels: dict[str, LevelMeasures] = field(default_factory=dict)
+    used: Statistics = field(default_factory=Statistics.none)
+    other: Statistics | None = None
+    """None where the checkpoint has one kind of statistics only."""
 
 
 def examine_subjects(
@@ -93,6 +102,7 @@ def examine_subjects(
     probe: ProbeConfig,
     view_size: int,
     device: str = "auto",
+    common: torch.Tensor | None = None,
     near_duplicates: Sequence[Mapping[str, Any]] = (),
     facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -108,6 +118,8 @@ def examine_subjects(
         probe: views per photograph, seed, bootstrap and limits.
         view_size: pixels.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        common: float32, shape (N, 3, S, S): views that batch norm's statistics are gathered on, see `common_views`;
+            None: every network keeps its own.
         near_duplicates, facts, notes: go into the result as they are.
         on_progress: called with (what, views done, views in all).
     """
@@ -115,16 +127,20 @@ def examine_subjects(
     groups = patient_groups(records)
     keys = image_keys(records)
     seen = [_Seen() for _ in subjects]
-    report = _counter(on_progress, len(subjects) * len(pixels) * (1 + probe.views * len(levels)))
     for subject, own in zip(subjects, seen, strict=True):
         own.reason = "its weights hold NaN or inf" if subject.non_finite else ""
+        if not own.reason and common is not None:
+            _choose_statistics(subject, own, common, target)
+    ladder = [name for name, (kind, _) in levels.items() if kind == "ladder"]
+    twice = sum(own.other is not None for own in seen)
+    views_in_all = len(subjects) * (1 + probe.views * len(levels)) + twice * probe.views * len(ladder)
+    report = _counter(on_progress, len(pixels) * views_in_all)
 
     def embed_all(draw: Callable[[slice], torch.Tensor]) -> Iterator[tuple[_Seen, Embeddings]]:
         return _embed_chunks(subjects, seen, len(pixels), draw, target, report)
 
     for own, clean in embed_all(lambda part: whole_views(torch.from_numpy(pixels[part]), view_size)):
         own.clean = clean
-    ladder = [name for name, (kind, _) in levels.items() if kind == "ladder"]
     for name, (_, scales) in levels.items():
         # The ladder's views are those of a search's panel.
         level = ladder.index(name) if name in ladder else name
@@ -132,6 +148,19 @@ def examine_subjects(
         for own, views in embed_all(draw):
             own.views[name] = views
             own.levels[name] = measure_views(views, groups, bootstrap=probe.bootstrap, seed=probe.seed)
+        compared = [place for place, own in enumerate(seen) if own.other is not None and name in ladder]
+        if compared:
+            # Only the separation is measured with the other statistics.
+            for own, views in _embed_chunks(
+                [subjects[place] for place in compared],
+                [seen[place] for place in compared],
+                len(pixels),
+                draw,
+                target,
+                report,
+                other=True,
+            ):
+                own.other_views[name] = views
     for own in seen:
         if own.reason:
             # What diverges under some views is not reported under the others either.
@@ -156,7 +185,7 @@ def examine_subjects(
             for r, g in zip(records, groups, strict=True)
         ),
         near_duplicates=tuple(near_duplicates),
-        notes=(*notes, *_notes(subjects, seen, labels), *disagreements(comparisons)),
+        notes=(*notes, *_notes(subjects, seen, labels), *_statistics_notes(checkpoints), *disagreements(comparisons)),
         data=dict(facts or {}),
         view_size=view_size,
         num_views=probe.views,
@@ -191,12 +220,14 @@ def _embed_chunks(
     draw: Callable[[slice], torch.Tensor],
     device: str,
     report: Callable[[int], None],
+    other: bool = False,
 ) -> Iterator[tuple[_Seen, Embeddings]]:
     """Embeds with every subject what `draw` makes of some images at a time: never are all views in memory.
 
     Args:
         seen: of the subjects; one with a reason is passed over, and one that diverges is given its reason.
         draw: of a slice of the images, their views (B, 3, S, S) or (B, V, 3, S, S).
+        other: with the batch norm statistics that are not used.
     Returns:
         For each subject that embedded all, its embeddings (n, D) or (n, V, D).
     """
@@ -206,7 +237,9 @@ def _embed_chunks(
         for subject, own, found in zip(subjects, seen, parts, strict=True):
             if not own.reason:
                 try:
-                    flat = embed(subject.backbone, views.flatten(0, -4), device=device)
+                    statistics = own.other if other and own.other is not None else own.used
+                    with use(subject.backbone, statistics):
+                        flat = embed(subject.backbone, views.flatten(0, -4), device=device)
                     found.append(flat.reshape(*views.shape[:-3], -1))
                 except DivergedError as error:
                     own.reason = str(error)
@@ -214,6 +247,22 @@ def _embed_chunks(
     for own, found in zip(seen, parts, strict=True):
         if not own.reason:
             yield own, np.concatenate(found)
+
+
+def _choose_statistics(subject: Subject, own: _Seen, common: torch.Tensor, device: str) -> None:
+    """Gathers a subject's batch norm statistics where it has any, and decides which are used."""
+    if not has_batch_norm(subject.backbone):
+        return
+    try:
+        gathered = gather(subject.backbone, common, device=device)
+    except DivergedError as error:
+        own.reason = str(error)
+        return
+    if subject.common_statistics:
+        # An untrained network has no statistics of its own.
+        own.used, own.other = gathered, None if subject.kind == "untrained" else Statistics.none()
+    else:
+        own.other = gathered
 
 
 def _draw_part(
@@ -285,6 +334,16 @@ def _conclude(
         else measure_images(own.clean, groups, labels, bootstrap=probe.bootstrap, seed=probe.seed),
         confusions=confusions,
         confused_as_copies=tuple(correlations(thumbs, confusions.pairs)) if confusions else (),
+        statistics=None
+        if not (own.other_views and own.views)
+        else check_statistics(
+            "data" if subject.common_statistics else "own",
+            {name: own.views[name] for name in ladder},
+            own.other_views,
+            groups,
+            bootstrap=probe.bootstrap,
+            seed=probe.seed,
+        ),
         maps=_maps(own, ladder, probe.seed) if own.clean is not None else {},
         distances=_listed_distances(own.views, groups),
     )
@@ -332,6 +391,14 @@ def _listed_distances(
             for which, listing in pairs.items():
                 listed[f"{name}/{prefix}{which}"] = pair_distances(rows, listing).astype(np.float32)
     return listed
+
+
+def _statistics_notes(checkpoints: Sequence[CheckpointDiagnosis]) -> list[str]:
+    return [
+        checkpoint.statistics.note(checkpoint.name)
+        for checkpoint in checkpoints
+        if checkpoint.statistics is not None and checkpoint.statistics.differ
+    ]
 
 
 def _notes(subjects: Sequence[Subject], seen: Sequence[_Seen], labels: npt.NDArray[np.object_] | None) -> list[str]:

@@ -17,6 +17,7 @@ from augscale.diagnosis.doctor import Examination
 from augscale.diagnosis.glossary import GLOSSARY
 from augscale.diagnosis.measure import ImageMeasures, LevelMeasures
 from augscale.diagnosis.measured import Measured, measured, paired_difference
+from augscale.diagnosis.statistics_check import StatisticsCheck
 from augscale.pretraining.files import write_atomic
 from augscale.runs import now, versions, write_json
 
@@ -84,6 +85,8 @@ class CheckpointDiagnosis:
     confusions: Confusions | None
     confused_as_copies: tuple[float, ...] = ()
     """Per listed confusion: correlation of the two photographs' thumbnails, near 1 for near-duplicates."""
+    statistics: StatisticsCheck | None = None
+    """None for a network that has one kind of batch norm statistics only, or none."""
     maps: Mapping[str, Map] = field(default_factory=dict)
     distances: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False)
     """By "LEVEL/positive", "LEVEL/negative", and the same with "raw_": one number per pair."""
@@ -101,6 +104,7 @@ class CheckpointDiagnosis:
             "image_size": self.image_size,
             "trained_with": self.trained_with,
             "load": self.load,
+            "batch_norm_statistics": self.statistics.to_dict() if self.statistics else None,
             "health": self.examination.to_dict(),
             "levels": {name: level.to_dict() for name, level in self.levels.items()},
             "ladder": {"metrics": {name: value.to_dict() for name, value in self.ladder.items()}},

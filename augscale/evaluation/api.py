@@ -26,8 +26,10 @@ from augscale.evaluation.summary import summarize
 from augscale.evaluation.table_formats import write_tables
 from augscale.evaluation.tables import all_tables
 from augscale.evaluation.which_checkpoints import checkpoints_to_evaluate
+from augscale.pretraining.batch_norm import has_batch_norm
 from augscale.pretraining.checkpoints import LoadedCheckpoint, references_of
 from augscale.pretraining.events import Paused
+from augscale.pretraining.which_statistics import Choice, checked_choice, takes_common_statistics
 from augscale.runs import now, versions, writable_folder, write_json
 from augscale.signals import StopFlag
 
@@ -73,6 +75,7 @@ def evaluate(
     data_root: Path | None = None,
     arch: str | None = None,
     key: str | None = None,
+    statistics: str | None = None,
     device: str = "auto",
     out: str | Path = "evaluation",
     cache_root: Path | None = None,
@@ -95,6 +98,8 @@ def evaluate(
         crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
         data_root: where datasets were prepared; None is the usual place.
         arch, key: see `load_checkpoint`.
+        statistics: of batch norm, for the frozen protocols: "own", or "data", gathered on each dataset's training
+            images; None: "data" for networks of augscale and untrained ones, "own" for others.
         device: "auto", "cpu", "cuda" or "cuda:N".
         out: folder for evaluation.json, the tables, predictions, evaluation.html and cached features.
         cache_root, allow_bad: see `build_cache`.
@@ -109,8 +114,10 @@ def evaluate(
     chosen = config.view_size if config and "view_size" in config.model_fields_set else None
     view_size = size or chosen or loaded[0].image_size
     settings = (config or ProtocolConfig()).model_copy(update={"view_size": view_size})
-    encoders = [_encoder(checkpoint, view_size) for checkpoint in loaded]
-    references = [_encoder(c, view_size) for c in references_of(loaded)[0]] if untrained else []
+    choice = checked_choice(statistics)
+    encoders = [_encoder(checkpoint, view_size, choice) for checkpoint in loaded]
+    references = [_encoder(c, view_size, choice) for c in references_of(loaded)[0]] if untrained else []
+    notes += statistics_notes([*encoders, *references])
     cut = bool(loaded[0].sidecar.get("data", {}).get("crop_to_field")) if crop_to_field is None else crop_to_field
     opened, more = open_datasets(
         datasets,
@@ -173,7 +180,25 @@ def check_evaluation(
     )
 
 
-def _encoder(checkpoint: LoadedCheckpoint, view_size: int) -> Encoder:
+def statistics_notes(encoders: Sequence[Encoder]) -> list[str]:
+    """Which networks are evaluated with which batch norm statistics; nothing where none has batch norm."""
+    common = [encoder.name for encoder in encoders if encoder.common_statistics]
+    own = [encoder.name for encoder in encoders if has_batch_norm(encoder.backbone) and not encoder.common_statistics]
+    notes = []
+    if common:
+        notes.append(
+            f"batch norm statistics of {', '.join(common)}: gathered on each dataset's training images "
+            "(frozen protocols; --statistics own keeps the network's)"
+        )
+    if own:
+        notes.append(
+            f"batch norm statistics of {', '.join(own)}: the network's own (--statistics data gathers them on each "
+            "dataset's training images)"
+        )
+    return notes
+
+
+def _encoder(checkpoint: LoadedCheckpoint, view_size: int, statistics: Choice | None) -> Encoder:
     if checkpoint.training.non_finite:
         raise ConfigError(
             f"{checkpoint.path}: NaN or inf in {checkpoint.training.non_finite[0]}; it cannot be evaluated "
@@ -186,6 +211,7 @@ def _encoder(checkpoint: LoadedCheckpoint, view_size: int) -> Encoder:
         arch=checkpoint.arch,
         overrides=checkpoint.overrides,
         image_size=checkpoint.image_size,
+        common_statistics=takes_common_statistics(checkpoint, statistics),
     )
 
 
@@ -255,6 +281,7 @@ def _facts(
         "settings": settings.model_dump(mode="json"),
         "checkpoints": {c.name: {"path": c.path, "kind": c.kind, "arch": c.arch} for c in loaded},
         "fingerprints": {encoder.name: encoder.fingerprint for encoder in encoders},
+        "common_statistics": {encoder.name: encoder.common_statistics for encoder in encoders},
         "datasets": {d.name: {"classes": list(d.classes), "counts": d.counts()} for d in datasets},
     }
 

@@ -26,6 +26,7 @@ from augscale.errors import CheckpointError, DivergedError
 from augscale.evaluation.class_tokens import embedding_and_blocks
 from augscale.evaluation.interface import Encoder, Floats32, Integers, Labelled, Progress
 from augscale.evaluation.transforms import evaluation_views, random_crops, read_images
+from augscale.pretraining.batch_norm import Statistics, gather, limited, use
 from augscale.pretraining.events import Paused
 from augscale.pretraining.files import write_atomic
 from augscale.pretraining.precision import autocast, resolve_precision
@@ -87,10 +88,23 @@ class FeatureStore:
         self.batch_size = batch_size
         self.on_progress = on_progress
         self.should_stop = should_stop
+        self._gathered: tuple[tuple[object, ...], Statistics] | None = None
+        """The batch norm statistics used last, and what they are of."""
 
-    def evaluation(self, encoder: Encoder, dataset: Labelled, split: str, view_size: int) -> Features:
+    def evaluation(
+        self,
+        encoder: Encoder,
+        dataset: Labelled,
+        split: str,
+        view_size: int,
+        *,
+        trained_on: Labelled | None = None,
+    ) -> Features:
         """Features of a split seen through the evaluation transform.
 
+        Args:
+            trained_on: the dataset whose training images give an encoder with `common_statistics` its batch norm
+                statistics: that of the classifier. None: `dataset`.
         Raises:
             ConfigError: the view size does not fit the network.
             CheckpointError: they cannot be written.
@@ -98,7 +112,7 @@ class FeatureStore:
             Paused: `should_stop` said so; finished parts are kept.
         """
         seen = _Seen(view_size=view_size, draw=None, precision=self.precision)
-        columns, places = self._columns(encoder, dataset, split, seen)
+        columns, places = self._columns(encoder, dataset, split, seen, trained_on or dataset)
         return Features(embedding=columns["embedding"][places], blocks=columns["blocks"][places])
 
     def crops(self, encoder: Encoder, dataset: Labelled, split: str, view_size: int, draws: int) -> Floats32:
@@ -114,7 +128,7 @@ class FeatureStore:
         result: Floats32 | None = None
         for draw in range(draws):
             seen = _Seen(view_size=view_size, draw=draw, precision=self.precision)
-            columns, places = self._columns(encoder, dataset, split, seen)
+            columns, places = self._columns(encoder, dataset, split, seen, dataset)
             if result is None:
                 result = np.empty((draws, len(places), columns["blocks"].shape[1]), dtype=np.float32)
             result[draw] = columns["blocks"][places]
@@ -122,22 +136,23 @@ class FeatureStore:
         return result
 
     def _columns(
-        self, encoder: Encoder, dataset: Labelled, split: str, seen: _Seen
+        self, encoder: Encoder, dataset: Labelled, split: str, seen: _Seen, trained_on: Labelled
     ) -> tuple[dict[str, Floats32], Integers]:
         """The features of each different image of the split, and which of them each listed image has."""
         encoder.backbone.check_view_size(seen.view_size, "view_size")
         rows, places = np.unique(dataset.rows[dataset.part(split)], return_inverse=True)
         if len(rows) == 0:
             # Features of no image still have a width.
-            return {name: values[:0] for name, values in self._compute(encoder, dataset, _FIRST, seen).items()}, places
-        folder = self._folder(encoder, dataset, rows, seen)
+            first = self._compute(encoder, dataset, _FIRST, seen, trained_on)
+            return {name: values[:0] for name, values in first.items()}, places
+        folder = self._folder(encoder, dataset, rows, seen, trained_on)
         parts = []
         for begin in range(0, len(rows), PART_ROWS):
             part = rows[begin : begin + PART_ROWS]
             path = folder / f"part-{begin // PART_ROWS:05d}.npz"
             columns = _read_part(path, len(part))
             if columns is None:
-                columns = self._compute(encoder, dataset, part, seen)
+                columns = self._compute(encoder, dataset, part, seen, trained_on)
                 _write_part(path, columns)
                 if self.on_progress is not None:
                     crop = "" if seen.draw is None else f", crop {seen.draw + 1}"
@@ -146,7 +161,7 @@ class FeatureStore:
             parts.append(columns)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, places
 
-    def _folder(self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen) -> Path:
+    def _folder(self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen, trained_on: Labelled) -> Path:
         about: dict[str, Any] = {
             "format": _FORMAT,
             "weights": encoder.fingerprint,
@@ -155,6 +170,8 @@ class FeatureStore:
             "rows": hashlib.blake2b(rows.tobytes(), digest_size=_DIGEST_BYTES).hexdigest(),
             "seen": asdict(seen),
         }
+        if encoder.common_statistics:
+            about["statistics"] = _statistics_key(trained_on)
         text = json.dumps(about, sort_keys=True)
         folder = self.folder / hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
         try:
@@ -167,8 +184,27 @@ class FeatureStore:
             write_atomic(folder / "about.json", lambda file: _write(file, content))
         return folder
 
-    def _compute(self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen) -> dict[str, Floats32]:
-        backbone = encoder.backbone.to(self.device).eval()
+    def _statistics(self, encoder: Encoder, dataset: Labelled, view_size: int) -> Statistics:
+        """Of the training images as they are evaluated; none for an encoder that keeps its own."""
+        if not encoder.common_statistics:
+            return Statistics.none()
+        key = (encoder.fingerprint, *_statistics_key(dataset).values(), view_size)
+        if self._gathered is None or self._gathered[0] != key:
+            images = read_images(dataset.images, statistics_rows(dataset), torch.device("cpu"))
+            views = evaluation_views(images, view_size)
+            statistics = gather(encoder.backbone, views, device=self.device, should_stop=self.should_stop)
+            self._gathered = key, statistics
+        return self._gathered[1]
+
+    def _compute(
+        self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen, trained_on: Labelled
+    ) -> dict[str, Floats32]:
+        statistics = self._statistics(encoder, trained_on, seen.view_size)
+        with use(encoder.backbone.to(self.device).eval(), statistics):
+            return self._embed(encoder, dataset, rows, seen)
+
+    def _embed(self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen) -> dict[str, Floats32]:
+        backbone = encoder.backbone
         embeddings, blocks = [], []
         for begin in range(0, len(rows), self.batch_size):
             if self.should_stop is not None and self.should_stop():
@@ -191,6 +227,21 @@ class FeatureStore:
                 "the network has diverged"
             )
         return columns if seen.draw is None else {"blocks": columns["blocks"]}
+
+
+def statistics_rows(dataset: Labelled) -> Integers:
+    """The training images that batch norm's statistics are gathered on, see `batch_norm.limited`.
+
+    Returns:
+        int64, rows of `dataset.images`, rising, without repeats.
+    """
+    return limited(dataset.rows[dataset.part("train")])
+
+
+def _statistics_key(dataset: Labelled) -> dict[str, str]:
+    rows = statistics_rows(dataset)
+    digest = hashlib.blake2b(rows.tobytes(), digest_size=_DIGEST_BYTES).hexdigest()
+    return {"images": dataset.fingerprint, "rows": digest}
 
 
 _FIRST = np.zeros(1, dtype=np.int64)

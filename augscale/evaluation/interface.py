@@ -16,6 +16,7 @@ import torch
 
 from augscale.errors import DataError
 from augscale.pretraining.backbones import Backbone
+from augscale.pretraining.batch_norm import RUNNING_BUFFERS
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
@@ -73,6 +74,8 @@ class Encoder:
         name: of the checkpoint, for messages.
         arch, overrides: what the network was built from, see `BackboneConfig`; fine-tuning builds its copy with them.
         image_size: side of the views that its position embedding is for, pixels.
+        common_statistics: whether frozen features are computed with batch norm statistics of the training images that
+            they are for, gathered anew, instead of the network's own; see `batch_norm`.
     """
 
     name: str
@@ -80,14 +83,22 @@ class Encoder:
     arch: str
     overrides: dict[str, Any]
     image_size: int
+    common_statistics: bool = False
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the architecture and of every weight. The weights must not change once it has been asked for."""
+        """Hash of the architecture, of every weight, and of which batch norm statistics are used.
+
+        With common statistics the network's own play no part. The weights must not change once it has been asked for.
+        """
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        facts = [self.arch, self.overrides, self.image_size]
+        facts: list[Any] = [self.arch, self.overrides, self.image_size]
+        if self.common_statistics:
+            facts.append("common statistics")
         digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
         for name, value in sorted(self.backbone.model.state_dict().items()):
+            if self.common_statistics and name.endswith(RUNNING_BUFFERS):
+                continue
             array = value.detach().cpu().contiguous()
             digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
             digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -108,6 +108,7 @@ class Linear:
         candidates = [
             FittedLinear(
                 network=network,
+                trained_on=train_on,
                 config=self.config,
                 store=self.store,
                 scaler=scaler,
@@ -133,6 +134,7 @@ class FittedLinear:
     """The training images' mean and deviation, and a regression."""
 
     network: Encoder
+    trained_on: Labelled
     config: ProtocolConfig
     store: FeatureStore
     scaler: Any
@@ -148,4 +150,5 @@ class FittedLinear:
         return result
 
     def predict(self, on: Labelled, split: str) -> Floats:
-        return self.scores(self.store.evaluation(self.network, on, split, self.config.view_size).embedding)
+        features = self.store.evaluation(self.network, on, split, self.config.view_size, trained_on=self.trained_on)
+        return self.scores(features.embedding)

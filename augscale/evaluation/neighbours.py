@@ -72,6 +72,7 @@ class Knn:
         size = self.config.view_size
         fitted = FittedKnn(
             network=network,
+            trained_on=train_on,
             config=self.config,
             store=self.store,
             train=unit_rows(self.store.evaluation(network, train_on, "train", size).embedding),
@@ -94,6 +95,7 @@ class FittedKnn:
     """The training images' unit embeddings and the chosen k."""
 
     network: Encoder
+    trained_on: Labelled
     config: ProtocolConfig
     store: FeatureStore
     train: Floats32
@@ -113,5 +115,5 @@ class FittedKnn:
         )
 
     def predict(self, on: Labelled, split: str) -> Floats:
-        features = self.store.evaluation(self.network, on, split, self.config.view_size)
+        features = self.store.evaluation(self.network, on, split, self.config.view_size, trained_on=self.trained_on)
         return self.scores(unit_rows(features.embedding), self.neighbours)

@@ -44,6 +44,7 @@ class Released:
         score = head.validation_auroc[head.epoch - 1]
         return FittedReleased(
             network=network,
+            trained_on=train_on,
             config=self.config,
             store=self.store,
             head=head,
@@ -74,11 +75,14 @@ class FittedReleased:
     """One seed's head after the epoch that was best on validation."""
 
     network: Encoder
+    trained_on: Labelled
     config: ProtocolConfig
     store: FeatureStore
     head: TrainedHead
     selection: dict[str, Any]
 
     def predict(self, on: Labelled, split: str) -> Floats:
-        features = self.store.evaluation(self.network, on, split, self.config.view_size).blocks
+        features = self.store.evaluation(
+            self.network, on, split, self.config.view_size, trained_on=self.trained_on
+        ).blocks
         return softmax(features @ self.head.weight.T + self.head.bias)

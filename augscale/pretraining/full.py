@@ -22,6 +22,7 @@ from rich.console import Console
 from augscale.augmentation.scales import AugmentationScales, describe, load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache, default_cache_root
+from augscale.diagnosis.common_views import study_common_views
 from augscale.diagnosis.panel import build_panel, checked_panel_split
 from augscale.errors import AugscaleError, CheckpointError, ConfigError, InterruptedRun
 from augscale.pretraining.full_display import FullRunDisplay
@@ -306,6 +307,7 @@ class _FullRun:
             config=config,
             scales=self.scales,
             panel=build_panel(self.cache.images, self.held_out, self.cache.records, config.probe, config.crops),
+            common_views=study_common_views(config, self.cache, self.train_indices),
             device=str(team.device),
             steps_per_epoch=self.facts["steps_per_epoch"],
             facts={

@@ -7,18 +7,33 @@ from torch import Tensor, nn
 
 from augscale.config import StudyConfig
 from augscale.pretraining.backbones import Backbone, build_backbone, convert_sync_batchnorm
+from augscale.pretraining.batch_norm import batch_norm_layers, has_batch_norm
 from augscale.pretraining.head import DINOHead
 from augscale.pretraining.stochastic_depth import DepthDraws
 from augscale.seeding import derive_seed
 
 
 class DINONetwork(nn.Module):
-    """A backbone with its projection head."""
+    """A backbone with its projection head.
 
-    def __init__(self, backbone: Backbone, head: DINOHead) -> None:
+    Args:
+        backbone, head: the two parts.
+        frozen_batch_norm: whether the backbone's batch norm keeps the statistics that it has, in training mode too.
+    """
+
+    def __init__(self, backbone: Backbone, head: DINOHead, *, frozen_batch_norm: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.frozen_batch_norm = frozen_batch_norm
+
+    def train(self, mode: bool = True) -> DINONetwork:
+        """Sets the mode; frozen batch norm stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen_batch_norm:
+            for layer in batch_norm_layers(self.backbone).values():
+                layer.eval()
+        return self
 
     def forward(self, *crops: Tensor, draws: DepthDraws | None = None) -> Tensor:
         """Prototype scores of all crops.
@@ -37,7 +52,8 @@ def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple
     """Student and teacher with equal weights, in training mode.
 
     The teacher stays in training mode, as in the official code: it has no stochastic depth, and where there is batch
-    norm it normalises with its own batch's statistics while its running ones settle for later use in eval mode.
+    norm it normalises with its own batch's statistics while its running ones settle. Those depend on the views that it
+    was trained on, so networks are compared with others, see `batch_norm`.
 
     Args:
         study: backbone, crops and head.
@@ -60,9 +76,16 @@ def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple
     return student.to(device).train(), teacher.to(device).train()
 
 
-def has_batch_norm(network: nn.Module) -> bool:
-    """Whether any layer normalises over the images of a batch."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+def gathers_statistics(study: StudyConfig) -> bool:
+    """Whether a study's networks are compared with common batch norm statistics.
+
+    Not where they have no batch norm, nor where it was frozen: then all have those that the start came with.
+    """
+    if study.pretrain.batch_norm == "frozen":
+        return False
+    with torch.device("meta"):
+        backbone = build_backbone(study.backbone.model_copy(update={"init": "none"}), study.crops.global_size)
+    return has_batch_norm(backbone)
 
 
 def synchronize_batch_norm(network: DINONetwork) -> DINONetwork:
@@ -82,4 +105,4 @@ def _build(study: StudyConfig, backbone: Backbone, seed: int) -> DINONetwork:
         norm_last_layer=recipe.norm_last_layer,
         seed=derive_seed(seed, "head"),
     )
-    return DINONetwork(backbone, head)
+    return DINONetwork(backbone, head, frozen_batch_norm=recipe.batch_norm == "frozen")

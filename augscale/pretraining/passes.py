@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from augscale.augmentation.views import Views
 from augscale.config import PretrainConfig
+from augscale.pretraining.batch_norm import uses_batch_statistics
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.cores import Cores
 from augscale.pretraining.dino import dino_loss, mean_entropy, teacher_probabilities
 from augscale.pretraining.monitor import Clock
-from augscale.pretraining.networks import DINONetwork, has_batch_norm
+from augscale.pretraining.networks import DINONetwork
 from augscale.pretraining.parts import StepMeans
 from augscale.pretraining.precision import autocast, tf32_products
 from augscale.pretraining.schedules import StepValues
@@ -83,7 +84,7 @@ class Passes:
         self.backbones = student.backbone, teacher.backbone
         self._compile(compiled)
         self.draws_by_image = student.backbone.draws_by_image
-        divide = device.type == "cpu" and team.alone and self.draws_by_image and not has_batch_norm(student)
+        divide = device.type == "cpu" and team.alone and self.draws_by_image and not uses_batch_statistics(student)
         self.cores = Cores(divide=divide)
 
     def micro_batch(self, task: StepTask, micro: int, num_micro: int, clock: Clock) -> list[StepMeans]:

@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.diagnosis.panel import ProbePanel
 from augscale.diagnosis.score import PanelScore, score_backbone
+from augscale.pretraining.batch_norm import common_statistics
 from augscale.pretraining.events import MicroBatches, RungEvent, StepLog
 from augscale.pretraining.full_display import FullRunDisplay
 from augscale.pretraining.full_folder import FullRunFolder, rewrite_evaluations
@@ -30,6 +33,7 @@ class Recorder:
         config: the study, its number of steps settled.
         scales: what is trained with.
         panel: what evaluations are made on.
+        common_views: what batch norm's statistics are gathered on before; None: networks keep their own.
         device: of the evaluations.
         steps_per_epoch: to tell epochs.
         facts: further entries of the sidecars: seed, data fingerprint, ...
@@ -44,6 +48,7 @@ class Recorder:
         config: StudyConfig,
         scales: AugmentationScales,
         panel: ProbePanel,
+        common_views: Tensor | None,
         device: str,
         steps_per_epoch: int,
         facts: dict[str, Any],
@@ -54,6 +59,7 @@ class Recorder:
         self.config = config
         self.scales = scales
         self.panel = panel
+        self.common_views = common_views
         self.device = device
         self.steps_per_epoch = steps_per_epoch
         self.facts = facts
@@ -87,18 +93,19 @@ class Recorder:
         """Scores the teacher, and keeps its weights as the last and, where they are, the best."""
         last = event.step >= self.config.pretrain.steps
         self.display.evaluating(event.step)
-        score = score_backbone(
-            event.backbone,
-            self.panel,
-            self.config.probe,
-            device=self.device,
-            bootstrap=self.config.probe.bootstrap if last else 0,
-            information=event.information,
-            loss=event.loss,
-            out_dim=self.config.pretrain.out_dim,
-            final=last,
-            should_stop=self.should_stop,
-        )
+        with common_statistics(event.backbone, self.common_views, device=self.device, should_stop=self.should_stop):
+            score = score_backbone(
+                event.backbone,
+                self.panel,
+                self.config.probe,
+                device=self.device,
+                bootstrap=self.config.probe.bootstrap if last else 0,
+                information=event.information,
+                loss=event.loss,
+                out_dim=self.config.pretrain.out_dim,
+                final=last,
+                should_stop=self.should_stop,
+            )
         record = self._record(event, score)
         evaluations = rewrite_evaluations(
             self.folder, lambda old: [entry for entry in old if entry["step"] < event.step] + [record]
@@ -146,6 +153,7 @@ class Recorder:
             "epoch": self.epoch(event.step),
             "score": score.score,
             "score_name": score.score_name,
+            "common_statistics": self.common_views is not None,
             "interval": values["interval"],
             "levels": {name: level[self.config.probe.separation] for name, level in values["levels"].items()},
             "effective_rank": score.effective_rank,
@@ -169,5 +177,11 @@ class Recorder:
 
 
 def best_of(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluation with the highest score, the earliest of equal ones; a collapsed one only where all are."""
-    return max(evaluations, key=lambda record: (record["verdict"] != "collapsed", record["score"]))
+    """The evaluation with the highest score, the earliest of equal ones; a collapsed one only where all are.
+
+    Of those that were scored with the same kind of batch norm statistics as the newest: a run that an earlier version
+    began has some that cannot be compared.
+    """
+    newest = evaluations[-1].get("common_statistics", False)
+    comparable = [record for record in evaluations if record.get("common_statistics", False) == newest]
+    return max(comparable, key=lambda record: (record["verdict"] != "collapsed", record["score"]))

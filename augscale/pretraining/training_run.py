@@ -22,6 +22,7 @@ from augscale.augmentation.views import MultiCropViews
 from augscale.compiling import resolve_compile
 from augscale.config import StudyConfig
 from augscale.errors import ConfigError, DivergedError, MemoryShortageError
+from augscale.pretraining.batch_norm import uses_batch_statistics
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.dino import (
     cancel_gradients,
@@ -43,7 +44,7 @@ from augscale.pretraining.micro_batches import (
     update_in_place,
 )
 from augscale.pretraining.monitor import Clock, LossCheck
-from augscale.pretraining.networks import build_networks, has_batch_norm, synchronize_batch_norm
+from augscale.pretraining.networks import build_networks, synchronize_batch_norm
 from augscale.pretraining.parts import count_parts, reduced
 from augscale.pretraining.passes import Passes, StepTask, ViewFunction
 from augscale.pretraining.precision import resolve_precision
@@ -82,7 +83,7 @@ class TrainingRun:
         self.fingerprint = run_fingerprint(study, seed, scales, images.shape, indices)
         batches = Batches(images, indices, self.recipe.batch_size, derive_seed(seed, "order"), device, memory_limit)
         self.student, self.teacher = build_networks(study, seed, self.device)
-        norm = has_batch_norm(self.student)
+        norm = uses_batch_statistics(self.student)
         self.micro_batches = MicroBatching(
             self.recipe.batch_size // team.size, accumulate, smallest=2 if norm else 1, batch_norm=norm
         )
@@ -117,7 +118,7 @@ class TrainingRun:
     def _meet_the_team(self) -> None:
         """Equal networks everywhere, gradients and batch norm's statistics over all processes."""
         if not self.team.alone:
-            if self.device.type == "cpu" and has_batch_norm(self.student):
+            if self.device.type == "cpu" and uses_batch_statistics(self.student):
                 raise ConfigError(
                     "batch norm over several processes needs GPUs; expected one process, a backbone without batch "
                     "norm and pretrain.head_batch_norm = false, or GPUs"

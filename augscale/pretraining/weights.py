@@ -96,6 +96,7 @@ def sidecar_facts(
         "image_size": config.crops.global_size,
         "scales": scales.model_dump(),
         "steps": config.pretrain.steps,
+        "batch_norm": config.pretrain.batch_norm,
         "training": {"loss": loss, "information": information, "out_dim": config.pretrain.out_dim},
         "data": config.data.model_dump(mode="json"),
         "held_out": {"images": config.probe.images, "seed": config.probe.seed},

@@ -83,6 +83,9 @@ def _verdicts(run: RunResults) -> str:
     if run.answer.untrained:
         sentence, numbers = untrained_verdict(best.name, run.answer.untrained, run.score_name)
         items.append(_verdict(sentence, numbers, clear=run.answer.untrained.beaten))
+    if run.answer.null and run.answer.null.sentence:
+        name = "The null stands still" if run.answer.null.still else "The null moves"
+        items.append(_verdict(name, run.answer.null.sentence, clear=run.answer.null.still))
     for other in run.answer.contenders:
         if other is best or other.versus_best is None:
             continue

@@ -130,6 +130,17 @@ class VersusUntrained:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NullRuns:
+    """What runs with learning rate 0 scored."""
+
+    scores: Mapping[str, float]
+    """By the scales of the run; those that ended."""
+    still: bool
+    """Whether every one scored what the network before training scores."""
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contender:
     """One of the scales that were compared at the end."""
 
@@ -157,6 +168,8 @@ class Answer:
     contenders: tuple[Contender, ...]
     """In the order of the file; the best is among them."""
     untrained: VersusUntrained | None
+    null: NullRuns | None
+    """None where learning was switched off in no run."""
     importance: Mapping[str, float]
     facts: Mapping[str, Any]
     """Everything else of the file: study, versions, device, data, backbone, steps, counts, seconds."""

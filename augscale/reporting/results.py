@@ -19,6 +19,7 @@ from augscale.reporting.records import (
     Health,
     Interval,
     Level,
+    NullRuns,
     PanelResult,
     Rung,
     RunResults,
@@ -151,7 +152,7 @@ def _level(name: str, values: Mapping[str, Any]) -> Level:
 
 def _answer(values: Mapping[str, Any]) -> Answer:
     contenders = tuple(_contender(entry) for entry in values["contenders"])
-    parsed = ("headline", "caveats", "best", "contenders", "untrained", "importance")
+    parsed = ("headline", "caveats", "best", "contenders", "untrained", "null", "null_sentence", "importance")
     importance = {str(k): v for k, x in _table(values.get("importance")).items() if (v := _number(x)) is not None}
     return Answer(
         headline=str(values["headline"]),
@@ -159,6 +160,7 @@ def _answer(values: Mapping[str, Any]) -> Answer:
         best=next((c for c in contenders if c.name == values["best"]), None),
         contenders=contenders,
         untrained=_versus_untrained(values.get("untrained")),
+        null=_null(values.get("null"), values.get("null_sentence")),
         importance=importance,
         facts={name: value for name, value in values.items() if name not in parsed},
     )
@@ -187,6 +189,14 @@ def _versus(values: Any) -> Versus | None:
     if difference is None or interval is None:
         return None
     return Versus(difference=difference, interval=interval, distinguishable=bool(values["distinguishable"]))
+
+
+def _null(values: Any, sentence: Any) -> NullRuns | None:
+    if not isinstance(values, Mapping):
+        return None
+    runs = [entry for entry in values.get("runs") or () if isinstance(entry, Mapping)]
+    scores = {str(entry.get("name")): score for entry in runs if (score := _number(entry.get("score"))) is not None}
+    return NullRuns(scores=scores, still=bool(values.get("still")), sentence=str(sentence or ""))
 
 
 def _versus_untrained(values: Any) -> VersusUntrained | None:

@@ -56,6 +56,8 @@ def plain_answer(answer: Mapping[str, Any], run_dir: Path | None = None) -> str:
     if parsed.best and parsed.untrained:
         words, numbers = _versus_untrained(parsed.untrained, digits=3)
         lines.append(f"{UNTRAINED}: {label} {number(parsed.untrained.score)}, {words} than the best {numbers}")
+    if parsed.best and parsed.null and parsed.null.still:
+        lines.append(f"null: {parsed.null.sentence}")
     lines += [f"note: {caveat}" for caveat in parsed.caveats]
     if parsed.best is not None:
         lines.append(f"next: {next_command(parsed, run_dir)}")
@@ -94,6 +96,8 @@ def _table(parsed: Answer, label: str) -> Table:
     if parsed.untrained:
         numbers = _two_lines(*_versus_untrained(parsed.untrained))
         table.add_row(UNTRAINED, "", "", "", number(parsed.untrained.score, 2), "", numbers)
+    for name, score in parsed.null.scores.items() if parsed.null else ():
+        table.add_row(f"{name}, no learning", "", "", "", number(score, 2), "", NOTHING)
     return table
 
 

@@ -16,6 +16,7 @@ from augscale.searching.answer_words import caveats, headline, micro_batch_cavea
 from augscale.searching.comparisons import difference_of_means, differences_to, seed_interval
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
 from augscale.searching.importance import parameter_importance
+from augscale.searching.null import not_learned, null_facts, null_runs, null_sentence
 from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
 
 
@@ -29,7 +30,9 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
     contenders = _contenders(run, config, study, runs)
     best = _best(contenders)
     _compare(contenders, best)
-    untrained = _versus_untrained(best, read_json(run.untrained_file))
+    before = read_json(run.untrained_file)
+    null = null_facts(run, config, before)
+    untrained = _versus_untrained(best, before, not_learned(null))
     manifest = read_json(run.manifest_file)
     labelled = [dataset["name"] for dataset in manifest.get("labelled") or ()]
     importance, by_chance = parameter_importance(study)
@@ -51,7 +54,11 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "headline": headline(best, contenders, untrained, labelled, config.probe.score),
         "sentences": sentences(best, contenders, config, untrained),
         "untrained": untrained,
-        "caveats": caveats(config, best, contenders, labelled) + micro_batch_caveats(run),
+        "null": null,
+        "null_sentence": null_sentence(null, config.probe.score),
+        "caveats": caveats(config, best, contenders, labelled)
+        + ([] if null and null["still"] else [null_sentence(null, config.probe.score)])
+        + micro_batch_caveats(run),
         "contenders": [{k: v for k, v in c.items() if not k.startswith("_")} for c in contenders],
         "importance": importance,
         "importance_by_chance": by_chance,
@@ -66,31 +73,53 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
 
 
 def write_trials_table(run: RunFolder, config: StudyConfig, study: optuna.Study) -> None:
-    """Writes `trials.csv`: a row per started trial, states in Optuna's words."""
-    head = ["number", "state", "score", "control", "feasible", "steps", "effective_rank", "information", "loss"]
+    """Writes `trials.csv`: a row per started trial, states in Optuna's words, and what learning is measured against.
+
+    After the trials come rows without a number: one of every run with learning rate 0 (kind "null"), and one of the
+    network that all trials begin with (kind "untrained").
+    """
+    head = ["number", "kind", "state", "score", "control", "feasible", "steps", "effective_rank", "information", "loss"]
     head += ["seconds", "starts", "reason", *AugmentationScales.model_fields]
     text = io.StringIO()
     writer = csv.DictWriter(text, head, lineterminator="\n")
     writer.writeheader()
     for trial in trials_started(study):
         record = read_json(run.trial_dir(trial.number) / "trial.json") or {}
-        last = record["rungs"][-1] if record.get("rungs") else {}
+        last = _last_rung(record)
         row: dict[str, Any] = {
             "number": trial.number,
+            "kind": "control" if trial.user_attrs.get("control") else "trial",
             "state": trial.state.name,
-            "score": last.get("score", trial.value),
+            "score": trial.value,
             "control": trial.user_attrs.get("control", ""),
             "feasible": is_feasible(trial) if trial.state.is_finished() else "",
-            "steps": last.get("step"),
             "seconds": record.get("seconds"),
             "starts": trial.user_attrs.get("starts", 1),
             "reason": trial.user_attrs.get("reason", ""),
         }
-        row |= {key: last.get(key) for key in ("effective_rank", "information", "loss")}
-        scales = trial_scales(config, trial).model_dump()
-        row |= {name: " ".join(map(str, v)) if isinstance(v, (tuple, list)) else v for name, v in scales.items()}
-        writer.writerow(row)
+        writer.writerow(row | last | _scales_cells(trial_scales(config, trial)))
+    for null in null_runs(run, config):
+        record = read_json(null.directory / "trial.json") or {}
+        row = {"kind": "null", "control": null.name, "state": record.get("state"), "seconds": record.get("seconds")}
+        writer.writerow(row | _scales_cells(null.scales) | _last_rung(record))
+    before = read_json(run.untrained_file)
+    if before is not None:
+        facts = {name: before[name] for name in ("score", "effective_rank")}
+        writer.writerow({"kind": "untrained", "state": "COMPLETE", "steps": 0} | facts)
     write_text_atomic(run.trials_table, text.getvalue())
+
+
+def _last_rung(record: dict[str, Any]) -> dict[str, Any]:
+    """Cells of the last rung that a trial reached; {} where it reached none."""
+    if not record.get("rungs"):
+        return {}
+    last = record["rungs"][-1]
+    return {"steps": last["step"]} | {key: last[key] for key in ("score", "effective_rank", "information", "loss")}
+
+
+def _scales_cells(scales: AugmentationScales) -> dict[str, Any]:
+    cells = scales.model_dump().items()
+    return {name: " ".join(map(str, v)) if isinstance(v, (tuple, list)) else v for name, v in cells}
 
 
 def _contenders(
@@ -172,10 +201,15 @@ def _compare(contenders: list[dict[str, Any]], best: dict[str, Any] | None) -> N
         contender["versus_best"] = difference
 
 
-def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | None) -> dict[str, Any] | None:
+def _versus_untrained(
+    best: dict[str, Any] | None, untrained: dict[str, Any] | None, not_learned: float
+) -> dict[str, Any] | None:
     """Best minus networks before training, on the same panel, with an interval over seeds and images.
 
     Of one seed alone, as in a search that confirms nothing, the interval is over images only.
+
+    Args:
+        not_learned: what the null runs gained without learning; it is taken off the difference.
     """
     if best is None or untrained is None:
         return None
@@ -188,7 +222,7 @@ def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | N
         replicates = {0: best["_search_replicates"] or []}
     if len(scores) < 2:
         before = [entry["score"] for entry in starts.values()]
-    difference = float(np.mean(scores) - np.mean(before))
+    difference = float(np.mean(scores) - np.mean(before)) - not_learned
     gains = None
     starts = {seed: entry for seed, entry in starts.items() if seed in replicates}
     if starts and all(replicates[seed] and entry["bootstrap_scores"] for seed, entry in starts.items()):
@@ -197,6 +231,8 @@ def _versus_untrained(best: dict[str, Any] | None, untrained: dict[str, Any] | N
     if interval is None and gains is not None:
         low, high = np.percentile(gains, [2.5, 97.5])
         interval = float(low), float(high)
+    if interval is not None:
+        interval = interval[0] - not_learned, interval[1] - not_learned
     return {
         "score": float(np.mean(before)),
         "difference": difference,

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from augscale.config import StudyConfig
 from augscale.diagnosis.embeddings import embed
 from augscale.diagnosis.score import PanelScore
 from augscale.errors import DataError
 from augscale.evaluation.datasets import LabelledImages, open_dataset
+from augscale.evaluation.features import statistics_rows
 from augscale.evaluation.neighbours import knn_scores, unit_rows
 from augscale.evaluation.resampling import percentile_interval, resample_weights, weighted_areas
 from augscale.evaluation.selection import macro_auroc
 from augscale.evaluation.transforms import evaluation_views, read_images
+from augscale.pretraining.batch_norm import Statistics, gather, use
 from augscale.seeding import derive_seed
 
 Floats = npt.NDArray[np.float64]
@@ -110,6 +113,7 @@ def score_labelled(
     device: str | torch.device | None = None,
     bootstrap: int = 0,
     seed: int = 0,
+    common: bool = False,
     should_stop: Callable[[], bool] | None = None,
 ) -> LabelledScore:
     """Scores a backbone; deterministic.
@@ -121,6 +125,7 @@ def score_labelled(
         device, should_stop: see `embed`.
         bootstrap: resamples of validation images.
         seed: of the resamples.
+        common: gather batch norm's statistics on each dataset's training images first, see `batch_norm`.
     Raises:
         DivergedError: an embedding is not finite.
         Paused: `should_stop` said so.
@@ -130,15 +135,15 @@ def score_labelled(
     for dataset in datasets:
         gallery, queries = dataset.part("train"), dataset.part("val")
         rows, places = np.unique(dataset.rows[np.concatenate([gallery, queries])], return_inverse=True)
-        chunks = [
-            embed(
-                backbone,
-                evaluation_views(read_images(dataset.images, rows[begin : begin + _CHUNK_IMAGES], _CPU), view_size),
-                device=device,
-                should_stop=should_stop,
-            )
-            for begin in range(0, len(rows), _CHUNK_IMAGES)
-        ]
+        views = partial(_whole_views, dataset, view_size)
+        statistics = Statistics.none()
+        if common:
+            statistics = gather(backbone, views(statistics_rows(dataset)), device=device, should_stop=should_stop)
+        with use(backbone, statistics):
+            chunks = [
+                embed(backbone, views(rows[begin : begin + _CHUNK_IMAGES]), device=device, should_stop=should_stop)
+                for begin in range(0, len(rows), _CHUNK_IMAGES)
+            ]
         features = unit_rows(np.concatenate(chunks))[places]
         votes = knn_scores(
             features[: len(gallery)],
@@ -163,7 +168,8 @@ def score_labelled(
     )
 
 
-_CPU = torch.device("cpu")
+def _whole_views(dataset: LabelledImages, view_size: int, rows: npt.NDArray[np.int64]) -> Tensor:
+    return evaluation_views(read_images(dataset.images, rows, torch.device("cpu")), view_size)
 
 
 def _seed(seed: int, dataset: LabelledImages) -> int:

@@ -21,11 +21,14 @@ from augscale.settings import changes, flatten
 
 __all__ = ["check_study", "default_run_folder", "panel_split", "prepare_run"]
 
+COMMON = "common"
+"""In a manifest's `statistics`: trials are scored with common batch norm statistics."""
 CHANGEABLE = StudyConfig.FREE | {
     "search.trials",
     "search.max_failures",
     "search.keep_best",
     "search.keep_weights",
+    "search.null_trials",
     "confirm.top_k",
     "confirm.seeds",
 }
@@ -88,8 +91,11 @@ def prepare_run(
             f"{run.path}: the images are not those this run began with (fingerprint {cache.fingerprint[:12]}, "
             f"then {old['data']['fingerprint'][:12]}); expected the same images or another --out"
         )
+    if old is not None:
+        refuse_own_statistics(run, old, config)
     manifest = old or {
         "created": now(),
+        "statistics": COMMON,
         # None: in the run folder, which may be moved or copied.
         "storage": storage,
         "study_name": _study_name(config, cache),
@@ -116,6 +122,21 @@ def prepare_run(
     write_text_atomic(run.study_file, study_text(config))
     write_json(run.manifest_file, manifest)
     return manifest
+
+
+def refuse_own_statistics(run: RunFolder, manifest: dict[str, Any], config: StudyConfig) -> None:
+    """Refuses a run whose trials were scored with the batch norm statistics of their own views.
+
+    Raises:
+        ConfigError: it is one; its scores cannot be compared with new ones.
+    """
+    from augscale.pretraining.networks import gathers_statistics
+
+    if manifest.get("statistics") != COMMON and gathers_statistics(config):
+        raise ConfigError(
+            f"{run.path}: its trials were scored by an earlier version, each with the batch norm statistics of its own "
+            "views; expected another --out for a new search (docs/score.md says why such scores do not compare)"
+        )
 
 
 def _labelled(

@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, open_cache
+from augscale.diagnosis.common_views import study_common_views
 from augscale.diagnosis.panel import ProbePanel, build_panel
 from augscale.diagnosis.score import PanelScore, score_backbone
 from augscale.evaluation.datasets import LabelledImages
 from augscale.pretraining.backbones import Backbone
+from augscale.pretraining.batch_norm import common_statistics
 from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.networks import build_networks
@@ -42,6 +45,9 @@ class TrialContext:
     train_indices: npt.NDArray[np.int64]
     panel: ProbePanel
     device: str
+    common_views: Tensor | None = None
+    """What batch norm's statistics are gathered on before a network is scored, see `common_views`; None where networks
+    keep their own: without batch norm, or with `pretrain.batch_norm = "frozen"`, where all have those of the start."""
     free_memory: int | None = None
     """Bytes that this worker may hold where the study sets no limit; None: measured before every trial."""
     labelled: tuple[LabelledImages, ...] = ()
@@ -70,6 +76,7 @@ def build_context(run: RunFolder, config: StudyConfig, device: str, free_memory:
         train_indices=train,
         panel=panel,
         device=device,
+        common_views=study_common_views(config, cache, train),
         free_memory=free_memory,
         labelled=_open_labelled(config),
     )
@@ -255,13 +262,15 @@ def score_trial(
     """
     probe = context.config.probe
     shared: dict[str, Any] = {"device": context.device, "bootstrap": bootstrap, "should_stop": should_stop}
-    panel = score_backbone(backbone, context.panel, probe, **shared, **training)
+    with common_statistics(backbone, context.common_views, device=context.device, should_stop=should_stop):
+        panel = score_backbone(backbone, context.panel, probe, **shared, **training)
     if probe.score != "knn-auroc":
         return panel
     from augscale.searching.labelled_score import score_labelled
 
     size, seed = context.config.crops.global_size, derive_seed(probe.seed, "bootstrap")
-    return score_labelled(backbone, context.labelled, view_size=size, seed=seed, **shared).onto(panel)
+    common = context.common_views is not None
+    return score_labelled(backbone, context.labelled, view_size=size, seed=seed, common=common, **shared).onto(panel)
 
 
 def _may_be_coarse(context: TrialContext) -> bool:

@@ -12,6 +12,7 @@ import signal
 import statistics
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from augscale.searching.confirm import (
     is_finished,
     plan_confirmation,
 )
+from augscale.searching.null import null_config, null_runs
 from augscale.searching.phases import PhaseClock
 from augscale.searching.study import (
     HEARTBEAT_SECONDS,
@@ -78,6 +80,7 @@ class Worker:
         self._progress: dict[str, Any] = {"host": this_host(), "pid": os.getpid(), "device": device}
         self._show(phase="starting")
         self.context: TrialContext = build_context(run, self.config, device, free_memory)
+        self.nulls = null_runs(run, self.config)
         self.largest_micro_batch: int | None = None
         """Images that memory allowed at last, where it decided; later trials begin with them."""
         self.clock = PhaseClock()
@@ -112,7 +115,8 @@ class Worker:
             elif running_elsewhere(self.study):
                 # The other worker may die; its trial would then be this one's to finish. Meanwhile there is something
                 # to do that no trial decides about.
-                if not self._confirm_one(control_runs(self.run, self.config, self.study)):
+                certain = [*self.nulls, *control_runs(self.run, self.config, self.study)]
+                if not self._confirm_one(certain):
                     self._score_untrained_or_wait()
             else:
                 return
@@ -222,8 +226,9 @@ class Worker:
                         (self.run.trial_dir(trial.number) / f"teacher{suffix}").unlink(missing_ok=True)
 
     def _confirm(self) -> None:
-        """Until every confirmation run has ended and every untrained network is scored, whoever does it."""
-        runs = plan_confirmation(self.run, self.config, self.study) if self.config.confirm.seeds else []
+        """Until every null and confirmation run has ended and every untrained network is scored, whoever does it."""
+        runs = list(self.nulls)
+        runs += plan_confirmation(self.run, self.config, self.study) if self.config.confirm.seeds else []
         while not (all(is_finished(confirmation) for confirmation in runs) and self._untrained_is_scored()):
             if self.stop():
                 raise Paused
@@ -273,14 +278,17 @@ class Worker:
         return known is not None and len(known["confirm"]) >= wanted
 
     def _run_confirmation(self, confirmation: ConfirmationRun) -> None:
-        name = f"{confirmation.name}, seed {confirmation.seed_index + 1}"
+        null = confirmation.kind == "null"
+        name = f"{confirmation.name}, learning rate 0" if null else None
+        name = name or f"{confirmation.name}, seed {confirmation.seed_index + 1}"
+        context = replace(self.context, config=null_config(self.config)) if null else self.context
         self._show(phase="confirm", name=name, number=confirmation.number, step=0, score=None, rung=0)
         fields = {"name": confirmation.name, "kind": confirmation.kind, "number": confirmation.number}
         fields |= {"seed_index": confirmation.seed_index, "control": None, "params": {}}
         try:
             with self.clock.phase("confirmation"):
                 record, _ = run_trial(
-                    self.context,
+                    context,
                     confirmation.scales,
                     directory=confirmation.directory,
                     seed=confirmation.seed,
@@ -325,7 +333,8 @@ class Worker:
             if (record := read_json(self.run.trial_dir(trial.number) / "trial.json"))
         ]
         full_trial = statistics.median(complete) if complete else 0.0
-        rounds = 1 + math.ceil(expected_runs(self.config, self.study) / self.num_workers)
+        runs = len(self.nulls) + expected_runs(self.config, self.study)
+        rounds = 1 + math.ceil(runs / self.num_workers)
         return time.time() + rounds * full_trial > self.deadline
 
     def _show(self, **fields: Any) -> None:

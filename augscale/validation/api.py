@@ -27,6 +27,7 @@ from augscale.pretraining.events import Paused
 from augscale.pretraining.networks import build_networks
 from augscale.runs import RunFolder, read_json, writable_folder, write_json, write_text_atomic
 from augscale.searching.api import read_run
+from augscale.searching.prepare import refuse_own_statistics
 from augscale.searching.trial import TrialContext, build_context
 from augscale.seeding import derive_seed
 from augscale.signals import StopFlag
@@ -91,6 +92,7 @@ def validate(
     """
     _check(protocols, bootstrap, resamples)
     run, study_config, study = read_run(run_dir)
+    refuse_own_statistics(run, read_json(run.manifest_file), study_config)
     trials = finished_trials(run, study)
     step = choose_rung(trials, study_config, rung, remake=remake)
     folder = writable_folder(run.path / FOLDER if out is None else Path(out))
@@ -167,6 +169,7 @@ class _Session:
             arch=config.backbone.name,
             overrides=dict(config.backbone.overrides),
             image_size=config.crops.global_size,
+            common_statistics=self.context.common_views is not None,
         )
         encoders = [untrained, *baseline_encoders(config.crops.global_size)]
         return {encoder.name: self.measuring.measure(encoder, "references", None) for encoder in encoders}
@@ -185,7 +188,8 @@ class _Session:
             if path is None:
                 missing.append(trial)
                 continue
-            encoder = load_encoder(path, trial.name)
+            common = self.context.common_views is not None
+            encoder = load_encoder(path, trial.name, common_statistics=common)
             measured[trial.number] = self.measuring.measure(encoder, f"step-{self.step:06d}", trial.rung(self.step))
         return measured, missing
 

@@ -13,13 +13,14 @@ from augscale.evaluation.interface import Encoder, Progress, Protocol
 from augscale.evaluation.jobs import plan_jobs, run_jobs
 from augscale.evaluation.predictions import prediction_name
 from augscale.evaluation.protocol_config import ProtocolConfig
+from augscale.pretraining.batch_norm import common_statistics
 from augscale.pretraining.events import Paused
 from augscale.runs import read_json, write_json
 from augscale.searching.trial import TrialContext, score_trial
 from augscale.validation.outcomes import Outcome, OutcomeName, network_outcomes
 from augscale.validation.score_metrics import from_record, measure_network
 
-FORMAT = 1
+FORMAT = 2
 """Raise when a metric changes its meaning; kept values are then computed again."""
 
 
@@ -104,14 +105,16 @@ class Measuring:
         if self.on_progress is not None:
             self.on_progress(f"metrics of {encoder.name}", 0, 1)
         score = score_trial(self.context, encoder.backbone, bootstrap=probe.bootstrap, should_stop=self.should_stop)
-        values = measure_network(
-            encoder.backbone,
-            self.context.panel,
-            device=self.context.device,
-            score=rung["score"] if rung else score.score,
-            information=rung["information"] if rung else None,
-            loss=rung["loss"] if rung else None,
-        )
+        views, device = self.context.common_views, self.context.device
+        with common_statistics(encoder.backbone, views, device=device, should_stop=self.should_stop):
+            values = measure_network(
+                encoder.backbone,
+                self.context.panel,
+                device=device,
+                score=rung["score"] if rung else score.score,
+                information=rung["information"] if rung else None,
+                loss=rung["loss"] if rung else None,
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"basis": basis, "values": values, "interval": score.interval})
         return values, score.interval

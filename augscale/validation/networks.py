@@ -97,9 +97,11 @@ def choose_rung(trials: Sequence[FinishedTrial], config: StudyConfig, wanted: in
     return step
 
 
-def load_encoder(path: Path, name: str) -> Encoder:
+def load_encoder(path: Path, name: str, *, common_statistics: bool) -> Encoder:
     """Weights of a trial as an encoder.
 
+    Args:
+        common_statistics: see `Encoder`.
     Raises:
         CheckpointError: they cannot be read or hold NaN or inf.
     """
@@ -112,4 +114,5 @@ def load_encoder(path: Path, name: str) -> Encoder:
         arch=checkpoint.arch,
         overrides=checkpoint.overrides,
         image_size=checkpoint.image_size,
+        common_statistics=common_statistics,
     )

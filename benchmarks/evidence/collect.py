@@ -24,6 +24,8 @@ from augscale.settings import Settings
 from benchmarks.evidence.scores import METRICS
 from benchmarks.evidence.settings import load_settings
 
+TRAINED = ("run", "null")
+"""Kinds that go through the training loop; the others are baselines."""
 RUN_COLUMNS = ("run", "name", "kind", "seed", "parts", "state", "reason", "step", "fraction", "loss", "information")
 SETTINGS_FILES: dict[str, Callable[[Path], Settings]] = {"study.toml": load_study, "measure.toml": load_settings}
 
@@ -53,14 +55,14 @@ def collect(out: Path, to: Path) -> list[str]:
         "scores.csv": (("run", "fraction", "layer", "level", *METRICS), _scores(results)),
         "outcomes.csv": (
             ("run", "fraction", "dataset", "protocol", "auroc", "aupr"),
-            [[result["run"], *row] for result in results if result["kind"] == "run" for row in _outcomes(result)],
+            [[result["run"], *row] for result in results if result["kind"] in TRAINED for row in _outcomes(result)],
         ),
         "baselines.csv": (
             ("run", "name", "seed", "dataset", "protocol", "auroc", "aupr"),
             [
                 [result["run"], result["name"], result["seed"], *row[1:]]
                 for result in results
-                if result["kind"] != "run"
+                if result["kind"] not in TRAINED
                 for row in _outcomes(result)
             ],
         ),

@@ -115,5 +115,10 @@ def _batches(images: Tensor | npt.NDArray[np.uint8]) -> Iterator[Tensor]:
         if isinstance(batch, Tensor):
             yield batch.float()
         else:
-            pixels = torch.from_numpy(np.ascontiguousarray(batch))
-            yield normalize(pixels.permute(0, 3, 1, 2).float() / 255)
+            yield normalised(batch)
+
+
+def normalised(images: npt.NDArray[np.uint8]) -> Tensor:
+    """Whole images as networks see them: uint8 (N, S, S, 3) to float32 (N, 3, S, S)."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images))
+    return normalize(pixels.permute(0, 3, 1, 2).float() / 255)

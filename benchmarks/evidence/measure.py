@@ -16,12 +16,14 @@ from torch import Tensor
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache
+from augscale.diagnosis.common_views import common_rows, common_views
 from augscale.evaluation.datasets import LabelledImages
 from augscale.evaluation.heads import train_heads
 from augscale.evaluation.protocol_config import ReleasedConfig
 from augscale.evaluation.transforms import random_crops, read_images
 from augscale.pretraining.backbones import Backbone
-from augscale.pretraining.head import DINOHead
+from augscale.pretraining.batch_norm import gather, limited, use
+from augscale.pretraining.networks import DINONetwork
 from benchmarks.evidence.baselines import colour_features, pixel_features
 from benchmarks.evidence.data import (
     OutcomeData,
@@ -31,7 +33,7 @@ from benchmarks.evidence.data import (
     open_outcomes,
     open_pretraining,
 )
-from benchmarks.evidence.layers import BATCH_SIZE, LAYERS, Floats32, chosen, embed_layers, embed_views
+from benchmarks.evidence.layers import BATCH_SIZE, LAYERS, Floats32, chosen, embed_layers, embed_views, normalised
 from benchmarks.evidence.outcomes import Outcome, macro_areas, measure_outcomes
 from benchmarks.evidence.scores import image_scores, level_scores, natural_scores
 from benchmarks.evidence.settings import MeasureSettings
@@ -59,6 +61,8 @@ class Measurer:
     cache: ImageCache
     train_indices: npt.NDArray[np.int64]
     panel: Panel
+    common: dict[int, Tensor]
+    """What batch norm's statistics are gathered on before the panel is scored, by the side of the views."""
     outcomes: dict[str, OutcomeData]
     opened: dict[str, LabelledImages] = field(default_factory=dict)
     """Datasets as `released` sees them, opened when first needed."""
@@ -72,7 +76,10 @@ class Measurer:
             folder: where rendered photographs are kept.
         """
         cache, train, panel = open_pretraining(study, settings)
+        rows, seed = common_rows(cache.records, train, study.probe.seed), study.probe.seed
+        sizes = [study.crops.global_size, *([settings.large_panel_size] if settings.large_panel_size else [])]
         return cls(
+            common={size: common_views(cache.images, cache.records, rows, seed=seed, size=size) for size in sizes},
             study=study,
             settings=settings,
             data_root=data_root,
@@ -88,11 +95,15 @@ class Measurer:
         return draw_panel(self.panel.pixels, self.panel.keys, scales, self.study, OWN, size)
 
     def network(
-        self, backbone: Backbone, head: DINOHead, own: Tensor | None, *, last: bool, released: bool = False
+        self, network: DINONetwork, own: Tensor | None, *, last: bool, released: bool = False
     ) -> dict[str, Any]:
-        """Scores and outcomes of a network.
+        """Scores and outcomes of a network, with batch norm's statistics gathered anew for each.
+
+        For the panel they are those of the common views, for a dataset those of its training images. The network's own
+        depend on the views that it was trained on.
 
         Args:
+            network: on the CPU; its statistics are put back.
             own: from `own_views`; None for a network without training.
             last: measure all datasets, with draws; else the early ones, without.
             released: run the authors' script too.
@@ -101,18 +112,21 @@ class Measurer:
             AUROC times 10,000. seconds: of scores and of outcomes.
         """
         start = time.process_time()
-        scores = self._panel_scores(backbone, head, own, last=last)
+        scores = self._panel_scores(network, own, last=last)
         middle = time.process_time()
         names = self.settings.datasets if last else self.settings.early_datasets
         found: dict[str, dict[str, Outcome]] = {}
         heads: dict[str, dict[str, float]] = {}
         for name in names:
             data = self.outcomes[name]
-            layers = embed_layers(backbone, head, data.images, precision=self.settings.outcome_precision)
+            backbone, head = network.backbone, network.head
+            common = normalised(data.images[limited(data.part("train"))])
+            with use(network, gather(network, common)):
+                layers = embed_layers(backbone, head, data.images, precision=self.settings.outcome_precision)
+                if released and name in self.settings.released_datasets:
+                    heads[name] = self.released(backbone, name, layers["embedding"])
             features = chosen(layers, self.settings.features)
             found[name] = measure_outcomes(features, data, self.settings, draws=last)
-            if released and name in self.settings.released_datasets:
-                heads[name] = self.released(backbone, name, layers["embedding"])
             if name in self.settings.natural_pairs:
                 for layer, values in layers.items():
                     scores[layer][NATURAL + name] = natural_scores(values, data.groups)
@@ -180,20 +194,24 @@ class Measurer:
         return np.stack(draws)
 
     def _panel_scores(
-        self, backbone: Backbone, head: DINOHead, own: Tensor | None, *, last: bool
+        self, network: DINONetwork, own: Tensor | None, *, last: bool
     ) -> dict[str, dict[str, dict[str, float]]]:
-        panel, precision = self.panel, self.settings.panel_precision
+        panel, precision, size = self.panel, self.settings.panel_precision, self.study.crops.global_size
+        backbone, head = network.backbone, network.head
         scores: dict[str, dict[str, dict[str, float]]] = {layer: {} for layer in LAYERS}
-        for layer, values in embed_layers(backbone, head, panel.clean, precision=precision).items():
-            scores[layer][CLEAN] = image_scores(values)
-        for level, views in (panel.views | ({} if own is None else {OWN: own})).items():
-            embedded = embed_layers(backbone, head, views.flatten(0, 1), precision=precision)
-            for layer in LAYERS if level in OTHER_LAYERS_LEVELS else LAYERS[:1]:
-                points: Floats32 = embedded[layer].reshape(len(views), 2, -1)
-                scores[layer][level] = level_scores(points, panel.groups)
-        for level, views in panel.large_views.items() if last else ():
-            large = embed_layers(backbone, head, views.flatten(0, 1), precision=precision)["embedding"]
-            scores["embedding"][level + LARGE] = level_scores(large.reshape(len(views), 2, -1), panel.groups)
+        with use(network, gather(network, self.common[size])):
+            for layer, values in embed_layers(backbone, head, panel.clean, precision=precision).items():
+                scores[layer][CLEAN] = image_scores(values)
+            for level, views in (panel.views | ({} if own is None else {OWN: own})).items():
+                embedded = embed_layers(backbone, head, views.flatten(0, 1), precision=precision)
+                for layer in LAYERS if level in OTHER_LAYERS_LEVELS else LAYERS[:1]:
+                    points: Floats32 = embedded[layer].reshape(len(views), 2, -1)
+                    scores[layer][level] = level_scores(points, panel.groups)
+        if last and self.settings.large_panel_size:
+            with use(network, gather(network, self.common[self.settings.large_panel_size])):
+                for level, views in panel.large_views.items():
+                    large = embed_layers(backbone, head, views.flatten(0, 1), precision=precision)["embedding"]
+                    scores["embedding"][level + LARGE] = level_scores(large.reshape(len(views), 2, -1), panel.groups)
         return scores
 
 

@@ -2,6 +2,7 @@
 
 Part "spread": scales from a scrambled Sobol sequence over the study's search space and the four controls, two seeds.
 Part "fresh": further scales of that sequence, added later to test what the spread had suggested on unseen scales.
+Part "null": the controls with learning rate 0.
 Part "question": the controls with five seeds, and scales that vary one thing at a time between weak and strong.
 Seed k means the same weights, order and draws in every run, so that differences can be taken seed by seed.
 """
@@ -19,7 +20,7 @@ from augscale.config import SpaceConfig
 from augscale.searching.space import distributions, scales_from_params
 from augscale.seeding import derive_seed
 
-Kind = Literal["run", "untrained", "pixels8", "pixels16", "colour"]
+Kind = Literal["run", "null", "untrained", "pixels8", "pixels16", "colour"]
 
 CONTROLS = ("none", "weak", "strong", "weak+med")
 NUM_SPREAD = 24
@@ -40,7 +41,7 @@ class PlannedRun:
     scales: AugmentationScales | None = None
     """None for baselines, which train nothing."""
     parts: tuple[str, ...] = ()
-    """"spread", "question", both, "fresh" or "baseline"."""
+    """"spread", "question", both, "fresh", "null" or "baseline"."""
 
     @property
     def run_id(self) -> str:
@@ -101,6 +102,7 @@ def full_plan(space: SpaceConfig) -> list[PlannedRun]:
     controls = {name: load_scales(name) for name in CONTROLS}
     spread, single = spread_scales(space), one_at_a_time()
     runs = baselines(QUESTION_SEEDS)
+    runs += null_runs(controls)
     runs += _runs(controls, [0], ("spread", "question")) + _runs(spread, [0], ("spread",))
     runs += _runs(controls, [1], ("spread", "question")) + _runs(controls, range(2, QUESTION_SEEDS), ("question",))
     runs += _runs(spread, range(1, SPREAD_SEEDS), ("spread",))
@@ -110,10 +112,19 @@ def full_plan(space: SpaceConfig) -> list[PlannedRun]:
     return runs
 
 
+def null_runs(controls: dict[str, AugmentationScales]) -> list[PlannedRun]:
+    """The controls with learning rate 0: whatever differs between them is no learning."""
+    return [
+        PlannedRun(name=f"null-{name}", seed=0, kind="null", scales=scales, parts=("null",))
+        for name, scales in controls.items()
+    ]
+
+
 def smoke_plan(space: SpaceConfig) -> list[PlannedRun]:
     """A few runs of every kind, to try the whole chain."""
     scales = {name: load_scales(name) for name in ("weak", "strong")} | spread_scales(space, 2)
-    return baselines(1) + _runs(scales, [0, 1], ("spread", "question"))
+    nulls = null_runs({name: load_scales(name) for name in ("none", "strong")})
+    return baselines(1) + nulls + _runs(scales, [0, 1], ("spread", "question"))
 
 
 def baselines(num_seeds: int) -> list[PlannedRun]:

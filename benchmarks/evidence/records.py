@@ -100,7 +100,7 @@ class Evidence:
             return np.mean([self.auroc(runs, name, protocol, fraction) for name in self.real_datasets], axis=0)
         found = []
         for run in runs:
-            at = fraction if fraction is not None else (1.0 if run.kind == "run" else 0.0)
+            at = fraction if fraction is not None else (1.0 if run.kind in ("run", "null") else 0.0)
             found.append(self.outcomes.get((run.run, at, dataset, protocol), (np.nan, np.nan))[0])
         return np.array(found)
 

@@ -2,7 +2,8 @@
 
     OUT/study.toml, measure.toml      the resolved settings; a later call with others is refused
     OUT/results/RUN.json              a finished or failed run, whole or not there
-    OUT/work/RUN/                     lock, resumable state and the rungs so far of a run in progress
+    OUT/weights/RUN/                  the teacher at every rung, 21 MB; a run that has them is not trained again
+    OUT/work/RUN/                     lock, resumable state and the rungs measured so far of a run in progress
 
 A run's lock is held by its process and released by the operating system when that dies, however it dies; whoever
 comes next goes on from the saved state. A stopped process (SIGSTOP) keeps its lock and its run.
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import tomli_w
 import torch
 
@@ -32,6 +34,8 @@ from benchmarks.evidence.measure import Measurer
 from benchmarks.evidence.plan import PlannedRun
 from benchmarks.evidence.settings import MeasureSettings
 
+TRAINING_FILE = "training.json"
+"""Beside the weights: loss and information at every rung. It is there when all weights are."""
 RELEASED_PART = "question"
 """Runs of this part are also judged by the authors' script."""
 
@@ -80,7 +84,7 @@ def work(out: Path, plan: Sequence[PlannedRun], measurer: Measurer, *, retry_fai
     while (claimed := _claim(out, plan, retry_failed)) is not None:
         run, lock = claimed
         try:
-            result = _attempt(run, out / "work" / run.run_id, measurer)
+            result = _attempt(run, out, measurer)
             write_json(result_file(out, run), result)
         finally:
             lock.release()
@@ -104,49 +108,85 @@ def _claim(out: Path, plan: Sequence[PlannedRun], retry_failed: bool) -> tuple[P
     return None
 
 
-def _attempt(run: PlannedRun, folder: Path, measurer: Measurer) -> dict[str, Any]:
+def _attempt(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
     try:
-        return perform(run, folder, measurer)
+        return perform(run, out, measurer)
     except (AugscaleError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, AugscaleError):
             traceback.print_exc()
-        record = read_json(folder / "progress.json") or _new_record(run)
+        record = read_json(out / "work" / run.run_id / "progress.json") or _new_record(run)
         return record | {"state": "failed", "reason": reason, "finished": now()}
 
 
-def perform(run: PlannedRun, folder: Path, measurer: Measurer) -> dict[str, Any]:
+def perform(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
     """Trains and measures one run, or goes on with it.
 
     Args:
-        folder: of the run's state and of the rungs so far.
+        out: the study's folder.
     Returns:
         The record that is written as its result: see `_new_record`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    progress, state = folder / "progress.json", folder / "state.pt"
+    progress = out / "work" / run.run_id / "progress.json"
+    progress.parent.mkdir(parents=True, exist_ok=True)
+    begun = time.process_time()
     saved = read_json(progress)
     record: dict[str, Any] = saved if saved is not None else _new_record(run)
-    if run.kind != "run":
-        begun = time.process_time()
+    if run.kind not in ("run", "null"):
         record["rungs"] = [_baseline(run, measurer)]
         record["seconds"] = round(time.process_time() - begun, 2)
         return record | {"state": "complete", "finished": now()}
+    training = train(run, out, measurer)
+    record |= {name: training[name] for name in ("images_per_second", "loss_history")}
+    before = record["seconds"] if record["rungs"] else training["seconds"]
+    begun = time.process_time()
     assert run.scales is not None
-    study, own = measurer.study, measurer.own_views(run.scales)
-    steps = study.pretrain.steps
-    begun, before = time.process_time(), record["seconds"]
-
-    def on_rung(event: RungEvent) -> None:
-        last = event.step >= steps
-        released = last and RELEASED_PART in run.parts
-        values = measurer.network(event.backbone, event.head, own, last=last, released=released)
-        facts = {"step": event.step, "fraction": round(event.step / steps, 6), "loss": event.loss}
-        rung = facts | {"information": event.information} | values
-        record["rungs"] = [old for old in record["rungs"] if old["step"] != event.step] + [rung]
+    steps, own = measurer.study.pretrain.steps, measurer.own_views(run.scales)
+    network = build_networks(measurer.study, run.seed, torch.device("cpu"))[1]
+    for rung in training["rungs"][len(record["rungs"]) :]:
+        network.load_state_dict(safetensors.torch.load_file(rung_file(out, run, rung["step"])))
+        last = rung["step"] >= steps
+        values = measurer.network(network, own, last=last, released=last and RELEASED_PART in run.parts)
+        record["rungs"].append(rung | values)
         record["seconds"] = round(before + time.process_time() - begun, 2)
         write_json(progress, record)
+    return record | {"state": "complete", "finished": now()}
 
+
+def train(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
+    """Trains a run and keeps the teacher of every rung, or finds what was trained before.
+
+    Weights stay in the folder, so that what is measured of them can be measured again after a change.
+
+    Returns:
+        rungs: step, fraction, loss and information of each. images_per_second, loss_history, seconds of one core.
+    """
+    folder = out / "weights" / run.run_id
+    known: dict[str, Any] | None = read_json(folder / TRAINING_FILE)
+    if known is not None:
+        return known
+    assert run.scales is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    study = measurer.study
+    if run.kind == "null":
+        # Everything but learning.
+        recipe = study.pretrain.model_copy(update={"lr": 0.0, "min_lr": 0.0})
+        study = study.model_copy(update={"pretrain": recipe})
+    begun = time.process_time()
+    rungs: list[dict[str, Any]] = []
+
+    def on_rung(event: RungEvent) -> None:
+        parts = {"backbone": event.backbone, "head": event.head}
+        tensors = {f"{part}.{key}": value for part in parts for key, value in parts[part].state_dict().items()}
+        safetensors.torch.save_file(
+            {key: value.contiguous() for key, value in tensors.items()}, rung_file(out, run, event.step)
+        )
+        facts = {"step": event.step, "fraction": round(event.step / study.pretrain.steps, 6)}
+        rungs.append(facts | {"loss": event.loss, "information": event.information})
+        write_json(folder / "rungs.json", rungs)
+
+    if (out / "work" / run.run_id / "state.pt").exists():
+        rungs += read_json(folder / "rungs.json") or []
     result = pretrain(
         measurer.cache.images,
         measurer.train_indices,
@@ -154,14 +194,23 @@ def perform(run: PlannedRun, folder: Path, measurer: Measurer) -> dict[str, Any]
         study=study,
         seed=run.seed,
         device="cpu",
-        state_path=state,
+        state_path=out / "work" / run.run_id / "state.pt",
         rung_steps=rung_steps(study),
         on_rung=on_rung,
     )
-    record["images_per_second"] = round(result.images_per_second, 2)
-    record["loss_history"] = [[step, round(loss, 4)] for step, loss in result.loss_history]
-    record["seconds"] = round(before + time.process_time() - begun, 2)
-    return record | {"state": "complete", "finished": now()}
+    training = {
+        "rungs": rungs,
+        "images_per_second": round(result.images_per_second, 2),
+        "loss_history": [[step, round(loss, 4)] for step, loss in result.loss_history],
+        "seconds": round(time.process_time() - begun, 2),
+    }
+    write_json(folder / TRAINING_FILE, training)
+    return training
+
+
+def rung_file(out: Path, run: PlannedRun, step: int) -> Path:
+    """Weights of the teacher after `step` updates."""
+    return out / "weights" / run.run_id / f"rung-{step:06d}.safetensors"
 
 
 def _baseline(run: PlannedRun, measurer: Measurer) -> dict[str, Any]:
@@ -169,7 +218,7 @@ def _baseline(run: PlannedRun, measurer: Measurer) -> dict[str, Any]:
     if run.kind != "untrained":
         return facts | measurer.images_only(run.kind)
     teacher = build_networks(measurer.study, run.seed, torch.device("cpu"))[1]
-    return facts | measurer.network(teacher.backbone, teacher.head, None, last=True, released=True)
+    return facts | measurer.network(teacher, None, last=True, released=True)
 
 
 def _new_record(run: PlannedRun) -> dict[str, Any]:
