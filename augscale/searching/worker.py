@@ -278,10 +278,11 @@ class Worker:
         return known is not None and len(known["confirm"]) >= wanted
 
     def _run_confirmation(self, confirmation: ConfirmationRun) -> None:
-        null = confirmation.kind == "null"
-        name = f"{confirmation.name}, learning rate 0" if null else None
-        name = name or f"{confirmation.name}, seed {confirmation.seed_index + 1}"
-        context = replace(self.context, config=null_config(self.config)) if null else self.context
+        event, context = "confirmation", self.context
+        name = f"{confirmation.name}, seed {confirmation.seed_index + 1}"
+        if confirmation.kind == "null":
+            event, name = "null", f"{confirmation.name}, learning rate 0"
+            context = replace(context, config=null_config(self.config))
         self._show(phase="confirm", name=name, number=confirmation.number, step=0, score=None, rung=0)
         fields = {"name": confirmation.name, "kind": confirmation.kind, "number": confirmation.number}
         fields |= {"seed_index": confirmation.seed_index, "control": None, "params": {}}
@@ -305,10 +306,10 @@ class Worker:
                 raise
             record = read_json(confirmation.directory / "trial.json") or dict(fields)
             close_record(confirmation.directory, record, "FAIL", f"{type(error).__name__}: {error}")
-            self.run.log("confirmation failed", name=name, reason=str(error))
+            self.run.log(f"{event} failed", name=name, reason=str(error))
         else:
             close_record(confirmation.directory, record, "COMPLETE")
-            self.run.log("confirmation finished", name=name, score=record["final"]["score"])
+            self.run.log(f"{event} finished", name=name, score=record["final"]["score"])
         (confirmation.directory / "state.pt").unlink(missing_ok=True)
 
     def _wait(self) -> None:

@@ -45,9 +45,10 @@ def _start(environment, out: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def _rows(out: Path) -> list[dict[str, str]]:
+def _rows(out: Path, *kinds: str) -> list[dict[str, str]]:
+    """Rows of trials.csv, those of the trials if no other kinds are named."""
     with open(out / "trials.csv", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if row["kind"] in (kinds or ("trial", "control"))]
 
 
 def _wait_for(condition, seconds: float = 120.0) -> None:
@@ -81,6 +82,12 @@ def test_a_search_ends_with_the_answer_and_everything_that_the_contract_names(fi
 def test_exactly_the_wanted_trials_ran_with_the_controls_first(finished):
     rows = _rows(finished[0])
     assert [int(row["number"]) for row in rows] == list(range(6))
+    null, untrained = _rows(finished[0], "null", "untrained")
+    assert (null["control"], null["state"], null["number"]) == ("none", "COMPLETE", "")
+    assert null["score"] == untrained["score"], "without learning nothing moves the score"
+    answer = read_json(finished[0] / "answer.json")
+    assert answer["null"]["still"]
+    assert answer["untrained"]["score"] != answer["null"]["untrained"], "the answer's are means over seeds"
     assert [row["control"] for row in rows[:4]] == ["none", "weak", "strong", "weak+med"]
     assert {row["state"] for row in rows} <= {"COMPLETE", "PRUNED"}
     assert all(row["state"] == "COMPLETE" for row in rows[:4]), "controls are never pruned"

@@ -1,0 +1,106 @@
+"""A diagnosis of networks that differ in nothing but batch norm statistics: every metric is equal."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+import augscale
+from augscale.config import BackboneConfig
+from augscale.diagnosis.result import CheckpointDiagnosis, Diagnosis
+from augscale.errors import ConfigError
+from augscale.pretraining.backbones import Backbone, build_backbone
+from augscale.pretraining.weights import save_weights
+
+SIZE = 32
+OVERRIDES = {"channels": [8, 8, 16, 16], "stem_width": 8}
+VIT = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
+OPTIONS = {"data": "synthetic", "images": 64, "views": 2, "bootstrap": 40, "size": SIZE, "scales": ()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUGSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def _trained_without_learning(backbone: Backbone, gain: float) -> Backbone:
+    backbone = copy.deepcopy(backbone).train()
+    with torch.no_grad():
+        for _ in range(20):
+            backbone(gain * torch.randn(8, 3, SIZE, SIZE) + gain)
+    return backbone.eval()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> dict[str, Path]:
+    """Two networks of ours."""
+    folder = tmp_path_factory.mktemp("weights")
+    config = BackboneConfig(name="resnet10t", overrides=OVERRIDES)
+    start = build_backbone(config, SIZE, seed=3)
+    paths = {}
+    for name, gain in (("mild", 0.5), ("noisy", 10.0)):
+        backbone = _trained_without_learning(start, gain)
+        paths[name] = folder / f"{name}.safetensors"
+        sidecar = {"name": name, "backbone": config.model_dump(), "image_size": SIZE, "batch_norm": "train"}
+        save_weights(paths[name], backbone, sidecar)
+    return paths
+
+
+def _metrics(checkpoint: CheckpointDiagnosis) -> dict:
+    values = checkpoint.to_dict()
+    return {name: values[name] for name in ("levels", "ladder", "overall", "spectrum")}
+
+
+def _diagnose(*paths: Path, **options) -> Diagnosis:
+    return augscale.diagnose(list(paths), **(OPTIONS | options))
+
+
+def test_every_metric_of_networks_that_learned_nothing_is_equal(weights):
+    found = _diagnose(weights["mild"], weights["noisy"], untrained=False)
+    assert _metrics(found["mild"]) == _metrics(found["noisy"])
+
+
+def test_with_their_own_statistics_they_differ_and_a_note_says_so(weights):
+    found = _diagnose(weights["mild"], weights["noisy"], untrained=False, statistics="own")
+    assert _metrics(found["mild"]) != _metrics(found["noisy"])
+    for checkpoint in found.checkpoints:
+        check = checkpoint.statistics
+        assert check is not None
+        assert check.used == "own"
+        assert check.own == pytest.approx(checkpoint.ladder["dprime"].value, abs=1e-6)
+    assert found["mild"].statistics.data == pytest.approx(found["noisy"].statistics.data, abs=1e-6)
+    differ = [c for c in found.checkpoints if c.statistics.differ]
+    assert differ
+    assert all(any(note.startswith(f"{c.name}: d' is") for note in found.notes) for c in differ)
+
+
+def test_a_foreign_checkpoint_keeps_its_statistics_unless_asked(tmp_path):
+    backbone = _trained_without_learning(build_backbone(BackboneConfig(name="resnet18"), SIZE), 3.0)
+    path = tmp_path / "resnet18.pth"
+    torch.save(backbone.model.state_dict(), path)
+    own, plain = (_diagnose(path, untrained=False, statistics=choice) for choice in ("own", None))
+    data = _diagnose(path, untrained=False, statistics="data")
+    assert _metrics(own.checkpoints[0]) == _metrics(plain.checkpoints[0])
+    assert _metrics(own.checkpoints[0]) != _metrics(data.checkpoints[0])
+    assert data.checkpoints[0].statistics.used == "data"
+
+
+def test_a_vit_has_one_kind_of_statistics(tmp_path):
+    backbone = build_backbone(BackboneConfig(name="vit_tiny_patch16_224", overrides=VIT), SIZE)
+    path = tmp_path / "vit.pth"
+    torch.save(backbone.model.state_dict(), path)
+    options = {"untrained": False, "arch": "vit_tiny_patch16_224,patch_size=8,embed_dim=64,depth=2,num_heads=1"}
+    own, data = (_diagnose(path, **options, statistics=choice) for choice in ("own", "data"))
+    assert _metrics(own.checkpoints[0]) == _metrics(data.checkpoints[0])
+    assert own.checkpoints[0].statistics is None
+    assert not any("batch norm" in note for note in own.notes)
+
+
+def test_another_word_is_refused(weights):
+    with pytest.raises(ConfigError, match="--statistics both: expected own or data"):
+        _diagnose(weights["mild"], statistics="both")
