@@ -26,7 +26,7 @@ from augscale.diagnosis.panel import split_off_panel
 from augscale.diagnosis.result import Diagnosis
 from augscale.diagnosis.training_signs import trained_scales, training_signs
 from augscale.errors import ConfigError, DataError
-from augscale.pretraining.checkpoints import LoadedCheckpoint, load_checkpoints, references_of
+from augscale.pretraining.checkpoints import LoadedCheckpoint, choices, load_checkpoints, references_of
 from augscale.runs import writable_folder
 from augscale.settings import parse_settings
 
@@ -120,7 +120,7 @@ def diagnose(
         device=device,
         near_duplicates=_near_duplicates(cache, rows),
         facts=_data_facts(config, cache, rows),
-        notes=[*notes, *row_notes, *level_notes, *_size_notes(subjects, view_size)],
+        notes=[*choices(loaded), *notes, *row_notes, *level_notes, *_size_notes(subjects, view_size)],
         on_progress=report,
     )
     if folder is not None:
