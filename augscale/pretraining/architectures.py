@@ -145,7 +145,10 @@ def infer_architecture(
         vit = _vit(state, source, num_heads)
         _compare(vit, settings or {}, source)
         found = _nearest(vit, source)
-        return replace(found, overrides=pooling(state) | found.overrides)
+        found = replace(found, overrides=pooling(state) | found.overrides)
+        # A model of timm's own with just these tensors may have other heads than a ViT of that width usually has.
+        known = of_timm(state, source, named) if found.overrides else None
+        return found if known is None else Architecture(name=known, overrides={})
     if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
         return _resnet(state, source)
     family = family_of(state)
@@ -272,7 +275,7 @@ def _vit(state: dict[str, Tensor], source: Path, num_heads: int | None = None) -
         hidden_dim=int(fc1.shape[0]),
         init_values=_LAYER_SCALE if "blocks.0.ls1.gamma" in state else None,
         reg_tokens=int(state["reg_token"].shape[1]) if "reg_token" in state else 0,
-        no_embed_class=_prefix_positions(state) == 0 and "cls_token" in state,
+        no_embed_class=_prefix_positions(state) == 0 and ("cls_token" in state or "reg_token" in state),
         swiglu=swiglu,
         qkv_bias="blocks.0.attn.qkv.bias" in state,
         proj_bias="blocks.0.attn.proj.bias" in state,

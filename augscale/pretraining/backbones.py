@@ -293,11 +293,12 @@ def _of_one_size(config: BackboneConfig, arguments: dict[str, Any], image_size: 
     """A network that takes images of one size: of `image_size` where timm can build it so, else of its own."""
     native = pretrained_size(config.name)
     if image_size != native:
-        # Many take no img_size, and windows do not divide every size.
-        with contextlib.suppress(ConfigError):
+        # Some take no img_size, and some take one and then cannot cut it into their patches and windows.
+        with contextlib.suppress(ConfigError, RuntimeError), torch.no_grad():
             backbone = Backbone(_create(config, arguments | {"img_size": image_size}))
+            backbone.eval()(next(backbone.parameters()).new_zeros(1, 3, image_size, image_size))
             backbone.fixed_size = image_size
-            return backbone
+            return backbone.train()
     backbone = Backbone(_create(config, arguments))
     backbone.fixed_size = native
     return backbone
@@ -363,6 +364,8 @@ def _memory_format(model: nn.Module) -> torch.memory_format:
     A plain ViT has one convolution, which cuts the patches, and gains nothing.
     """
     convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    if any(isinstance(module, nn.Conv3d) for module in model.modules()):
+        return torch.contiguous_format
     return torch.channels_last if convolutions > 1 else torch.contiguous_format
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.architectures import Architecture, depth, patch_size, pooling
+from augscale.pretraining.foreign_names import Converted
 from augscale.pretraining.tensor_files import printable
 from augscale.pretraining.timm_index import classifiers
 
@@ -78,6 +79,23 @@ def refuse_other_parts(backbone: Backbone, unexpected: list[str], name: str, pat
             f"{path}: {len(other)} tensors of the encoder have no place in {name} ({names}), so it is "
             "another network; name its timm model with --arch NAME"
         )
+
+
+def computed_otherwise(model: nn.Module, converted: Converted) -> list[str]:
+    """What the network that the weights come from computes otherwise than the one that they are loaded into."""
+    lines = []
+    batch_eps, pool = converted.overrides.get("bn_eps"), converted.overrides.get("global_pool")
+    found = {module.eps for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+    if batch_eps is not None and found != {batch_eps}:
+        lines.append(
+            f"its batch norms add {batch_eps:g} to the variance; set backbone.overrides.bn_eps = {batch_eps:g}"
+        )
+    if pool is not None and getattr(model, "global_pool", pool) != pool:
+        lines.append(f'it embeds by another pooling; set backbone.overrides.global_pool = "{pool}"')
+    found = {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
+    if converted.norm_eps is not None and found != {converted.norm_eps}:
+        lines.append(f"its layer norms add {converted.norm_eps:g} to the variance, this network {max(found):g}")
+    return lines
 
 
 def set_norm_eps(model: nn.Module, eps: float | None) -> None:

@@ -23,7 +23,7 @@ from augscale.config import BackboneConfig, StudyConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.backbones import Backbone, build_backbone
 from augscale.pretraining.files import write_atomic
-from augscale.pretraining.weights import load_weights_into, read_sidecar
+from augscale.pretraining.weights import load_weights_into, read_sidecar, unshared
 from augscale.runs import read_json
 
 LAYOUTS = ("dino", "timm")
@@ -99,7 +99,7 @@ def export_weights(
         notes.append(f"timm.create_model({source.config.name!r}, {_arguments(source, size)}checkpoint_path=FILE)")
         state = source.encoder("teacher")
         if target.suffix == ".safetensors":
-            content = safetensors.torch.save(state)
+            content = safetensors.torch.save(unshared(state))
             write_atomic(target, lambda file: _write(file, content))
         else:
             _write_torch(target, state)

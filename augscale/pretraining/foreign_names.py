@@ -178,7 +178,19 @@ def _hugging_face_vit(encoder: State, source: Path | str) -> Converted:
         if "dist_token" in named:
             return Converted(state=named, layout="Hugging Face DeiT", norm_eps=_HF_VIT_EPS)
         return Converted(state=named, layout="Hugging Face ViT", norm_eps=_HF_VIT_EPS)
-    return Converted(state=_dinov2(named), layout="Hugging Face DINOv2")
+    return Converted(state=_dinov2(_with_packed_gates(named)), layout="Hugging Face DINOv2")
+
+
+def _with_packed_gates(named: State) -> State:
+    """SwiGLU as one layer, gate first, as DINOv2 and timm have it; transformers keeps two since version 5."""
+    packed = {}
+    for name, value in named.items():
+        if ".mlp.gate_proj." in name:
+            value = torch.cat([value, named[name.replace("gate_proj", "up_proj")]])
+        elif ".mlp.up_proj." in name:
+            continue
+        packed[name.replace("mlp.gate_proj.", "mlp.fc1.").replace("mlp.down_proj.", "mlp.fc2.")] = value
+    return packed
 
 
 def _hugging_face_dinov3(encoder: State, source: Path | str) -> Converted:
@@ -194,9 +206,7 @@ def _hugging_face_dinov3(encoder: State, source: Path | str) -> Converted:
     if not renamed["reg_token"].numel():
         del renamed["reg_token"]
     renamed.pop("mask_token", None)
-    return Converted(
-        state=_dinov3_biases(_with_joined_qkv(renamed), source), layout="Hugging Face DINOv3", named=_dinov3s()
-    )
+    return _dinov3(_with_joined_qkv(renamed), "Hugging Face DINOv3", source)
 
 
 def _official_dinov3(encoder: State, source: Path | str) -> Converted:
@@ -214,11 +224,14 @@ def _official_dinov3(encoder: State, source: Path | str) -> Converted:
         if bias in named:
             # Keys are masked by 0, in early files by NaN.
             named[bias] = torch.where(torch.nan_to_num(mask) == 0, torch.zeros_like(named[bias]), named[bias])
-    return Converted(state=_dinov3_biases(named, source), layout="official DINOv3", named=_dinov3s())
+    return _dinov3(named, "official DINOv3", source)
 
 
-def _dinov3s() -> tuple[str, ...]:
-    return tuple(timm.list_models("*_dinov3*"))
+def _dinov3(named: State, layout: str, source: Path | str) -> Converted:
+    """Meta's and Hugging Face's DINOv3 embed the class token; timm by default the mean of the patch tokens."""
+    models = tuple(timm.list_models("*_dinov3*"))
+    pooled = {"global_pool": "token"}
+    return Converted(state=_dinov3_biases(named, source), layout=layout, named=models, overrides=pooled)
 
 
 def _dinov3_biases(named: State, source: Path | str) -> State:

@@ -18,7 +18,7 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import StudyConfig
 from augscale.errors import CheckpointError
-from augscale.pretraining.checkpoint_checks import check_patches, refuse_other_parts
+from augscale.pretraining.checkpoint_checks import check_patches, computed_otherwise, refuse_other_parts
 from augscale.pretraining.checkpoint_folders import read_content, weights_file
 from augscale.pretraining.files import write_atomic
 from augscale.pretraining.foreign_names import convert
@@ -78,10 +78,22 @@ def save_weights(path: Path | str, backbone: Backbone, sidecar: dict[str, Any]) 
     path = Path(path)
     facts = {"embed_dim": backbone.embed_dim, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} | sidecar
     text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
-    state = {key: value.detach().cpu().contiguous() for key, value in backbone.model.state_dict().items()}
+    state = unshared({key: value.detach().cpu() for key, value in backbone.model.state_dict().items()})
     # The sidecar first: where there are weights there is a sidecar.
     write_atomic(sidecar_path(path), lambda file: _write(file, text.encode()))
     write_atomic(path, lambda file: _write(file, safetensors.torch.save(state)))
+
+
+def unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor contiguous and with memory of its own, as safetensors wants it; CoaT's layers share some."""
+    seen: set[int] = set()
+    copies = {}
+    for key, value in state.items():
+        value = value.contiguous()
+        pointer = value.untyped_storage().data_ptr()
+        copies[key] = value.clone() if pointer in seen else value
+        seen.add(pointer)
+    return copies
 
 
 def sidecar_facts(
@@ -143,13 +155,14 @@ def load_weights_into(backbone: Backbone, path: Path | str) -> LoadReport:
     """
     path = weights_file(Path(path))
     network = find_network(read_content(path), path)
-    state = convert(network.encoder, path).state
+    converted = convert(network.encoder, path)
+    state = converted.state
     check_patches(backbone, state, path)
     _, fit = check_fit(backbone, state, path)
     refuse_other_parts(backbone, [key for key in fit.unexpected if key in state], type(backbone.model).__name__, path)
     choice = chosen_network(network.taken, network.others)
-    if choice:
-        _log.warning("%s: %s", path, choice)
+    for line in [*([choice] if choice else []), *computed_otherwise(backbone.model, converted)]:
+        _log.warning("%s: %s", path, line)
     return load_tensors_into(backbone, network.head | state, path)
 
 
