@@ -21,8 +21,7 @@ from torch import Tensor
 from augscale.errors import CheckpointError
 from augscale.pretraining.foreign_names import foreign_layout
 from augscale.pretraining.tensor_files import printable
-from augscale.pretraining.timm_index import models_with
-from augscale.pretraining.timm_search import family_of, of_timm, shapes_of
+from augscale.pretraining.timm_search import family_of, models_of, of_timm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +220,7 @@ def _is_plain_resnet(state: dict[str, Tensor]) -> bool:
     """Whether it is one of the five ResNets of torchvision, by all of its tensors."""
     if not ("conv1.weight" in state and "layer1.0.conv1.weight" in state):
         return False
-    return any(name in _RESNETS.values() for names in models_with(shapes_of(state)) for name in names)
+    return any(name in _RESNETS.values() for names in models_of(state) for name in names)
 
 
 def _dinov3(state: dict[str, Tensor], source: Path, num_heads: int | None) -> Architecture:

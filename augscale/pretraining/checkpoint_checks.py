@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from augscale.pretraining.backbones import Backbone
 
 _TOKENS = ("cls_token", "reg_token", "register_tokens", "dist_token", "pos_embed")
-_CLASSIFIERS = ("head", "head_drop", "fc", "global_pool")
+_CLASSIFIERS = ("head", "heads", "head_drop", "fc", "classifier", "last_linear", "global_pool")
 _LISTED = 3
 
 

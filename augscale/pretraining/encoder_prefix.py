@@ -47,12 +47,9 @@ def split_encoder(tensors: dict[str, Tensor], source: Path) -> tuple[dict[str, T
     tensors, head = _after_known_prefixes(tensors)
     if _is_root(tensors):
         return tensors, head
-    for component in _root_prefix(tensors, source):
-        prefix = f"{component}."
-        inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        head |= {name: value for name, value in tensors.items() if not name.startswith(prefix)}
-        tensors = without_wrappers(inside) if component not in ("module", "_orig_mod") else inside
-    return tensors, head
+    prefix = _root_prefix(tensors, source)
+    inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return inside, head | {name: value for name, value in tensors.items() if not name.startswith(prefix)}
 
 
 def _after_known_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -76,8 +73,8 @@ def _roots() -> frozenset[str]:
     return frozenset(name for name in roots() if not name.startswith("encoder.")) | _FOREIGN_ROOTS
 
 
-def _root_prefix(tensors: dict[str, Tensor], source: Path) -> list[str]:
-    """Components of the prefix behind which a known network begins, [] where none does."""
+def _root_prefix(tensors: dict[str, Tensor], source: Path) -> str:
+    """The prefix behind which a known network begins, "" where none does."""
     known = _roots()
     found = set()
     for name in tensors:
@@ -89,10 +86,10 @@ def _root_prefix(tensors: dict[str, Tensor], source: Path) -> list[str]:
     outermost = [prefix for prefix in found if not any(prefix != other and prefix.startswith(other) for other in found)]
     sizes = {prefix: sum(name.startswith(prefix) for name in tensors) for prefix in outermost}
     if not sizes:
-        return []
+        return ""
     largest = max(sizes, key=lambda prefix: sizes[prefix])
     alike = sorted(prefix[:-1] for prefix, size in sizes.items() if size >= _ALIKE * sizes[largest])
     if len(alike) > 1:
         names = ", ".join(map(printable, alike[:_LISTED]))
         raise CheckpointError(f"{source}: holds several networks ({names}); say which with --key NAME")
-    return largest[:-1].split(".")
+    return largest

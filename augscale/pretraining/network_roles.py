@@ -125,7 +125,10 @@ def _average_and_trained(tensors: dict[str, Tensor]) -> dict[str, SideBySide]:
         return {}
     main = max(averages, key=lambda name: (not is_other_entry(name), len(groups[name])))
     average = _under_parts(groups, averages, _OF_AVERAGE)
-    trained = _under_parts(groups, [name for name in groups if name not in averages], _OF_TRAINED)
+    # A third network of that size is another one, e.g. what BYOL's online encoder wraps, saved once more.
+    size = len(groups[twins[main] or main])
+    kept = [name for name in groups if name not in averages and (name == twins[main] or 2 * len(groups[name]) < size)]
+    trained = _under_parts(groups, kept, _OF_TRAINED)
     trained |= {name: value for name, value in tensors.items() if "." not in name}
     found = {main: SideBySide(tensors=average, aliases=(main, "teacher"))}
     twin = twins[main]

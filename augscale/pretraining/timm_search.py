@@ -13,11 +13,20 @@ from augscale.errors import CheckpointError
 from augscale.pretraining.timm_index import classifiers, models_like, models_with
 
 _LISTED = 8
+_HEADS = ("fc", "classifier", "head", "heads", "last_linear", "projector", "predictor", "projection_head")
 
 
 def shapes_of(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Of the floating-point tensors, by name."""
     return {name: tuple(value.shape) for name, value in state.items() if value.is_floating_point()}
+
+
+def models_of(state: dict[str, Tensor]) -> list[list[str]]:
+    """timm's models with these tensors, those that compute the same together; see `models_with`."""
+    shapes = shapes_of(state)
+    # MoCo and others put a network of their own in the place of the classifier.
+    bare = {name: shape for name, shape in shapes.items() if name.partition(".")[0] not in _HEADS}
+    return models_with(shapes) or models_with(bare)
 
 
 def of_timm(state: dict[str, Tensor], source: Path, named: Sequence[str] = ()) -> str | None:
@@ -30,8 +39,7 @@ def of_timm(state: dict[str, Tensor], source: Path, named: Sequence[str] = ()) -
     Raises:
         CheckpointError: several models have them and compute different things.
     """
-    shapes = shapes_of(state)
-    groups = models_with(shapes)
+    shapes, groups = shapes_of(state), models_of(state)
     for name in named:
         if any(name.partition(".")[0] in names for names in groups):
             return name

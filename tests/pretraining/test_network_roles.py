@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import nn
 from vit_oracle import tiny_state
@@ -57,6 +58,16 @@ LAYOUTS = {
     "BYOL": (
         _side_by_side("target_encoder.net.", "online_encoder.net.", **_pre(HEAD, "online_predictor.")),
         "target_encoder", "online_encoder",
+    ),
+    "BYOL, its online network saved once more": (
+        _side_by_side(
+            "target_encoder.net.", "online_encoder.net.", **_pre(TRAINED, "net."), **_pre(HEAD, "online_predictor.")
+        ),
+        "target_encoder", "online_encoder",
+    ),
+    "mmselfsup's BYOL": (
+        _side_by_side("target_net.module.0.", "online_net.0.", **_pre(HEAD, "online_net.1.mlp.")),
+        "target_net", "online_net",
     ),
     "BYOL in a module": (
         {"state_dict": _pre(AVERAGE, "model.target_network.") | _pre(TRAINED, "model.online_network.")},
@@ -115,6 +126,16 @@ def test_the_line_is_printed_by_what_evaluates_and_said_where_a_training_starts(
     backbone = build_backbone(config, 64)
     assert torch.equal(backbone.model.cls_token, AVERAGE["cls_token"])
     assert line in caplog.text
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "resnet18"])
+def test_a_head_in_the_place_of_the_classifier_is_no_part_of_the_network(tmp_path, name):
+    encoder = timm.create_model(name, num_classes=0).state_dict()
+    place = "fc." if name == "resnet18" else "classifier."
+    torch.save({"state_dict": _pre(encoder | _pre(HEAD, place), "module.encoder_k.")}, tmp_path / "c.pth")
+    loaded = load_checkpoint(tmp_path / "c.pth")
+    assert loaded.arch == name
+    assert _holds(loaded, encoder)
 
 
 def test_one_network_needs_no_line(tmp_path):
