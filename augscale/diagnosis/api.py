@@ -29,7 +29,7 @@ from augscale.diagnosis.result import Diagnosis
 from augscale.diagnosis.training_signs import trained_scales, training_signs
 from augscale.errors import ConfigError, DataError
 from augscale.pretraining.batch_norm import has_batch_norm
-from augscale.pretraining.checkpoints import LoadedCheckpoint, load_checkpoints, references_of
+from augscale.pretraining.checkpoints import LoadedCheckpoint, choices, load_checkpoints, references_of
 from augscale.pretraining.which_statistics import Choice, checked_choice, takes_common_statistics
 from augscale.runs import writable_folder
 from augscale.settings import parse_settings
@@ -132,7 +132,14 @@ def diagnose(
         common=common,
         near_duplicates=_near_duplicates(cache, rows),
         facts=_data_facts(config, cache, rows),
-        notes=[*notes, *row_notes, *level_notes, *common_notes, *_size_notes(subjects, view_size)],
+        notes=[
+            *choices(loaded),
+            *notes,
+            *row_notes,
+            *level_notes,
+            *common_notes,
+            *_size_notes(subjects, view_size),
+        ],
         on_progress=report,
     )
     if folder is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from augscale.errors import CheckpointError, ConfigError
-from augscale.pretraining.checkpoints import LoadedCheckpoint, load_checkpoint, load_checkpoints
+from augscale.pretraining.checkpoints import LoadedCheckpoint, choices, load_checkpoint, load_checkpoints
 from augscale.runs import read_json
 
 PROMOTION_FILE = "promotion.json"
@@ -39,7 +39,8 @@ def checkpoints_to_evaluate(
             raise ConfigError("evaluate: no checkpoint given; expected files, folders of trials, or timm:NAME")
         if names is not None and len(names) != len(paths):
             raise ConfigError(f"evaluate: {len(names)} names for {len(paths)} checkpoints; expected one each")
-        return load_checkpoints(paths, arch=arch, key=key, names=names), []
+        loaded = load_checkpoints(paths, arch=arch, key=key, names=names)
+        return loaded, choices(loaded)
     promotion = newest_promotion(Path("runs"))
     if promotion is not None:
         contenders = read_json(promotion)["contenders"]

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from augscale.errors import CheckpointError
+from augscale.pretraining.foreign_names import foreign_layout
 from augscale.pretraining.tensor_files import printable
+from augscale.pretraining.timm_search import family_of, models_of, of_timm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,10 @@ _RANKS = {
 }
 """Dimensions of the tensors that a ViT is recognised by; tokens may be missing."""
 _LAYER_SCALE = 1e-5
+_PLAIN_VIT = re.compile(
+    r"(cls_token|pos_embed|reg_token|mask_token|masked_embed)$|patch_embed\.proj\.|(fc_)?norm\.|head\.|decoder_"
+    r"|blocks\.\d+\.(norm[12]|ls[12]|attn\.(qkv|proj|[qk]_norm)|mlp\.fc[12])\."
+)
 
 
 def _plain(patch_size: int, embed_dim: int, depth: int, num_heads: int, hidden_dim: int, **fields: Any) -> _ViT:
@@ -107,27 +114,58 @@ _DINO_ARCHS = {"vit_tiny": 192, "deit_tiny": 192, "vit_small": 384, "deit_small"
 """`args.arch` of official DINO to the width of its encoder."""
 
 
-def infer_architecture(state: dict[str, Tensor], source: Path, settings: dict[str, Any] | None = None) -> Architecture:
+def infer_architecture(
+    state: dict[str, Tensor],
+    source: Path,
+    settings: dict[str, Any] | None = None,
+    *,
+    named: Sequence[str] = (),
+    num_heads: int | None = None,
+) -> Architecture:
     """The timm model that a state dict belongs to.
 
     Args:
         state: under timm's names, of any device.
         source: the file, for messages.
         settings: the command line of official DINO where the file keeps it; compared with what the tensors say.
+        named: models that the file itself names; they decide where tensors fit several.
+        num_heads: of a ViT's attention, where the file says it; None: as published families have them.
     Raises:
-        CheckpointError: neither a ViT nor a ResNet of timm, or a ViT whose heads cannot be known; `--arch` is named as
-            the way on.
+        CheckpointError: no model of timm, several that the tensors cannot tell apart, or a ViT whose heads cannot be
+            known; `--arch` is named as the way on.
     """
+    if not _is_plain_vit(state) and not _is_plain_resnet(state):
+        known = of_timm(state, source, named)
+        if known is not None:
+            return Architecture(name=known, overrides={})
+    if "patch_embed.proj.weight" in state and "pos_embed" not in state and "blocks.0.gamma_1" in state:
+        return _dinov3(state, source, num_heads)
     if "patch_embed.proj.weight" in state:
-        found = _vit(state, source)
-        _compare(found, settings or {}, source)
-        return _nearest(found, source)
+        vit = _vit(state, source, num_heads)
+        _compare(vit, settings or {}, source)
+        found = _nearest(vit, source)
+        found = replace(found, overrides=pooling(state) | found.overrides)
+        # A model of timm's own with just these tensors may have other heads than a ViT of that width usually has.
+        known = of_timm(state, source, named) if found.overrides else None
+        return found if known is None else Architecture(name=known, overrides={})
     if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
         return _resnet(state, source)
+    family = family_of(state)
+    if family is not None:
+        raise CheckpointError(
+            f"{source}: has the tensors of {family} in other sizes; name the timm model with --arch NAME or "
+            "--arch NAME,key=value,..."
+        )
+    layout = foreign_layout(state)
+    if layout is not None:
+        raise CheckpointError(
+            f"{source}: {layout}, whose names are not translated; give timm's own weights of that network "
+            "(timm:NAME, or a file under timm's names)"
+        )
     raise CheckpointError(
-        f"{source}: neither a ViT nor a ResNet under timm's names (tensors: "
-        f"{', '.join(map(printable, list(state)[:3]))}, ...); expected DINO, DINOv2, RETFound or timm weights; "
-        "name another timm model with --arch NAME"
+        f"{source}: neither a ViT nor a ResNet nor another network under timm's names (tensors: "
+        f"{', '.join(map(printable, list(state)[:3]))}, ...); expected DINO, DINOv2, DINOv3, MoCo, MAE, RETFound, "
+        "I-JEPA or timm weights, or ViTs of Hugging Face or torchvision; name another timm model with --arch NAME"
     )
 
 
@@ -154,8 +192,13 @@ def patch_size(state: dict[str, Tensor]) -> int | None:
 
 
 def native_size(state: dict[str, Tensor]) -> int | None:
-    """Side of the views for which a ViT's position embedding was made, pixels; None where there is none."""
+    """Side of the views for which a ViT's position embedding was made, pixels; None where there is none.
+
+    None for a hybrid, too, whose patches are cut from the features of another network.
+    """
     patch, position = patch_size(state), state.get("pos_embed")
+    if any(name.startswith("patch_embed.backbone.") for name in state):
+        return None
     if patch is None or position is None or position.ndim != 3:
         return None
     prefix = _prefix_positions(state)
@@ -167,7 +210,41 @@ def depth(state: dict[str, Tensor]) -> int:
     return _count(state, r"blocks\.(\d+)\.")
 
 
-def _vit(state: dict[str, Tensor], source: Path) -> _ViT:
+def _is_plain_vit(state: dict[str, Tensor]) -> bool:
+    """Whether everything but a classifier and a decoder has its place in timm's plain ViT."""
+    is_vit = "patch_embed.proj.weight" in state and _vit_problem(state) is None
+    return is_vit and all(_PLAIN_VIT.match(name) for name in state)
+
+
+def _is_plain_resnet(state: dict[str, Tensor]) -> bool:
+    """Whether it is one of the five ResNets of torchvision, by all of its tensors."""
+    if not ("conv1.weight" in state and "layer1.0.conv1.weight" in state):
+        return False
+    return any(name in _RESNETS.values() for names in models_of(state) for name in names)
+
+
+def _dinov3(state: dict[str, Tensor], source: Path, num_heads: int | None) -> Architecture:
+    """A DINOv3 of no published size."""
+    weight, fc1 = state["patch_embed.proj.weight"], state.get("blocks.0.mlp.fc1.weight")
+    gated = state.get("blocks.0.mlp.fc1_g.weight")
+    hidden = fc1 if gated is None else gated
+    if weight.ndim != 4 or hidden is None or hidden.ndim != 2 or not depth(state):
+        raise CheckpointError(f"{source}: no plain DINOv3 ViT; name the timm model with --arch NAME")
+    width = int(weight.shape[0])
+    biased = "blocks.0.attn.q_bias" in state
+    name = ("vit_small_patch16_dinov3" if gated is None else "vit_small_plus_patch16_dinov3") + "_qkvb" * biased
+    overrides = {
+        "patch_size": int(weight.shape[-1]),
+        "embed_dim": width,
+        "depth": depth(state),
+        "num_heads": num_heads or _num_heads(state, width, source),
+        "mlp_ratio": _ratio(int(hidden.shape[0]), width),
+        "num_reg_tokens": int(state["reg_token"].shape[1]) if "reg_token" in state else 0,
+    }
+    return Architecture(name=name, overrides=overrides)
+
+
+def _vit(state: dict[str, Tensor], source: Path, num_heads: int | None = None) -> _ViT:
     weight = state["patch_embed.proj.weight"]
     if weight.ndim != 4 or weight.shape[1] != 3 or weight.shape[2] != weight.shape[3] or not weight.numel():
         raise CheckpointError(
@@ -175,11 +252,16 @@ def _vit(state: dict[str, Tensor], source: Path) -> _ViT:
             "expected square patches of 3 channels"
         )
     problem = _vit_problem(state)
+    if any(".lora_" in name for name in state):
+        problem = "it holds LoRA adapters apart from their layers; merge them first, in peft by merge_and_unload()"
     if problem:
         raise CheckpointError(f"{source}: no plain ViT ({problem}); name the timm model with --arch NAME")
     if native_size(state) is None:
+        entries = int(state["pos_embed"].shape[1])
+        lacks = entries > 1 and "cls_token" not in state and math.isqrt(entries - 1) ** 2 == entries - 1
+        hint = f": {entries - 1} patches and a class token, which the file lacks" if lacks else ""
         raise CheckpointError(
-            f"{source}: the position embedding has {state['pos_embed'].shape[1]} entries, no square grid; "
+            f"{source}: the position embedding has {entries} entries, no square grid{hint}; "
             "name the timm model with --arch NAME"
         )
     embed_dim, fc1 = int(weight.shape[0]), state["blocks.0.mlp.fc1.weight"]
@@ -188,11 +270,11 @@ def _vit(state: dict[str, Tensor], source: Path) -> _ViT:
         patch_size=int(weight.shape[-1]),
         embed_dim=embed_dim,
         depth=depth(state),
-        num_heads=_num_heads(state, embed_dim, source),
+        num_heads=num_heads or _num_heads(state, embed_dim, source),
         hidden_dim=int(fc1.shape[0]),
         init_values=_LAYER_SCALE if "blocks.0.ls1.gamma" in state else None,
         reg_tokens=int(state["reg_token"].shape[1]) if "reg_token" in state else 0,
-        no_embed_class=_prefix_positions(state) == 0 and "cls_token" in state,
+        no_embed_class=_prefix_positions(state) == 0 and ("cls_token" in state or "reg_token" in state),
         swiglu=swiglu,
         qkv_bias="blocks.0.attn.qkv.bias" in state,
         proj_bias="blocks.0.attn.proj.bias" in state,
@@ -204,7 +286,7 @@ def _vit(state: dict[str, Tensor], source: Path) -> _ViT:
 def _vit_problem(state: dict[str, Tensor]) -> str | None:
     """What is wrong with the tensors that the rest is read off; None where nothing is."""
     if "pos_embed" not in state:
-        return "pos_embed is missing; rotary position embeddings, of DINOv3 and EVA, are read by timm:NAME only"
+        return "pos_embed is missing; of networks without it DINOv3s and timm's own sizes are known, else timm:NAME"
     for name, rank in _RANKS.items():
         if name not in state and not name.endswith("_token"):
             return f"{name} is missing"

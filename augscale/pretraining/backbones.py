@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import socket
+import sys
 import urllib.request
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
+from augscale.pretraining.checkpoint_names import is_checkpoint_path
 from augscale.pretraining.plain_vit import class_token, is_plain
 from augscale.pretraining.stochastic_depth import DepthDraws
 from augscale.pretraining.vit_on_gpu import class_token_by_factors
@@ -45,6 +49,7 @@ class Backbone(nn.Module):
     Attributes:
         model: the timm model; its state dict has timm's key names.
         embed_dim: D.
+        fixed_size: side of the only views that it takes, pixels; None where it takes others, too.
         load_report: how the weights file fitted, None where none was loaded.
         draws_by_image: whether `forward` draws all that is random in training from the draws it is given.
         compiled: whether a plain ViT's training on a GPU runs what torch has compiled; False until it is set.
@@ -58,7 +63,9 @@ class Backbone(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.embed_dim = int(model.num_features)  # type: ignore[arg-type]
+        # Where a network widens its features once more before the classifier, num_features is what it widens.
+        self.embed_dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
+        self.fixed_size: int | None = None
         self.load_report: LoadReport | None = None
         self.compiled = False
         self._attentions = [module for module in model.modules() if hasattr(module, "fused_attn")]
@@ -76,8 +83,8 @@ class Backbone(nn.Module):
     @property
     def patch_size(self) -> int | None:
         """Side of a ViT's patches, pixels of the view (a hybrid's stem counted in); None for a ResNet."""
-        embed = getattr(self.model, "patch_embed", None)
-        return None if embed is None else int(embed.feat_ratio())
+        ratio = getattr(getattr(self.model, "patch_embed", None), "feat_ratio", None)
+        return None if ratio is None else int(ratio())
 
     def forward(self, x: Tensor, draws: DepthDraws | None = None) -> Tensor:
         """Embeddings.
@@ -123,20 +130,28 @@ class Backbone(nn.Module):
         self.input_shift = ((ours[0] - own[0]) / own[1]).view(3, 1, 1).to(device)
 
     def check_view_size(self, size: int, name: str) -> None:
-        """Refuses views that cannot be cut into patches.
+        """Refuses views that the network does not take.
 
         Raises:
-            ConfigError: `size` is not a multiple of the patch size; `name` says where it came from.
+            ConfigError: `size` is not a multiple of the patch size, or not the one that the network is built for;
+                `name` says where it came from.
         """
+        if self.fixed_size is not None and size != self.fixed_size:
+            kind = type(self.model).__name__
+            raise ConfigError(f"{name} = {size}: {kind} takes images of one size only, here {self.fixed_size} pixels")
         if self.patch_size and size % self.patch_size:
             raise ConfigError(f"{name} = {size}: expected a multiple of the backbone's patch size {self.patch_size}")
 
     def convert_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A foreign ViT's weights under timm's names, position embedding resampled to this model's grid."""
-        if not isinstance(self.model, VisionTransformer):
+        """Foreign weights under timm's names, position embeddings resampled to this model's grid, by timm itself."""
+        if isinstance(self.model, VisionTransformer):
+            converted: dict[str, Tensor] = checkpoint_filter_fn(dict(state_dict), self.model)
+            return converted
+        own = self.model.state_dict()
+        if all(key in state_dict and state_dict[key].shape == value.shape for key, value in own.items()):
             return state_dict
-        converted: dict[str, Tensor] = checkpoint_filter_fn(dict(state_dict), self.model)
-        return converted
+        converted = _filtered(state_dict, self.model)
+        return max((state_dict, converted), key=lambda state: _fitting(state, own))
 
     def _safe_precision(self, x: Tensor) -> AbstractContextManager[object]:
         """fp32 instead of bf16 on a CPU where views are so small that a strided convolution sees a single pixel.
@@ -153,6 +168,22 @@ class Backbone(nn.Module):
         fused = not (device.type == "cpu" and torch.is_autocast_enabled("cpu"))
         for module in self._attentions:
             module.fused_attn = fused  # type: ignore[assignment]
+
+
+def _filtered(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The weights after the function by which timm reads released ones of this family; as they are where it fails."""
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state_dict
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return dict(convert(dict(state_dict), model))
+    except Exception:  # made for released files, and for nothing else
+        return state_dict
+
+
+def _fitting(state_dict: dict[str, Tensor], own: dict[str, Tensor]) -> int:
+    return sum(key in state_dict and state_dict[key].shape == value.shape for key, value in own.items())
 
 
 class WeightsUnavailable(CheckpointError):
@@ -195,17 +226,25 @@ def build_backbone(
     """
     _check_name(config)
     arguments: dict[str, Any] = dict(config.overrides) | {"num_classes": 0, "drop_path_rate": drop_path}
-    if is_model_in_modules(config.name.split(".")[0], _VIT_MODULES):
+    is_vit = takes_any_size(config.name)
+    if is_vit:
         arguments |= {"img_size": image_size, "dynamic_img_size": True}
     if config.init == "imagenet":
         arguments |= _pretrained_arguments(config.name)
+    cfg = get_pretrained_cfg(config.name)
+    fixed = not is_vit and cfg is not None and cfg.fixed_input_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = Backbone(_create(config, arguments))
+        backbone = _of_one_size(config, arguments, image_size) if fixed else Backbone(_create(config, arguments))
     backbone.check_view_size(image_size, size_name)
     if config.init not in ("none", "imagenet"):
         backbone.load_report = load_weights_into(backbone, Path(config.init))
     return backbone
+
+
+def takes_any_size(name: str) -> bool:
+    """Whether a model is one of timm's ViTs, which take views of any size that is a multiple of the patch."""
+    return is_model_in_modules(name.split(".")[0], _VIT_MODULES)
 
 
 def check_init(config: BackboneConfig) -> None:
@@ -216,7 +255,7 @@ def check_init(config: BackboneConfig) -> None:
     """
     if config.init == "imagenet":
         _pretrained_arguments(config.name)
-    elif config.init != "none" and not Path(config.init).is_file():
+    elif config.init != "none" and not is_checkpoint_path(config.init):
         raise CheckpointError(
             f"backbone.init = {config.init!r}: no such file; expected none, imagenet or a weights file"
         )
@@ -248,9 +287,21 @@ def _check_name(config: BackboneConfig) -> None:
     reserved = sorted(set(config.overrides) & set(_RESERVED))
     if reserved:
         raise ConfigError(f"backbone.overrides: {', '.join(reserved)} cannot be overridden; other settings decide it")
-    cfg = get_pretrained_cfg(config.name)
-    if not is_model_in_modules(name, _VIT_MODULES) and cfg is not None and cfg.fixed_input_size:
-        raise ConfigError(f"backbone.name: {name} takes images of one size only; expected a ViT or ResNet of timm")
+
+
+def _of_one_size(config: BackboneConfig, arguments: dict[str, Any], image_size: int) -> Backbone:
+    """A network that takes images of one size: of `image_size` where timm can build it so, else of its own."""
+    native = pretrained_size(config.name)
+    if image_size != native:
+        # Some take no img_size, and some take one and then cannot cut it into their patches and windows.
+        with contextlib.suppress(ConfigError, RuntimeError), torch.no_grad():
+            backbone = Backbone(_create(config, arguments | {"img_size": image_size}))
+            backbone.eval()(next(backbone.parameters()).new_zeros(1, 3, image_size, image_size))
+            backbone.fixed_size = image_size
+            return backbone.train()
+    backbone = Backbone(_create(config, arguments))
+    backbone.fixed_size = native
+    return backbone
 
 
 def _create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
@@ -258,6 +309,13 @@ def _create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
         model: nn.Module = timm.create_model(config.name, **arguments)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, TypeError) and "drop_path_rate" in reason and "drop_path_rate" in arguments:
+            rate = arguments["drop_path_rate"]
+            if rate:
+                raise ConfigError(
+                    f"backbone.drop_path = {rate}: {config.name} has no stochastic depth; expected 0"
+                ) from None
+            return _create(config, {name: value for name, value in arguments.items() if name != "drop_path_rate"})
         if arguments.get("pretrained") and not isinstance(error, TypeError | AssertionError):
             raise WeightsUnavailable(config.name, reason) from None
         raise ConfigError(f"backbone.overrides = {config.overrides} do not fit {config.name}: {reason}") from None
@@ -306,6 +364,8 @@ def _memory_format(model: nn.Module) -> torch.memory_format:
     A plain ViT has one convolution, which cuts the patches, and gains nothing.
     """
     convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    if any(isinstance(module, nn.Conv3d) for module in model.modules()):
+        return torch.contiguous_format
     return torch.channels_last if convolutions > 1 else torch.contiguous_format
 
 

@@ -10,11 +10,17 @@ TIMM_PREFIX = "timm:"
 UNTRAINED_PREFIX = "random:"
 TRIAL_WEIGHTS = "teacher.safetensors"
 """The weights that a finished trial leaves in its folder, which then gives it its name."""
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""The weights in a folder of Hugging Face or timm, beside its config.json."""
 
 
 def is_checkpoint_path(spec: str) -> bool:
-    """A file, or the folder of a finished trial."""
-    return bool(spec) and (Path(spec).is_file() or (Path(spec) / TRIAL_WEIGHTS).is_file())
+    """A file, or the folder of a finished trial or of Hugging Face."""
+    if not spec:
+        return False
+    path = Path(spec)
+    in_folder = any((path / name).is_file() for name in HUB_WEIGHTS) and (path / "config.json").is_file()
+    return path.is_file() or (path / TRIAL_WEIGHTS).is_file() or in_folder
 
 
 def unique_names(specs: Sequence[str | Path]) -> list[str]:

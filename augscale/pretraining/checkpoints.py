@@ -7,48 +7,43 @@ ImageNet's are taken, which official DINO, DINOv2, MAE and RETFound use.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
-from augscale.pretraining.architectures import (
-    Architecture,
-    depth,
-    infer_architecture,
-    native_size,
-    patch_size,
-    pooling,
-)
+from augscale.pretraining.architectures import Architecture, infer_architecture, native_size
 from augscale.pretraining.backbones import (
     Backbone,
     WeightsUnavailable,
     build_backbone,
     pretrained_normalization,
     pretrained_size,
+    takes_any_size,
 )
-from augscale.pretraining.checkpoint_names import (
-    TIMM_PREFIX,
-    TRIAL_WEIGHTS,
-    UNTRAINED_PREFIX,
-    is_checkpoint_path,
-    unique_names,
+from augscale.pretraining.checkpoint_checks import (
+    check_patches,
+    check_sizes,
+    copy_norm_eps,
+    parse_arch,
+    refuse_other_parts,
+    set_norm_eps,
+    with_pooling,
 )
-from augscale.pretraining.layouts import find_network, timm_names
-from augscale.pretraining.tensor_files import plain_settings, printable, read_tensors
+from augscale.pretraining.checkpoint_folders import HubConfig, hub_config, read_content, weights_file
+from augscale.pretraining.checkpoint_names import TIMM_PREFIX, UNTRAINED_PREFIX, is_checkpoint_path, unique_names
+from augscale.pretraining.foreign_names import convert
+from augscale.pretraining.layouts import chosen_network, find_network
+from augscale.pretraining.tensor_files import plain_settings
 from augscale.pretraining.training_facts import TrainingFacts, layout_kind, non_finite_names, training_facts
 from augscale.pretraining.weights import LoadReport, check_fit, load_tensors_into, read_sidecar, sidecar_path
 
-_TOKENS = ("cls_token", "reg_token", "register_tokens", "dist_token", "pos_embed")
-_CLASSIFIERS = ("head", "head_drop", "fc", "global_pool")
-_LISTED = 3
 _MAX_VIEW = 4096
 _DEFAULT_VIEW = 224
 
@@ -63,7 +58,7 @@ class LoadedCheckpoint:
     """As given."""
     kind: str
     """"augscale", "DINO", "DINOv2", "RETFound" (its layout, which is that of any masked autoencoder), "timm state
-    dict", "timm model" or "untrained"."""
+    dict", a layout that was translated, e.g. "Hugging Face ViT" or "official DINOv3", "timm model" or "untrained"."""
     arch: str
     """timm's name."""
     overrides: dict[str, Any]
@@ -77,6 +72,15 @@ class LoadedCheckpoint:
     report: LoadReport | None = None
     """None where no file was loaded."""
     training: TrainingFacts = field(default_factory=TrainingFacts)
+    network: str | None = None
+    """What the file calls the network that was taken, where it holds several, e.g. "teacher"."""
+    other_networks: tuple[str, ...] = ()
+    """What it calls the others: values of `key`."""
+
+    @property
+    def choice(self) -> str | None:
+        """Which of a file's networks this is, and how to take another; None where there is one only."""
+        return chosen_network(self.network, self.other_networks)
 
 
 def load_checkpoint(
@@ -90,12 +94,14 @@ def load_checkpoint(
     """Loads an encoder. Nothing that a file holds is run; NaN and infinity are reported, not refused.
 
     Args:
-        spec: a weights file (.safetensors, or of torch.save) of augscale, DINO, DINOv2, RETFound or timm; a trial's
-            folder; "timm:NAME" (timm's pre-trained weights, from the cache or the hub); "random:ARCH" (the untrained
-            network, seed 0; ARCH as `arch`, or a checkpoint whose architecture is taken).
+        spec: a weights file (.safetensors, or of torch.save) of augscale, timm, or a program of `docs/checkpoints.md`;
+            a folder of a trial or of Hugging Face; "timm:NAME" (timm's pre-trained weights, from the cache or the
+            hub); "random:ARCH" (the untrained network, seed 0; ARCH as `arch`, or a checkpoint whose architecture is
+            taken).
         arch: timm's name of the model, "NAME" or "NAME,key=value,..."; the file must fit it. None: from the sidecar,
             else from the tensors.
-        key: which network of a training checkpoint, e.g. "student"; None: the teacher where there is one.
+        key: which network of a training checkpoint, e.g. "student" or "base_encoder"; None: the moving average
+            (teacher, EMA, momentum encoder) where there is one.
         image_size: side of the views, pixels; a ViT's position embedding is resampled for it. None: the sidecar's, that
             of the position embedding, or timm's default.
         name: for display; None: the shortest that `unique_names` finds.
@@ -116,7 +122,7 @@ def load_checkpoint(
             like = load_checkpoint(wanted, arch=arch, key=key, image_size=image_size)
             return replace(untrained_like(like), name=name, path=text)
         _refuse(text, arch=arch, key=key)
-        return _untrained(_parse_arch(wanted, text), image_size, name, text)
+        return _untrained(parse_arch(wanted, text), image_size, name, text)
     return _file(text, name, arch, key, image_size)
 
 
@@ -142,6 +148,11 @@ def load_checkpoints(
     if names is not None or len(set(called)) < len(called):
         return loaded
     return [replace(checkpoint, name=name) for checkpoint, name in zip(loaded, called, strict=True)]
+
+
+def choices(checkpoints: Sequence[LoadedCheckpoint]) -> list[str]:
+    """A line for each checkpoint whose file holds several networks: which one was taken, and how to take another."""
+    return [f"{checkpoint.name}: {checkpoint.choice}" for checkpoint in checkpoints if checkpoint.choice]
 
 
 def references_of(checkpoints: Sequence[LoadedCheckpoint]) -> tuple[list[LoadedCheckpoint], list[str | None]]:
@@ -178,41 +189,48 @@ def untrained_like(checkpoint: LoadedCheckpoint) -> LoadedCheckpoint:
     untrained = _untrained(architecture, checkpoint.image_size, name, checkpoint.path)
     untrained.backbone.input_scale = checkpoint.backbone.input_scale
     untrained.backbone.input_shift = checkpoint.backbone.input_shift
+    copy_norm_eps(checkpoint.backbone.model, untrained.backbone.model)
     return untrained
 
 
 def _file(text: str, name: str, arch: str | None, key: str | None, image_size: int | None) -> LoadedCheckpoint:
-    path = _weights_file(Path(text))
-    content = read_tensors(path)
+    path = weights_file(Path(text))
+    content, hub = read_content(path), hub_config(path)
     sidecar = _our_sidecar(path)
     network = find_network(content, path, key)
-    state = timm_names(network.encoder)
-    settings = plain_settings(content.get("args"))
+    converted = convert(network.encoder, path)
+    state = converted.state
     if arch is not None:
-        architecture = _parse_arch(arch, text)
+        architecture = parse_arch(arch, text)
         if "fc_norm.weight" in state and architecture.name.startswith("vit_"):
-            architecture = _with_pooling(architecture, state)
+            architecture = with_pooling(architecture, state)
     elif sidecar:
         architecture = _of_sidecar(sidecar, path)
     else:
-        architecture = _with_pooling(infer_architecture(state, path, settings), state)
-    _check_sizes(architecture, state, path)
-    sizes = (image_size, _sidecar_size(sidecar, path), native_size(state), pretrained_size(architecture.name))
-    size = next((size for size in sizes if size is not None), _DEFAULT_VIEW)
+        settings, named = plain_settings(content.get("args")), [*converted.named, *_named_models(content, hub)]
+        architecture = infer_architecture(state, path, settings, named=named, num_heads=hub.num_heads)
+    architecture = replace(architecture, overrides=converted.overrides | architecture.overrides)
+    check_sizes(architecture, state, path)
+    native = native_size(state) if takes_any_size(architecture.name) else None
+    sizes = (image_size, _sidecar_size(sidecar, path), native, hub.image_size)
+    size = next((size for size in (*sizes, pretrained_size(architecture.name)) if size is not None), _DEFAULT_VIEW)
     # First without memory: a sidecar or a slip may name a network that no machine holds.
     with torch.device("meta"):
         outline = _build(architecture, size, text)
-    _check_patches(outline, state, path)
+    check_patches(outline, state, path)
     _, fit = check_fit(outline, state, path)
-    _refuse_other_parts(outline, [key for key in fit.unexpected if key in state], architecture, path)
+    refuse_other_parts(outline, [key for key in fit.unexpected if key in state], architecture.name, path)
     backbone = _build(architecture, size, text)
     report = load_tensors_into(backbone, network.head | state, path)
+    set_norm_eps(backbone.model, hub.norm_eps or converted.norm_eps)
     if arch is not None and "." in architecture.name:
         backbone.expect_normalization(*pretrained_normalization(architecture.name))
+    elif hub.mean and hub.std:
+        backbone.expect_normalization(hub.mean, hub.std)
     return LoadedCheckpoint(
         name=name,
         path=text,
-        kind="augscale" if sidecar else layout_kind(content, network),
+        kind="augscale" if sidecar else converted.layout or layout_kind(content, network),
         arch=architecture.name,
         overrides=architecture.overrides,
         backbone=backbone.eval(),
@@ -220,7 +238,16 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
         sidecar=sidecar,
         report=report,
         training=training_facts(content, network),
+        network=network.taken,
+        other_networks=network.others,
     )
+
+
+def _named_models(content: dict[Any, Any], hub: HubConfig) -> list[str]:
+    """timm's models that the file or its folder names, e.g. as timm's own training script does."""
+    settings = plain_settings(content.get("args"))
+    names = (hub.arch, content.get("arch"), settings.get("model"), settings.get("arch"))
+    return [name for name in names if type(name) is str and timm.is_model(name)]
 
 
 def _timm_model(text: str, name: str, image_size: int | None) -> LoadedCheckpoint:
@@ -266,16 +293,6 @@ def _build(architecture: Architecture, size: int, text: str, init: str = "none")
         raise ConfigError(f"{text}: {error}") from None
 
 
-def _weights_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    if not (path / TRIAL_WEIGHTS).is_file():
-        raise CheckpointError(
-            f"{path}: is a folder without {TRIAL_WEIGHTS}; expected a weights file or the folder of a finished trial"
-        )
-    return path / TRIAL_WEIGHTS
-
-
 def _our_sidecar(path: Path) -> dict[str, Any]:
     if path.suffix != ".safetensors" or not sidecar_path(path).is_file():
         return {}
@@ -299,56 +316,6 @@ def _sidecar_size(sidecar: dict[str, Any], path: Path) -> int | None:
     if size is None or (type(size) is int and 0 < size <= _MAX_VIEW):
         return size
     raise CheckpointError(f"{sidecar_path(path)}: image_size = {size!r}; expected 1 to {_MAX_VIEW} pixels")
-
-
-def _parse_arch(arch: str, text: str) -> Architecture:
-    name, *assignments = [part.strip() for part in arch.split(",")]
-    overrides: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"{text}: --arch {arch}: {assignment!r} is no key=value")
-        try:
-            overrides[key.strip()] = json.loads(value)
-        except ValueError:
-            overrides[key.strip()] = value.strip()
-    return Architecture(name=name, overrides=overrides)
-
-
-def _with_pooling(architecture: Architecture, state: dict[str, Tensor]) -> Architecture:
-    return replace(architecture, overrides=pooling(state) | architecture.overrides)
-
-
-def _check_sizes(architecture: Architecture, state: dict[str, Tensor], path: Path) -> None:
-    """Before anything is built: a sidecar may ask for a billion blocks."""
-    weight = state.get("patch_embed.proj.weight")
-    found = {"depth": depth(state) or None, "embed_dim": None if weight is None else weight.shape[0]}
-    for setting, value in found.items():
-        wanted = architecture.overrides.get(setting, value)
-        if value is not None and wanted != value:
-            raise CheckpointError(f"{path}: has {setting} {value}; {architecture.name} was to have {wanted}")
-
-
-def _check_patches(backbone: Backbone, state: dict[str, Tensor], path: Path) -> None:
-    """timm would resample the filters of patches of another size, and say nothing."""
-    found, wanted = patch_size(state), patch_size(backbone.model.state_dict())
-    if found and wanted and found != wanted:
-        raise CheckpointError(f"{path}: its patches have {found} pixels, those of the named model {wanted}")
-
-
-def _refuse_other_parts(backbone: Backbone, unexpected: list[str], architecture: Architecture, path: Path) -> None:
-    """A file whose encoder has more parts than the model is another network, however much of the model it fills."""
-    parts = {name for name, _ in backbone.model.named_children()} - set(_CLASSIFIERS)
-    if "fc_norm" in architecture.overrides:
-        # The final norm of an encoder that was fine-tuned on the mean of its patch tokens is not used.
-        parts -= {"norm"}
-    other = [key for key in unexpected if key.partition(".")[0] in parts or key in _TOKENS]
-    if other:
-        names = ", ".join(map(printable, other[:_LISTED])) + (", ..." if len(other) > _LISTED else "")
-        raise CheckpointError(
-            f"{path}: {len(other)} tensors of the encoder have no place in {architecture.name} ({names}), so it is "
-            "another network; name its timm model with --arch NAME"
-        )
 
 
 def _refuse(text: str, **options: str | None) -> None:

@@ -23,7 +23,7 @@ from augscale.config import BackboneConfig, StudyConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.pretraining.backbones import Backbone, build_backbone
 from augscale.pretraining.files import write_atomic
-from augscale.pretraining.weights import load_weights_into, read_sidecar
+from augscale.pretraining.weights import load_weights_into, read_sidecar, unshared
 from augscale.runs import read_json
 
 LAYOUTS = ("dino", "timm")
@@ -92,6 +92,11 @@ def export_weights(
     if size != source.image_size:
         source.resample(size)
         notes.append(f"position embedding resampled from {source.image_size} px to {size} px")
+    if any(name.endswith("running_mean") for name in source.networks["teacher"]):
+        notes.append(
+            "batch norm's statistics are those of the training's own augmented views; augscale evaluates with others, "
+            "gathered on each dataset's training images (docs/score.md)"
+        )
     if to == "dino":
         notes.append(_check_dino_has(source, path))
         _write_torch(target, _dino_checkpoint(source, size))
@@ -99,7 +104,7 @@ def export_weights(
         notes.append(f"timm.create_model({source.config.name!r}, {_arguments(source, size)}checkpoint_path=FILE)")
         state = source.encoder("teacher")
         if target.suffix == ".safetensors":
-            content = safetensors.torch.save(state)
+            content = safetensors.torch.save(unshared(state))
             write_atomic(target, lambda file: _write(file, content))
         else:
             _write_torch(target, state)

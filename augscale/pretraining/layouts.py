@@ -1,14 +1,15 @@
-"""Where a checkpoint keeps its network, and what that network's tensors are called in timm.
+"""Where a checkpoint keeps its network, and which of its networks is taken: the moving average where there is one.
 
-Layouts known: a bare state dict; official DINO (`teacher` and `student`, each with `module.`, `backbone.` and `head.`
-in front); DINOv2 (backbone files; `teacher` files with `backbone.` and `dino_head.`; whole training states under
-`model` with `teacher.backbone.`); MAE and RETFound (`model`); PyTorch Lightning (`state_dict` with `model.`,
-`teacher_backbone.` or `teacher_embedding_model.wrapped_model._model.`).
+A file is opened from the outside in: entries (`state_dict`, `model`, `teacher`, `model_ema`, ...), what data
+parallelism and torch.compile put before every name, networks side by side in one state dict (`teacher.`/`student.`,
+`momentum_encoder.`/`base_encoder.`, ...), and the prefix of the encoder (`backbone.`, `teacher_backbone.vit.`, ...).
+What the tensors are called inside is in `foreign_names`, which words say "moving average" in `network_roles`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,25 @@ from typing import Any
 from torch import Tensor
 
 from augscale.errors import CheckpointError
+from augscale.pretraining.encoder_prefix import split_encoder, without_wrappers
+from augscale.pretraining.foreign_names import timm_names
+from augscale.pretraining.network_roles import (
+    entry_rank,
+    is_average,
+    is_other_entry,
+    networks_side_by_side,
+)
 from augscale.pretraining.tensor_files import checked_tensor, own_dict, printable
 
-_NETWORKS = ("teacher", "student", "state_dict", "model")
-"""Entries of training checkpoints that hold a network, the wanted first."""
+__all__ = ["Network", "find_network", "timm_names"]
+
+_KNOWN_ENTRIES = ("teacher", "student", "state_dict", "model")
 _MAX_DEPTH = 4
-_WRAPPERS = ("module.", "_orig_mod.")
-"""Put before every name by data parallelism and by torch.compile."""
-_ENCODERS = ("backbone.", "embedding_model.", "wrapped_model.", "_model.", "model.")
-"""Put before the names of the encoder; what stands beside it is a head or a loss."""
-_ROLE = re.compile(r"(teacher|student)[._](.+)", re.DOTALL)
-_CHUNKED_BLOCK = re.compile(r"blocks\.\d+\.(\d+)\.")
+_NETWORK_TENSORS = 4
+"""A level of a file with this many tensors of its own is a state dict, whatever lies beside them."""
 _PROTOTYPES = re.compile(r"last_layer\.(weight|weight_v|parametrizations\.weight\.original1)")
 _CENTERS = ("dino_loss.center", "criterion.center", "criterion.center.center")
+_LISTED = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,9 +49,13 @@ class Network:
     center: Tensor | None = None
     """DINO's running mean of teacher outputs, shape (K,)."""
     role: str | None = None
-    """"teacher" or "student" where the checkpoint holds both, else None."""
+    """"teacher" or "student" where the checkpoint calls it so, else None."""
     entry: str | None = None
     """The last entry of the file that was opened on the way, e.g. "model"."""
+    taken: str | None = None
+    """What the file calls this network, where it holds several: the value of `--key` that takes it."""
+    others: tuple[str, ...] = ()
+    """The values of `--key` that take the other networks."""
 
     @property
     def out_dim(self) -> int | None:
@@ -60,58 +71,129 @@ def find_network(content: dict[Any, Any], source: Path, key: str | None = None) 
     Args:
         content: of the file.
         source: the file, for messages.
-        key: which of its networks, e.g. "student"; None: the teacher where there is one.
+        key: which of its networks: an entry or a prefix as the file calls it, e.g. "student" or "momentum_encoder";
+            None: the moving average where there is one.
     Raises:
-        CheckpointError: there is no such network, or it is no dict of named tensors.
+        CheckpointError: there is no such network, several of which none is known to be the wanted, or no dict of
+            named tensors.
     """
-    entries, entry, role = _named(content, source), None, None
-    outer = entries
-    for _ in range(_MAX_DEPTH):
-        wanted = [key] if key in entries else list(_NETWORKS)
-        found = next((name for name in wanted if isinstance(entries.get(name), dict)), None)
-        if found is None:
-            break
-        entry, role = found, found if found in ("teacher", "student") else role
-        key = None if found == key else key
-        entries = _named(entries[found], source)
+    opened = _open(content, source, key)
     tensors = {
-        name: checked_tensor(value, name, source) for name, value in entries.items() if isinstance(value, Tensor)
+        name: checked_tensor(value, name, source) for name, value in opened.level.items() if isinstance(value, Tensor)
     }
     if not tensors:
-        names = ", ".join(printable(name) for name in list(entries)[:5])
-        raise CheckpointError(f"{source}: holds no tensors under {names or 'any name'}")
-    tensors = _without(tensors, _WRAPPERS)
-    center = _center(outer, tensors, source)
-    roles = _roles(tensors)
-    if key is not None and key not in roles:
-        known = [name for name in _NETWORKS if isinstance(outer.get(name), dict)] + list(roles)
-        accepted = f"one of {', '.join(known)}" if known else "no key: it holds one network only"
-        raise CheckpointError(f"{source}: holds no network {key!r}; expected {accepted}")
-    if roles:
-        role = key or ("teacher" if "teacher" in roles else "student")
-        tensors = roles[role]
-    encoder, head = _split(tensors)
-    return Network(encoder=encoder, head=head, center=center, role=role, entry=entry)
+        raise CheckpointError(_no_tensors(opened, source))
+    tensors = without_wrappers(tensors)
+    center = _center(opened.outer, tensors, source)
+    side_by_side = networks_side_by_side(tensors)
+    names = tuple(side_by_side)
+    taken, others, role = opened.taken, opened.others, opened.role
+    prefixed = {name: value for name, value in tensors.items() if opened.key and name.startswith(f"{opened.key}.")}
+    if opened.key is None or any(network.answers_to(opened.key) for network in side_by_side.values()):
+        pass
+    elif prefixed:
+        taken, side_by_side = opened.key, {}
+        tensors = {name.removeprefix(f"{opened.key}."): value for name, value in prefixed.items()}
+    else:
+        known = opened.known + names
+        accepted = f"one of {', '.join(map(printable, known))}" if known else "no key: it holds one network only"
+        raise CheckpointError(f"{source}: holds no network {opened.key!r}; expected {accepted}")
+    if side_by_side:
+        wanted = opened.key
+        taken = next(name for name in names if wanted is None or side_by_side[name].answers_to(wanted))
+        others = tuple(name for name in names if name != taken)
+        role = taken if taken in ("teacher", "student") else role
+        tensors = side_by_side[taken].tensors
+    encoder, head = split_encoder(tensors, source)
+    return Network(encoder=encoder, head=head, center=center, role=role, entry=opened.entry, taken=taken, others=others)
 
 
-def timm_names(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A ViT's tensors under timm's names.
+def chosen_network(taken: str | None, others: Sequence[str]) -> str | None:
+    """Which of a file's networks was taken, and how to take another; None where there is one only."""
+    if taken is None or not others:
+        return None
+    kind = " (the moving average)" if is_average(taken) else ""
+    listed = ", ".join(f"--key {printable(other)}" for other in others[:_LISTED])
+    return f"network {printable(taken)}{kind} is taken; the file also holds {listed}"
 
-    Official DINO, MAE and torchvision's ResNets use timm's names already. DINOv2 differs in three things: blocks may
-    be kept in chunks (`blocks.0.3.` is block 3), SwiGLU layers are w12 and w3, and with registers the class token has
-    a position of its own, which timm adds to the token once and for all.
-    """
-    named = {}
-    for name, value in encoder.items():
-        name = _CHUNKED_BLOCK.sub(r"blocks.\1.", name)
-        name = re.sub(r"(blocks\.\d+\.mlp\.)w12\.", r"\1fc1.", name)
-        named[re.sub(r"(blocks\.\d+\.mlp\.)w3\.", r"\1fc2.", name)] = value
-    position = named.get("pos_embed")
-    if position is not None and position.ndim == 3 and {"register_tokens", "cls_token"} <= named.keys():
-        named["reg_token"] = named.pop("register_tokens")
-        named["cls_token"] = named["cls_token"] + position[:, :1]
-        named["pos_embed"] = position[:, 1:]
-    return named
+
+@dataclass(kw_only=True)
+class _Opened:
+    """A file opened down to a level with tensors."""
+
+    outer: dict[str, Any]
+    level: dict[str, Any]
+    key: str | None
+    """What is still to be found of the wanted key."""
+    entry: str | None = None
+    role: str | None = None
+    taken: str | None = None
+    others: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    """Entries that hold networks, on all levels."""
+
+
+def _open(content: dict[Any, Any], source: Path, key: str | None) -> _Opened:
+    outer = _named(content, source)
+    opened = _Opened(outer=outer, level=outer, key=key)
+    for _ in range(_MAX_DEPTH):
+        networks = _entries(opened.level)
+        found = _wanted_entry(networks, opened, source)
+        if found is None:
+            break
+        opened.known += tuple(name for name in networks if name not in opened.known)
+        networks = networks | {found: opened.level[found]}
+        others = tuple(name for name in networks if name != found and _holds_tensors(networks[name]))
+        if others:
+            opened.taken, opened.others = found, others
+        opened.key = None if found == opened.key else opened.key
+        opened.entry, opened.role = found, found if found in ("teacher", "student") else opened.role
+        opened.level = _named(networks[found], source)
+    return opened
+
+
+def _entries(level: dict[str, Any]) -> dict[str, dict[Any, Any]]:
+    """Entries that hold networks, or may, the wanted first."""
+    dicts = {name: value for name, value in level.items() if isinstance(value, dict) and not is_other_entry(name)}
+    known = {name for name in dicts if name in _KNOWN_ENTRIES}
+    own_tensors = sum(isinstance(value, Tensor) for value in level.values())
+    if own_tensors < _NETWORK_TENSORS:
+        known |= {name for name, value in dicts.items() if _holds_tensors(value)}
+    # An empty entry says nothing as long as another one holds tensors.
+    filled = {name for name in known if _holds_tensors(dicts[name])} or known
+    return {name: dicts[name] for name in sorted(filled, key=lambda name: (entry_rank(name), list(dicts).index(name)))}
+
+
+def _wanted_entry(networks: dict[str, dict[Any, Any]], opened: _Opened, source: Path) -> str | None:
+    if opened.key is not None and isinstance(opened.level.get(opened.key), dict):
+        return opened.key
+    ranks = [entry_rank(name) for name in networks]
+    if len(ranks) > 1 and ranks[0] == ranks[1] and not opened.key:
+        names = ", ".join(map(printable, list(networks)[:_LISTED]))
+        raise CheckpointError(f"{source}: holds several networks ({names}); say which with --key NAME")
+    return next(iter(networks), None)
+
+
+def _holds_tensors(value: Any, depth: int = 3) -> bool:
+    if not isinstance(value, dict):
+        return False
+    values = own_dict(value)
+    if any(type(name) is str and isinstance(entry, Tensor) for name, entry in values.items()):
+        return True
+    return depth > 0 and any(
+        type(name) is str and not is_other_entry(name) and _holds_tensors(entry, depth - 1)
+        for name, entry in values.items()
+    )
+
+
+def _no_tensors(opened: _Opened, source: Path) -> str:
+    kinds = [
+        printable(name) if isinstance(value, (dict, int, float, str, list, tuple, type(None)))
+        else f"{printable(name)} (a {type(value).__name__})"
+        for name, value in opened.level.items()
+    ]  # fmt: skip
+    more = ", ..." if len(kinds) > _LISTED else ""
+    return f"{source}: holds no tensors under {', '.join(kinds[:_LISTED]) or 'any name'}{more}"
 
 
 def _named(entries: dict[Any, Any], source: Path) -> dict[str, Any]:
@@ -125,33 +207,6 @@ def _named(entries: dict[Any, Any], source: Path) -> dict[str, Any]:
         if not name.isprintable():
             raise CheckpointError(f"{source}: has an entry with the unprintable name {printable(name)}")
     return entries
-
-
-def _without(tensors: dict[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
-    for prefix in prefixes * 2:
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
-
-
-def _roles(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The networks of a state dict that holds several side by side."""
-    roles: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        match = _ROLE.fullmatch(name)
-        if match:
-            roles.setdefault(match[1], {})[match[2]] = value
-    return roles
-
-
-def _split(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Encoder and what stands beside it."""
-    head: dict[str, Tensor] = {}
-    for prefix in _ENCODERS * 2:
-        inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        if inside:
-            head |= {name: value for name, value in tensors.items() if not name.startswith(prefix)}
-            tensors = _without(inside, _WRAPPERS)
-    return tensors, head
 
 
 def _center(outer: dict[str, Any], tensors: dict[str, Tensor], source: Path) -> Tensor | None:

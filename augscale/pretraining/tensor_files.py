@@ -165,7 +165,8 @@ def _torch_problem(error: Exception) -> str:
     if named:
         return (
             f"it holds the Python object {printable(named[1])}, and nothing but tensors and plain data is loaded; "
-            "save the state dict alone"
+            "save the state dict alone, where you trust the file: "
+            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
         )
     if "weights_only" in text or "Unsupported" in text or not text:
         return "it is damaged, no file of torch.save, or holds Python objects besides tensors, which are not loaded"

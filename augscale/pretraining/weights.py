@@ -18,9 +18,12 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import StudyConfig
 from augscale.errors import CheckpointError
+from augscale.pretraining.checkpoint_checks import check_patches, computed_otherwise, refuse_other_parts
+from augscale.pretraining.checkpoint_folders import read_content, weights_file
 from augscale.pretraining.files import write_atomic
-from augscale.pretraining.layouts import find_network, timm_names
-from augscale.pretraining.tensor_files import first_line, printable, read_tensors
+from augscale.pretraining.foreign_names import convert
+from augscale.pretraining.layouts import chosen_network, find_network
+from augscale.pretraining.tensor_files import first_line, printable
 from augscale.runs import versions
 
 if TYPE_CHECKING:
@@ -75,10 +78,22 @@ def save_weights(path: Path | str, backbone: Backbone, sidecar: dict[str, Any]) 
     path = Path(path)
     facts = {"embed_dim": backbone.embed_dim, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} | sidecar
     text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
-    state = {key: value.detach().cpu().contiguous() for key, value in backbone.model.state_dict().items()}
+    state = unshared({key: value.detach().cpu() for key, value in backbone.model.state_dict().items()})
     # The sidecar first: where there are weights there is a sidecar.
     write_atomic(sidecar_path(path), lambda file: _write(file, text.encode()))
     write_atomic(path, lambda file: _write(file, safetensors.torch.save(state)))
+
+
+def unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor contiguous and with memory of its own, as safetensors wants it; CoaT's layers share some."""
+    seen: set[int] = set()
+    copies = {}
+    for key, value in state.items():
+        value = value.contiguous()
+        pointer = value.untyped_storage().data_ptr()
+        copies[key] = value.clone() if pointer in seen else value
+        seen.add(pointer)
+    return copies
 
 
 def sidecar_facts(
@@ -127,20 +142,29 @@ def read_sidecar(path: Path | str) -> dict[str, Any]:
 def load_weights_into(backbone: Backbone, path: Path | str) -> LoadReport:
     """Loads a weights file into a backbone.
 
-    Understands our own files, bare timm state dicts, and checkpoints of official DINO (its teacher) and DINOv2:
-    wrappers and prefixes are taken off, a position embedding of another grid is resampled.
+    Understands what `load_checkpoint` does: wrappers and prefixes are taken off, of several networks the moving average
+    is taken, names of other programs are translated, a position embedding of another grid is resampled.
 
     Args:
         backbone: keeps its own values where the file has none.
-        path: ".safetensors", or a file of torch.save.
+        path: ".safetensors", a file of torch.save, or a folder of Hugging Face.
     Returns:
         What matched and what did not; also logged where anything is missing.
     Raises:
-        CheckpointError: the file is no weights file, or fits under 95 % of the backbone's parameters.
+        CheckpointError: the file is no weights file, is another network's, or fits under 95 % of the backbone's
+            parameters.
     """
-    path = Path(path)
-    network = find_network(read_tensors(path), path)
-    return load_tensors_into(backbone, network.head | timm_names(network.encoder), path)
+    path = weights_file(Path(path))
+    network = find_network(read_content(path), path)
+    converted = convert(network.encoder, path)
+    state = converted.state
+    check_patches(backbone, state, path)
+    _, fit = check_fit(backbone, state, path)
+    refuse_other_parts(backbone, [key for key in fit.unexpected if key in state], type(backbone.model).__name__, path)
+    choice = chosen_network(network.taken, network.others)
+    for line in [*([choice] if choice else []), *computed_otherwise(backbone.model, converted)]:
+        _log.warning("%s: %s", path, line)
+    return load_tensors_into(backbone, network.head | state, path)
 
 
 def load_tensors_into(backbone: Backbone, state: dict[str, Tensor], source: Path) -> LoadReport:

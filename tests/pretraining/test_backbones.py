@@ -101,10 +101,9 @@ def test_initial_weights_are_a_function_of_the_seed_alone():
         (_config(overrides={"patchsize": 8}), ["backbone.overrides", "patchsize"]),
         (_config(overrides={"embed_dim": 32, "num_heads": 5}), ["backbone.overrides", "divisible"]),
         (_config(overrides={"num_classes": 5}), ["num_classes cannot be overridden"]),
-        (_config("swin_tiny_patch4_window7_224"), ["images of one size only"]),
         (_config("hf-hub:someone/something"), ["unknown model"]),
     ],
-    ids=["name", "tag", "unknown argument", "bad value", "reserved argument", "fixed size", "hub"],
+    ids=["name", "tag", "unknown argument", "bad value", "reserved argument", "hub"],
 )
 def test_a_wrong_backbone_is_refused_in_one_line_that_names_it(config, words):
     with pytest.raises(ConfigError) as caught:

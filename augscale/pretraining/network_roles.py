@@ -1,0 +1,180 @@
+"""Which of a checkpoint's networks is the moving average: by the words that programs call them with.
+
+The average is the one to use: DINO's and BYOL's teacher, MoCo's momentum encoder, I-JEPA's target encoder and the
+"EMA" of a supervised training. Words that say little ("target", "key") count only beside a network of equal shapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+_AVERAGE_ONLY = ("teacher", "ema", "momentum", "target")
+_AVERAGES = r"mean_teacher|teacher|momentum|target|ema|averaged|average|avg|swa|slow|key|shadow"
+_TRAINED = r"student|online|base|query|fast"
+_OF_AVERAGE = (
+    re.compile(rf"(?:{_AVERAGES})_(?P<part>.+)"),
+    re.compile(rf"(?P<part>.+?)_(?:{_AVERAGES}|k|m)"),
+    re.compile(rf"(?P<part>.+)_(?:{_AVERAGES})_.+"),
+)
+_OF_TRAINED = (re.compile(rf"(?:{_TRAINED})_(?P<part>.+)"), re.compile(rf"(?P<part>.+)_(?:{_TRAINED}|q)"))
+_ROLE = re.compile(r"(teacher|student)[._](.+)", re.DOTALL)
+_WRAPPERS = ("model", "module", "net", "network", "state_dict", "learner", "algorithm", "method")
+_ENTRY_ORDER = ("student", "state_dict", "model")
+_USUAL_ENTRIES = re.compile(
+    r"(?:model|net|network|params|weights|module|encoder|backbone|base|trunk|student|online)(?:_|$)|"
+    r".*_(?:state_dict|state|params|weights|encoder|backbone|model|online|student|q)$"
+)
+_OTHER_ENTRIES = re.compile(
+    r"(?:^|_)(?:optim\w*|opt|lr|sched\w*|scaler|amp|loss\w*|criterion|head|predictor|proj\w*|queue|decoder|metric\w*|"
+    r"callbacks|loops|args|config|cfg|hparams|hyper\w*|rng\w*|random\w*|history|meta|center\w*|discriminator|stats)(?:_|$)"
+)
+_TWIN_SHARE = 0.8
+"""Tensors of equal name and shape, from which two networks are twins."""
+_TWIN_TENSORS = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SideBySide:
+    """One network of a state dict that holds several."""
+
+    tensors: dict[str, Tensor]
+    aliases: tuple[str, ...] = ()
+
+    def answers_to(self, key: str) -> bool:
+        return key in self.aliases
+
+
+def is_other_entry(name: str) -> bool:
+    """Whether an entry of a checkpoint is known to hold no encoder: optimisers, heads, settings."""
+    return _OTHER_ENTRIES.search(name.lower()) is not None
+
+
+def entry_rank(name: str) -> int:
+    """The order in which the networks of a checkpoint are wanted, 0 first; equal ranks cannot be chosen between."""
+    name = name.lower()
+    if name == "teacher":
+        return 0
+    if is_average(name):
+        return 1
+    if name in _ENTRY_ORDER:
+        return 2 + _ENTRY_ORDER.index(name)
+    return 5 if _USUAL_ENTRIES.fullmatch(name) or _USUAL_ENTRIES.match(name) else 6
+
+
+def is_average(name: str) -> bool:
+    """Whether a name says "moving average": teacher, model_ema, state_dict_ema, target_encoder, encoder_k, ..."""
+    name = name.lower()
+    return name in _AVERAGE_ONLY or _part(name, _OF_AVERAGE) is not None
+
+
+def networks_side_by_side(tensors: dict[str, Tensor]) -> dict[str, SideBySide]:
+    """The networks of a state dict that holds several, the moving average first; {} where it holds one.
+
+    Args:
+        tensors: of the state dict, prefixes of data parallelism taken off.
+    Returns:
+        By what the file calls each. Tensors are named without that: "momentum_backbone.x" is "backbone.x".
+    """
+    roles = _teacher_and_student(tensors)
+    if roles:
+        return roles
+    for prefix in ("", *_wrapping(tensors)):
+        inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        roles = (prefix and _teacher_and_student(inside)) or _average_and_trained(inside)
+        if roles:
+            return roles
+    return {}
+
+
+def _wrapping(tensors: dict[str, Tensor]) -> Iterable[str]:
+    first = {name.partition(".")[0] for name in tensors}
+    return [f"{name}." for name in first if name in _WRAPPERS or len(first) == 1]
+
+
+def _teacher_and_student(tensors: dict[str, Tensor]) -> dict[str, SideBySide]:
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        match = _ROLE.fullmatch(name)
+        if match:
+            found.setdefault(match[1], {})[match[2]] = value
+    return {
+        role: SideBySide(tensors=found[role], aliases=(role, *_components(found[role], role)))
+        for role in ("teacher", "student")
+        if role in found
+    }
+
+
+def _components(tensors: dict[str, Tensor], role: str) -> set[str]:
+    return {f"{role}_{name.partition('.')[0]}" for name in tensors}
+
+
+def _average_and_trained(tensors: dict[str, Tensor]) -> dict[str, SideBySide]:
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            groups.setdefault(first, {})[rest] = value
+    twins = {name: _twin(name, groups) for name in groups if is_average(name)}
+    averages = [name for name, twin in twins.items() if twin or name.lower() in _AVERAGE_ONLY]
+    averages = [name for name in averages if len(groups[name]) >= _TWIN_TENSORS or any(twins.values())]
+    if not any(len(groups[name]) >= _TWIN_TENSORS for name in averages):
+        return {}
+    main = max(averages, key=lambda name: (not is_other_entry(name), len(groups[name])))
+    average = _under_parts(groups, averages, _OF_AVERAGE)
+    # A third network of that size is another one, e.g. what BYOL's online encoder wraps, saved once more.
+    size = len(groups[twins[main] or main])
+    kept = [name for name in groups if name not in averages and (name == twins[main] or 2 * len(groups[name]) < size)]
+    trained = _under_parts(groups, kept, _OF_TRAINED)
+    trained |= {name: value for name, value in tensors.items() if "." not in name}
+    found = {main: SideBySide(tensors=average, aliases=(main, "teacher"))}
+    twin = twins[main]
+    if twin:
+        found[twin] = SideBySide(tensors=trained, aliases=(twin, "student"))
+    return found
+
+
+def _twin(average: str, groups: dict[str, dict[str, Tensor]]) -> str | None:
+    """The group with the tensors of `average`, of the names that fit it if there are several."""
+    shapes = {name: value.shape for name, value in groups[average].items()}
+    found = []
+    for name, tensors in groups.items():
+        if name == average or is_average(name):
+            continue
+        equal = sum(_shape_of(tensors, inner) == shape for inner, shape in shapes.items())
+        if equal >= _TWIN_SHARE * max(len(shapes), len(tensors)):
+            found.append(name)
+    part = _part(average.lower(), _OF_AVERAGE)
+    found.sort(key=lambda name: part not in (name.lower(), _part(name.lower(), _OF_TRAINED)))
+    return found[0] if found else None
+
+
+def _shape_of(tensors: dict[str, Tensor], name: str) -> object:
+    """Of the tensor, which may be kept with or without data parallelism's prefix."""
+    for candidate in (name, f"module.{name}", name.removeprefix("module.")):
+        if candidate in tensors:
+            return tensors[candidate].shape
+    return None
+
+
+def _under_parts(
+    groups: dict[str, dict[str, Tensor]], names: list[str], patterns: tuple[re.Pattern[str], ...]
+) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for name in names:
+        part = _part(name, patterns)
+        if part is None:
+            part = "" if name.lower() in _AVERAGE_ONLY else name
+        named |= {f"{part}.{rest}".lstrip("."): value for rest, value in groups[name].items()}
+    return named
+
+
+def _part(name: str, patterns: tuple[re.Pattern[str], ...]) -> str | None:
+    for pattern in patterns:
+        match = pattern.fullmatch(name)
+        if match:
+            return match["part"]
+    return None
