@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from augscale.config import StudyConfig, load_study
-from augscale.errors import AugscaleError, StudyError
+from augscale.errors import AugscaleError, DataError, StudyError
 from augscale.runs import read_json
 from benchmarks.evidence.plan import PlannedRun, full_plan, smoke_plan
 from benchmarks.evidence.settings import MeasureSettings, load_settings
@@ -123,6 +123,8 @@ def _what(options: argparse.Namespace) -> tuple[StudyConfig, MeasureSettings, li
     study, settings = load_study(options.study), load_settings(options.measure)
     plan = smoke_plan(study.space) if options.smoke else full_plan(study.space)
     known = complete_runs(options.known) if options.known else set()
+    if options.known and load_settings(options.known / "measure.toml") != settings:
+        raise DataError(f"--known {options.known}: was measured with other settings; expected the same measure.toml")
     return study, settings, [run for run in plan if run.run_id not in known]
 
 

@@ -11,6 +11,7 @@ from benchmarks.evidence import run_tables, score_tables
 from benchmarks.evidence.correlations import Spread
 from benchmarks.evidence.figures import write_figures
 from benchmarks.evidence.records import Evidence, read_evidence
+from benchmarks.evidence.settings import load_settings
 from benchmarks.evidence.trust import write_trust
 
 SECTIONS: tuple[Callable[[Spread], str], ...] = (
@@ -50,7 +51,8 @@ def write_document(folder: Path, *, bootstrap: int = 2000, trust_file: Path | No
     write_text_atomic(path, "\n".join(parts))
     written = [path, *write_figures(spread, folder)]
     if trust_file is not None:
-        written.append(write_trust(spread, load_study(str(folder / "study.toml")), trust_file))
+        study, measured = load_study(str(folder / "study.toml")), load_settings(folder / "measure.toml")
+        written.append(write_trust(spread, study, measured, trust_file))
     return written
 
 

@@ -22,7 +22,7 @@ from augscale.evaluation.heads import train_heads
 from augscale.evaluation.protocol_config import ReleasedConfig
 from augscale.evaluation.transforms import random_crops, read_images
 from augscale.pretraining.backbones import Backbone
-from augscale.pretraining.batch_norm import gather, limited, use
+from augscale.pretraining.batch_norm import Statistics, gather, limited, use
 from augscale.pretraining.networks import DINONetwork
 from benchmarks.evidence.baselines import colour_features, pixel_features
 from benchmarks.evidence.data import (
@@ -97,10 +97,10 @@ class Measurer:
     def network(
         self, network: DINONetwork, own: Tensor | None, *, last: bool, released: bool = False
     ) -> dict[str, Any]:
-        """Scores and outcomes of a network, with batch norm's statistics gathered anew for each.
+        """Scores and outcomes of a network.
 
-        For the panel they are those of the common views, for a dataset those of its training images. The network's own
-        depend on the views that it was trained on.
+        Common batch norm statistics are those of the common views for the panel, and those of its training images for a
+        dataset.
 
         Args:
             network: on the CPU; its statistics are put back.
@@ -121,7 +121,7 @@ class Measurer:
             data = self.outcomes[name]
             backbone, head = network.backbone, network.head
             common = normalised(data.images[limited(data.part("train"))])
-            with use(network, gather(network, common)):
+            with use(network, self._gathered(network, common)):
                 layers = embed_layers(backbone, head, data.images, precision=self.settings.outcome_precision)
                 if released and name in self.settings.released_datasets:
                     heads[name] = self.released(backbone, name, layers["embedding"])
@@ -193,13 +193,16 @@ class Measurer:
             draws.append(np.concatenate(parts))
         return np.stack(draws)
 
+    def _gathered(self, network: DINONetwork, views: Tensor) -> Statistics:
+        return gather(network, views) if self.settings.statistics == "common" else Statistics.none()
+
     def _panel_scores(
         self, network: DINONetwork, own: Tensor | None, *, last: bool
     ) -> dict[str, dict[str, dict[str, float]]]:
         panel, precision, size = self.panel, self.settings.panel_precision, self.study.crops.global_size
         backbone, head = network.backbone, network.head
         scores: dict[str, dict[str, dict[str, float]]] = {layer: {} for layer in LAYERS}
-        with use(network, gather(network, self.common[size])):
+        with use(network, self._gathered(network, self.common[size])):
             for layer, values in embed_layers(backbone, head, panel.clean, precision=precision).items():
                 scores[layer][CLEAN] = image_scores(values)
             for level, views in (panel.views | ({} if own is None else {OWN: own})).items():
@@ -208,7 +211,7 @@ class Measurer:
                     points: Floats32 = embedded[layer].reshape(len(views), 2, -1)
                     scores[layer][level] = level_scores(points, panel.groups)
         if last and self.settings.large_panel_size:
-            with use(network, gather(network, self.common[self.settings.large_panel_size])):
+            with use(network, self._gathered(network, self.common[self.settings.large_panel_size])):
                 for level, views in panel.large_views.items():
                     large = embed_layers(backbone, head, views.flatten(0, 1), precision=precision)["embedding"]
                     scores["embedding"][level + LARGE] = level_scores(large.reshape(len(views), 2, -1), panel.groups)

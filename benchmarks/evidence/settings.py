@@ -23,6 +23,9 @@ Layer = Literal["embedding", "earlier", "bottleneck"]
 class MeasureSettings(Settings):
     """Settings of the measurements."""
 
+    statistics: Literal["own", "common"] = "own"
+    """Which batch norm statistics networks are measured with: "own", gathered on the views that each was trained on, as
+    until 2026-11-27, or "common", gathered anew on the same images for all."""
     view_size: Annotated[int, Field(ge=16)] = 64
     """Side of the whole images that outcomes are measured on, pixels."""
     crop_source_size: Annotated[int, Field(ge=16)] = 96

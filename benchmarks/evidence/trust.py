@@ -11,6 +11,7 @@ from augscale.config import StudyConfig
 from augscale.runs import write_text_atomic
 from benchmarks.evidence.correlations import Spread
 from benchmarks.evidence.records import Score
+from benchmarks.evidence.settings import MeasureSettings
 
 PROTOCOL = "linear"
 """The protocol of the first primary outcome, on test images that no network has seen."""
@@ -19,7 +20,7 @@ SCORES = ("dprime", "pair_auroc", "alpha_req")
 TRUST_FILE = Path(augscale.searching.__path__[0]) / "trust.json"
 
 
-def trust(spread: Spread, study: StudyConfig) -> dict[str, Any]:
+def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict[str, Any]:
     """Correlations within a seed of the scores that a search may use with the first primary outcome, as printed."""
     recipe, crops = study.pretrain, study.crops
     spearman: dict[str, dict[str, Any]] = {}
@@ -33,10 +34,16 @@ def trust(spread: Spread, study: StudyConfig) -> dict[str, Any]:
     setting = (
         f"a narrow {study.backbone.name}, {recipe.steps * recipe.batch_size:,} images at {crops.global_size} px per run"
     )
-    return {"runs": len(spread.runs), "scales": len(set(spread.names)), "setting": setting, "spearman": spearman}
+    return {
+        "runs": len(spread.runs),
+        "scales": len(set(spread.names)),
+        "setting": setting,
+        "statistics": measured.statistics,
+        "spearman": spearman,
+    }
 
 
-def write_trust(spread: Spread, study: StudyConfig, path: Path = TRUST_FILE) -> Path:
+def write_trust(spread: Spread, study: StudyConfig, measured: MeasureSettings, path: Path = TRUST_FILE) -> Path:
     """Writes the file that the program reads."""
-    write_text_atomic(path, json.dumps(trust(spread, study), indent=1) + "\n")
+    write_text_atomic(path, json.dumps(trust(spread, study, measured), indent=1) + "\n")
     return path

@@ -63,7 +63,17 @@ def test_smoke_plan_from_runs_to_tables(tiny: tuple[Path, Path, Path], tmp_path:
 
     results = [json.loads(path.read_text()) for path in (tmp_path / "out" / "results").iterdir()]
     assert {result["state"] for result in results} == {"complete"}
-    assert len(results) == 12
+    assert len(results) == 14
+    nulls = [result for result in results if result["kind"] == "null"]
+    for name in ("scores", "outcomes", "draws"):
+        first, second = (result["rungs"][-1][name] for result in nulls)
+        if name == "scores":
+            # Each is scored on its own views too, which differ.
+            first, second = (
+                {layer: {k: v for k, v in levels.items() if k != "own"} for layer, levels in one.items()}
+                for one in (first, second)
+            )
+        assert first == second, f"without learning {name} are equal"
     weak = next(result for result in results if result["run"] == "weak-s0")
     assert [rung["fraction"] for rung in weak["rungs"]] == [0.25, 0.5, 1.0]
     assert set(weak["rungs"][0]["outcomes"]) == {"eyes"}
@@ -92,7 +102,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     monkeypatch.setattr(Measurer, "network", dies_at_the_second_rung)
     with pytest.raises(KeyboardInterrupt):
         perform(WEAK_RUN, tmp_path / "parts", measurer)
-    assert len(json.loads((tmp_path / "parts" / "progress.json").read_text())["rungs"]) == 1
+    progress = tmp_path / "parts" / "work" / WEAK_RUN.run_id / "progress.json"
+    assert len(json.loads(progress.read_text())["rungs"]) == 1
     resumed = perform(WEAK_RUN, tmp_path / "parts", measurer)
 
     for record in (whole, resumed):
@@ -147,7 +158,7 @@ def test_runs_of_a_killed_and_of_a_stopped_process_are_finished(tiny: tuple[Path
     assert subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode == 0
 
     results = [json.loads(path.read_text()) for path in (out / "results").iterdir()]
-    assert len(results) == 12
+    assert len(results) == 14
     assert {result["state"] for result in results} == {"complete"}
 
 

@@ -18,6 +18,7 @@ from benchmarks.evidence.document import write_document
 from benchmarks.evidence.plan import PlannedRun
 from benchmarks.evidence.question import holm, paired, student
 from benchmarks.evidence.records import MEAN, Evidence, Score, read_evidence
+from benchmarks.evidence.settings import load_settings
 from benchmarks.evidence.trust import TRUST_FILE, write_trust
 
 GOOD, BAD, DOWN = Score(metric="pair_auroc"), Score(metric="dprime", level="own"), Score(metric="alignment")
@@ -193,7 +194,9 @@ def test_collect_without_results_says_what_it_expects(tmp_path: Path) -> None:
 def test_what_the_program_says_of_its_score_is_what_was_measured(evidence: Evidence, tmp_path: Path) -> None:
     """On the made results, where accuracy follows the score exactly."""
     spread = Spread.of(evidence, 200)
-    said = json.loads(write_trust(spread, load_study("evidence"), tmp_path / "trust.json").read_text("utf-8"))
+    file = write_trust(spread, load_study("evidence"), load_settings(None), tmp_path / "trust.json")
+    said = json.loads(file.read_text("utf-8"))
+    assert said["statistics"] == "common"
     assert said["runs"] == len(spread.runs)
     for dataset in evidence.real_datasets:
         values = evidence.score(spread.runs, GOOD), evidence.auroc(spread.runs, dataset, "linear")

@@ -34,6 +34,7 @@ checkpoint_seconds = 0
 images = 12
 """
 MEASURE = """
+statistics = "common"
 view_size = 32
 crop_source_size = 32
 large_panel_size = 48

@@ -6,7 +6,7 @@ import pytest
 
 from augscale.searching import trust
 
-SETTING = {"runs": 50, "scales": 28, "setting": "a small network"}
+SETTING = {"runs": 50, "scales": 28, "setting": "a small network", "statistics": "common"}
 
 
 def _said(monkeypatch: pytest.MonkeyPatch, **correlations: tuple[float, float, float]) -> str | None:
@@ -15,7 +15,19 @@ def _said(monkeypatch: pytest.MonkeyPatch, **correlations: tuple[float, float, f
     return trust.trust_statement("dprime")
 
 
-def test_the_measured_correlations_are_named_with_their_intervals():
+def test_correlations_from_networks_own_statistics_are_not_repeated(monkeypatch):
+    measured = {"a": {"value": 0.4, "interval": [0.1, 0.7]}}
+    known = {name: value for name, value in SETTING.items() if name != "statistics"}
+    monkeypatch.setattr(trust, "measured_trust", lambda: known | {"spearman": {"dprime": measured}})
+    said = trust.trust_statement("dprime")
+    assert "is being measured again" in said
+    assert "0.4" not in said
+    assert "augscale validate" in said
+
+
+def test_the_measured_correlations_are_named_with_their_intervals(monkeypatch):
+    measured = trust.measured_trust() | {"statistics": "common"}
+    monkeypatch.setattr(trust, "measured_trust", lambda: measured)
     for score in ("dprime", "pair_auroc", "alpha_req"):
         said = trust.trust_statement(score)
         assert said is not None
