@@ -40,8 +40,8 @@ def trust_statement(score: str) -> str | None:
         return None
     if known.get("statistics") != "common":
         return (
-            f"How far {score} can be trusted is being measured again: the study in docs/evidence compared networks with "
-            "the batch norm statistics of their own training views, so its correlations are not repeated here. "
+            f"How far {score} can be trusted is being measured again: the study in docs/evidence compared networks "
+            "with the batch norm statistics of their own training views, so its correlations are not repeated here. "
             "`augscale validate RUN --datasets DIR` measures it on your labels."
         )
     shown = [name for name, values in measured.items() if values["interval"][0] > 0]
