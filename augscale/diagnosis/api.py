@@ -120,7 +120,7 @@ def diagnose(
         device=device,
         near_duplicates=_near_duplicates(cache, rows),
         facts=_data_facts(config, cache, rows),
-        notes=[*notes, *row_notes, *level_notes, *_size_notes(subjects, view_size)],
+        notes=[*notes, *cache.levels.lines(), *row_notes, *level_notes, *_size_notes(subjects, view_size)],
         on_progress=report,
     )
     if folder is not None:
@@ -255,6 +255,7 @@ def _data_facts(config: DataConfig, cache: ImageCache, rows: npt.NDArray[np.int6
     return {
         "sources": list(config.sources),
         "fingerprint": cache.fingerprint,
+        "ranges": cache.levels.facts(),
         "num_images": len(cache.records),
         "num_bad": len(cache.bad),
         "bad": [{"path": str(bad.path), "reason": bad.reason} for bad in cache.bad[:1000]],
