@@ -39,6 +39,7 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 """Of a file without preamble: 0002 or 0008, little endian, or 0008, big endian."""
 _FIRST_VRS = (b"UL", b"CS", b"UI", b"SH", b"LO", b"DA", b"TM", b"OB")
 _LONGEST_FIRST_VALUE = 256
+_LONGEST_REASON = 300
 
 
 def can_read_dicom() -> bool:
@@ -181,9 +182,10 @@ def _stored_values(header: Dataset) -> npt.NDArray[Any]:
 
 
 def _cannot_be_decoded(error: Exception) -> UnusableDicom:
-    reason = " ".join(str(error).split("\n", 1)[0].split()) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     if "missing dependencies" in reason:
         reason = (
-            f"{reason.split(' because')[0].split(' as all')[0]}: `pip install augscale[dicom]` brings what it needs"
+            reason.split(" because")[0].split(" as all")[0] + "; `pip install augscale[dicom]` brings what it needs"
         )
-    return UnusableDicom(f"a DICOM file that cannot be decoded ({reason})")
+    shown = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+    return UnusableDicom(f"a DICOM file that cannot be decoded ({shown})")

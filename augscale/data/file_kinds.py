@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, TiffImagePlugin
 
 from augscale.data.dicom import UnusableDicom, dicom_kind, looks_like_dicom
-from augscale.data.tiff import COUNTS_KIND, TIFF_MAGICS, UnusableTiff, facts_of, tiff_facts
+from augscale.data.tiff import COUNTS_KIND, TIFF_MAGICS, UnusableTiff, facts_of, skip_thumbnails, tiff_facts
 
 _HEAD_BYTES = 132
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -76,8 +76,10 @@ def _tiff_kind(path: Path) -> FileKind:
     try:
         with Image.open(path, formats=("TIFF",)) as image:
             assert isinstance(image, TiffImagePlugin.TiffImageFile)
+            skipped = skip_thumbnails(image)
             facts = facts_of(image.tag_v2)
-        return FileKind(plain=facts.kind is None and not facts.misread_by_pillow, kind=facts.kind)
+        plain = facts.kind is None and not facts.misread_by_pillow and not skipped
+        return FileKind(plain=plain, kind=facts.kind)
     except Exception:  # what Pillow cannot open; damaged files raise almost anything
         try:
             return FileKind(plain=False, kind=tiff_facts(path).kind)

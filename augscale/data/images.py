@@ -30,7 +30,17 @@ from PIL import (
 
 from augscale.data.dicom import UnusableDicom, is_dicom, read_dicom
 from augscale.data.grey_levels import GreyRange, Samples, choose_range, measure, to_8_bit
-from augscale.data.tiff import COUNTS_KIND, FLOAT_KIND, UnusableTiff, facts_of, inverted, is_tiff, read_tiff, tiff_facts
+from augscale.data.tiff import (
+    COUNTS_KIND,
+    FLOAT_KIND,
+    UnusableTiff,
+    facts_of,
+    inverted,
+    is_tiff,
+    read_tiff,
+    skip_thumbnails,
+    tiff_facts,
+)
 from augscale.errors import DataError
 
 DECODER_VERSION = 1
@@ -170,9 +180,12 @@ def _read_photo(path: Path, size: int) -> _Read:
     """At least `size` pixels on its longest side where the file has them."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
+            frames, facts = getattr(image, "n_frames", 1), None
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                frames -= skip_thumbnails(image)
+                facts = facts_of(image.tag_v2)
             _check_size(*image.size)
-            note = _frames_note(getattr(image, "n_frames", 1))
-            facts = facts_of(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+            note = _frames_note(frames)
             if facts is None or not facts.misread_by_pillow:
                 _shrink_while_decoding(image, size)
                 colour_16_bit = image.mode not in ("I;16", "I;16B", "I;16L", "I", "F") and _is_16_bit(image)

@@ -34,6 +34,7 @@ _PHOTOMETRIC = {
     32845: "LogLuv",
 }
 _SEPARATE = 2
+_SUBFILE_TYPE, _REDUCED = 254, 1
 COUNTS_KIND, FLOAT_KIND = "grey of more than 8 bits", "floating point"
 """Files of one kind in one source share a range. PNG and TIFF are one kind."""
 
@@ -98,6 +99,16 @@ def facts_of(tags: Mapping[int, Any]) -> TiffFacts:
         separate=int(tags.get(284, 1)) == _SEPARATE,
         channels=channels,
     )
+
+
+def skip_thumbnails(image: TiffImagePlugin.TiffImageFile) -> int:
+    """Goes to the first page that is no reduced copy of another; returns how many pages lie before it."""
+    for number in range(getattr(image, "n_frames", 1)):
+        image.seek(number)
+        if not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & _REDUCED:
+            return number
+    image.seek(0)
+    return 0
 
 
 def tiff_facts(path: Path) -> TiffFacts:
