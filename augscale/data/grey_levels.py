@@ -5,8 +5,9 @@ of what they could store. Scaled by its own maximum, each image would lose its e
 the files of a source together, from the 0.1th and 99.9th percentile of their values:
 
 - DICOM: the range that the stored bits can hold, where the values fill a quarter of it; else the percentiles.
-- Other files: 0 to 1 (floating point), 0 to 255, 0 to 4095 or 0 to 65535, where the values fill a quarter of it; else
-  the power of two above them, as cameras count; else, where they are negative or far from 0, the percentiles.
+- Other files: 0 to 1 (floating point), 0 to 255, 0 to 4095 or 0 to 65535, where the values fill a quarter of it; else,
+  of whole numbers, the power of two above them, as cameras count; else, and where values are negative or far from 0,
+  the percentiles.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _counted_top(low: float, high: float, *, whole: bool) -> float | None:
     usual = next((top for top in _USUAL_TOPS[1 if whole else 0 :] if high <= top), None)
     if usual is not None and (high > usual * _FILLED or low == high):
         top = usual
-    elif high > 255:
+    elif whole:
         top = _power_of_two(high)
     else:
         return None
