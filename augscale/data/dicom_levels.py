@@ -59,19 +59,18 @@ def grey_meaning(header: Dataset, *, use_window: bool = True) -> GreyMeaning:
 
     Args:
         header: of a MONOCHROME1 or MONOCHROME2 image.
-        use_window: take the file's own window or VOI LUT where it has one.
+        use_window: take the file's own window or VOI LUT where it has one. Files of 8 bits without a modality LUT
+            do so always: no range is asked for them.
     Raises:
         UnusableDicom: a table that means nothing.
     """
     modality = _modality(header)
     stored = _stored_range(header)
     nominal = _after_modality(stored, modality, header)
-    voi, top = _voi(header, signed=nominal is None or nominal.low < 0) if use_window else (None, 0.0)
     few_bits = stored is not None and stored.low == 0 and stored.high < 2**_NOMINAL_BITS
-    if voi is not None or (few_bits and (use_window or not len(modality))):
-        kind = None
-    else:
-        kind = _kind(header, stored, modality)
+    by_itself = use_window or (few_bits and not len(modality))
+    voi, top = _voi(header, signed=nominal is None or nominal.low < 0) if by_itself else (None, 0.0)
+    kind = None if voi is not None or (few_bits and by_itself) else _kind(header, stored, modality)
     if stored is not None and (stored.low < 0 or stored.high >= 2**_OUTPUT_BITS):
         nominal = None  # nobody uses the whole range of signed or 32-bit values
     inverted = photometric(header) == "MONOCHROME1"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.augmentation.scales import NONE, AugmentationScales, load_scales
-from augscale.config import DataConfig, ProbeConfig
+from augscale.config import DataConfig, GreyRangeSetting, ProbeConfig
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.splits import choose_subset, patient_groups
 from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
@@ -51,6 +51,7 @@ def diagnose(
     views: int = DEFAULT_VIEWS,
     size: int | None = None,
     crop_to_field: bool | None = None,
+    grey_range: GreyRangeSetting | None = None,
     arch: str | None = None,
     key: str | None = None,
     untrained: bool = True,
@@ -75,6 +76,7 @@ def diagnose(
         views: of each photograph at each level, at least 2.
         size: side of the views, pixels; None takes the first checkpoint's.
         crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
+        grey_range: as `data.range` of a study; None does as the first checkpoint's study did.
         arch: timm name for files that do not tell their architecture.
         key: entry of a training checkpoint to take, e.g. "student"; None prefers the teacher.
         untrained: also measure each architecture with random weights.
@@ -99,7 +101,7 @@ def diagnose(
         checkpoint.backbone.check_view_size(view_size, f"{checkpoint.name}: --size")
 
     sidecar = loaded[0].sidecar
-    config, notes = _data_config(data, sidecar, view_size, crop_to_field)
+    config, notes = _data_config(data, sidecar, view_size, crop_to_field, grey_range)
     report = on_progress or (lambda what, done, total: None)
     cache = build_cache(
         config, cache_root=cache_root, allow_bad=allow_bad, on_progress=lambda d, t: report("decoding images", d, t)
@@ -175,6 +177,7 @@ def _data_config(
     sidecar: dict[str, Any],
     view_size: int,
     crop_to_field: bool | None,
+    grey_range: GreyRangeSetting | None,
 ) -> tuple[DataConfig, list[str]]:
     """Which images are decoded how: as for the first checkpoint's training where that is known."""
     own = sidecar.get("data", {})
@@ -189,6 +192,8 @@ def _data_config(
     values.setdefault("cache_size", math.ceil(CACHE_MARGIN * view_size / 32) * 32)
     if crop_to_field is not None:
         values["crop_to_field"] = crop_to_field
+    if grey_range is not None:
+        values["range"] = grey_range
     return parse_settings(DataConfig, values, "data"), notes
 
 

@@ -9,12 +9,14 @@ import pytest
 from dicom_files import write_dicom
 from PIL import Image
 
+from augscale.cli_options import parse_range
 from augscale.config import DataConfig, load_study
 from augscale.data import cache_keys, source_ranges
 from augscale.data.cache import ImageCache, build_cache, open_cache
 from augscale.data.source_ranges import SourceRange
 from augscale.errors import ConfigError
 from augscale.evaluation.datasets import open_dataset
+from augscale.previews import preview
 
 SIDE = 16
 
@@ -152,6 +154,19 @@ def test_ranges_do_not_touch_8_bit_files(tmp_path: Path) -> None:
     assert auto.levels.ranges == ()
 
 
+@pytest.mark.parametrize("with_others", [False, True])
+def test_a_given_range_does_not_touch_8_bit_dicom_files(tmp_path: Path, with_others: bool) -> None:
+    samples = _ramp(255).astype(np.uint8)
+    write_dicom(tmp_path / "set" / "eight.dcm", samples, WindowCenter=200, WindowWidth=50)
+    if with_others:
+        write_dicom(tmp_path / "set" / "twelve.dcm", _ramp(4095), bits=12)
+    alone = _build(tmp_path / "root", tmp_path / "set", range=(0, 100))
+    auto = _build(tmp_path / "root", tmp_path / "set")
+    pixels = [c.images[[r.image_id for r in c.records].index("set/eight.dcm")] for c in (alone, auto)]
+    np.testing.assert_array_equal(*pixels)
+    assert pixels[0].max() == 255
+
+
 def test_a_file_that_moves_the_range_gives_another_cache(tmp_path: Path) -> None:
     folder = _exposures(tmp_path / "set", [900, 800, 700])
     first = _build(tmp_path / "root", folder, max_images=2)
@@ -185,6 +200,36 @@ def test_a_large_source_is_sampled_and_its_rare_files_are_measured(
     assert sum(found.files for found in cache.levels.ranges) in (5, 6)
     assert {found.kind for found in cache.levels.ranges} == {"grey of more than 8 bits", "DICOM OT, 16 bits"}
     assert not cache.bad
+
+
+def test_a_preview_and_an_evaluation_take_a_given_range(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for number in range(4):
+            _save(tmp_path / "set" / label / f"{number}.png", _ramp(4000, seed=number + ord(label)))
+    labelled = open_dataset(tmp_path / "set", size=SIDE, cache_root=tmp_path / "root", grey_range=(0, 8000))
+    assert labelled.images.max() == 128
+    found = open_dataset(tmp_path / "set", size=SIDE, cache_root=tmp_path / "root")
+    assert labelled.fingerprint != found.fingerprint
+    shown = preview(
+        str(tmp_path / "set"),
+        study="smoke",
+        out=tmp_path / "sheet.png",
+        images=2,
+        grey_range=(0, 8000),
+        cache_root=tmp_path / "root",
+    )
+    assert [entry["high"] for entry in shown.to_dict()["ranges"]] == [8000.0]
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, None), ("auto", "auto"), ("-1000, 400", (-1000.0, 400.0))])
+def test_a_range_is_read_from_the_command_line(text: str | None, expected: object) -> None:
+    assert parse_range(text) == expected
+
+
+@pytest.mark.parametrize("text", ["wide", "3", "5,1", "0,1,2", "0,nan", ""])
+def test_a_wrong_range_on_the_command_line_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r'--range.*expected "auto" or \[low, high\]'):
+        parse_range(text)
 
 
 @pytest.mark.parametrize("value", ["wide", [3, 1], [1, 1], [0, 1, 2], [0, float("inf")], 5, [True, 2]])
