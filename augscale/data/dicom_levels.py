@@ -69,7 +69,7 @@ def grey_meaning(header: Dataset, *, use_window: bool = True) -> GreyMeaning:
     nominal = _after_modality(stored, modality, header)
     few_bits = stored is not None and stored.low == 0 and stored.high < 2**_NOMINAL_BITS
     by_itself = use_window or (few_bits and not len(modality))
-    voi, top = _voi(header, signed=nominal is None or nominal.low < 0) if by_itself else (None, 0.0)
+    voi, top = _voi(header, nominal) if by_itself else (None, 0.0)
     kind = None if voi is not None or (few_bits and by_itself) else _kind(header, stored, modality)
     if stored is not None and (stored.low < 0 or stored.high >= 2**_OUTPUT_BITS):
         nominal = None  # nobody uses the whole range of signed or 32-bit values
@@ -179,8 +179,8 @@ def _modality(header: Dataset) -> Dataset:
     return modality
 
 
-def _voi(header: Dataset, *, signed: bool) -> tuple[Dataset | None, float]:
-    """The first VOI LUT or window, as a data set of its own whose output goes from 0; and its highest output."""
+def _voi(header: Dataset, stored: GreyRange | None) -> tuple[Dataset | None, float]:
+    """The first VOI LUT or window that says anything, as a data set, and its highest output; the lowest is 0."""
     from pydicom import Dataset
 
     for place in _tables(header, "FrameVOILUTSequence"):
@@ -189,21 +189,25 @@ def _voi(header: Dataset, *, signed: bool) -> tuple[Dataset | None, float]:
         voi.BitsStored, voi.PixelRepresentation = _OUTPUT_BITS, 0
         sequence = place.get("VOILUTSequence")
         if sequence and sequence[0].get("LUTDescriptor") and sequence[0].get("LUTData"):
-            item, highest, declared = _table(sequence[0], header, signed=signed)
+            item, highest, declared = _table(sequence[0], header, signed=stored is None or stored.low < 0)
             voi.VOILUTSequence = [item]
             return voi, full_scale(highest, declared)
         center, width = _number(place.get("WindowCenter")), _number(place.get("WindowWidth"))
         function = str(place.get("VOILUTFunction") or "LINEAR").strip().upper()
-        if center is not None and width is not None and _is_window(center, width, function):
+        if center is not None and width is not None and _is_window(center, width, function, stored):
             voi.WindowCenter, voi.WindowWidth, voi.VOILUTFunction = center, width, function
             return voi, 2.0**_OUTPUT_BITS - 1
     return None, 0.0
 
 
-def _is_window(center: float, width: float, function: str) -> bool:
-    """Whether the window shows anything: equipment that sets none writes zeros."""
+def _is_window(center: float, width: float, function: str, stored: GreyRange | None) -> bool:
+    """Whether the window says anything: equipment that sets none writes zeros, or all that could be stored."""
     least = 1 if function == "LINEAR" else 0
-    return math.isfinite(center) and math.isfinite(width) and width >= least and width > 0
+    if not (math.isfinite(center) and math.isfinite(width) and width >= least and width > 0):
+        return False
+    if stored is None or function == "SIGMOID":
+        return True
+    return center - width / 2 > stored.low + 1 or center + width / 2 < stored.high - 1
 
 
 def _table(item: Dataset, header: Dataset, *, signed: bool) -> tuple[Dataset, float, float]:

@@ -117,9 +117,10 @@ def to_8_bit(samples: Samples, grey_range: GreyRange) -> Pixels:
     Returns:
         uint8, of the shape of the values.
     """
-    scale = 255.0 / (grey_range.high - grey_range.low)
-    scaled = np.round((samples.values.astype(np.float64) - grey_range.low) * scale)
-    pixels = np.clip(scaled, 0, 255).astype(np.uint8)
+    scaled = samples.values.astype(np.float64)
+    scaled -= grey_range.low
+    scaled *= 255.0 / (grey_range.high - grey_range.low)
+    pixels = np.clip(np.round(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)
     return 255 - pixels if samples.inverted else pixels
 
 

@@ -53,8 +53,12 @@ def _headers(draw: st.DrawFn) -> dict:
         elements["RescaleSlope"] = draw(st.sampled_from([1, -1, 2, 0.5, -0.25]))
         elements["RescaleIntercept"] = draw(st.sampled_from([0, -1024, 255, 12.5]))
     if draw(st.booleans()):
-        elements["WindowCenter"] = draw(st.sampled_from([0, 40, 127.5, 2048, [600, 20]]))
-        elements["WindowWidth"] = draw(st.sampled_from([1, 256, 400, 4096, [1600, 10]]))
+        # In shares of what the bits stored can hold, so that values lie below, inside and above the window.
+        slope, intercept = abs(elements.get("RescaleSlope", 1)), elements.get("RescaleIntercept", 0)
+        center = draw(st.sampled_from([0.2, 0.5, 0.7])) - (0.5 if header["signed"] else 0)
+        sign = 1 if elements.get("RescaleSlope", 1) > 0 else -1
+        elements["WindowCenter"] = [round(sign * center * slope * 2**bits + intercept), 20]
+        elements["WindowWidth"] = [max(3, round(draw(st.sampled_from([0.1, 0.4, 0.8])) * slope * 2**bits)), 10]
         if draw(st.booleans()):
             elements["VOILUTFunction"] = draw(st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]))
     return header | {"elements": elements}
@@ -153,9 +157,10 @@ def test_tables_of_enhanced_multi_frame_images_are_found(tmp_path: Path) -> None
     assert np.abs(_grey(path) - expected).max() <= 1
 
 
-@pytest.mark.parametrize("width", [0, -5, ""])
-def test_a_window_that_shows_nothing_is_passed_over(tmp_path: Path, width: object) -> None:
-    path = write_dicom(tmp_path / "a.dcm", _ramp(0, 800, np.uint16), WindowCenter=0, WindowWidth=width)
+@pytest.mark.parametrize(("center", "width"), [(0, 0), (0, -5), (0, ""), (32768, 65536), (32767.5, 65535)])
+def test_a_window_that_shows_nothing_is_passed_over(tmp_path: Path, center: float, width: object) -> None:
+    """Equipment that sets no window writes zeros, or a window over all that could be stored."""
+    path = write_dicom(tmp_path / "a.dcm", _ramp(0, 800, np.uint16), WindowCenter=center, WindowWidth=width)
     assert _grey(path).max() == 255
     assert dicom_kind(path) == "DICOM OT, 16 bits"
 

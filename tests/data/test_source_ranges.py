@@ -133,6 +133,17 @@ def test_dicom_files_of_a_source_share_a_range_and_windows_stay_their_own(tmp_pa
     assert cache.levels.ranges[0].files == 2
 
 
+def test_slopes_that_differ_between_files_keep_their_units_comparable(tmp_path: Path) -> None:
+    """PET: equal stored values of two slices stand for different activity."""
+    for number, slope in enumerate((1, 2)):
+        stored = _ramp(32_000, seed=number).astype(np.int16)
+        path = tmp_path / "set" / f"{slope}.dcm"
+        write_dicom(path, stored, Modality="PT", RescaleSlope=slope, RescaleIntercept=0)
+    cache = _build(tmp_path / "root", tmp_path / "set")
+    means = {record.image_id: cache.images[row].mean() for row, record in enumerate(cache.records)}
+    assert means["set/2.dcm"] / means["set/1.dcm"] == pytest.approx(2, rel=0.02)
+
+
 def test_a_given_range_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = _exposures(tmp_path / "set", [4000, 1000])
     found = _build(tmp_path / "root", folder)
