@@ -6,6 +6,8 @@ no floating point of 16 or 64 bits and no colour of floating point.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -154,12 +156,14 @@ def read_tiff(path: Path, facts: TiffFacts, max_pixels: int) -> tuple[Samples | 
         raise UnusableTiff(f"{facts.name}; reading it needs `pip install augscale[tiff]`")
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of a damaged file is in its reason
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         if page.imagewidth * page.imagelength > max_pixels:
             raise UnusableTiff(
                 f"{page.imagewidth}x{page.imagelength} pixels; at most {max_pixels // 10**6} million are accepted"
             )
+        _refuse_missing_data(page, path.stat().st_size, facts)
         try:
             values = page.asarray(maxworkers=1)
         except Exception as error:  # codecs raise almost anything
@@ -173,6 +177,14 @@ def read_tiff(path: Path, facts: TiffFacts, max_pixels: int) -> tuple[Samples | 
     return _finished(np.ascontiguousarray(values), facts), int(orientation), pages
 
 
+def _refuse_missing_data(page: Any, file_size: int, facts: TiffFacts) -> None:
+    """tifffile fills what is missing with zeros."""
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    whole = all(offset > 0 and count > 0 and offset + count <= file_size for offset, count in segments)
+    if not whole or len(segments) != math.prod(page.chunked):
+        raise UnusableTiff(f"{facts.name}; part of its data is missing (truncated or damaged)")
+
+
 def _finished(values: npt.NDArray[Any], facts: TiffFacts) -> Samples | npt.NDArray[np.uint8]:
     if facts.kind is None and values.dtype == np.uint16:
         if values.max() < 16 * 256:
@@ -180,6 +192,8 @@ def _finished(values: npt.NDArray[Any], facts: TiffFacts) -> Samples | npt.NDArr
         return (values >> 8).astype(np.uint8)  # as Pillow does of 16-bit colour that is not separate
     if facts.kind is None and values.dtype == np.uint8:
         return ~values if inverted(facts) else values
+    if facts.kind is None:
+        raise UnusableTiff(f"{facts.name}, which its data are not ({values.dtype})")
     if not np.isfinite(values).all():
         raise UnusableTiff("samples that are not finite numbers")
     return Samples(values=values, kind=facts.kind, counts=True, inverted=inverted(facts))

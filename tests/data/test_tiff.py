@@ -117,9 +117,10 @@ def test_without_tifffile_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
         decode_image(path, SIDE)
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "rowsperstrip": 4}, {"tile": (16, 16)}])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
-def test_truncated_files_are_refused(tmp_path: Path, share: float) -> None:
-    path = _write(tmp_path / "a.tif", np.random.default_rng(0).random((SIDE, SIDE)))
+def test_truncated_files_are_refused_not_filled_with_black(tmp_path: Path, share: float, options: dict) -> None:
+    path = _write(tmp_path / "a.tif", np.random.default_rng(0).random((SIDE, SIDE)), **options)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(UnusableImage):
         decode_image(path, SIDE)
