@@ -19,7 +19,7 @@ import typer
 from augscale.cli_data import data_app
 from augscale.cli_diagnose import diagnose
 from augscale.cli_evaluate import evaluate, promote
-from augscale.cli_options import AllowBad, Data, Json, MaxMemory, parse_assignments, print_json
+from augscale.cli_options import AllowBad, Data, GreyRange, Json, MaxMemory, parse_assignments, parse_range, print_json
 from augscale.cli_pretrain import pretrain
 from augscale.cli_validate import validate
 from augscale.errors import AugscaleError, StudyError
@@ -189,6 +189,7 @@ def preview(
     study: Annotated[str, typer.Option("--study", help="Study whose crops and decoding are used.")] = "default",
     images: Annotated[int, typer.Option(min=1, max=64, help="Photographs shown.")] = 6,
     seed: Annotated[int, typer.Option(help="Which views are drawn.")] = 0,
+    grey_range: GreyRange = None,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("preview.png"),
     allow_bad: AllowBad = False,
     as_json: Json = False,
@@ -198,7 +199,14 @@ def preview(
 
     names = tuple(name.strip() for name in scales.split(",") if name.strip())
     result = write_preview(
-        list(data) if data else None, names, study=study, images=images, seed=seed, out=out, allow_bad=allow_bad
+        list(data) if data else None,
+        names,
+        study=study,
+        images=images,
+        seed=seed,
+        grey_range=parse_range(grey_range),
+        out=out,
+        allow_bad=allow_bad,
     )
     if as_json:
         print_json(result.to_dict())

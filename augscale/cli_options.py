@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,12 @@ DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Where datase
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 CropToField = Annotated[
     bool | None, typer.Option("--crop-to-field/--whole", help="Cut photographs to the field of view.")
+]
+GreyRange = Annotated[
+    str | None,
+    typer.Option(
+        "--range", help="LOW,HIGH or auto: values that are black and white in files of more than 8 bits, as data.range."
+    ),
 ]
 AllowBad = Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable.")]
 Untrained = Annotated[
@@ -40,6 +46,25 @@ Statistics = Annotated[
 def split_names(text: str) -> list[str]:
     """`a, b,c` as a list."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def parse_range(text: str | None) -> Literal["auto"] | tuple[float, float] | None:
+    """`LOW,HIGH`, or `auto`; None where nothing is given.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    from augscale.config import DataConfig
+    from augscale.settings import parse_settings
+
+    if text is None:
+        return None
+    parts = text.split(",")
+    try:
+        value: Any = [float(part) for part in parts]
+    except ValueError:
+        value = text.strip()
+    return parse_settings(DataConfig, {"range": value}, "--range").range
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

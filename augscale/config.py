@@ -7,6 +7,7 @@ line override the file. The resolved study is written into the run folder, so th
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from augscale.settings import Settings, nearest, parse_settings, read_toml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
+GreyRangeSetting = Literal["auto"] | Range
 
 
 class DataConfig(Settings):
@@ -30,6 +32,9 @@ class DataConfig(Settings):
     """Side of the cached square images, pixels. About 1.15 times the global crop is enough."""
     crop_to_field: bool = False
     """Cut fundus photographs to their field of view before resizing."""
+    range: GreyRangeSetting = "auto"
+    """Values, after a DICOM file's modality LUT, that become black and white in files of more than 8 bits, [low, high];
+    "auto": the window of a DICOM file where it has one, else a range that is found once over each source."""
     splits: tuple[str, ...] | None = None
     """Use only rows of these splits where a manifest names splits; None uses all images."""
     max_images: Annotated[int, Field(ge=2)] | None = None
@@ -38,6 +43,15 @@ class DataConfig(Settings):
     """Stop when more than this share of the files cannot be used (see --allow-bad)."""
     synthetic_patients: Annotated[int, Field(ge=4)] = 300
     """Patients of the built-in procedural photographs (each has two or more images)."""
+
+    @field_validator("range", mode="before")
+    @classmethod
+    def _low_to_high(cls, value: Any) -> Any:
+        numbers = value if isinstance(value, (list, tuple)) else ()
+        is_range = len(numbers) == 2 and all(type(v) in (int, float) and math.isfinite(v) for v in numbers)
+        if value != "auto" and not (is_range and numbers[0] < numbers[1]):
+            raise ValueError(f'{value!r} is not accepted; expected "auto" or [low, high] with low < high')
+        return value
 
 
 class BackboneConfig(Settings):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from augscale.augmentation.scales import AugmentationScales, describe, load_scales
-from augscale.config import load_study
+from augscale.config import GreyRangeSetting, load_study
 from augscale.errors import ConfigError
 from augscale.seeding import derive_seed
 
@@ -29,6 +29,8 @@ class PreviewResult:
     """By caption, in the order shown."""
     image_ids: tuple[str, ...]
     """One per row of the sheet."""
+    ranges: tuple[dict[str, Any], ...] = ()
+    """What is black and white in files of more than 8 bits, as in a run's manifest."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -37,6 +39,7 @@ class PreviewResult:
             "scales": {name: scales.model_dump(mode="json") for name, scales in self.scales.items()},
             "descriptions": {name: describe(scales).splitlines() for name, scales in self.scales.items()},
             "image_ids": list(self.image_ids),
+            "ranges": list(self.ranges),
         }
 
 
@@ -48,6 +51,7 @@ def preview(
     out: str | Path = "preview.png",
     images: int = 6,
     seed: int = 0,
+    grey_range: GreyRangeSetting | None = None,
     views_per_image: int = 6,
     cache_root: Path | None = None,
     allow_bad: bool = False,
@@ -61,6 +65,7 @@ def preview(
         study: gives the decode settings and the sizes of the views.
         out: the image to write; its folder is made. The ending gives the format (.png, .jpg, .webp).
         images: rows of the sheet, drawn by the seed from 64 of the images, or from all where there are no more.
+        grey_range: as `data.range`; None takes the study's.
         views_per_image: per block: two global views, the rest local.
         cache_root: where decoded images are kept; None is the usual place.
         allow_bad: go on with many unreadable files.
@@ -79,7 +84,7 @@ def preview(
         )
     shown = _named(scales)
     sources = None if data is None else [data] if isinstance(data, str) else list(data)
-    config = load_study(study, {"data.sources": sources})
+    config = load_study(study, {"data.sources": sources, "data.range": grey_range})
     # Of a large folder a fixed choice is decoded and no more; the seed chooses among it.
     few = min(config.data.max_images or MOST_DECODED, max(MOST_DECODED, images))
     data_config = config.data.model_copy(update={"max_images": few})
@@ -92,7 +97,7 @@ def preview(
         np.asarray(cache.images[rows]), shown, config.crops, seed=seed, views_per_image=views_per_image, labels=ids
     )
     _save(sheet, target)
-    return PreviewResult(path=target, scales=shown, image_ids=ids)
+    return PreviewResult(path=target, scales=shown, image_ids=ids, ranges=tuple(cache.levels.facts()))
 
 
 def _named(scales: Sequence[str]) -> dict[str, AugmentationScales]:

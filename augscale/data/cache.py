@@ -5,8 +5,9 @@
     <root>/<key>/set_aside.csv   the files that cannot be used, for people
     <root>/lookup/<listing>      from paths, sizes and modification times to the key: a second call opens no image
 
-The key is a hash of every file's bytes, of what tables say about the files, and of the decode settings: a changed file
-gives another cache, a moved or touched one the same. Exact duplicates are kept once, because a copy in the held-out
+The key is a hash of every file's bytes, of what tables say about the files, of the decode settings and, where files are
+not plain 8-bit files, of the range of grey levels found for their source: a changed file gives another cache, a moved
+or touched one the same. Exact duplicates are kept once, because a copy in the held-out
 panel of an image that was trained on would make the score too good. Rows are in the order of the contents' hashes, so
 that neither names nor folders change a result. A cache appears under its name only when it is complete.
 """
@@ -30,6 +31,7 @@ from augscale.data.cache_keys import cache_key, listing_key, read_contents
 from augscale.data.cache_writer import CACHE_FILE, IMAGES_FILE, write_cache, write_set_aside
 from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord, first_reasons, scan_sources
 from augscale.data.parallel import num_workers
+from augscale.data.source_ranges import PLAIN_LEVELS, GreyLevels, SourceRange, find_grey_levels
 from augscale.data.splits import choose_subset
 from augscale.errors import DataError
 
@@ -48,6 +50,7 @@ class ImageCache:
         directory: the cache's folder.
         duplicates: for each exact copy that was left out, its image id and that of the image kept.
         notes: what was left out of an image that is used (further frames), by image id.
+        levels: the ranges of grey levels of files of more than 8 bits, by source and kind of file.
     """
 
     images: np.memmap[Any, np.dtype[np.uint8]]
@@ -57,6 +60,7 @@ class ImageCache:
     directory: Path
     duplicates: dict[str, str]
     notes: dict[str, str]
+    levels: GreyLevels = PLAIN_LEVELS
 
     @property
     def size(self) -> int:
@@ -106,17 +110,19 @@ def build_cache(
         DataError: no images, too many files that cannot be used, or the disk is full or cannot be written.
     """
     scan = scan_sources(config.sources, splits=config.splits, synthetic_patients=config.synthetic_patients)
-    records = scan.records
+    whole = records = scan.records
+    if config.splits is not None:
+        whole = scan_sources(config.sources, synthetic_patients=config.synthetic_patients).records
     if config.max_images is not None:
         records = choose_subset(records, config.max_images, SYNTHETIC_SEED)
     root = (cache_root or default_cache_root()).absolute()
     try:
         (root / "lookup").mkdir(parents=True, exist_ok=True)
-        lookup = root / "lookup" / listing_key(records, config)
+        lookup = root / "lookup" / listing_key(records, whole, config)
         known = _looked_up(root, lookup)
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be used ({error.strerror})") from None
-    cache, unreadable = (known, []) if known else _find_or_decode(config, records, root, lookup, on_progress)
+    cache, unreadable = (known, []) if known else _find_or_decode(config, records, whole, root, lookup, on_progress)
     cache = _as_listed(cache, records, [*scan.bad, *unreadable])
     _check_bad_share(cache, config.max_bad, allow_bad)
     return cache
@@ -145,6 +151,7 @@ def open_cache(directory: Path) -> ImageCache:
             directory=directory,
             duplicates=stored["duplicates"],
             notes=stored["notes"],
+            levels=_levels(stored.get("levels")),
         )
     except FileNotFoundError as error:
         raise DataError(f"{directory} is no cache of images ({Path(error.filename).name} is missing)") from None
@@ -172,6 +179,7 @@ def _looked_up(root: Path, lookup: Path) -> ImageCache | None:
 def _find_or_decode(
     config: DataConfig,
     records: Sequence[ImageRecord],
+    whole: Sequence[ImageRecord],
     root: Path,
     lookup: Path,
     on_progress: Callable[[int, int], None] | None,
@@ -180,7 +188,8 @@ def _find_or_decode(
     pool = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
     try:
         read, unreadable = read_contents(records, pool, progress.step)
-        key = cache_key(read, config)
+        levels = find_grey_levels(read, whole, config, pool, progress.more, progress.step)
+        key = cache_key(read, config, levels)
         with FileLock(root / f"{key}.lock"):
             directory = root / key
             try:
@@ -189,7 +198,7 @@ def _find_or_decode(
                 raise
             except DataError:
                 shutil.rmtree(directory, ignore_errors=True)
-                write_cache(directory, read, config, pool, progress.step)
+                write_cache(directory, read, config, levels, pool, progress.step)
                 cache = open_cache(directory)
         if not unreadable:  # a file may become readable without a change of size or time
             lookup.write_text(key, encoding="utf-8")
@@ -207,12 +216,17 @@ class _Progress:
         self._report = report
         self._images = len(records)
         self._steps = len(records) + sum(record.path is not None for record in records)
-        self._done = 0
+        self._done = self._shown = 0
+
+    def more(self, count: int) -> None:
+        """Files that are looked at once more; what is shown does not go back."""
+        self._steps += count
 
     def step(self, count: int = 1) -> None:
         self._done += count
+        self._shown = max(self._shown, self._images * self._done // self._steps)
         if self._report is not None:
-            self._report(self._images * self._done // self._steps, self._images)
+            self._report(self._shown, self._images)
 
 
 def _as_listed(cache: ImageCache, records: Sequence[ImageRecord], bad: list[BadFile]) -> ImageCache:
@@ -250,3 +264,10 @@ def _check_bad_share(cache: ImageCache, max_bad: float, allow_bad: bool) -> None
 
 def _record(values: dict[str, Any]) -> ImageRecord:
     return ImageRecord(**values | {"path": None if values["path"] is None else Path(values["path"])})
+
+
+def _levels(values: dict[str, Any] | None) -> GreyLevels:
+    """As stored; caches made before ranges were found hold plain files, or are not found any more."""
+    if values is None:
+        return PLAIN_LEVELS
+    return GreyLevels(plain=values["plain"], ranges=tuple(SourceRange(**found) for found in values["ranges"]))

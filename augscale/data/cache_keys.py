@@ -11,31 +11,45 @@ from functools import cache
 from pathlib import Path
 
 from augscale.config import DataConfig
+from augscale.data.file_kinds import installed_decoders
 from augscale.data.images import DECODER_VERSION
 from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord
 from augscale.data.parallel import map_in_order
+from augscale.data.source_ranges import GreyLevels
 from augscale.data.splits import patient_groups
 
 CACHE_VERSION = 1
 """Raise when the files of a cache change their meaning; caches made before are then not found."""
 
+DECODER_OF_LEVELS = 1
+"""Raise when files that are not plain 8-bit files would give other pixels."""
+
 _DIGEST_BYTES = 16
 
 
-def listing_key(records: Sequence[ImageRecord], config: DataConfig) -> str:
-    """A hash of paths, sizes, modification times, what is known of each image, and the decode settings.
+def listing_key(records: Sequence[ImageRecord], whole: Sequence[ImageRecord], config: DataConfig) -> str:
+    """A hash of paths, sizes, modification times, what is known of each image, the decode settings and the decoders.
 
+    Args:
+        records: the images in use.
+        whole: all images of the sources: a range of grey levels is found over them.
+        config: decode settings.
     Raises:
         OSError: a file vanished after it was listed.
     """
-    lines = []
-    for record in records:
-        where = []
-        if record.path is not None:
-            status = record.path.stat()
-            where = [str(record.path.absolute()), status.st_size, status.st_mtime_ns]
-        lines.append([*where, *_facts(record)])
-    return _digest([_settings(config), _synthetic_content("") if _has_synthetic(records) else None, *lines])
+    used = {record.image_id for record in records}
+    lines = [[*_where(record), *_facts(record)] for record in records]
+    others = [[*_where(record), record.origin] for record in whole if record.image_id not in used]
+    levels = [DECODER_OF_LEVELS, config.range, installed_decoders(), [record.origin for record in records], others]
+    synthetic = _synthetic_content("") if _has_synthetic(records) else None
+    return _digest([_settings(config), synthetic, levels, *lines])
+
+
+def _where(record: ImageRecord) -> list[str | int]:
+    if record.path is None:
+        return []
+    status = record.path.stat()
+    return [str(record.path.absolute()), status.st_size, status.st_mtime_ns]
 
 
 def read_contents(
@@ -58,20 +72,33 @@ def read_contents(
     return read, bad
 
 
-def cache_key(records: Iterable[ImageRecord], config: DataConfig) -> str:
-    """A hash of the contents, of what is known of each image, and the decode settings; 32 hexadecimal digits."""
-    return _digest(
-        [_settings(config), *sorted([record.content or "", *map(str, _facts(record))] for record in records)]
-    )
+def cache_key(records: Iterable[ImageRecord], config: DataConfig, levels: GreyLevels) -> str:
+    """A hash of the contents, of what is known of each image, and the decode settings; 32 hexadecimal digits.
+
+    Where files are not plain 8-bit files, the ranges of grey levels and the optional decoders count, too.
+    """
+    settings: list[object] = [_settings(config)]
+    if not levels.plain:
+        settings.append([*levels_digest(levels), installed_decoders()])
+    return _digest([*settings, *sorted([record.content or "", *map(str, _facts(record))] for record in records)])
 
 
-def fingerprint(records: Sequence[ImageRecord], config: DataConfig) -> str:
-    """What a result depends on: the images in their order, who belongs to whom, and the decode settings.
+def fingerprint(records: Sequence[ImageRecord], config: DataConfig, levels: GreyLevels) -> str:
+    """What a result depends on: the images in their order, who belongs to whom, the decode settings and the ranges.
 
     Names of files and folders, labels and splits do not count.
     """
     groups = patient_groups(records).tolist()
-    return _digest([_settings(config), *([r.content, group] for r, group in zip(records, groups, strict=True))])
+    settings = [_settings(config), *levels_digest(levels)]
+    return _digest([*settings, *([r.content, group] for r, group in zip(records, groups, strict=True))])
+
+
+def levels_digest(levels: GreyLevels) -> list[str]:
+    """What the pixels of files that are not plain depend on, without names of folders; empty where all are plain."""
+    if levels.plain:
+        return []
+    ranges = sorted({(found.kind, found.low, found.high, found.given) for found in levels.ranges})
+    return [_digest([DECODER_OF_LEVELS, *ranges])]
 
 
 def _settings(config: DataConfig) -> list[int | bool]:

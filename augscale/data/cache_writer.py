@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict
 from functools import partial
@@ -20,9 +20,10 @@ import PIL
 
 from augscale.config import DataConfig
 from augscale.data.cache_keys import fingerprint
-from augscale.data.images import DecodedImage, Pixels, UnusableImage, decode_image
+from augscale.data.images import DecodedImage, Pixels, Ranges, UnusableImage, decode_image
 from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord, first_reasons
 from augscale.data.parallel import map_in_order
+from augscale.data.source_ranges import GreyLevels
 from augscale.errors import DataError
 
 IMAGES_FILE = "images.npy"
@@ -34,6 +35,7 @@ def write_cache(
     directory: Path,
     records: Sequence[ImageRecord],
     config: DataConfig,
+    levels: GreyLevels,
     pool: Executor,
     on_done: Callable[[int], None],
 ) -> None:
@@ -43,6 +45,7 @@ def write_cache(
         directory: the folder to make; must not exist.
         records: with `content`; of those with the same content one is kept.
         config: decode settings.
+        levels: the ranges of grey levels.
         pool: threads to decode in.
         on_done: called with the number of images that are finished.
     Raises:
@@ -56,15 +59,16 @@ def write_cache(
     shutil.rmtree(partial_directory, ignore_errors=True)  # of a process that was killed
     partial_directory.mkdir()
     try:
-        kept, refused, notes = _write_images(partial_directory / IMAGES_FILE, unique, config, pool, on_done)
+        kept, refused, notes = _write_images(partial_directory / IMAGES_FILE, unique, config, levels, pool, on_done)
         stored = {
-            "fingerprint": fingerprint(kept, config),
+            "fingerprint": fingerprint(kept, config, levels),
             "settings": {"cache_size": config.cache_size, "crop_to_field": config.crop_to_field},
             "pillow": PIL.__version__,
             "records": [asdict(record) | {"path": record.path and str(record.path.absolute())} for record in kept],
             "refused": [asdict(entry) | {"path": str(entry.path.absolute())} for entry in refused],
             "duplicates": duplicates,
             "notes": notes,
+            "levels": asdict(levels),
         }
         with (partial_directory / CACHE_FILE).open("w", encoding="utf-8") as file:
             json.dump(stored, file)
@@ -118,7 +122,12 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 def _write_images(
-    path: Path, records: Sequence[ImageRecord], config: DataConfig, pool: Executor, on_done: Callable[[int], None]
+    path: Path,
+    records: Sequence[ImageRecord],
+    config: DataConfig,
+    levels: GreyLevels,
+    pool: Executor,
+    on_done: Callable[[int], None],
 ) -> tuple[list[ImageRecord], list[BadFile], dict[str, str]]:
     """Appends every image that can be decoded; returns its record, the refused files, and notes by image id.
 
@@ -127,9 +136,10 @@ def _write_images(
     kept: list[ImageRecord] = []
     refused: list[BadFile] = []
     notes: dict[str, str] = {}
-    decode = partial(_decode, size=config.cache_size, crop_to_field=config.crop_to_field)
+    ranges = {origin: levels.of(origin) for origin in {record.origin for record in records}}
+    decode = partial(_decode, size=config.cache_size, crop_to_field=config.crop_to_field, ranges=ranges)
     with path.open("wb") as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # what matters of a damaged file is in its reason
+        warnings.filterwarnings("ignore", module="PIL|pydicom")  # what matters of a damaged file is in its reason
         start = _write_header(file, len(records), config.cache_size)
         for record, result in zip(records, map_in_order(pool, decode, records), strict=True):
             if isinstance(result, str):
@@ -155,12 +165,12 @@ def _write_header(file: BinaryIO, num_images: int, size: int) -> int:
     return file.tell()
 
 
-def _decode(record: ImageRecord, *, size: int, crop_to_field: bool) -> DecodedImage | str:
+def _decode(record: ImageRecord, *, size: int, crop_to_field: bool, ranges: Mapping[str, Ranges]) -> DecodedImage | str:
     """The image, or why it cannot be used."""
     if record.path is None:
         return DecodedImage(pixels=_render(record.image_id, size))
     try:
-        return decode_image(record.path, size, crop_to_field=crop_to_field)
+        return decode_image(record.path, size, crop_to_field=crop_to_field, ranges=ranges[record.origin])
     except UnusableImage as error:
         return str(error)
 

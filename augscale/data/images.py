@@ -1,17 +1,18 @@
 """One image file to a square RGB array; what cannot be decoded is refused with a reason.
 
-What a pixel value means: 8-bit files are taken as they are. Grey files of more than 8 bits are scaled to 0-255 by the
-full range of their samples, never clipped; that range is 65535, or 4095 (12 bits) or 255 where no sample is above it,
-because cameras store 10- and 12-bit data in 16-bit files. Colour files of 16 bits are read by their upper byte
-(Pillow keeps no more), so those that hold 12 bits or fewer are refused instead of being read as black.
-Transparency is laid on black, the background of a fundus photograph. Colour profiles are not applied.
-Of several frames or pages the first is used, and that is noted. DICOM files are read where pydicom is installed.
+What a pixel value means: 8-bit files are taken as they are. Grey files of more than 8 bits, and DICOM files without a
+window, are scaled by one range for all files of their kind in a source (`grey_levels`); a file that is decoded alone
+is its own source. Colour files of 16 bits are read by their upper byte (Pillow keeps no more), so those that hold 12
+bits or fewer are refused instead of being read as black. Transparency is laid on black, the background of a fundus
+photograph. Colour profiles are not applied. Of several frames or pages the first is used, and that is noted. DICOM
+files are read where pydicom is installed, and TIFF files that Pillow cannot read where tifffile is.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,18 @@ from PIL import (
 )
 
 from augscale.data.dicom import UnusableDicom, is_dicom, read_dicom
+from augscale.data.grey_levels import GreyRange, Samples, choose_range, measure, to_8_bit
+from augscale.data.tiff import (
+    COUNTS_KIND,
+    FLOAT_KIND,
+    UnusableTiff,
+    facts_of,
+    inverted,
+    is_tiff,
+    read_tiff,
+    skip_thumbnails,
+    tiff_facts,
+)
 from augscale.errors import DataError
 
 DECODER_VERSION = 1
@@ -71,23 +84,87 @@ class DecodedImage:
     note: str | None = None
 
 
-def decode_image(path: Path, size: int, *, crop_to_field: bool = False) -> DecodedImage:
+@dataclass(frozen=True, kw_only=True)
+class Ranges:
+    """The ranges of one source.
+
+    Attributes:
+        given: by a person, for every kind; windows of DICOM files are then left out. None takes what was found.
+        found: by kind, see `Samples`; None where a file is decoded alone, and is its own source.
+    """
+
+    given: GreyRange | None = None
+    found: Mapping[str, GreyRange] | None = None
+
+    def of(self, samples: Samples) -> GreyRange:
+        """The range that these samples are scaled by.
+
+        Raises:
+            UnusableImage: none was found for files of this kind.
+        """
+        if samples.kind is None:
+            assert samples.nominal is not None
+            return samples.nominal
+        if self.given is not None:
+            return self.given
+        if self.found is None:
+            return choose_range([measure(samples)])
+        if samples.kind not in self.found:
+            raise UnusableImage(
+                f"no range of grey levels was found for {samples.kind}; expected data.range = [LOW, HIGH]"
+            )
+        return self.found[samples.kind]
+
+
+ALONE = Ranges()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """What a file holds: a finished image, or samples that need a range."""
+
+    content: Image.Image | Samples
+    info: dict[str | tuple[int, int], object] = field(default_factory=dict)
+    """Pillow's, for the orientation."""
+    note: str | None = None
+
+
+def decode_image(path: Path, size: int, *, crop_to_field: bool = False, ranges: Ranges = ALONE) -> DecodedImage:
     """Decodes, orients, optionally crops to the field of view, pads to a square with black, and resizes.
 
     Args:
         path: JPEG, PNG, TIFF, WebP, BMP or DICOM, recognised by content.
         size: side of the result, pixels.
         crop_to_field: cut the black surround of a fundus photograph first, see `field_of_view`.
+        ranges: of the source that the file belongs to.
     Raises:
         UnusableImage: missing, empty, truncated, not an image, too large or too small.
     """
+    read = _read(path, size * (2 if crop_to_field else 1), use_window=ranges.given is None)
+    photo = _photo(read, ranges)
+    if crop_to_field:
+        photo = photo.crop(field_of_view(np.asarray(photo.convert("L"))))
+    return DecodedImage(pixels=square(photo, size), note=read.note)
+
+
+def read_samples(path: Path) -> Samples | None:
+    """The samples of a file that is scaled by the range of its source; None where it needs none.
+
+    Raises:
+        UnusableImage: as `decode_image`.
+    """
+    content = _read(path, 1).content
+    return content if isinstance(content, Samples) and content.kind is not None else None
+
+
+def _read(path: Path, size: int, *, use_window: bool = True) -> _Read:
     try:
         if os.path.getsize(path) == 0:
             raise UnusableImage("empty file")
-        photo, note = _open_dicom(path) if is_dicom(path) else _open_photo(path, size * (2 if crop_to_field else 1))
+        return _read_dicom(path, use_window) if is_dicom(path) else _read_photo(path, size)
     except UnusableImage:
         raise
-    except UnusableDicom as error:
+    except (UnusableDicom, UnusableTiff) as error:
         raise UnusableImage(str(error)) from None
     except UnidentifiedImageError:
         raise UnusableImage(_why_not_an_image(path)) from None
@@ -97,26 +174,64 @@ def decode_image(path: Path, size: int, *, crop_to_field: bool = False) -> Decod
         raise UnusableImage(f"cannot be decoded ({error.strerror or error})") from None
     except Exception as error:  # a damaged file makes decoders raise almost anything; none of it may stop a run
         raise UnusableImage(f"cannot be decoded ({type(error).__name__}: {error})") from None
-    if crop_to_field:
-        photo = photo.crop(field_of_view(np.asarray(photo.convert("L"))))
-    return DecodedImage(pixels=square(photo, size), note=note)
 
 
-def _open_photo(path: Path, size: int) -> tuple[Image.Image, str | None]:
-    """RGB, upright, at least `size` pixels on its longest side where the file has them; and a note."""
-    with Image.open(path, formats=_FORMATS) as image:
-        _check_size(*image.size)
-        note = _frames_note(getattr(image, "n_frames", 1))
-        _shrink_while_decoding(image, size)
-        colour_16_bit = image.mode not in ("I;16", "I;16B", "I;16L", "I", "F") and _is_16_bit(image)
-        image.load()
-        return _oriented(_to_rgb(image, colour_16_bit)), note
+def _read_photo(path: Path, size: int) -> _Read:
+    """At least `size` pixels on its longest side where the file has them."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            frames, facts = getattr(image, "n_frames", 1), None
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                frames -= skip_thumbnails(image)
+                facts = facts_of(image.tag_v2)
+            _check_size(*image.size)
+            note = _frames_note(frames)
+            if facts is None or not facts.misread_by_pillow:
+                _shrink_while_decoding(image, size)
+                colour_16_bit = image.mode not in ("I;16", "I;16B", "I;16L", "I", "F") and _is_16_bit(image)
+                image.load()
+                if image.mode.startswith("I") or image.mode == "F":
+                    unsigned = facts is not None and facts.sample_format == 1
+                    samples = _grey_samples(image, unsigned=unsigned, turned=facts is not None and inverted(facts))
+                    return _Read(content=samples, info=image.info, note=note)
+                return _Read(content=_to_rgb(image, colour_16_bit), info=image.info, note=note)
+    except UnidentifiedImageError:
+        if not is_tiff(path):
+            raise
+    return _read_with_tifffile(path)
 
 
-def _open_dicom(path: Path) -> tuple[Image.Image, str | None]:
-    pixels, frames = read_dicom(path, MAX_PIXELS)
-    _check_size(*pixels.shape[1::-1])
-    return Image.fromarray(pixels), _frames_note(frames)
+def _read_with_tifffile(path: Path) -> _Read:
+    held, orientation, pages = read_tiff(path, tiff_facts(path), MAX_PIXELS)
+    exif = Image.Exif()
+    exif[_ORIENTATION_TAG] = orientation
+    content = held if isinstance(held, Samples) else Image.fromarray(held).convert("RGB")
+    return _Read(content=content, info={"exif": exif.tobytes()}, note=_frames_note(pages))
+
+
+def _read_dicom(path: Path, use_window: bool) -> _Read:
+    samples, frames = read_dicom(path, MAX_PIXELS, use_window=use_window)
+    return _Read(content=samples, note=_frames_note(frames))
+
+
+def _photo(read: _Read, ranges: Ranges) -> Image.Image:
+    """RGB and upright."""
+    photo = read.content
+    if isinstance(photo, Samples):
+        _check_size(*photo.values.shape[1::-1])
+        photo = Image.fromarray(to_8_bit(photo, ranges.of(photo))).convert("RGB")
+    photo.info = read.info
+    return _oriented(photo)
+
+
+def _grey_samples(image: Image.Image, *, unsigned: bool, turned: bool) -> Samples:
+    values = np.asarray(image)
+    if unsigned and values.dtype == np.int32:
+        values = values.view(np.uint32)  # Pillow has no mode of its own for it
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise UnusableImage("samples that are not finite numbers")
+    kind = FLOAT_KIND if values.dtype.kind == "f" else COUNTS_KIND
+    return Samples(values=values, kind=kind, counts=True, inverted=turned)
 
 
 def field_of_view(grey: Pixels) -> tuple[int, int, int, int]:
@@ -182,11 +297,6 @@ def _is_16_bit(image: Image.Image) -> bool:
 
 
 def _to_rgb(image: Image.Image, colour_16_bit: bool) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        # The orientation travels in `info`, which a new image does not have.
-        grey = Image.fromarray(_to_8_bit(np.asarray(image)), mode="L").convert("RGB")
-        grey.info = image.info
-        return grey
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layers = image.convert("RGBA")
         photo = Image.new("RGB", image.size)
@@ -197,19 +307,6 @@ def _to_rgb(image: Image.Image, colour_16_bit: bool) -> Image.Image:
     if colour_16_bit and np.asarray(photo).max() < 16:
         raise UnusableImage("16-bit colour that holds 12 bits or fewer; convert it to 8 bits first")
     return photo
-
-
-def _to_8_bit(samples: npt.NDArray[np.generic]) -> Pixels:
-    """Scales grey samples of more than 8 bits, see the head of this module."""
-    values = samples.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise UnusableImage("samples that are not finite numbers")
-    low, high = float(values.min()), float(values.max())
-    scales = (1.0, 255.0, 4095.0, 65535.0) if samples.dtype.kind == "f" else (255.0, 4095.0, 65535.0)
-    full = next((scale for scale in scales if high <= scale), None)
-    if full is None or low < 0:
-        raise UnusableImage(f"samples from {low:g} to {high:g}; expected 8 or 16 bits")
-    return np.round(values * (255.0 / full)).astype(np.uint8)
 
 
 def _oriented(photo: Image.Image) -> Image.Image:

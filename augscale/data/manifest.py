@@ -43,6 +43,7 @@ class ImageRecord:
         eye: "left", "right" or as the table says.
         source: where it came from.
         content: hash of the file's bytes once it has been read; equal content means an exact duplicate.
+        origin: which of the sources that were asked for it came from: the files of one share a range of grey levels.
     """
 
     image_id: str
@@ -53,6 +54,7 @@ class ImageRecord:
     eye: str | None = None
     source: str
     content: str | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +285,7 @@ def _records(listing: _Listing, name: str) -> Iterator[tuple[Path, ImageRecord]]
                 patient_id=row.patient_id,
                 eye=row.eye,
                 source=f"{name}/{scope}" if scope.parts else name,
+                origin=name,
             ),
         )
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from augscale.augmentation.scales import NONE, AugmentationScales, load_scales
-from augscale.config import DataConfig, ProbeConfig
+from augscale.config import DataConfig, GreyRangeSetting, ProbeConfig
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.splits import choose_subset, patient_groups
 from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
@@ -57,6 +57,7 @@ def diagnose(
     views: int = DEFAULT_VIEWS,
     size: int | None = None,
     crop_to_field: bool | None = None,
+    grey_range: GreyRangeSetting | None = None,
     arch: str | None = None,
     key: str | None = None,
     statistics: str | None = None,
@@ -82,6 +83,7 @@ def diagnose(
         views: of each photograph at each level, at least 2.
         size: side of the views, pixels; None takes the first checkpoint's.
         crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
+        grey_range: as `data.range` of a study; None does as the first checkpoint's study did.
         arch: timm name for files that do not tell their architecture.
         key: entry of a training checkpoint to take, e.g. "student"; None prefers the teacher.
         statistics: of batch norm: "own", or "data", gathered on photographs that are not examined; None: "data" for
@@ -109,7 +111,7 @@ def diagnose(
         checkpoint.backbone.check_view_size(view_size, f"{checkpoint.name}: --size")
 
     sidecar = loaded[0].sidecar
-    config, notes = _data_config(data, sidecar, view_size, crop_to_field)
+    config, notes = _data_config(data, sidecar, view_size, crop_to_field, grey_range)
     report = on_progress or (lambda what, done, total: None)
     cache = build_cache(
         config, cache_root=cache_root, allow_bad=allow_bad, on_progress=lambda d, t: report("decoding images", d, t)
@@ -135,6 +137,7 @@ def diagnose(
         notes=[
             *choices(loaded),
             *notes,
+            *cache.levels.lines(),
             *row_notes,
             *level_notes,
             *common_notes,
@@ -224,6 +227,7 @@ def _data_config(
     sidecar: dict[str, Any],
     view_size: int,
     crop_to_field: bool | None,
+    grey_range: GreyRangeSetting | None,
 ) -> tuple[DataConfig, list[str]]:
     """Which images are decoded how: as for the first checkpoint's training where that is known."""
     own = sidecar.get("data", {})
@@ -238,6 +242,8 @@ def _data_config(
     values.setdefault("cache_size", math.ceil(CACHE_MARGIN * view_size / 32) * 32)
     if crop_to_field is not None:
         values["crop_to_field"] = crop_to_field
+    if grey_range is not None:
+        values["range"] = grey_range
     return parse_settings(DataConfig, values, "data"), notes
 
 
@@ -305,6 +311,7 @@ def _data_facts(config: DataConfig, cache: ImageCache, rows: npt.NDArray[np.int6
     return {
         "sources": list(config.sources),
         "fingerprint": cache.fingerprint,
+        "ranges": cache.levels.facts(),
         "num_images": len(cache.records),
         "num_bad": len(cache.bad),
         "bad": [{"path": str(bad.path), "reason": bad.reason} for bad in cache.bad[:1000]],

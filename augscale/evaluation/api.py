@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from augscale.config import GreyRangeSetting
 from augscale.data.retinal import list_datasets, missing_text
 from augscale.errors import ConfigError, InterruptedRun
 from augscale.evaluation.datasets import LabelledImages, open_dataset
@@ -72,6 +73,7 @@ def evaluate(
     config: ProtocolConfig | None = None,
     size: int | None = None,
     crop_to_field: bool | None = None,
+    grey_range: GreyRangeSetting | None = None,
     data_root: Path | None = None,
     arch: str | None = None,
     key: str | None = None,
@@ -96,6 +98,7 @@ def evaluate(
         config: settings of the protocols; None takes the papers', with views of `size`.
         size: side of the views, pixels; None takes `config`'s where it was set, else the first checkpoint's.
         crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
+        grey_range: as `data.range` of a study; None does as the first checkpoint's study did.
         data_root: where datasets were prepared; None is the usual place.
         arch, key: see `load_checkpoint`.
         statistics: of batch norm, for the frozen protocols: "own", or "data", gathered on each dataset's training
@@ -124,6 +127,7 @@ def evaluate(
         size=round(MARGIN * view_size),
         data_root=data_root,
         crop_to_field=cut,
+        grey_range=_grey_range(loaded[0]) if grey_range is None else grey_range,
         cache_root=cache_root,
         allow_bad=allow_bad,
         on_progress=on_progress,
@@ -154,12 +158,18 @@ def evaluate(
     return Evaluation(out=folder, summary=summary, predictions=tuple(predictions))
 
 
+def _grey_range(checkpoint: LoadedCheckpoint) -> GreyRangeSetting:
+    found = checkpoint.sidecar.get("data", {}).get("range", "auto")
+    return found if found == "auto" else (float(found[0]), float(found[1]))
+
+
 def check_evaluation(
     datasets: str | Path | Sequence[str | Path],
     protocols: Sequence[str],
     *,
     view_size: int,
     crop_to_field: bool,
+    grey_range: GreyRangeSetting = "auto",
     data_root: Path | None = None,
     on_progress: Progress | None = None,
 ) -> None:
@@ -174,6 +184,7 @@ def check_evaluation(
         size=round(MARGIN * view_size),
         data_root=data_root,
         crop_to_field=crop_to_field,
+        grey_range=grey_range,
         cache_root=None,
         allow_bad=False,
         on_progress=on_progress,
@@ -221,6 +232,7 @@ def open_datasets(
     size: int,
     data_root: Path | None,
     crop_to_field: bool,
+    grey_range: GreyRangeSetting = "auto",
     cache_root: Path | None,
     allow_bad: bool,
     on_progress: Progress | None,
@@ -246,6 +258,7 @@ def open_datasets(
             size=size,
             data_root=data_root,
             crop_to_field=crop_to_field,
+            grey_range=grey_range,
             cache_root=cache_root,
             allow_bad=allow_bad,
             on_progress=None if on_progress is None else _decoding(on_progress, str(name)),

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augscale.config import DataConfig
+from augscale.config import DataConfig, GreyRangeSetting
 from augscale.data.cache import ImageCache, build_cache
-from augscale.data.cache_keys import CACHE_VERSION
+from augscale.data.cache_keys import CACHE_VERSION, levels_digest
 from augscale.data.images import DECODER_VERSION
 from augscale.data.manifest import MISSING, SYNTHETIC, ImageRecord, SourceScan, first_reasons, scan_sources
 from augscale.data.retinal import default_data_root, find_dataset, missing_text, read_prepared
 from augscale.data.retinal.prepared import FACTS_FILE, MANIFEST_FILE
 from augscale.data.retinal.registry import NAMES, SPLITS
+from augscale.data.source_ranges import GreyLevels
 from augscale.data.splits import patient_groups
 from augscale.data.tables import FOLDER_TABLES
 from augscale.errors import DataError
@@ -129,6 +130,7 @@ def open_dataset(
     split_seed: int = 0,
     classes: Sequence[str] | None = None,
     synthetic_patients: int = 300,
+    grey_range: GreyRangeSetting = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> LabelledImages:
     """Opens a labelled dataset and decodes its images, or finds them decoded.
@@ -145,6 +147,7 @@ def open_dataset(
         split_seed: of splits that have to be made, see `complete_splits`.
         classes: class names in index order; None takes the registry's, or that of `class_order`.
         synthetic_patients: how many patients the built-in photographs have.
+        grey_range: as `data.range`; "auto" finds one over the whole dataset, for all its splits.
         on_progress: called with (images done, images in all) while files are read and decoded.
     Raises:
         DataError: no such dataset, no labels, one class only, missing images, or splits that cannot be used.
@@ -152,7 +155,11 @@ def open_dataset(
     """
     origin = _find(name_or_path, (data_root or default_data_root()).expanduser())
     config = DataConfig(
-        sources=(origin.source,), cache_size=size, crop_to_field=crop_to_field, synthetic_patients=synthetic_patients
+        sources=(origin.source,),
+        cache_size=size,
+        crop_to_field=crop_to_field,
+        synthetic_patients=synthetic_patients,
+        range=grey_range,
     )
     scan = scan_sources(config.sources, synthetic_patients=synthetic_patients)
     notes = [*origin.notes, *_missing(origin.name, scan, allow_bad)]
@@ -181,10 +188,10 @@ def open_dataset(
         labels=numbers[kept],
         split=tuple(splits),
         groups=groups[kept],
-        fingerprint=_fingerprint(order, chosen, numbers[kept], splits, groups[kept], config),
+        fingerprint=_fingerprint(order, chosen, numbers[kept], splits, groups[kept], config, cache.levels),
         contents=tuple(record.content or "" for record in chosen),
         label_space=origin.label_space if order == origin.classes else None,
-        notes=(*notes, *split_notes),
+        notes=(*notes, *cache.levels.lines(), *split_notes),
     )
     return replace(labelled, notes=(*labelled.notes, *_leaks(chosen, labelled), *_class_notes(labelled)))
 
@@ -335,9 +342,10 @@ def _fingerprint(
     splits: Sequence[str],
     groups: Indices,
     config: DataConfig,
+    levels: GreyLevels,
 ) -> str:
     numbers = np.unique(groups, return_inverse=True)[1].tolist()
-    settings = [CACHE_VERSION, DECODER_VERSION, config.cache_size, config.crop_to_field]
+    settings = [CACHE_VERSION, DECODER_VERSION, config.cache_size, config.crop_to_field, *levels_digest(levels)]
     images = [(record.image_id, record.content) for record in records]
     return _digest([settings, list(classes), *zip(images, labels.tolist(), splits, numbers, strict=True)])
 

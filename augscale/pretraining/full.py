@@ -22,6 +22,7 @@ from rich.console import Console
 from augscale.augmentation.scales import AugmentationScales, describe, load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache, default_cache_root
+from augscale.data.grey_levels import range_lines
 from augscale.diagnosis.common_views import study_common_views
 from augscale.diagnosis.panel import build_panel, checked_panel_split
 from augscale.errors import AugscaleError, CheckpointError, ConfigError, InterruptedRun
@@ -358,6 +359,8 @@ class _FullRun:
             f"{data['num_images']} images ({data['num_train']} to train on, {data['num_panel']} held out to choose the "
             f"best weights by), {data['num_bad']} files set aside; run folder {self.folder.path}"
         )
+        for line in range_lines([found for found in data["ranges"] if not found["given"]]):
+            self.display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
 
 
 @contextmanager

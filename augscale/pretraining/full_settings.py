@@ -66,6 +66,7 @@ def data_facts(config: StudyConfig, cache: ImageCache, num_train: int, num_panel
     return {
         "sources": lasting_sources(config.data),
         "fingerprint": cache.fingerprint,
+        "ranges": cache.levels.facts(),
         "num_images": len(cache),
         "num_train": num_train,
         "num_panel": num_panel,

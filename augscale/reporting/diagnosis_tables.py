@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from augscale.data.grey_levels import range_lines
 from augscale.reporting.diagnosis_plots import CheckpointColors
 from augscale.reporting.diagnosis_records import GROUPS, CheckpointResult, Diagnosis, Load, Metric
 from augscale.reporting.diagnosis_wording import (
@@ -168,6 +169,7 @@ def settings(diagnosis: Diagnosis) -> str:
         ("Labels", labels),
         ("Views of each", facts.get("num_views")),
         ("View size", f"{facts['view_size']} pixels" if facts.get("view_size") else None),
+        ("Grey levels", "; ".join(range_lines(data.get("ranges") or ()))),
         ("Files set aside", data.get("num_bad")),
         ("Data fingerprint", data.get("fingerprint")),
         ("Device", facts.get("device")),

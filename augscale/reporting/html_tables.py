@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from augscale.data.grey_levels import range_lines
 from augscale.reporting.page import facts_table
 from augscale.reporting.records import Contender, RunResults, Trial
 from augscale.reporting.wording import (
@@ -106,6 +107,7 @@ def facts(run: RunResults) -> str:
                    f"{_count(data.get('num_panel'))} held out for the panel)" if data else None),
         ("Sources", ", ".join(str(source) for source in data.get("sources") or ())),
         ("Data fingerprint", data.get("fingerprint")),
+        ("Grey levels", "; ".join(range_lines(data.get("ranges") or ()))),
         ("Files set aside", _count(data["num_bad"]) if "num_bad" in data else None),
         ("Backbone", _backbone(backbone, parameters)),
         ("Trial length", f"{known['steps']} steps of {known.get('batch_size')} images" if "steps" in known else None),

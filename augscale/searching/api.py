@@ -15,6 +15,7 @@ from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig, load_study
+from augscale.data.grey_levels import range_lines
 from augscale.devices import plan_workers
 from augscale.errors import ConfigError, DataError, StudyError
 from augscale.runs import RunFolder, Stopwatch, read_json
@@ -251,6 +252,8 @@ def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[s
         f"{data['num_images']} images {patients}({data['num_train']} to train on, {data['num_panel']} held out for the "
         f"panel), {data['num_bad']} files set aside; run folder {run.path}"
     )
+    for line in range_lines([found for found in data["ranges"] if not found["given"]]):
+        display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
     if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
         display.say(
             f"  the study {DEMONSTRATION} is a demonstration with a tiny network: for an answer on your images use "

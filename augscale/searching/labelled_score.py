@@ -81,6 +81,7 @@ def open_labelled(
             size=config.data.cache_size,
             data_root=None if root is None else Path(root),
             crop_to_field=config.data.crop_to_field,
+            grey_range=config.data.range,
             allow_bad=allow_bad,
             on_progress=on_progress,
         )

@@ -111,6 +111,7 @@ def prepare_run(
         "data": {
             "sources": lasting_sources(config.data),
             "fingerprint": cache.fingerprint,
+            "ranges": cache.levels.facts(),
             "num_images": len(cache.records),
             "num_patients": len({r.patient_id for r in cache.records if r.patient_id is not None}),
             "num_train": len(train),

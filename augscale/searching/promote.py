@@ -135,6 +135,7 @@ def promote(
             protocols,
             view_size=chosen_size or settings.crops.global_size,
             crop_to_field=settings.data.crop_to_field,
+            grey_range=settings.data.range,
             data_root=data_root,
             on_progress=on_progress,
         )

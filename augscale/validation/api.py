@@ -104,6 +104,7 @@ def validate(
         size=round(MARGIN * size),
         data_root=data_root,
         crop_to_field=study_config.data.crop_to_field if crop_to_field is None else crop_to_field,
+        grey_range=study_config.data.range,
         cache_root=cache_root,
         allow_bad=allow_bad,
         on_progress=on_progress,

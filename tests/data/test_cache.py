@@ -44,9 +44,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     paths: list[Path] = []
     decode = cache_writer.decode_image
 
-    def counting(path: Path, size: int, *, crop_to_field: bool = False) -> object:
+    def counting(path: Path, size: int, **settings: object) -> object:
         paths.append(path)
-        return decode(path, size, crop_to_field=crop_to_field)
+        return decode(path, size, **settings)
 
     monkeypatch.setattr(cache_writer, "decode_image", counting)
     return paths

@@ -288,6 +288,9 @@ def manifest() -> dict[str, Any]:
             "num_images": 1200,
             "num_train": 944,
             "num_panel": 256,
+            "ranges": [
+                {"source": "eyes", "kind": "DICOM CT", "low": -1024.0, "high": 3071.0, "files": 40, "given": False}
+            ],
             "num_bad": 2,
             "bad": [
                 {"path": "eyes/left <003>.png", "reason": "truncated after 1,204 bytes"},

@@ -198,5 +198,14 @@ def test_the_run_folder_is_quoted_in_commands(tmp_path):
 
 
 def test_settings_versions_fingerprint_and_bad_files_are_shown(page):
-    for part in ("9f2c4a7b11d0c3e85a6f", "torch 2.15.0", "Files set aside", "eyes/left <003>.png", "out_dim", "1.20 M"):
+    for part in (
+        "9f2c4a7b11d0c3e85a6f",
+        "torch 2.15.0",
+        "Files set aside",
+        "Grey levels",
+        "eyes (DICOM CT): -1024 is black and 3071 white",
+        "eyes/left <003>.png",
+        "out_dim",
+        "1.20 M",
+    ):
         assert part in page.words

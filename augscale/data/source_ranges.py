@@ -1,0 +1,169 @@
+"""The ranges of grey levels of sources: found once over the files of each, or given by `data.range`.
+
+A range belongs to a whole source, whatever part of it is used: a choice of splits or a subset of the images does not
+change it. At most 1000 files of a source are looked at, chosen by their names below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from augscale.config import DataConfig
+from augscale.data.file_kinds import FileKind, file_kind
+from augscale.data.grey_levels import GreyRange, Measured, choose_range, measure, range_lines
+from augscale.data.images import Ranges, UnusableImage, read_samples
+from augscale.data.manifest import SYNTHETIC_SEED, ImageRecord
+from augscale.data.parallel import map_in_order
+from augscale.data.splits import seeded_rank
+
+MOST_FILES_MEASURED = 1000
+
+Key = tuple[str, str]
+"""Source and kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRange:
+    """The range of the files of one kind in one source.
+
+    Attributes:
+        source: name of the source; see `ImageRecord.origin`.
+        kind: which of its files; see `Samples.kind`.
+        low, high: values, after a DICOM file's modality LUT, that become 0 and 255.
+        files: how many files it was found over; 0 where it was given.
+    """
+
+    source: str
+    kind: str
+    low: float
+    high: float
+    files: int
+
+    @property
+    def given(self) -> bool:
+        """Whether `data.range` gave it."""
+        return self.files == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreyLevels:
+    """What decides the pixels of files that are not plain 8-bit files.
+
+    Attributes:
+        plain: whether all files in use are plain; nothing else is known then.
+        ranges: sorted by source and kind.
+    """
+
+    plain: bool
+    ranges: tuple[SourceRange, ...] = ()
+
+    def facts(self) -> list[dict[str, Any]]:
+        """For manifests: plain values of each range."""
+        return [asdict(found) | {"given": found.given} for found in self.ranges]
+
+    def lines(self) -> list[str]:
+        """For people: one line for each range; empty where none is needed."""
+        return [f"grey levels of {line}" for line in range_lines(self.facts())]
+
+    def of(self, origin: str) -> Ranges:
+        """The ranges of one source, for the decoder."""
+        own = {found.kind: GreyRange(low=found.low, high=found.high) for found in self.ranges if found.source == origin}
+        given = next((found for found in self.ranges if found.given), None)
+        return Ranges(given=None if given is None else GreyRange(low=given.low, high=given.high), found=own)
+
+
+PLAIN_LEVELS = GreyLevels(plain=True)
+
+
+def find_grey_levels(
+    used: Sequence[ImageRecord],
+    whole: Sequence[ImageRecord],
+    config: DataConfig,
+    pool: Executor,
+    on_planned: Callable[[int], None],
+    on_done: Callable[[], None],
+) -> GreyLevels:
+    """Looks at the files, and finds a range for each source and kind of file that needs one.
+
+    Args:
+        used: the images that will be decoded.
+        whole: all images of the sources, those not used too.
+        config: with `range`.
+        pool: threads to read in.
+        on_planned: called once with the number of files that are going to be measured.
+        on_done: called for each file that was measured.
+    """
+    kinds = _kinds(used, config, pool)
+    needed = sorted({key for record in used if (key := _key(record, kinds)) is not None})
+    plain = all(kind.plain for kind in kinds.values())
+    if config.range != "auto":
+        low, high = config.range
+        given = [SourceRange(source=source, kind=kind, low=low, high=high, files=0) for source, kind in needed]
+        return GreyLevels(plain=plain, ranges=tuple(given))
+    files = _files_to_measure(needed, used, whole, kinds, config, pool) if needed else []
+    on_planned(len(files))
+    measured: dict[Key, list[Measured]] = {}
+    for (key, _), found in zip(files, map_in_order(pool, lambda file: _measured(file[1]), files), strict=True):
+        on_done()
+        if found is not None:
+            measured.setdefault(key, []).append(found)
+    ranges = []
+    for (source, kind), of_files in sorted(measured.items()):
+        found_range = choose_range(of_files)
+        ranges.append(
+            SourceRange(source=source, kind=kind, low=found_range.low, high=found_range.high, files=len(of_files))
+        )
+    return GreyLevels(plain=plain, ranges=tuple(ranges))
+
+
+def _kinds(records: Iterable[ImageRecord], config: DataConfig, pool: Executor) -> dict[str, FileKind]:
+    """By image id; built-in photographs are plain."""
+    files = [record for record in records if record.path is not None]
+    look = partial(file_kind, use_window=config.range == "auto")
+    found = map_in_order(pool, lambda record: look(Path(record.path or "")), files)
+    return {record.image_id: kind for record, kind in zip(files, found, strict=True)}
+
+
+def _key(record: ImageRecord, kinds: Mapping[str, FileKind]) -> Key | None:
+    kind = kinds[record.image_id].kind if record.image_id in kinds else None
+    return None if kind is None else (record.origin, kind)
+
+
+def _files_to_measure(
+    needed: Sequence[Key],
+    used: Sequence[ImageRecord],
+    whole: Sequence[ImageRecord],
+    kinds: Mapping[str, FileKind],
+    config: DataConfig,
+    pool: Executor,
+) -> list[tuple[Key, Path]]:
+    """Of each source a fixed choice of its files; for a rare kind that it misses, files in use."""
+    chosen = []
+    for source in sorted({source for source, _ in needed}):
+        chosen += _first([record for record in whole if record.origin == source])
+    known = {**kinds, **_kinds([record for record in chosen if record.image_id not in kinds], config, pool)}
+    found = {_key(record, known) for record in chosen}
+    for key in needed:
+        if key not in found:
+            chosen += _first([record for record in used if _key(record, known) == key])
+    keyed = [(_key(record, known), record.path) for record in chosen]
+    return [(key, path) for key, path in keyed if key is not None and key in needed and path is not None]
+
+
+def _first(records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    ranked = sorted(records, key=lambda r: seeded_rank(SYNTHETIC_SEED, r.image_id.removeprefix(r.origin)))
+    return ranked[:MOST_FILES_MEASURED]
+
+
+def _measured(path: Path) -> Measured | None:
+    """None of a file that cannot be decoded: it is refused with its reason later."""
+    try:
+        samples = read_samples(path)
+    except UnusableImage:
+        return None
+    return None if samples is None else measure(samples)
