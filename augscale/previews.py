@@ -14,6 +14,7 @@ import numpy as np
 from augscale.augmentation.scales import AugmentationScales, describe, load_scales
 from augscale.config import load_study
 from augscale.errors import ConfigError
+from augscale.own_pictures import save_options
 from augscale.seeding import derive_seed
 
 MOST_DECODED = 64
@@ -113,11 +114,13 @@ def _writable(path: Path) -> Path:
 
 def _save(sheet: Any, target: Path) -> None:
     """Writes beside the target and renames, so that a broken write leaves no half image."""
+    from PIL import Image
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
         os.close(handle)
-        sheet.save(name)
+        sheet.save(name, **save_options(Image.registered_extensions()[target.suffix.lower()]))
         os.chmod(name, 0o644)
         os.replace(name, target)
     except OSError as error:
