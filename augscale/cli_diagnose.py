@@ -13,6 +13,7 @@ from augscale.cli_options import (
     CropToField,
     Data,
     Device,
+    Exclude,
     Json,
     Key,
     Size,
@@ -27,6 +28,7 @@ def diagnose(
         list[str], typer.Argument(metavar="CKPT...", help="Weights files, folders of trials, timm:NAME or random:NAME.")
     ],
     data: Data = None,
+    exclude: Exclude = None,
     scales: Annotated[
         str | None, typer.Option(help="Scales to measure beside the fixed ladder; strong, weak and the own ones.")
     ] = None,
@@ -63,6 +65,7 @@ def diagnose(
             views=views,
             size=size,
             crop_to_field=crop_to_field,
+            exclude=exclude or (),
             arch=arch,
             key=key,
             untrained=untrained,

@@ -13,6 +13,10 @@ Data = Annotated[
     list[str] | None,
     typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="Leave files out by path below the source or name: '*_mask.png'; repeatable."),
+]
 MaxMemory = Annotated[
     str | None,
     typer.Option("--max-memory", help="Of each process's GPU or, on a CPU, main memory, e.g. 8GB; else what is free."),
@@ -22,7 +26,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 CropToField = Annotated[
     bool | None, typer.Option("--crop-to-field/--whole", help="Cut photographs to the field of view.")
 ]
-AllowBad = Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable.")]
+AllowBad = Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable or odd.")]
 Untrained = Annotated[
     bool, typer.Option("--untrained/--no-untrained", help="Also measure the same network before training.")
 ]

@@ -30,6 +30,8 @@ class PreviewResult:
     """By caption, in the order shown."""
     image_ids: tuple[str, ...]
     """One per row of the sheet."""
+    remarks: tuple[str, ...] = ()
+    """What was passed over or excluded, and what is odd about the images, a line each."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -38,6 +40,7 @@ class PreviewResult:
             "scales": {name: scales.model_dump(mode="json") for name, scales in self.scales.items()},
             "descriptions": {name: describe(scales).splitlines() for name, scales in self.scales.items()},
             "image_ids": list(self.image_ids),
+            "remarks": list(self.remarks),
         }
 
 
@@ -52,6 +55,7 @@ def preview(
     views_per_image: int = 6,
     cache_root: Path | None = None,
     allow_bad: bool = False,
+    exclude: Sequence[str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PreviewResult:
     """Writes a contact sheet of views; nothing is trained.
@@ -65,12 +69,15 @@ def preview(
         views_per_image: per block: two global views, the rest local.
         cache_root: where decoded images are kept; None is the usual place.
         allow_bad: go on with many unreadable files.
+        exclude: patterns of files that are not used; None takes the study's.
         on_progress: called with (done, total) while images are decoded.
     Raises:
         ConfigError: unknown scales, study or output format, or no images or views asked for.
         DataError: the images cannot be used.
     """
     from augscale.data.cache import build_cache
+    from augscale.data.facts import file_lines
+    from augscale.data.sanity import check_images
     from augscale.reporting.contact_sheet import contact_sheet
 
     target = _writable(Path(out))
@@ -80,11 +87,13 @@ def preview(
         )
     shown = _named(scales)
     sources = None if data is None else [data] if isinstance(data, str) else list(data)
-    config = load_study(study, {"data.sources": sources})
+    config = load_study(study, {"data.sources": sources, "data.exclude": list(exclude) if exclude else None})
     # Of a large folder a fixed choice is decoded and no more; the seed chooses among it.
     few = min(config.data.max_images or MOST_DECODED, max(MOST_DECODED, images))
     data_config = config.data.model_copy(update={"max_images": few})
     cache = build_cache(data_config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
+    # Said and not refused: a preview trains nothing, and shows what is wrong.
+    sanity = check_images(cache, allow_bad=True)
     generator = np.random.default_rng(derive_seed(seed, "preview"))
     count = min(images, len(cache.images))
     rows = np.sort(generator.choice(len(cache.images), size=count, replace=False))
@@ -93,7 +102,7 @@ def preview(
         np.asarray(cache.images[rows]), shown, config.crops, seed=seed, views_per_image=views_per_image, labels=ids
     )
     _save(sheet, target)
-    return PreviewResult(path=target, scales=shown, image_ids=ids)
+    return PreviewResult(path=target, scales=shown, image_ids=ids, remarks=tuple(file_lines(cache, sanity)))
 
 
 def _named(scales: Sequence[str]) -> dict[str, AugmentationScales]:

@@ -19,6 +19,8 @@ import numpy.typing as npt
 from augscale.augmentation.scales import NONE, AugmentationScales, load_scales
 from augscale.config import DataConfig, ProbeConfig
 from augscale.data.cache import ImageCache, build_cache
+from augscale.data.facts import file_facts, file_lines
+from augscale.data.sanity import Sanity, check_images
 from augscale.data.splits import choose_subset, patient_groups
 from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
 from augscale.diagnosis.near_duplicates import near_duplicates
@@ -51,6 +53,7 @@ def diagnose(
     views: int = DEFAULT_VIEWS,
     size: int | None = None,
     crop_to_field: bool | None = None,
+    exclude: Sequence[str] = (),
     arch: str | None = None,
     key: str | None = None,
     untrained: bool = True,
@@ -75,6 +78,8 @@ def diagnose(
         views: of each photograph at each level, at least 2.
         size: side of the views, pixels; None takes the first checkpoint's.
         crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
+        exclude: patterns of files that are not used, as `data.exclude`; those of the first checkpoint's study hold,
+            too, where its own data are taken.
         arch: timm name for files that do not tell their architecture.
         key: entry of a training checkpoint to take, e.g. "student"; None prefers the teacher.
         untrained: also measure each architecture with random weights.
@@ -99,11 +104,13 @@ def diagnose(
         checkpoint.backbone.check_view_size(view_size, f"{checkpoint.name}: --size")
 
     sidecar = loaded[0].sidecar
-    config, notes = _data_config(data, sidecar, view_size, crop_to_field)
+    config, notes = _data_config(data, sidecar, view_size, crop_to_field, exclude)
     report = on_progress or (lambda what, done, total: None)
     cache = build_cache(
         config, cache_root=cache_root, allow_bad=allow_bad, on_progress=lambda d, t: report("decoding images", d, t)
     )
+    sanity = check_images(cache, allow_bad=allow_bad)
+    data_notes = [*cache.levels.lines(), *file_lines(cache, sanity)]
     rows, row_notes = choose_rows(cache, loaded, images, seed)
     references, own = references_of(loaded) if untrained else ([], [None] * len(loaded))
     subjects = [_subject(checkpoint, reference) for checkpoint, reference in zip(loaded, own, strict=True)]
@@ -119,8 +126,15 @@ def diagnose(
         view_size=view_size,
         device=device,
         near_duplicates=_near_duplicates(cache, rows),
-        facts=_data_facts(config, cache, rows),
-        notes=[*notes, *cache.levels.lines(), *row_notes, *level_notes, *_size_notes(subjects, view_size)],
+        facts=_data_facts(config, cache, sanity, rows),
+        notes=[
+            *notes,
+            *cache.levels.lines(),
+            *file_lines(cache, sanity),
+            *row_notes,
+            *level_notes,
+            *_size_notes(subjects, view_size),
+        ],
         on_progress=report,
     )
     if folder is not None:
@@ -175,6 +189,7 @@ def _data_config(
     sidecar: dict[str, Any],
     view_size: int,
     crop_to_field: bool | None,
+    exclude: Sequence[str] = (),
 ) -> tuple[DataConfig, list[str]]:
     """Which images are decoded how: as for the first checkpoint's training where that is known."""
     own = sidecar.get("data", {})
@@ -186,6 +201,7 @@ def _data_config(
     else:
         sources = (str(data),) if isinstance(data, (str, Path)) else tuple(str(source) for source in data)
     values = own | {"sources": sources, "splits": own.get("splits") if data is None else None}
+    values["exclude"] = (*(own.get("exclude", ()) if data is None else ()), *exclude)
     values.setdefault("cache_size", math.ceil(CACHE_MARGIN * view_size / 32) * 32)
     if crop_to_field is not None:
         values["crop_to_field"] = crop_to_field
@@ -249,7 +265,7 @@ def _near_duplicates(cache: ImageCache, rows: npt.NDArray[np.int64]) -> list[dic
     ]
 
 
-def _data_facts(config: DataConfig, cache: ImageCache, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+def _data_facts(config: DataConfig, cache: ImageCache, sanity: Sanity, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
     records = [cache.records[row] for row in rows]
     labels = Counter(record.label for record in records if record.label is not None)
     return {
@@ -257,8 +273,7 @@ def _data_facts(config: DataConfig, cache: ImageCache, rows: npt.NDArray[np.int6
         "fingerprint": cache.fingerprint,
         "ranges": cache.levels.facts(),
         "num_images": len(cache.records),
-        "num_bad": len(cache.bad),
-        "bad": [{"path": str(bad.path), "reason": bad.reason} for bad in cache.bad[:1000]],
+        **file_facts(cache, sanity),
         "num_patients": len(set(patient_groups(records).tolist())),
         "num_exact_duplicates": len(cache.duplicates),
         "labels": dict(sorted(labels.items())),
