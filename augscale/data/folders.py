@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
@@ -112,7 +112,7 @@ class Exclusion:
         return excluded_lines(self.counts)
 
 
-def excluded_lines(counts: dict[str, int]) -> list[str]:
+def excluded_lines(counts: Mapping[str, int]) -> list[str]:
     """The same from counts by pattern."""
     return [
         f"{count} file{'' if count == 1 else 's'} excluded by {pattern!r}"

@@ -88,6 +88,16 @@ class Sanity:
         """For manifests: plain values of each finding."""
         return [{**vars(finding), "examples": list(finding.examples)} for finding in self.findings]
 
+    def require_photographs(self) -> None:
+        """Refuses images most of which are none.
+
+        Raises:
+            DataError: most are black, of one colour, or masks.
+        """
+        bad = [finding for finding in self.findings if finding.kind in BAD_KINDS]
+        if bad and sum(finding.count for finding in bad) > MOST_BAD * bad[0].total:
+            raise DataError(_most_are_bad(bad, bad[0].total))
+
     def worst(self) -> list[tuple[int, str]]:
         """Row and kind of up to 12 images to show, kinds in turn; none of near-duplicates."""
         queues = [[(int(row), kind) for row in np.flatnonzero(self.flags[kind])] for kind in WORDS if kind != "twin"]
@@ -114,9 +124,8 @@ def check_images(cache: ImageCache, *, allow_bad: bool = False) -> Sanity:
     flags["twin"][signs.looked_at[signs.twins >= 0]] = True
     findings = [_finding(kind, flags[kind], signs, names) for kind in WORDS if flags[kind].any()]
     sanity = Sanity(findings=tuple(findings), flags=flags)
-    bad = [finding for finding in findings if finding.kind in BAD_KINDS]
-    if sum(finding.count for finding in bad) > MOST_BAD * len(names) and not allow_bad:
-        raise DataError(_most_are_bad(bad, len(names)))
+    if not allow_bad:
+        sanity.require_photographs()
     return sanity
 
 

@@ -127,14 +127,7 @@ def diagnose(
         device=device,
         near_duplicates=_near_duplicates(cache, rows),
         facts=_data_facts(config, cache, sanity, rows),
-        notes=[
-            *notes,
-            *cache.levels.lines(),
-            *file_lines(cache, sanity),
-            *row_notes,
-            *level_notes,
-            *_size_notes(subjects, view_size),
-        ],
+        notes=[*notes, *data_notes, *row_notes, *level_notes, *_size_notes(subjects, view_size)],
         on_progress=report,
     )
     if folder is not None:

@@ -175,7 +175,7 @@ def open_dataset(
             "expected two or more class folders, or a table with columns file,label"
         )
     cache = build_cache(config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
-    sanity = check_images(cache, allow_bad=allow_bad)
+    sanity = check_images(cache, allow_bad=True)
     records, left_out = _usable(scan.records, cache)
     notes += left_out
     if not records:
@@ -184,6 +184,8 @@ def open_dataset(
     numbers = np.array([order.index(record.label or "") for record in records], dtype=np.int64)
     _need_two_classes(origin.name, order, numbers)
     odd_classes = check_classes(origin.name, records, cache, sanity, allow_bad=allow_bad)
+    if not allow_bad:
+        sanity.require_photographs()
     groups = patient_groups(records)
     splits, split_notes, kept = complete_splits(origin.name, records, numbers, groups, split_seed)
     chosen = [records[i] for i in kept]
