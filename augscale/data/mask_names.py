@@ -17,7 +17,7 @@ _CLEAR = frozenset({"mask", "masks", "seg", "segs", "segmentation", "segmentatio
 _VAGUE = frozenset(
     {"gt", "label", "labels", "labelmap", "annotation", "annotations", "annot", "manual", "manual1", "manual2", "truth"}
 )
-_WORDS = re.compile(r"[a-z]+\d*")
+_WORDS = re.compile(r"[a-z]+\d*|\d+")
 
 
 def named_masks(names: Sequence[str], looks_like_mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -16,8 +16,8 @@ from PIL import Image
 Counts = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-BLACK_BELOW = 20
-"""Grey value that 99.9 % of the pixels of a nearly black image do not reach."""
+BLACK_BELOW = 17
+"""Grey value that 99.9 % of the pixels of a nearly black image do not reach; 12 bits read as 16 give 16 at most."""
 _BRIGHT_SHARE = 0.001
 _CONSTANT_SPREAD = 2
 _CONSTANT_SHARE = 0.998
@@ -33,7 +33,7 @@ _FRAYED = 33
 _MASK_SHARE_LOSSY, _MASK_REST_SHARE_LOSSY = 0.9, 0.6
 _FLAT_COLOURS = 8
 """A file with no more colours than this is a mask."""
-_SUSPECT_SHARE, _SUSPECT_SHARE_COLOUR = 0.5, 0.75
+_SUSPECT_SHARE, _SUSPECT_SHARE_COLOUR = 0.5, 0.7
 """Shrinking blurs the edges of a mask. Where two grey levels hold this share, the file itself is looked at."""
 _COLOURLESS = 4.0
 _CHUNK_IMAGES = 128
