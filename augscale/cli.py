@@ -19,7 +19,17 @@ import typer
 from augscale.cli_data import data_app
 from augscale.cli_diagnose import diagnose
 from augscale.cli_evaluate import evaluate, promote
-from augscale.cli_options import AllowBad, Data, GreyRange, Json, MaxMemory, parse_assignments, parse_range, print_json
+from augscale.cli_options import (
+    AllowBad,
+    Data,
+    Exclude,
+    GreyRange,
+    Json,
+    MaxMemory,
+    parse_assignments,
+    parse_range,
+    print_json,
+)
 from augscale.cli_pretrain import pretrain
 from augscale.cli_validate import validate
 from augscale.errors import AugscaleError, StudyError
@@ -108,6 +118,7 @@ def main(
 def search(
     study: Annotated[str, typer.Option("--study", help="Built-in study or study file (.toml).")] = "default",
     data: Data = None,
+    exclude: Exclude = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Total wanted, not more.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for this call, e.g. 2h, 90m.")] = None,
     storage: Annotated[str | None, typer.Option(help="Database URL, for several hosts.")] = None,
@@ -120,7 +131,7 @@ def search(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
     ] = None,
-    allow_bad: Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable.")] = False,
+    allow_bad: AllowBad = False,
     as_json: Json = False,
 ) -> None:
     """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
@@ -141,7 +152,9 @@ def search(
         out=out,
         allow_bad=allow_bad,
         max_memory=max_memory,
-        overrides=parse_assignments(set_ or []) | ({"backbone.init": init} if init else {}),
+        overrides=parse_assignments(set_ or [])
+        | ({"backbone.init": init} if init else {})
+        | ({"data.exclude": exclude} if exclude else {}),
         # On a terminal everything a person reads goes to standard output; --json keeps that for the result.
         console=Console(stderr=as_json),
     )
@@ -185,6 +198,7 @@ def report(
 @app.command()
 def preview(
     data: Data = None,
+    exclude: Exclude = None,
     scales: Annotated[str, typer.Option(help="Names or cards, with commas: strong,weak,best.toml.")] = "strong,weak",
     study: Annotated[str, typer.Option("--study", help="Study whose crops and decoding are used.")] = "default",
     images: Annotated[int, typer.Option(min=1, max=64, help="Photographs shown.")] = 6,
@@ -207,7 +221,10 @@ def preview(
         grey_range=parse_range(grey_range),
         out=out,
         allow_bad=allow_bad,
+        exclude=exclude,
     )
+    for line in result.remarks:
+        print(line, file=sys.stderr)
     if as_json:
         print_json(result.to_dict())
     else:

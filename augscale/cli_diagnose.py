@@ -13,6 +13,7 @@ from augscale.cli_options import (
     CropToField,
     Data,
     Device,
+    Exclude,
     GreyRange,
     Json,
     Key,
@@ -30,6 +31,7 @@ def diagnose(
         list[str], typer.Argument(metavar="CKPT...", help="Weights files, folders of trials, timm:NAME or random:NAME.")
     ],
     data: Data = None,
+    exclude: Exclude = None,
     scales: Annotated[
         str | None, typer.Option(help="Scales to measure beside the fixed ladder; strong, weak and the own ones.")
     ] = None,
@@ -69,6 +71,7 @@ def diagnose(
             size=size,
             crop_to_field=crop_to_field,
             grey_range=parse_range(grey_range),
+            exclude=exclude or (),
             arch=arch,
             key=key,
             statistics=statistics,

@@ -13,6 +13,7 @@ from augscale.cli_options import (
     CropToField,
     DataRoot,
     Device,
+    Exclude,
     GreyRange,
     Json,
     Key,
@@ -39,6 +40,7 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="[CKPT...]", help="As for diagnose; those of the newest promotion.")
     ] = None,
     datasets: Annotated[str, typer.Option(help="all, or names, folders and CSV manifests, with commas.")] = "all",
+    exclude: Exclude = None,
     protocol: Protocols = "linear,released,knn",
     external: External = False,
     seeds: Seeds = 5,
@@ -76,6 +78,7 @@ def evaluate(
             size=size,
             crop_to_field=crop_to_field,
             grey_range=parse_range(grey_range),
+            exclude=exclude or (),
             data_root=data_root,
             arch=arch,
             key=key,

@@ -13,6 +13,10 @@ Data = Annotated[
     list[str] | None,
     typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="Leave files out by path below the source or name: '*_mask.png'; repeatable."),
+]
 MaxMemory = Annotated[
     str | None,
     typer.Option("--max-memory", help="Of each process's GPU or, on a CPU, main memory, e.g. 8GB; else what is free."),
@@ -28,7 +32,7 @@ GreyRange = Annotated[
         "--range", help="LOW,HIGH or auto: values that are black and white in files of more than 8 bits, as data.range."
     ),
 ]
-AllowBad = Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable.")]
+AllowBad = Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable or odd.")]
 Untrained = Annotated[
     bool, typer.Option("--untrained/--no-untrained", help="Also measure the same network before training.")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from augscale.cli_options import MaxMemory, parse_assignments
+from augscale.cli_options import AllowBad, Exclude, MaxMemory, parse_assignments
 
 
 def pretrain(
@@ -17,6 +17,7 @@ def pretrain(
         list[str] | None,
         typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
     ] = None,
+    exclude: Exclude = None,
     study: Annotated[str, typer.Option("--study", help="Study whose backbone, crops and recipe are used.")] = "default",
     arch: Annotated[str | None, typer.Option(help="Another backbone of timm, e.g. vit_small_patch16_224.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Length; 100 if neither this nor --steps is given.")] = None,
@@ -36,7 +37,7 @@ def pretrain(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.lr=1e-3.")
     ] = None,
-    allow_bad: Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable.")] = False,
+    allow_bad: AllowBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
     """Pre-train in full at some scales; the same command continues an interrupted run. Several GPUs: torchrun."""
@@ -65,7 +66,7 @@ def pretrain(
             evaluations=evaluations,
             log_every=log_every,
             allow_bad=allow_bad,
-            overrides=parse_assignments(set_ or []),
+            overrides=parse_assignments(set_ or []) | ({"data.exclude": exclude} if exclude else {}),
             console=Console(stderr=as_json),
         )
     except InterruptedRun as error:

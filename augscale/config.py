@@ -35,6 +35,8 @@ class DataConfig(Settings):
     range: GreyRangeSetting = "auto"
     """Values, after a DICOM file's modality LUT, that become black and white in files of more than 8 bits, [low, high];
     "auto": the window of a DICOM file where it has one, else a range that is found once over each source."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files that are not used, against paths below a source, names and folders: "*_mask.png", "masks/*"."""
     splits: tuple[str, ...] | None = None
     """Use only rows of these splits where a manifest names splits; None uses all images."""
     max_images: Annotated[int, Field(ge=2)] | None = None
@@ -43,6 +45,14 @@ class DataConfig(Settings):
     """Stop when more than this share of the files cannot be used (see --allow-bad)."""
     synthetic_patients: Annotated[int, Field(ge=4)] = 300
     """Patients of the built-in procedural photographs (each has two or more images)."""
+
+    @field_validator("exclude")
+    @classmethod
+    def _say_something(cls, exclude: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in exclude:
+            if not pattern.removeprefix("./").rstrip("/"):
+                raise ValueError(f'{pattern!r} is not accepted; expected a pattern such as "*_mask.png" or "masks/*"')
+        return exclude
 
     @field_validator("range", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ import numpy as np
 from augscale.augmentation.scales import AugmentationScales, describe, load_scales
 from augscale.config import GreyRangeSetting, load_study
 from augscale.errors import ConfigError
+from augscale.own_pictures import save_options
 from augscale.seeding import derive_seed
 
 MOST_DECODED = 64
@@ -31,6 +32,8 @@ class PreviewResult:
     """One per row of the sheet."""
     ranges: tuple[dict[str, Any], ...] = ()
     """What is black and white in files of more than 8 bits, as in a run's manifest."""
+    remarks: tuple[str, ...] = ()
+    """What was passed over or excluded, and what is odd about the images, a line each."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -40,6 +43,7 @@ class PreviewResult:
             "descriptions": {name: describe(scales).splitlines() for name, scales in self.scales.items()},
             "image_ids": list(self.image_ids),
             "ranges": list(self.ranges),
+            "remarks": list(self.remarks),
         }
 
 
@@ -55,6 +59,7 @@ def preview(
     views_per_image: int = 6,
     cache_root: Path | None = None,
     allow_bad: bool = False,
+    exclude: Sequence[str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PreviewResult:
     """Writes a contact sheet of views; nothing is trained.
@@ -69,12 +74,15 @@ def preview(
         views_per_image: per block: two global views, the rest local.
         cache_root: where decoded images are kept; None is the usual place.
         allow_bad: go on with many unreadable files.
+        exclude: patterns of files that are not used; None takes the study's.
         on_progress: called with (done, total) while images are decoded.
     Raises:
         ConfigError: unknown scales, study or output format, or no images or views asked for.
         DataError: the images cannot be used.
     """
     from augscale.data.cache import build_cache
+    from augscale.data.facts import file_lines
+    from augscale.data.sanity import check_images
     from augscale.reporting.contact_sheet import contact_sheet
 
     target = _writable(Path(out))
@@ -84,11 +92,14 @@ def preview(
         )
     shown = _named(scales)
     sources = None if data is None else [data] if isinstance(data, str) else list(data)
-    config = load_study(study, {"data.sources": sources, "data.range": grey_range})
+    data_settings = {"data.sources": sources, "data.range": grey_range}
+    config = load_study(study, data_settings | {"data.exclude": list(exclude) if exclude else None})
     # Of a large folder a fixed choice is decoded and no more; the seed chooses among it.
     few = min(config.data.max_images or MOST_DECODED, max(MOST_DECODED, images))
     data_config = config.data.model_copy(update={"max_images": few})
     cache = build_cache(data_config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
+    # Said and not refused: a preview trains nothing, and shows what is wrong.
+    sanity = check_images(cache, allow_bad=True)
     generator = np.random.default_rng(derive_seed(seed, "preview"))
     count = min(images, len(cache.images))
     rows = np.sort(generator.choice(len(cache.images), size=count, replace=False))
@@ -97,7 +108,13 @@ def preview(
         np.asarray(cache.images[rows]), shown, config.crops, seed=seed, views_per_image=views_per_image, labels=ids
     )
     _save(sheet, target)
-    return PreviewResult(path=target, scales=shown, image_ids=ids, ranges=tuple(cache.levels.facts()))
+    return PreviewResult(
+        path=target,
+        scales=shown,
+        image_ids=ids,
+        ranges=tuple(cache.levels.facts()),
+        remarks=tuple(file_lines(cache, sanity)),
+    )
 
 
 def _named(scales: Sequence[str]) -> dict[str, AugmentationScales]:
@@ -118,11 +135,13 @@ def _writable(path: Path) -> Path:
 
 def _save(sheet: Any, target: Path) -> None:
     """Writes beside the target and renames, so that a broken write leaves no half image."""
+    from PIL import Image
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
         os.close(handle)
-        sheet.save(name)
+        sheet.save(name, **save_options(Image.registered_extensions()[target.suffix.lower()]))
         os.chmod(name, 0o644)
         os.replace(name, target)
     except OSError as error:

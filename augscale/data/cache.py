@@ -17,9 +17,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from filelock import FileLock
 
 from augscale.config import DataConfig
 from augscale.data.cache_keys import cache_key, listing_key, read_contents
-from augscale.data.cache_writer import CACHE_FILE, IMAGES_FILE, write_cache, write_set_aside
+from augscale.data.cache_writer import CACHE_FILE, IMAGES_FILE, OWN_PICTURE, write_cache, write_set_aside
 from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord, first_reasons, scan_sources
 from augscale.data.parallel import num_workers
+from augscale.data.passed_over import OWN_PICTURES, PassedOver, count_passed
 from augscale.data.source_ranges import PLAIN_LEVELS, GreyLevels, SourceRange, find_grey_levels
 from augscale.data.splits import choose_subset
 from augscale.errors import DataError
@@ -50,6 +51,8 @@ class ImageCache:
         directory: the cache's folder.
         duplicates: for each exact copy that was left out, its image id and that of the image kept.
         notes: what was left out of an image that is used (further frames), by image id.
+        passed_over: files in the sources that are no images, by kind.
+        excluded: how many files each pattern of `data.exclude` has matched.
         levels: the ranges of grey levels of files of more than 8 bits, by source and kind of file.
     """
 
@@ -61,6 +64,8 @@ class ImageCache:
     duplicates: dict[str, str]
     notes: dict[str, str]
     levels: GreyLevels = PLAIN_LEVELS
+    passed_over: tuple[PassedOver, ...] = ()
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -109,10 +114,17 @@ def build_cache(
     Raises:
         DataError: no images, too many files that cannot be used, or the disk is full or cannot be written.
     """
-    scan = scan_sources(config.sources, splits=config.splits, synthetic_patients=config.synthetic_patients)
+    scan = scan_sources(
+        config.sources,
+        splits=config.splits,
+        synthetic_patients=config.synthetic_patients,
+        exclude=config.exclude,
+    )
     whole = records = scan.records
     if config.splits is not None:
-        whole = scan_sources(config.sources, synthetic_patients=config.synthetic_patients).records
+        whole = scan_sources(
+            config.sources, synthetic_patients=config.synthetic_patients, exclude=config.exclude
+        ).records
     if config.max_images is not None:
         records = choose_subset(records, config.max_images, SYNTHETIC_SEED)
     root = (cache_root or default_cache_root()).absolute()
@@ -124,6 +136,7 @@ def build_cache(
         raise DataError(f"{error.filename or root}: cannot be used ({error.strerror})") from None
     cache, unreadable = (known, []) if known else _find_or_decode(config, records, whole, root, lookup, on_progress)
     cache = _as_listed(cache, records, [*scan.bad, *unreadable])
+    cache = _without_own_pictures(replace(cache, passed_over=scan.passed_over, excluded=scan.excluded))
     _check_bad_share(cache, config.max_bad, allow_bad)
     return cache
 
@@ -248,6 +261,16 @@ def _as_listed(cache: ImageCache, records: Sequence[ImageRecord], bad: list[BadF
         records=[replace(record, path=paths[record.image_id]) for record in cache.records],
         bad=sorted(bad, key=lambda entry: entry.path),
         duplicates={copy: kept for copy, kept in cache.duplicates.items() if copy not in copies},
+    )
+
+
+def _without_own_pictures(cache: ImageCache) -> ImageCache:
+    """Contact sheets and figures of augscale that lie among the images are no bad files: they are passed over."""
+    own = {entry.path: (entry.path.name, OWN_PICTURES) for entry in cache.bad if entry.reason == OWN_PICTURE}
+    return replace(
+        cache,
+        bad=[entry for entry in cache.bad if entry.path not in own],
+        passed_over=(*cache.passed_over, *count_passed(own)),
     )
 
 

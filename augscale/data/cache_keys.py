@@ -42,7 +42,7 @@ def listing_key(records: Sequence[ImageRecord], whole: Sequence[ImageRecord], co
     others = [[*_where(record), record.origin] for record in whole if record.image_id not in used]
     levels = [DECODER_OF_LEVELS, config.range, installed_decoders(), [record.origin for record in records], others]
     synthetic = _synthetic_content("") if _has_synthetic(records) else None
-    return _digest([_settings(config), synthetic, levels, *lines])
+    return _digest([_settings(config), synthetic, levels, *_exclusion(config), *lines])
 
 
 def _where(record: ImageRecord) -> list[str | int]:
@@ -77,7 +77,7 @@ def cache_key(records: Iterable[ImageRecord], config: DataConfig, levels: GreyLe
 
     Where files are not plain 8-bit files, the ranges of grey levels and the optional decoders count, too.
     """
-    settings: list[object] = [_settings(config)]
+    settings: list[object] = [_settings(config), *_exclusion(config)]
     if not levels.plain:
         settings.append([*levels_digest(levels), installed_decoders()])
     return _digest([*settings, *sorted([record.content or "", *map(str, _facts(record))] for record in records)])
@@ -103,6 +103,11 @@ def levels_digest(levels: GreyLevels) -> list[str]:
 
 def _settings(config: DataConfig) -> list[int | bool]:
     return [CACHE_VERSION, DECODER_VERSION, config.cache_size, config.crop_to_field]
+
+
+def _exclusion(config: DataConfig) -> list[list[str]]:
+    """Nothing where nothing is excluded: caches made before there were exclusions are still found."""
+    return [["exclude", *sorted(config.exclude)]] if config.exclude else []
 
 
 def _facts(record: ImageRecord) -> list[str | None]:

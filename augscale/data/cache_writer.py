@@ -25,9 +25,12 @@ from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord, first_r
 from augscale.data.parallel import map_in_order
 from augscale.data.source_ranges import GreyLevels
 from augscale.errors import DataError
+from augscale.own_pictures import MARK, is_own_picture
 
 IMAGES_FILE = "images.npy"
 CACHE_FILE = "cache.json"
+OWN_PICTURE = f"a picture {MARK}"
+"""Reason to refuse a picture of our own; it is no bad file, but one that is passed over."""
 SET_ASIDE_FILE = "set_aside.csv"
 
 
@@ -170,9 +173,13 @@ def _decode(record: ImageRecord, *, size: int, crop_to_field: bool, ranges: Mapp
     if record.path is None:
         return DecodedImage(pixels=_render(record.image_id, size))
     try:
+        if is_own_picture(record.path):
+            return OWN_PICTURE
         return decode_image(record.path, size, crop_to_field=crop_to_field, ranges=ranges[record.origin])
     except UnusableImage as error:
         return str(error)
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
 
 
 def _render(image_id: str, size: int) -> Pixels:

@@ -8,26 +8,43 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from augscale.data.dicom import DICOM_SUFFIXES, can_read_dicom
-from augscale.data.tables import Row, Table, normal_split, read_folder_tables, read_table
+from augscale.data.bad_files import MISSING, BadFile, first_reasons
+from augscale.data.folders import Exclusion, walk_files
+from augscale.data.listing import Listing
+from augscale.data.passed_over import (
+    IMAGE_SUFFIXES,
+    Kind,
+    PassedOver,
+    UnsupportedImage,
+    count_passed,
+    verdict_by_name,
+)
+from augscale.data.tables import FOLDER_TABLES, Row, Table, normal_split, read_folder_tables, read_table
 from augscale.errors import DataError
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MISSING",
+    "SYNTHETIC",
+    "SYNTHETIC_SEED",
+    "BadFile",
+    "ImageRecord",
+    "SourceScan",
+    "first_reasons",
+    "read_sources",
+    "scan_sources",
+    "walk_files",
+]
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SEED = 0
 """The built-in photographs are one fixed data set; studies differ in their own seeds, not in their images."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
-_OTHER_IMAGE_SUFFIXES = frozenset(
-    {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".jfif", ".ppm", ".pgm", ".tga", ".psd", ".nef", ".cr2"}
-)
-"""Images that are not read: named in the list of files set aside. Any other file is no image and not mentioned."""
-
-_REASONS_SHOWN = 3
-MISSING = "no such file (named by a table, or a broken link)"
+_EXPECTED = f"files ending in {', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))}, or DICOM"
 _ACCEPTED = "a folder of images, a CSV manifest, an image file or 'synthetic'"
 
 
@@ -58,30 +75,20 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BadFile:
-    """A file that cannot be used, and why; with its image id where it was listed as an image."""
-
-    path: Path
-    reason: str
-    image_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class SourceScan:
-    """The images of the sources, sorted by id, and the files set aside before any was opened."""
+    """What the sources hold: every file is an image, set aside, passed over or excluded.
+
+    Attributes:
+        records: the images, sorted by id.
+        bad: the files set aside before any was decoded.
+        passed_over: files that are no images, counted by kind.
+        excluded: how many files each pattern of `exclude` has matched.
+    """
 
     records: list[ImageRecord]
     bad: list[BadFile]
-
-
-@dataclass(kw_only=True)
-class _Listing:
-    """What one source holds, before sources are named and merged."""
-
-    base: Path
-    files: list[tuple[Path, PurePosixPath, Row, PurePosixPath]] = field(default_factory=list)
-    """File, its id below the source, what is known about it, the folder below the source that holds its table."""
-    bad: list[BadFile] = field(default_factory=list)
+    passed_over: tuple[PassedOver, ...] = ()
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_sources(
@@ -92,11 +99,17 @@ def read_sources(
 
 
 def scan_sources(
-    sources: Sequence[str], *, splits: Sequence[str] | None = None, synthetic_patients: int = 300
+    sources: Sequence[str],
+    *,
+    splits: Sequence[str] | None = None,
+    synthetic_patients: int = 300,
+    exclude: Sequence[str] = (),
 ) -> SourceScan:
-    """Lists the images of folders, class folders, CSV manifests, single files and "synthetic"; opens none of them.
+    """Lists the images of folders, class folders, CSV manifests, single files and "synthetic"; decodes none of them.
 
-    A folder is searched with everything below it (symbolic links followed, hidden names passed over). Tables in it
+    A folder is searched with everything below it (symbolic links followed; hidden names, folders of systems and
+    those that augscale wrote passed over). Files whose name does not tell what they are, are told by their first bytes.
+    Thumbnails, in folders called so, are passed over where there are other images. Tables in it
     (`labels.csv`, `meta.csv`, `manifest.csv` with a `file` column) say what is known about its images; images that no
     table names are used too. Where no table lies, `train`/`val`/`test` folders give the split and class folders
     the label, if every image lies in such folders. A CSV manifest names its images itself, relative to the CSV.
@@ -106,18 +119,22 @@ def scan_sources(
         sources: paths, or "synthetic".
         splits: use only images of these splits.
         synthetic_patients: how many patients the built-in photographs have.
+        exclude: patterns of files that are not used, see `Exclusion`; a file that any way to it excludes is excluded.
     Raises:
         DataError: nothing there, no image in it, a wrong table, or no image of the splits.
     """
     if not sources:
         raise DataError(f"data.sources is empty; expected {_ACCEPTED}")
-    listings = [_list_source(source) for source in sources if source != SYNTHETIC]
+    exclusion = Exclusion(exclude)
+    listings = [_list_source(source, exclusion) for source in sources if source != SYNTHETIC]
     names = _source_names([listing.base for listing in listings])
     by_file: dict[tuple[int, int] | Path, ImageRecord] = {}
     for listing in listings:
         for path, record in _records(listing, names[listing.base]):
             key = _file_on_disk(path) or path
             by_file[key] = _merge(by_file[key], record) if key in by_file else record
+    for path in (path for listing in listings for path in listing.excluded):
+        by_file.pop(_file_on_disk(path) or path, None)
     missing = {key for key in by_file if isinstance(key, Path)}
     records = list(by_file.values())
     if SYNTHETIC in sources:
@@ -129,37 +146,36 @@ def scan_sources(
     bad = {problem.path: problem for listing in listings for problem in listing.bad}
     bad |= {r.path: BadFile(path=r.path, reason=MISSING) for r in records if r.path in missing}
     records = [record for record in records if record.path not in missing]
-    return SourceScan(records=sorted(records, key=lambda r: r.image_id), bad=sorted(bad.values(), key=lambda b: b.path))
+    used = {record.path for record in records} | bad.keys()
+    passed = {path: what for listing in listings for path, what in listing.passed.items() if path not in used}
+    return SourceScan(
+        records=sorted(records, key=lambda r: r.image_id),
+        bad=sorted(bad.values(), key=lambda b: b.path),
+        passed_over=count_passed(passed),
+        excluded=exclusion.counts,
+    )
 
 
-def first_reasons(bad: Sequence[BadFile]) -> str:
-    """The first files set aside, in one line."""
-    shown = "; ".join(f"{entry.path.name}: {entry.reason}" for entry in bad[:_REASONS_SHOWN])
-    more = len(bad) - _REASONS_SHOWN
-    return f"{shown}; and {more} more" if more > 0 else shown
-
-
-def _list_source(source: str) -> _Listing:
+def _list_source(source: str, exclusion: Exclusion) -> Listing:
     path = Path(source).expanduser()
     if path.is_dir():
-        listing = _list_folder(path)
+        listing = _list_folder(path, exclusion)
     elif path.is_file() and path.suffix.lower() == ".csv":
-        listing = _list_manifest(path)
+        listing = _list_manifest(path, exclusion)
     elif path.is_file():
-        listing = _Listing(base=path.parent.resolve())
+        listing = Listing(base=path.parent.resolve())
         listing.files.append((path, PurePosixPath(path.name), Row(), PurePosixPath()))
     else:
         raise DataError(f"data.sources: {source} does not exist; expected {_ACCEPTED}")
+    listing.set_aside_by_name()
     if not listing.files:
-        suffixes = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-        aside = f" ({len(listing.bad)} files were set aside: {listing.bad[0].reason})" if listing.bad else ""
-        raise DataError(f"data.sources: {source} holds no image{aside}; expected files ending in {suffixes}")
+        raise DataError(f"data.sources: {source} holds no image{listing.what_else()}; expected {_EXPECTED}")
     return listing
 
 
-def _list_manifest(path: Path) -> _Listing:
+def _list_manifest(path: Path, exclusion: Exclusion) -> Listing:
     table = read_table(path)
-    listing = _Listing(base=path.parent.resolve(), bad=_nameless(path, table))
+    listing = Listing(base=path.parent.resolve(), bad=_nameless(path, table))
     files = {path.parent / file: row for file, row in table.rows.items()}
     below = listing.base
     parents = [Path(os.path.abspath(file)).parent for file in files]
@@ -168,36 +184,49 @@ def _list_manifest(path: Path) -> _Listing:
         below = Path(os.path.commonpath(parents))
     for file, row in files.items():
         inside = PurePosixPath(Path(os.path.abspath(file)).relative_to(below).as_posix())
-        listing.files.append((file, inside, row, PurePosixPath()))
+        if exclusion.hits(inside):
+            listing.excluded.add(file)
+        else:
+            listing.files.append((file, inside, row, PurePosixPath()))
     return listing
 
 
-def _list_folder(root: Path) -> _Listing:
-    listing = _Listing(base=root.resolve())
+def _list_folder(root: Path, exclusion: Exclusion) -> Listing:
+    listing = Listing(base=root.resolve())
     tables: dict[PurePosixPath, dict[PurePosixPath, Row]] = {}
     found: dict[PurePosixPath, Path] = {}
-    for folder, names in walk_files(root):
+    named: set[PurePosixPath] = set()
+    unknown: dict[PurePosixPath, Path] = {}
+    folders: dict[Path, Kind] = {}
+    for folder, names in walk_files(root, folders):
         here = PurePosixPath(folder.relative_to(root).as_posix())
         for name in names:
-            suffix = Path(name).suffix.lower()
-            if suffix in IMAGE_SUFFIXES or (suffix in DICOM_SUFFIXES and can_read_dicom()):
-                found[here / name] = folder / name
-            elif suffix in DICOM_SUFFIXES:
-                reason = f"{suffix} files need `pip install augscale[dicom]`"
-                listing.bad.append(BadFile(path=folder / name, reason=reason))
-            elif suffix in _OTHER_IMAGE_SUFFIXES:
-                listing.bad.append(BadFile(path=folder / name, reason=f"{suffix} files are not supported"))
+            if exclusion.hits(here / name):
+                listing.excluded.add(folder / name)
+            elif (verdict := verdict_by_name(name)) is None:
+                unknown[here / name] = folder / name
+            elif name not in FOLDER_TABLES:
+                listing.put(found, here / name, folder / name, verdict)
         table = read_folder_tables(folder)
         if table is not None:
             listing.bad.extend(_nameless(folder, table))
             tables[here] = {PurePosixPath(os.path.normpath(file)): row for file, row in table.rows.items()}
-            found |= _named_by_table(folder, here, tables[here])
+            rows = _named_by_table(folder, here, tables[here])
+            named |= rows.keys()
+            found |= {
+                inside: path
+                for inside, path in rows.items()
+                if path not in listing.excluded and not exclusion.hits(inside)
+            }
+    listing.passed |= {folder: (str(folder.relative_to(root)), kind) for folder, kind in folders.items()}
+    listing.look_inside(found, {inside: path for inside, path in unknown.items() if inside not in named})
+    listing.pass_over_thumbnails(found, named)
     free = []
     for inside, path in found.items():
         above = [parent for parent in (inside.parent, *inside.parent.parents) if parent in tables]
-        named = [scope for scope in above if inside.relative_to(scope) in tables[scope]]
+        naming = [scope for scope in above if inside.relative_to(scope) in tables[scope]]
         if above:
-            scope = (named or above)[0]
+            scope = (naming or above)[0]
             row = tables[scope].get(inside.relative_to(scope), Row())
             listing.files.append((path, inside, row, scope))
         else:
@@ -212,29 +241,8 @@ def _named_by_table(folder: Path, here: PurePosixPath, rows: Iterable[PurePosixP
     return {
         here / file: folder / file
         for file in rows
-        if not (file.suffix.lower() in _OTHER_IMAGE_SUFFIXES and (folder / file).exists())
+        if not (isinstance(verdict_by_name(file.name), UnsupportedImage) and (folder / file).exists())
     }
-
-
-def walk_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders and their sorted file names, each real folder once, hidden names left out.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(folder), sorted(name for name in files if not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
 
 
 def _class_folders(files: list[tuple[Path, PurePosixPath]]) -> list[Row]:
@@ -273,7 +281,7 @@ def _source_names(bases: Iterable[Path]) -> dict[Path, str]:
             depth[base] += 1
 
 
-def _records(listing: _Listing, name: str) -> Iterator[tuple[Path, ImageRecord]]:
+def _records(listing: Listing, name: str) -> Iterator[tuple[Path, ImageRecord]]:
     for path, inside, row, scope in listing.files:
         yield (
             path,

@@ -20,6 +20,8 @@ from torch import Tensor
 from augscale.augmentation.scales import NONE, AugmentationScales, load_scales
 from augscale.config import DataConfig, GreyRangeSetting, ProbeConfig
 from augscale.data.cache import ImageCache, build_cache
+from augscale.data.facts import file_facts, file_lines
+from augscale.data.sanity import Sanity, check_images
 from augscale.data.splits import choose_subset, patient_groups
 from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
 from augscale.diagnosis.common_views import common_rows, common_views
@@ -58,6 +60,7 @@ def diagnose(
     size: int | None = None,
     crop_to_field: bool | None = None,
     grey_range: GreyRangeSetting | None = None,
+    exclude: Sequence[str] = (),
     arch: str | None = None,
     key: str | None = None,
     statistics: str | None = None,
@@ -84,6 +87,8 @@ def diagnose(
         size: side of the views, pixels; None takes the first checkpoint's.
         crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
         grey_range: as `data.range` of a study; None does as the first checkpoint's study did.
+        exclude: patterns of files that are not used, as `data.exclude`; those of the first checkpoint's study hold,
+            too, where its own data are taken.
         arch: timm name for files that do not tell their architecture.
         key: entry of a training checkpoint to take, e.g. "student"; None prefers the teacher.
         statistics: of batch norm: "own", or "data", gathered on photographs that are not examined; None: "data" for
@@ -111,11 +116,13 @@ def diagnose(
         checkpoint.backbone.check_view_size(view_size, f"{checkpoint.name}: --size")
 
     sidecar = loaded[0].sidecar
-    config, notes = _data_config(data, sidecar, view_size, crop_to_field, grey_range)
+    config, notes = _data_config(data, sidecar, view_size, crop_to_field, grey_range, exclude)
     report = on_progress or (lambda what, done, total: None)
     cache = build_cache(
         config, cache_root=cache_root, allow_bad=allow_bad, on_progress=lambda d, t: report("decoding images", d, t)
     )
+    sanity = check_images(cache, allow_bad=allow_bad)
+    data_notes = [*cache.levels.lines(), *file_lines(cache, sanity)]
     rows, row_notes = choose_rows(cache, loaded, images, seed)
     references, own = references_of(loaded) if untrained else ([], [None] * len(loaded))
     subjects = [_subject(checkpoint, reference, choice) for checkpoint, reference in zip(loaded, own, strict=True)]
@@ -133,11 +140,11 @@ def diagnose(
         device=device,
         common=common,
         near_duplicates=_near_duplicates(cache, rows),
-        facts=_data_facts(config, cache, rows),
+        facts=_data_facts(config, cache, sanity, rows),
         notes=[
             *choices(loaded),
             *notes,
-            *cache.levels.lines(),
+            *data_notes,
             *row_notes,
             *level_notes,
             *common_notes,
@@ -228,6 +235,7 @@ def _data_config(
     view_size: int,
     crop_to_field: bool | None,
     grey_range: GreyRangeSetting | None,
+    exclude: Sequence[str] = (),
 ) -> tuple[DataConfig, list[str]]:
     """Which images are decoded how: as for the first checkpoint's training where that is known."""
     own = sidecar.get("data", {})
@@ -239,6 +247,7 @@ def _data_config(
     else:
         sources = (str(data),) if isinstance(data, (str, Path)) else tuple(str(source) for source in data)
     values = own | {"sources": sources, "splits": own.get("splits") if data is None else None}
+    values["exclude"] = (*(own.get("exclude", ()) if data is None else ()), *exclude)
     values.setdefault("cache_size", math.ceil(CACHE_MARGIN * view_size / 32) * 32)
     if crop_to_field is not None:
         values["crop_to_field"] = crop_to_field
@@ -305,7 +314,7 @@ def _near_duplicates(cache: ImageCache, rows: npt.NDArray[np.int64]) -> list[dic
     ]
 
 
-def _data_facts(config: DataConfig, cache: ImageCache, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+def _data_facts(config: DataConfig, cache: ImageCache, sanity: Sanity, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
     records = [cache.records[row] for row in rows]
     labels = Counter(record.label for record in records if record.label is not None)
     return {
@@ -313,8 +322,7 @@ def _data_facts(config: DataConfig, cache: ImageCache, rows: npt.NDArray[np.int6
         "fingerprint": cache.fingerprint,
         "ranges": cache.levels.facts(),
         "num_images": len(cache.records),
-        "num_bad": len(cache.bad),
-        "bad": [{"path": str(bad.path), "reason": bad.reason} for bad in cache.bad[:1000]],
+        **file_facts(cache, sanity),
         "num_patients": len(set(patient_groups(records).tolist())),
         "num_exact_duplicates": len(cache.duplicates),
         "labels": dict(sorted(labels.items())),

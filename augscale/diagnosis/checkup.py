@@ -17,6 +17,7 @@ from augscale.augmentation.scales import AugmentationScales, describe, load_scal
 from augscale.config import ProbeConfig
 from augscale.data.manifest import ImageRecord
 from augscale.data.splits import patient_groups
+from augscale.data.thumbnails import thumbnails_standardised
 from augscale.devices import resolve_device
 from augscale.diagnosis.confusions import Confusions, correlations, find_confusions
 from augscale.diagnosis.distances import pair_distances, unit_rows
@@ -25,7 +26,6 @@ from augscale.diagnosis.embeddings import embed
 from augscale.diagnosis.maps import pca_map, tsne_map
 from augscale.diagnosis.measure import LevelMeasures, measure_images, measure_views
 from augscale.diagnosis.measured import Measured, paired_difference
-from augscale.diagnosis.near_duplicates import thumbnails_standardised
 from augscale.diagnosis.panel import draw_views, image_keys, whole_views
 from augscale.diagnosis.result import (
     CheckpointDiagnosis,

@@ -11,17 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from augscale.data.thumbnails import thumbnails_standardised
 from augscale.diagnosis.distances import nearest_rows
 
-THUMB_SIDE = 32
-"""Pixels; fine enough for the vessel tree, coarse enough for compression not to matter."""
 MIN_CORRELATION = 0.998
 """Pearson correlation of two thumbnails from which on they are called near-duplicates: on real photographs copies have
 .9998 and more, different eyes behind haze up to .9978 (docs/experiments.md, 2026-11-24)."""
 _NEIGHBOURS = 4
-_CHUNK_IMAGES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +56,3 @@ def near_duplicates(
                 pairs[a, b] = float(thumbs[a].astype(np.float64) @ thumbs[b].astype(np.float64))
     listed = [NearDuplicate(a=a, b=b, correlation=r) for (a, b), r in pairs.items() if r >= min_correlation]
     return sorted(listed, key=lambda pair: (-pair.correlation, pair.a, pair.b))
-
-
-def thumbnails_standardised(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Grey thumbnails as rows of mean 0 and length 1, so that a product of two is their Pearson correlation.
-
-    Args:
-        images: uint8, shape (N, S, S, 3).
-    Returns:
-        float32, shape (N, 1024); zeros for an image of one colour.
-    """
-    thumbs = np.empty((len(images), THUMB_SIDE * THUMB_SIDE), dtype=np.float32)
-    for begin in range(0, len(images), _CHUNK_IMAGES):
-        for row in range(begin, min(begin + _CHUNK_IMAGES, len(images))):
-            grey = Image.fromarray(np.asarray(images[row])).convert("L")
-            thumbs[row] = np.asarray(grey.resize((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)).ravel()
-    thumbs -= thumbs.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(thumbs, axis=1, keepdims=True)
-    thumbs /= np.where(norms > 0, norms, 1)
-    return thumbs

@@ -74,6 +74,7 @@ def evaluate(
     size: int | None = None,
     crop_to_field: bool | None = None,
     grey_range: GreyRangeSetting | None = None,
+    exclude: Sequence[str] = (),
     data_root: Path | None = None,
     arch: str | None = None,
     key: str | None = None,
@@ -99,6 +100,7 @@ def evaluate(
         size: side of the views, pixels; None takes `config`'s where it was set, else the first checkpoint's.
         crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
         grey_range: as `data.range` of a study; None does as the first checkpoint's study did.
+        exclude: patterns of files of the datasets that are not used, as `data.exclude` of a study.
         data_root: where datasets were prepared; None is the usual place.
         arch, key: see `load_checkpoint`.
         statistics: of batch norm, for the frozen protocols: "own", or "data", gathered on each dataset's training
@@ -128,6 +130,7 @@ def evaluate(
         data_root=data_root,
         crop_to_field=cut,
         grey_range=_grey_range(loaded[0]) if grey_range is None else grey_range,
+        exclude=exclude,
         cache_root=cache_root,
         allow_bad=allow_bad,
         on_progress=on_progress,
@@ -233,6 +236,7 @@ def open_datasets(
     data_root: Path | None,
     crop_to_field: bool,
     grey_range: GreyRangeSetting = "auto",
+    exclude: Sequence[str] = (),
     cache_root: Path | None,
     allow_bad: bool,
     on_progress: Progress | None,
@@ -259,6 +263,7 @@ def open_datasets(
             data_root=data_root,
             crop_to_field=crop_to_field,
             grey_range=grey_range,
+            exclude=exclude,
             cache_root=cache_root,
             allow_bad=allow_bad,
             on_progress=None if on_progress is None else _decoding(on_progress, str(name)),

@@ -16,16 +16,19 @@ import numpy.typing as npt
 from augscale.config import DataConfig, GreyRangeSetting
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.cache_keys import CACHE_VERSION, levels_digest
+from augscale.data.facts import file_lines
 from augscale.data.images import DECODER_VERSION
 from augscale.data.manifest import MISSING, SYNTHETIC, ImageRecord, SourceScan, first_reasons, scan_sources
 from augscale.data.retinal import default_data_root, find_dataset, missing_text, read_prepared
 from augscale.data.retinal.prepared import FACTS_FILE, MANIFEST_FILE
 from augscale.data.retinal.registry import NAMES, SPLITS
+from augscale.data.sanity import check_images
 from augscale.data.source_ranges import GreyLevels
 from augscale.data.splits import patient_groups
 from augscale.data.tables import FOLDER_TABLES
 from augscale.errors import DataError
 from augscale.evaluation.class_order import class_order
+from augscale.evaluation.odd_classes import check_classes
 from augscale.evaluation.split_rules import complete_splits
 from augscale.settings import nearest
 
@@ -131,6 +134,7 @@ def open_dataset(
     classes: Sequence[str] | None = None,
     synthetic_patients: int = 300,
     grey_range: GreyRangeSetting = "auto",
+    exclude: Sequence[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> LabelledImages:
     """Opens a labelled dataset and decodes its images, or finds them decoded.
@@ -148,6 +152,7 @@ def open_dataset(
         classes: class names in index order; None takes the registry's, or that of `class_order`.
         synthetic_patients: how many patients the built-in photographs have.
         grey_range: as `data.range`; "auto" finds one over the whole dataset, for all its splits.
+        exclude: patterns of files that are not used, as `data.exclude`.
         on_progress: called with (images done, images in all) while files are read and decoded.
     Raises:
         DataError: no such dataset, no labels, one class only, missing images, or splits that cannot be used.
@@ -160,8 +165,9 @@ def open_dataset(
         crop_to_field=crop_to_field,
         synthetic_patients=synthetic_patients,
         range=grey_range,
+        exclude=tuple(exclude),
     )
-    scan = scan_sources(config.sources, synthetic_patients=synthetic_patients)
+    scan = scan_sources(config.sources, synthetic_patients=synthetic_patients, exclude=config.exclude)
     notes = [*origin.notes, *_missing(origin.name, scan, allow_bad)]
     if not any(record.label is not None for record in scan.records):
         raise DataError(
@@ -169,6 +175,7 @@ def open_dataset(
             "expected two or more class folders, or a table with columns file,label"
         )
     cache = build_cache(config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
+    sanity = check_images(cache, allow_bad=True)
     records, left_out = _usable(scan.records, cache)
     notes += left_out
     if not records:
@@ -176,6 +183,9 @@ def open_dataset(
     order = class_order([record.label or "" for record in records], classes or origin.classes)
     numbers = np.array([order.index(record.label or "") for record in records], dtype=np.int64)
     _need_two_classes(origin.name, order, numbers)
+    odd_classes = check_classes(origin.name, records, cache, sanity, allow_bad=allow_bad)
+    if not allow_bad:
+        sanity.require_photographs()
     groups = patient_groups(records)
     splits, split_notes, kept = complete_splits(origin.name, records, numbers, groups, split_seed)
     chosen = [records[i] for i in kept]
@@ -191,7 +201,7 @@ def open_dataset(
         fingerprint=_fingerprint(order, chosen, numbers[kept], splits, groups[kept], config, cache.levels),
         contents=tuple(record.content or "" for record in chosen),
         label_space=origin.label_space if order == origin.classes else None,
-        notes=(*notes, *cache.levels.lines(), *split_notes),
+        notes=(*notes, *cache.levels.lines(), *file_lines(cache, sanity), *odd_classes, *split_notes),
     )
     return replace(labelled, notes=(*labelled.notes, *_leaks(chosen, labelled), *_class_notes(labelled)))
 

@@ -23,6 +23,7 @@ from augscale.augmentation.scales import AugmentationScales, describe, load_scal
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache, default_cache_root
 from augscale.data.grey_levels import range_lines
+from augscale.data.sanity import check_images
 from augscale.diagnosis.common_views import study_common_views
 from augscale.diagnosis.panel import build_panel, checked_panel_split
 from augscale.errors import AugscaleError, CheckpointError, ConfigError, InterruptedRun
@@ -163,6 +164,7 @@ def pretrain_full(
 
     with display.images() as on_progress, _one_process_at_a_time():
         cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
+        sanity = check_images(cache, allow_bad=allow_bad)
     train, held_out = checked_panel_split(cache, config)
     steps_per_epoch = len(train) // config.pretrain.batch_size
     config = with_steps(config, steps or max(1, round((epochs or DEFAULT_EPOCHS) * steps_per_epoch)))
@@ -173,7 +175,7 @@ def pretrain_full(
         "epochs": config.pretrain.steps / steps_per_epoch,
         "accumulate": accumulate,
         "evaluations": evaluations,
-        "data": data_facts(config, cache, len(train), len(held_out)),
+        "data": data_facts(config, cache, sanity, len(train), len(held_out)),
     }
     run = _FullRun(config, loaded, seed, cache, train, held_out, folder, display, facts)
     with join_team(device) as team, ExitStack() as held:
@@ -361,6 +363,8 @@ class _FullRun:
         )
         for line in range_lines([found for found in data["ranges"] if not found["given"]]):
             self.display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
+        for line in data["remarks"]:
+            self.display.say(f"  {line}")
 
 
 @contextmanager

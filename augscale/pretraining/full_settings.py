@@ -9,6 +9,8 @@ from typing import Any
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig, apply_overrides, lasting_sources, load_study
 from augscale.data.cache import ImageCache
+from augscale.data.facts import file_facts, file_lines
+from augscale.data.sanity import Sanity
 from augscale.errors import ConfigError
 from augscale.pretraining.backbones import build_backbone
 from augscale.settings import parse_settings
@@ -62,7 +64,9 @@ def evaluation_steps(steps: int, evaluations: int) -> list[int]:
     return sorted({max(1, round(steps * (k + 1) / evaluations)) for k in range(evaluations)})
 
 
-def data_facts(config: StudyConfig, cache: ImageCache, num_train: int, num_panel: int) -> dict[str, Any]:
+def data_facts(
+    config: StudyConfig, cache: ImageCache, sanity: Sanity, num_train: int, num_panel: int
+) -> dict[str, Any]:
     return {
         "sources": lasting_sources(config.data),
         "fingerprint": cache.fingerprint,
@@ -70,8 +74,8 @@ def data_facts(config: StudyConfig, cache: ImageCache, num_train: int, num_panel
         "num_images": len(cache),
         "num_train": num_train,
         "num_panel": num_panel,
-        "num_bad": len(cache.bad),
-        "bad": [{"path": str(bad.path), "reason": bad.reason} for bad in cache.bad[:1000]],
+        **file_facts(cache, sanity),
+        "remarks": file_lines(cache, sanity),
     }
 
 

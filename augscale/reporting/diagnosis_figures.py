@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from augscale.own_pictures import MARK
 from augscale.reporting.diagnosis_plots import (
     CheckpointColors,
     axis_bounds,
@@ -220,7 +221,7 @@ def _png(draw: Any, width: float, height: float) -> bytes:
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
         draw(figure)
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": MARK})
     return buffer.getvalue()
 
 

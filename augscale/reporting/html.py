@@ -12,6 +12,7 @@ from augscale.reporting.evaluation_page import run_sections
 from augscale.reporting.page import nav, plot_section, shell
 from augscale.reporting.records import RunResults
 from augscale.reporting.style import Colors, Plot
+from augscale.reporting.suspects import SUSPECTS_FILE
 from augscale.reporting.validation_page import run_validation
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -130,6 +131,7 @@ def render_page(run: RunResults, contact_sheets: Mapping[str, bytes]) -> str:
     links += evaluated
     validated, validation = run_validation(run.path / "validation" / "validation.json", drawings)
     links += validated
+    links += [("suspects", "Odd images")] if html_tables.findings(run) else []
     links += [("sheets", "Contact sheets")] if contact_sheets else []
     links += [("trials", "All trials"), ("made-with", "Settings")]
     parts = (
@@ -137,6 +139,7 @@ def render_page(run: RunResults, contact_sheets: Mapping[str, bytes]) -> str:
         sections,
         evaluation,
         validation,
+        _suspects(run),
         _sheets(contact_sheets),
         _trials(run),
         _made_with(run),
@@ -165,6 +168,24 @@ def _sheets(contact_sheets: Mapping[str, bytes]) -> str:
     )
 
 
+def _suspects(run: RunResults) -> str:
+    """What the check before training found, and the worst images."""
+    findings = html_tables.findings(run)
+    if not findings:
+        return ""
+    try:
+        png = (run.path / SUSPECTS_FILE).read_bytes()
+    except OSError:
+        png = b""
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}" if png.startswith(PNG_SIGNATURE) else None
+    image = f'<div class="sheets"><img src="{source}" alt="Some of the odd images"></div>' if source else ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in findings)
+    return (
+        '<section id="suspects"><h2>Images worth a look</h2><p class="guide">Found before training, from the decoded '
+        f"pixels and the names of the files. The images were used all the same.</p><ul>{items}</ul>{image}</section>"
+    )
+
+
 def _trials(run: RunResults) -> str:
     if not run.trials:
         return ""
@@ -178,5 +199,5 @@ def _trials(run: RunResults) -> str:
 def _made_with(run: RunResults) -> str:
     return (
         '<section id="made-with"><h2>Settings and versions</h2>'
-        f"{html_tables.facts(run)}{html_tables.bad_files(run)}{html_tables.settings(run)}</section>"
+        f"{html_tables.facts(run)}{html_tables.bad_files(run)}{html_tables.passed_over(run)}{html_tables.settings(run)}</section>"
     )

@@ -131,6 +131,21 @@ def bad_files(run: RunResults) -> str:
     return f"<details><summary>Files set aside and why</summary>{facts_table(rows)}{note}</details>"
 
 
+def findings(run: RunResults) -> list[str]:
+    """What the check before training found, a line each."""
+    found = _mapping(run.manifest, "data").get("findings") or ()
+    return [str(entry["text"]) for entry in found if isinstance(entry, Mapping) and "text" in entry]
+
+
+def passed_over(run: RunResults) -> str:
+    """Files of other kinds and excluded ones, as far as the manifest lists them."""
+    data = _mapping(run.manifest, "data")
+    entries = [entry for entry in data.get("passed_over") or () if isinstance(entry, Mapping)]
+    rows = [(f"{entry.get('count')} {entry.get('suffix') or 'files'}", str(entry.get("text"))) for entry in entries]
+    rows += [(f"{n} files", f"excluded by {pattern!r}") for pattern, n in _mapping(data, "excluded").items()]
+    return f"<details><summary>Files passed over</summary>{facts_table(rows)}</details>" if rows else ""
+
+
 def settings(run: RunResults) -> str:
     """The resolved study file, a table per section, folded."""
     if not run.study:

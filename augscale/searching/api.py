@@ -264,6 +264,8 @@ def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[s
             f"  {config.search.trials} trials are not more than the controls ({', '.join(config.search.controls)}), "
             "which come first: no scales are searched"
         )
+    for line in data["remarks"]:
+        display.say(f"  {line}")
     for bad in data["bad"][:5]:
         display.say(f"  set aside: {bad['path']}: {bad['reason']}")
     if data["num_bad"] > 5:

@@ -11,9 +11,12 @@ from typing import Any
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig, lasting_sources, study_text
 from augscale.data.cache import ImageCache, build_cache
+from augscale.data.facts import file_facts, file_lines
+from augscale.data.sanity import check_images
 from augscale.diagnosis.panel import checked_panel_split, panel_split
 from augscale.errors import ConfigError
 from augscale.lasting_imports import lasting_imports
+from augscale.reporting.suspects import write_suspects
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.searching.space import check_space
 from augscale.seeding import derive_seed
@@ -84,6 +87,7 @@ def prepare_run(
     if existing is not None:
         _refuse_changes(run, existing, config)
     cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
+    sanity = check_images(cache, allow_bad=allow_bad)
     train, held_out = checked_panel_split(cache, config)
     old = read_json(run.manifest_file)
     if old is not None and old["data"]["fingerprint"] != cache.fingerprint:
@@ -116,10 +120,11 @@ def prepare_run(
             "num_patients": len({r.patient_id for r in cache.records if r.patient_id is not None}),
             "num_train": len(train),
             "num_panel": len(held_out),
-            "num_bad": len(cache.bad),
-            "bad": [{"path": str(bad.path), "reason": bad.reason} for bad in cache.bad[:1000]],
+            **file_facts(cache, sanity),
+            "remarks": file_lines(cache, sanity),
         },
     }
+    write_suspects(run.path, cache.images, [(row, kind, cache.records[row].image_id) for row, kind in sanity.worst()])
     write_text_atomic(run.study_file, study_text(config))
     write_json(run.manifest_file, manifest)
     return manifest

@@ -152,6 +152,7 @@ def promote(
             workers=workers,
             max_memory=max_memory,
             console=console,
+            allow_bad=True,  # the run began with these images: its fingerprint is compared
         )
         run, study, _ = read_run(run_dir)
         answer = read_json(run.answer_file)
@@ -226,6 +227,7 @@ def _pretrain(
         seed=derive_seed(study.search.seed, "promote"),
         out=out,
         console=console,
+        allow_bad=True,  # what the search has accepted
         **settings,
     )
     facts = {"steps": result.steps, "epochs": result.epochs, "loss": result.loss, "information": result.information}

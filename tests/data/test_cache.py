@@ -182,7 +182,7 @@ def _nasty_folder(folder: Path) -> dict[str, str]:
         "page.jpg": "not an image file (a web page)",
         "one_pixel.png": "too small (1x1); expected at least 8x8 pixels",
         "bomb.png": "more than 100 million pixels",
-        "clip.gif": ".gif files are not supported",
+        "clip.gif": ".gif files are not supported; convert them to PNG or JPEG",
     }
 
 

@@ -49,15 +49,15 @@ def test_images_of_unsupported_types_are_set_aside(tmp_path: Path) -> None:
     root = _touch(tmp_path / "set", "a.jpg", "b.gif", "c.HEIC")
     bad = scan_sources([str(root)]).bad
     assert [(entry.path.name, entry.reason) for entry in bad] == [
-        ("b.gif", ".gif files are not supported"),
-        ("c.HEIC", ".heic files are not supported"),
+        ("b.gif", ".gif files are not supported; convert them to PNG or JPEG"),
+        ("c.HEIC", ".heic files are not supported; convert them to PNG or JPEG"),
     ]
 
 
 def test_dicom_files_are_images_where_pydicom_is_installed_and_set_aside_elsewhere(tmp_path, monkeypatch) -> None:
     root = _touch(tmp_path / "set", "a.jpg", "c.DCM")
     assert [record.image_id for record in scan_sources([str(root)]).records] == ["set/a.jpg", "set/c.DCM"]
-    monkeypatch.setattr("augscale.data.manifest.can_read_dicom", lambda: False)
+    monkeypatch.setattr("augscale.data.listing.can_read_dicom", lambda: False)
     scan = scan_sources([str(root)])
     assert [record.image_id for record in scan.records] == ["set/a.jpg"]
     assert [entry.reason for entry in scan.bad] == [".dcm files need `pip install augscale[dicom]`"]

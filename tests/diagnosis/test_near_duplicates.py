@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from augscale.data.synthetic import render, synthetic_records
-from augscale.diagnosis.near_duplicates import near_duplicates, thumbnails_standardised
+from augscale.data.thumbnails import thumbnails_standardised
+from augscale.diagnosis.near_duplicates import near_duplicates
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,133 @@
+"""What the pixels of a cache's images say about them, found once and kept beside the images in `signs.npz`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from augscale.data.cache import ImageCache
+from augscale.data.manifest import ImageRecord
+from augscale.data.parallel import map_in_order, num_workers
+from augscale.data.pixel_signs import file_is_mask, pixel_signs
+from augscale.data.twins import near_twins
+
+SIGNS_FILE = "signs.npz"
+SIGNS_VERSION = 1
+"""Raise when the same images would be judged otherwise."""
+MOST_FILES_OPENED = 2000
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageSigns:
+    """One row per image of a cache.
+
+    Attributes:
+        brightness: float32, shape (N,), mean grey value.
+        black, constant, mask: bool, (N,); see `PixelSigns`. At most one of them holds for an image.
+        unsure: int, how many images may be masks and were not looked at more closely: at most 2000 files are opened.
+        opened, opened_masks: int, how many files were opened, and how many of them are masks.
+        looked_at: int64, (Q,), rows whose most similar other image was looked for.
+        twins: int64, (Q,), row of that image where the two are nearly the same, else -1.
+    """
+
+    brightness: npt.NDArray[np.float32]
+    black: Flags
+    constant: Flags
+    mask: Flags
+    unsure: int
+    opened: int
+    opened_masks: int
+    looked_at: npt.NDArray[np.int64]
+    twins: npt.NDArray[np.int64]
+
+    @property
+    def expected_masks(self) -> int:
+        """How many masks there are, judging the files that were not opened by those that were."""
+        share = self.opened_masks / self.opened if self.opened else 0.0
+        return int(self.mask.sum()) + round(share * self.unsure)
+
+
+def image_signs(cache: ImageCache) -> ImageSigns:
+    """Reads what was found before, or looks at the images and keeps what is found."""
+    path = cache.directory / SIGNS_FILE
+    signs = _read(path, len(cache))
+    if signs is None:
+        signs = find_signs(cache.images, cache.records)
+        with suppress(OSError):  # a cache that may only be read is looked at again each time
+            _write(path, signs)
+    return signs
+
+
+def find_signs(images: npt.NDArray[np.uint8], records: Sequence[ImageRecord]) -> ImageSigns:
+    """Looks at the images, and at the files of those that may be masks: shrinking has blurred their edges.
+
+    Args:
+        images: uint8, shape (N, S, S, 3).
+        records: N.
+    """
+    seen = pixel_signs(images)
+    candidates = np.flatnonzero(seen.mask | seen.suspect)
+    # Evenly spread: the rows are in the order of hashes, so that this is a random choice.
+    chosen = candidates[:: -(-len(candidates) // MOST_FILES_OPENED) or 1]
+    mask = seen.mask.copy()
+    with ThreadPoolExecutor(num_workers(), thread_name_prefix="look") as pool:
+        verdicts = list(map_in_order(pool, _file_is_mask, [records[row].path for row in chosen]))
+    for row, verdict in zip(chosen.tolist(), verdicts, strict=True):
+        if verdict is not None:
+            mask[row] = verdict
+    closer = np.zeros(len(images), dtype=bool)
+    closer[chosen] = True
+    odd = seen.black | seen.constant | mask
+    rows = np.flatnonzero(~odd)
+    looked_at, twins = near_twins(images, rows)
+    return ImageSigns(
+        brightness=seen.brightness,
+        black=seen.black,
+        constant=seen.constant,
+        mask=mask,
+        unsure=int((seen.suspect & ~closer).sum()),
+        opened=sum(verdict is not None for verdict in verdicts),
+        opened_masks=sum(bool(verdict) for verdict in verdicts),
+        looked_at=looked_at,
+        twins=twins,
+    )
+
+
+def _file_is_mask(path: Path | None) -> bool | None:
+    return None if path is None else file_is_mask(path)
+
+
+def _read(path: Path, num_images: int) -> ImageSigns | None:
+    """None where there is nothing that can be used."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if int(stored["version"]) != SIGNS_VERSION or len(stored["mask"]) != num_images:
+                return None
+            values: dict[str, Any] = {name: stored[name] for name in ImageSigns.__dataclass_fields__}
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    for name in ("unsure", "opened", "opened_masks"):
+        values[name] = int(values[name])
+    return ImageSigns(**values)
+
+
+def _write(path: Path, signs: ImageSigns) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+    os.close(handle)
+    try:
+        np.savez(name, version=SIGNS_VERSION, **asdict(signs))
+        os.replace(name, path)
+    except OSError:
+        os.unlink(name)
+        raise

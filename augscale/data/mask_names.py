@@ -1,0 +1,90 @@
+"""Names that masks and annotations are given: of files (`x_mask.png`, `x_seg.png`) and of folders (`masks/`).
+
+A name alone excludes nothing: `labelled/` and `gt_camera/` may hold photographs. Words that say it clearly count by
+themselves; others only with a second sign.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+_CLEAR = frozenset({"mask", "masks", "seg", "segs", "segmentation", "segmentations", "groundtruth", "annotmask"})
+_VAGUE = frozenset(
+    {"gt", "label", "labels", "labelmap", "annotation", "annotations", "annot", "manual", "manual1", "manual2", "truth"}
+)
+_WORDS = re.compile(r"[a-z]+\d*|\d+")
+
+
+def named_masks(names: Sequence[str], looks_like_mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which images are called like masks; none where all are, for then the name says nothing.
+
+    A vague word counts where an image of the same name without it is there, or half of those images look like masks.
+
+    Args:
+        names: N paths below their source.
+        looks_like_mask: bool, shape (N,), by the pixels.
+    Returns:
+        bool, shape (N,).
+    """
+    paths = [PurePosixPath(name) for name in names]
+    words = [mask_words(path) for path in paths]
+    clear = np.array([one for one, _ in words], dtype=bool)
+    vague = np.array([other for _, other in words], dtype=bool) & ~clear
+    if vague.any() and looks_like_mask[vague].mean() < 0.5:
+        photographs = {plain_name(path) for path, odd in zip(paths, clear | vague, strict=True) if not odd}
+        vague &= np.array([plain_name(path) in photographs for path in paths], dtype=bool)
+    named = clear | vague
+    return named if not named.all() else np.zeros(len(paths), dtype=bool)
+
+
+def mask_words(path: PurePosixPath) -> tuple[bool, bool]:
+    """Whether a name says that the file is a mask: clearly, or vaguely.
+
+    Only whole words count, and of folders only names that consist of them: neither `unmasked_1.png` nor `labelled/`.
+
+    Args:
+        path: below the source.
+    """
+    words = set(_split(path.stem))
+    folders = [set(_split(folder)) for folder in path.parts[:-1]]
+    clear = bool(words & _CLEAR) or any(folder and folder & _CLEAR for folder in folders)
+    vague = bool(words & _VAGUE) or any(folder and folder <= _VAGUE | {"ground"} for folder in folders)
+    return clear, vague
+
+
+def plain_name(path: PurePosixPath) -> str:
+    """The name of the photograph that a mask would belong to: the stem without the words of masks, lower case."""
+    words = [word for word in _split(path.stem) if word not in _CLEAR | _VAGUE | {"ground"}]
+    return " ".join(words)
+
+
+def exclude_pattern(masks: Sequence[str], others: Iterable[str]) -> str | None:
+    """A pattern that matches all of the masks and nothing else, or None where none is simple.
+
+    Args:
+        masks, others: paths below their source.
+    """
+    rest = [PurePosixPath(name) for name in others]
+    paths = [PurePosixPath(name) for name in masks]
+    folders = {path.parent for path in paths}
+    if len(folders) == 1 and (folder := folders.pop()).parts and not any(p.is_relative_to(folder) for p in rest):
+        return f"{folder}/*"
+    endings = {re.sub(r".*(?=[_\-. ][A-Za-z]+\d*$)", "", path.stem) for path in paths}
+    suffixes = {path.suffix for path in paths}
+    if len(endings) == 1 and (ending := endings.pop()) not in {path.stem for path in paths}:
+        pattern = f"*{ending}{suffixes.pop() if len(suffixes) == 1 else '.*'}"
+        regex = re.compile(f".*{re.escape(ending)}\\.[^.]*$")
+        return None if any(regex.match(path.name) for path in rest) else pattern
+    return None
+
+
+def _split(name: str) -> list[str]:
+    """Words of a name: `IDRiD_01_MA` and `groundTruth` apart, letters and the digits behind them together."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    joined = re.sub(r"ground[ _-]*truth", "groundtruth", spaced.lower())
+    return _WORDS.findall(joined)
