@@ -16,6 +16,7 @@ from augscale.cli_options import (
     Json,
     Key,
     Size,
+    Unlabelled,
     Untrained,
     print_json,
     split_names,
@@ -44,6 +45,7 @@ def diagnose(
         "diagnosis"
     ),
     allow_bad: AllowBad = False,
+    unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
     """See how positive and negative pairs lie apart in checkpoints, side by side, and whether they are healthy."""
@@ -71,6 +73,7 @@ def diagnose(
             bootstrap=bootstrap,
             out=out,
             allow_bad=allow_bad,
+            unlabelled=unlabelled or (),
             on_progress=on_progress,
         )
     if as_json:

@@ -12,14 +12,17 @@ from augscale.cli_options import (
     Arch,
     CropToField,
     DataRoot,
+    Datasets,
     Device,
     Json,
     Key,
     MaxMemory,
     Size,
+    Unlabelled,
     Untrained,
     parse_assignments,
     print_json,
+    split_datasets,
     split_names,
 )
 
@@ -35,7 +38,7 @@ def evaluate(
     checkpoints: Annotated[
         list[str] | None, typer.Argument(metavar="[CKPT...]", help="As for diagnose; those of the newest promotion.")
     ] = None,
-    datasets: Annotated[str, typer.Option(help="all, or names, folders and CSV manifests, with commas.")] = "all",
+    datasets: Datasets = None,
     protocol: Protocols = "linear,released,knn",
     external: External = False,
     seeds: Seeds = 5,
@@ -49,6 +52,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("evaluation"),
     set_: ProtocolSettings = None,
     allow_bad: AllowBad = False,
+    unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
     """Measure checkpoints downstream: AUROC, AUPR and more, internal and external. The same command resumes."""
@@ -56,14 +60,14 @@ def evaluate(
 
     from augscale.evaluation.api import evaluate as run_evaluation
     from augscale.reporting.evaluation_terminal import print_evaluation
-    from augscale.reporting.progress_bar import progress_bar
+    from augscale.reporting.progress_bar import line_printer, progress_bar
 
     console = Console(stderr=as_json)
     config = _protocol_config(set_, seeds, size)
     with progress_bar(console) as on_progress:
         result = run_evaluation(
             checkpoints or None,
-            datasets=split_names(datasets),
+            datasets=split_datasets(datasets),
             protocols=split_names(protocol),
             external=external,
             untrained=untrained,
@@ -76,7 +80,9 @@ def evaluate(
             device=device,
             out=out,
             allow_bad=allow_bad,
+            unlabelled=unlabelled or (),
             on_progress=on_progress,
+            say=line_printer(console),
         )
     if as_json:
         print_json(result.to_dict())
@@ -92,13 +98,16 @@ def promote(
     batch_size: Annotated[int | None, typer.Option(min=2, help="The study's if not given.")] = None,
     init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file; the study's.")] = None,
     max_memory: MaxMemory = None,
-    datasets: Annotated[str, typer.Option(help="As for evaluate; none leaves the evaluation out.")] = "all",
+    datasets: Annotated[
+        list[str] | None, typer.Option("--datasets", help="As for evaluate; none leaves the evaluation out.")
+    ] = None,
     protocol: Protocols = "linear,released,knn",
     external: External = False,
     seeds: Seeds = 5,
     data_root: DataRoot = None,
     device: Device = "auto",
     set_: ProtocolSettings = None,
+    unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
     """Confirm the best scales, pre-train them and the controls in full, and evaluate. The same command resumes."""
@@ -118,11 +127,12 @@ def promote(
             batch_size=batch_size,
             init=init,
             max_memory=max_memory,
-            datasets=None if datasets == "none" else split_names(datasets),
+            datasets=None if datasets == ["none"] else split_datasets(datasets),
             protocols=split_names(protocol),
             external=external,
             config=_protocol_config(set_, seeds, None),
             data_root=data_root,
+            unlabelled=unlabelled or (),
             device=device,
             console=console,
             on_progress=on_progress,

@@ -31,6 +31,36 @@ Key = Annotated[str | None, typer.Option(help="Which network of a training check
 Size = Annotated[int | None, typer.Option(min=8, help="Side of the views, pixels; the first checkpoint's.")]
 
 
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option("--datasets", help="all, or names, folders and tables, with commas; may be given more than once."),
+]
+Unlabelled = Annotated[
+    list[str] | None,
+    typer.Option("--unlabelled", help="A label that means no label, e.g. -1; may be given more than once."),
+]
+
+
+def split_datasets(values: list[str] | None) -> list[str]:
+    """What `--datasets` names, "all" where it is not given; a path that exists may hold commas."""
+    names = []
+    for value in values or ["all"]:
+        parts = value.split(",")
+        while parts:
+            # The longest existing path first; a single part may be a name.
+            end = next((n for n in range(len(parts), 1, -1) if _exists(",".join(parts[:n]).strip())), 1)
+            names.append(",".join(parts[:end]).strip())
+            parts = parts[end:]
+    return [name for name in names if name]
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path.strip(", ")) and Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, no home folder
+        return False
+
+
 def split_names(text: str) -> list[str]:
     """`a, b,c` as a list."""
     return [name.strip() for name in text.split(",") if name.strip()]

@@ -138,6 +138,8 @@ class ProbeConfig(Settings):
     """Labelled datasets for "knn-auroc": prepared names, folders or CSV manifests. Their test images are not read."""
     labelled_root: str | None = None
     """Where datasets named in `labelled` were prepared; None is the usual place."""
+    unlabelled: tuple[str, ...] = ()
+    """Labels in `labelled` that mean no label, e.g. ["-1"]; such images are left out."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 500
     """Bootstrap resamples of images for the intervals."""
     min_effective_rank: Annotated[float, Field(ge=1)] = 2.0

@@ -48,6 +48,7 @@ class ImageCache:
         directory: the cache's folder.
         duplicates: for each exact copy that was left out, its image id and that of the image kept.
         notes: what was left out of an image that is used (further frames), by image id.
+        source_notes: what is to be said of tables and folders, a line each, see `SourceScan`.
     """
 
     images: np.memmap[Any, np.dtype[np.uint8]]
@@ -57,6 +58,7 @@ class ImageCache:
     directory: Path
     duplicates: dict[str, str]
     notes: dict[str, str]
+    source_notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -117,7 +119,7 @@ def build_cache(
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be used ({error.strerror})") from None
     cache, unreadable = (known, []) if known else _find_or_decode(config, records, root, lookup, on_progress)
-    cache = _as_listed(cache, records, [*scan.bad, *unreadable])
+    cache = replace(_as_listed(cache, records, [*scan.bad, *unreadable]), source_notes=scan.notes)
     _check_bad_share(cache, config.max_bad, allow_bad)
     return cache
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from augscale.data.dicom import DICOM_SUFFIXES, can_read_dicom
+from augscale.data.folder_labels import folder_rows
+from augscale.data.table_files import is_table
+from augscale.data.table_paths import find_files
 from augscale.data.tables import Row, Table, normal_split, read_folder_tables, read_table
 from augscale.errors import DataError
 
@@ -28,7 +31,8 @@ _OTHER_IMAGE_SUFFIXES = frozenset(
 
 _REASONS_SHOWN = 3
 MISSING = "no such file (named by a table, or a broken link)"
-_ACCEPTED = "a folder of images, a CSV manifest, an image file or 'synthetic'"
+"""What the reason of such a bad file begins with."""
+_ACCEPTED = "a folder of images, a table (CSV, TSV, Excel), an image file or 'synthetic'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +70,16 @@ class BadFile:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceScan:
-    """The images of the sources, sorted by id, and the files set aside before any was opened."""
+    """The images of the sources, sorted by id, and the files set aside before any was opened.
+
+    Attributes:
+        notes: what was taken otherwise than it is written, and what keeps folders from being read as labels; a line
+            each.
+    """
 
     records: list[ImageRecord]
     bad: list[BadFile]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -80,6 +90,9 @@ class _Listing:
     files: list[tuple[Path, PurePosixPath, Row, PurePosixPath]] = field(default_factory=list)
     """File, its id below the source, what is known about it, the folder below the source that holds its table."""
     bad: list[BadFile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    reasons: dict[Path, str] = field(default_factory=dict)
+    """Why a file that a table names is not there, as far as that can be told."""
 
 
 def read_sources(
@@ -95,9 +108,10 @@ def scan_sources(
     """Lists the images of folders, class folders, CSV manifests, single files and "synthetic"; opens none of them.
 
     A folder is searched with everything below it (symbolic links followed, hidden names passed over). Tables in it
-    (`labels.csv`, `meta.csv`, `manifest.csv` with a `file` column) say what is known about its images; images that no
-    table names are used too. Where no table lies, `train`/`val`/`test` folders give the split and class folders
-    the label, if every image lies in such folders. A CSV manifest names its images itself, relative to the CSV.
+    (`labels.csv`, `meta.csv`, `manifest.csv`, also .tsv and .xlsx, with a `file` column) say what is known about its
+    images; images that no table names are used too. Where no table lies, `train`/`val`/`test` folders give the split
+    and class folders the label, if every image lies in such folders. A table given by itself names its images,
+    relative to the table; names that do not exist as written are looked for, see `find_files`.
     A file that is reached twice counts once; what either way tells about it is kept.
 
     Args:
@@ -105,7 +119,7 @@ def scan_sources(
         splits: use only images of these splits.
         synthetic_patients: how many patients the built-in photographs have.
     Raises:
-        DataError: nothing there, no image in it, a wrong table, or no image of the splits.
+        DataError: nothing there, no image in it, a wrong table, files that do not exist, or no image of the splits.
     """
     if not sources:
         raise DataError(f"data.sources is empty; expected {_ACCEPTED}")
@@ -122,12 +136,23 @@ def scan_sources(
         from augscale.data.synthetic import synthetic_records
 
         records.extend(synthetic_records(synthetic_patients, SYNTHETIC_SEED))
+    notes = tuple(dict.fromkeys(note for listing in listings for note in listing.notes))
     if splits is not None:
-        records = _of_splits(records, splits)
+        records = _of_splits(records, splits, notes)
     bad = {problem.path: problem for listing in listings for problem in listing.bad}
-    bad |= {r.path: BadFile(path=r.path, reason=MISSING) for r in records if r.path in missing}
+    reasons = {path: reason for listing in listings for path, reason in listing.reasons.items()}
+    gone = [record.path for record in records if record.path is not None and record.path in missing]
+    bad |= {path: BadFile(path=path, reason=_why_missing(reasons.get(path))) for path in gone}
+    if len(gone) == len(records):
+        raise DataError(
+            f"data.sources: none of {len(gone)} files exists, e.g. {gone[0]}: {_why_missing(reasons.get(gone[0]))}"
+        )
     records = [record for record in records if record.path not in missing]
-    return SourceScan(records=sorted(records, key=lambda r: r.image_id), bad=sorted(bad.values(), key=lambda b: b.path))
+    return SourceScan(
+        records=sorted(records, key=lambda r: r.image_id),
+        bad=sorted(bad.values(), key=lambda b: b.path),
+        notes=notes,
+    )
 
 
 def first_reasons(bad: Sequence[BadFile]) -> str:
@@ -141,7 +166,7 @@ def _list_source(source: str) -> _Listing:
     path = Path(source).expanduser()
     if path.is_dir():
         listing = _list_folder(path)
-    elif path.is_file() and path.suffix.lower() == ".csv":
+    elif path.is_file() and is_table(path):
         listing = _list_manifest(path)
     elif path.is_file():
         listing = _Listing(base=path.parent.resolve())
@@ -155,10 +180,14 @@ def _list_source(source: str) -> _Listing:
     return listing
 
 
+def _why_missing(reason: str | None) -> str:
+    return f"{MISSING}; {reason}" if reason else MISSING
+
+
 def _list_manifest(path: Path) -> _Listing:
     table = read_table(path)
-    listing = _Listing(base=path.parent.resolve(), bad=_nameless(path, table))
-    files = {path.parent / file: row for file, row in table.rows.items()}
+    listing = _Listing(base=path.parent.resolve(), bad=_nameless(path, table), notes=list(table.notes))
+    files = _files_of(path, path.parent, table, listing, must_exist=True)
     below = listing.base
     parents = [Path(os.path.abspath(file)).parent for file in files]
     if any(not parent.is_relative_to(below) for parent in parents):
@@ -168,6 +197,23 @@ def _list_manifest(path: Path) -> _Listing:
         inside = PurePosixPath(Path(os.path.abspath(file)).relative_to(below).as_posix())
         listing.files.append((file, inside, row, PurePosixPath()))
     return listing
+
+
+def _files_of(path: Path, folder: Path, table: Table, listing: _Listing, *, must_exist: bool) -> dict[Path, Row]:
+    """What a table says, by file; names that lead to one file say the same or are refused."""
+    found = find_files(path, folder, list(table.rows), must_exist=must_exist)
+    listing.notes.extend(found.notes)
+    listing.reasons |= {found.paths[name]: reason for name, reason in found.reasons.items()}
+    files: dict[Path, Row] = {}
+    names: dict[str, str] = {}
+    for name, row in table.rows.items():
+        file = found.paths[name]
+        first = names.setdefault(os.path.abspath(file), name)
+        known = files.setdefault(found.paths[first], row)
+        if difference := known.difference(row, gaps=False):
+            raise DataError(f"{path}: {first!r} and {name!r} are the same file, with {difference}")
+        files[found.paths[first]] = known.filled_from(row)
+    return files
 
 
 def _list_folder(root: Path) -> _Listing:
@@ -186,9 +232,11 @@ def _list_folder(root: Path) -> _Listing:
             elif suffix in _OTHER_IMAGE_SUFFIXES:
                 listing.bad.append(BadFile(path=folder / name, reason=f"{suffix} files are not supported"))
         table = read_folder_tables(folder)
-        if table is not None:
+        listing.notes.extend(table.notes)
+        if table.paths:
             listing.bad.extend(_nameless(folder, table))
-            tables[here] = {PurePosixPath(os.path.normpath(file)): row for file, row in table.rows.items()}
+            files = _files_of(table.paths[0], folder, table, listing, must_exist=False)
+            tables[here] = {PurePosixPath(os.path.relpath(file, folder)): row for file, row in files.items()}
             found |= _named_by_table(folder, here, tables[here])
     free = []
     for inside, path in found.items():
@@ -200,7 +248,9 @@ def _list_folder(root: Path) -> _Listing:
             listing.files.append((path, inside, row, scope))
         else:
             free.append((path, inside))
-    for (path, inside), row in zip(free, _class_folders(free), strict=True):
+    rows, note = folder_rows([inside for _, inside in free])
+    listing.notes.extend(f"{root}: {line}" for line in (note,) if line)
+    for (path, inside), row in zip(free, rows, strict=True):
         listing.files.append((path, inside, row, PurePosixPath()))
     return listing
 
@@ -233,21 +283,6 @@ def walk_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _refuse(error: OSError) -> None:
     raise DataError(f"{error.filename}: cannot be listed ({error.strerror})")
-
-
-def _class_folders(files: list[tuple[Path, PurePosixPath]]) -> list[Row]:
-    """Split and label of each file by its folders, where *every* file lies in such folders; else nothing.
-
-    So a plain folder with some images in subfolders is not mistaken for a labelled one.
-    """
-    folders = [inside.parts[:-1] for _, inside in files]
-    splits: list[str | None] = [None] * len(files)
-    if folders and all(parts and normal_split(parts[0]) in ("train", "val", "test") for parts in folders):
-        splits = [normal_split(parts[0]) for parts in folders]
-        folders = [parts[1:] for parts in folders]
-    labelled = all(len(parts) == 1 for parts in folders) and len({*folders}) >= 2
-    labels = [parts[0] if labelled else None for parts in folders]
-    return [Row(label=label, split=split) for label, split in zip(labels, splits, strict=True)]
 
 
 def _nameless(path: Path, table: Table) -> list[BadFile]:
@@ -304,10 +339,11 @@ def _merge(first: ImageRecord, second: ImageRecord) -> ImageRecord:
     return replace(first, **known)
 
 
-def _of_splits(records: list[ImageRecord], splits: Sequence[str]) -> list[ImageRecord]:
+def _of_splits(records: list[ImageRecord], splits: Sequence[str], notes: Sequence[str]) -> list[ImageRecord]:
     wanted = {normal_split(split) for split in splits}
     kept = [record for record in records if record.split in wanted]
     if not kept:
         found = ", ".join(sorted({record.split for record in records if record.split})) or "none"
-        raise DataError(f"data.splits = {list(splits)}: no image belongs to them; splits found: {found}")
+        why = "".join(f"; {note}" for note in notes)
+        raise DataError(f"data.splits = {list(splits)}: no image belongs to them; splits found: {found}{why}")
     return kept

@@ -79,6 +79,7 @@ def open_labelled(
             data_root=None if root is None else Path(root),
             crop_to_field=config.data.crop_to_field,
             allow_bad=allow_bad,
+            unlabelled=config.probe.unlabelled,
             on_progress=on_progress,
         )
         for name in config.probe.labelled or ()
