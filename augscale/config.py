@@ -159,6 +159,8 @@ class ProbeConfig(Settings):
             raise ValueError(
                 'score = "knn-auroc" needs labels: expected probe.labelled, e.g. labelled = ["aptos2019"] or a folder'
             )
+        if self.unlabelled and not self.labelled:
+            raise ValueError(f"unlabelled = {list(self.unlabelled)} is about labels; expected probe.labelled, too")
         if self.score != "knn-auroc" and self.labelled:
             raise ValueError(
                 f'labelled = {list(self.labelled)} is only used by score = "knn-auroc"; found score = "{self.score}"'

@@ -29,6 +29,7 @@ _WHOLE = re.compile(r"[+-]?\d+")
 _NEGATIVE = re.compile(r"-\d+(?:[.,]\d+)?")
 _SPREADSHEET_ERROR = re.compile(r"#[A-Z0-9/]+[!?]")
 _VARIANTS_SHOWN = 4
+_CLASSES_SHOWN = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def clean_labels(
         DataError: a negative number that nobody has spoken of (-1 mostly means "no label"), or a spreadsheet's error.
     """
     given = [None if label is None else label_text(label) for label in labels]
-    known = {_key(label): label for label in classes or ()}
+    known = {_key(label_text(label)): label for label in classes or ()}
     exact = {*(classes or ())}
     told = {_key(label_text(word)) for word in unlabelled}
     notes = [_left_out(word, given, exact) for word in unlabelled]
@@ -129,7 +130,8 @@ def no_value_note(words: Counter[str]) -> str | None:
 def classes_line(name: str, counts: Iterable[tuple[str, int]], splits: Iterable[tuple[str, int]]) -> str:
     """One line that says what will be learned: classes with their images, and the images of each split."""
     classes = list(counts)
-    shown = ", ".join(f"{label} ({count})" for label, count in classes)
+    shown = ", ".join(f"{label} ({count})" for label, count in classes[:_CLASSES_SHOWN])
+    shown += f" and {len(classes) - _CLASSES_SHOWN} more" if len(classes) > _CLASSES_SHOWN else ""
     parts = ", ".join(f"{count} {split}" for split, count in splits)
     return f"{name}: {sum(count for _, count in classes)} images ({parts}), {len(classes)} classes: {shown}"
 

@@ -73,13 +73,15 @@ class SourceScan:
     """The images of the sources, sorted by id, and the files set aside before any was opened.
 
     Attributes:
-        notes: what was taken otherwise than it is written, and what keeps folders from being read as labels; a line
+        notes: what was taken otherwise than it is written, and what keeps folders from being read as splits; a line
             each.
+        label_notes: what keeps folders from being read as labels.
     """
 
     records: list[ImageRecord]
     bad: list[BadFile]
     notes: tuple[str, ...] = ()
+    label_notes: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -91,6 +93,7 @@ class _Listing:
     """File, its id below the source, what is known about it, the folder below the source that holds its table."""
     bad: list[BadFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    label_notes: list[str] = field(default_factory=list)
     reasons: dict[Path, str] = field(default_factory=dict)
     """Why a file that a table names is not there, as far as that can be told."""
 
@@ -152,6 +155,7 @@ def scan_sources(
         records=sorted(records, key=lambda r: r.image_id),
         bad=sorted(bad.values(), key=lambda b: b.path),
         notes=notes,
+        label_notes=tuple(note for listing in listings for note in listing.label_notes),
     )
 
 
@@ -248,9 +252,10 @@ def _list_folder(root: Path) -> _Listing:
             listing.files.append((path, inside, row, scope))
         else:
             free.append((path, inside))
-    rows, note = folder_rows([inside for _, inside in free])
-    listing.notes.extend(f"{root}: {line}" for line in (note,) if line)
-    for (path, inside), row in zip(free, rows, strict=True):
+    told = folder_rows([inside for _, inside in free])
+    listing.notes.extend(f"{root}: {note}" for note in told.notes)
+    listing.label_notes.extend(f"{root}: {note}" for note in told.label_notes)
+    for (path, inside), row in zip(free, told.rows, strict=True):
         listing.files.append((path, inside, row, PurePosixPath()))
     return listing
 

@@ -111,9 +111,14 @@ def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _delimiter(path: Path, first: str) -> str:
-    """The delimiter that cuts the header into most cells; what stands in quotes does not count."""
+    """The delimiter that gives a column `file`, else the most cells; what stands in quotes does not count."""
     order = "\t,;" if path.suffix.lower() in (".tsv", ".tab") else _DELIMITERS
-    return max(order, key=lambda delimiter: len(next(csv.reader([first], delimiter=delimiter), [])))
+    plain = re.sub('"[^"]*"', "", first)
+
+    def merit(delimiter: str) -> tuple[bool, int]:
+        return has_file_column(next(csv.reader([first], delimiter=delimiter), [])), plain.count(delimiter)
+
+    return max(order, key=merit)
 
 
 def _check_quotes(path: Path, text: str, delimiter: str) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from augscale.errors import DataError
 
@@ -27,6 +28,7 @@ STEPS = {
     "case": "other upper and lower case",
     "unicode": "other Unicode form (NFC, NFD)",
     "space": "spaces",
+    "percent": "%20 for a space",
     "backslash": "backslashes",
 }
 """What may differ between a name in a table and a file, and its words for people; least trusted first."""
@@ -115,7 +117,8 @@ class _Index:
     def options(self, name: str) -> list[_Option]:
         """The files that a name may mean; of those in other folders the ones with the longest common end."""
         base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
-        found = {path: None for key in {_loose(base), _loose(_unfloated(base))} for path in self._by_key.get(key, [])}
+        keys = {_loose(form) for form in (base, _unfloated(base), unquote(base))}
+        found = dict.fromkeys(path for key in sorted(keys) for path in self._by_key.get(key, []))
         options = [self._option(name, path) for path in found]
         longest = max((option.shared for option in options if "folder" in option.steps), default=0)
         return [o for o in options if o.steps and ("folder" not in o.steps or o.shared == longest) and _is_file(o.path)]
@@ -198,6 +201,8 @@ def _forms(name: str, path: str, steps: Steps) -> tuple[str, str]:
         name = name.replace("\\", "/")
     if not os.path.isabs(name):
         name = os.path.normpath(name)
+    if "percent" in steps:
+        name = unquote(name)
     both = [name, path]
     if "folder" in steps:
         both = [text.rpartition("/")[2] for text in both]
@@ -292,6 +297,10 @@ def _none_exists(
     name = next(iter(paths))
     lies = f"{size} files lie there" if size else "no file lies there"
     cause = f"nothing like it lies in {folder} or below ({lies})"
+    for above in list(folder.absolute().parents)[:2]:
+        if _is_file(above / name):
+            cause = f"it is there below {above}; move the table to that folder"
+            break
     if causes:
         words, count = Counter(words for _, words in causes.values()).most_common(1)[0]
         name, files = next((name, files) for name, (files, found) in causes.items() if found == words)

@@ -166,7 +166,7 @@ def open_dataset(
         sources=(origin.source,), cache_size=size, crop_to_field=crop_to_field, synthetic_patients=synthetic_patients
     )
     scan = scan_sources(config.sources, synthetic_patients=synthetic_patients)
-    notes = [*origin.notes, *_missing(origin.name, scan, allow_bad), *scan.notes]
+    notes = [*origin.notes, *_missing(origin.name, scan, allow_bad), *scan.notes, *scan.label_notes]
     listed, label_notes = _with_clean_labels(origin, scan, unlabelled, classes or origin.classes)
     notes += label_notes
     cache = build_cache(config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
@@ -269,7 +269,7 @@ def _with_clean_labels(
     """The records with one spelling for each class, and what was joined or left out."""
     clean = clean_labels(origin.name, [r.label for r in scan.records], unlabelled=unlabelled, classes=classes)
     if not any(label is not None for label in clean.labels):
-        why = "".join(f"; {note}" for note in (*scan.notes, *clean.notes))
+        why = "".join(f"; {note}" for note in (*scan.notes, *scan.label_notes, *clean.notes))
         raise DataError(
             f"{origin.name}: none of its {len(scan.records)} images has a label; "
             f"expected two or more class folders, or a table with columns file,label{why}"
