@@ -11,7 +11,7 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
+    typer.Option("--data", help='Folder, table (CSV, TSV, Excel) or "synthetic"; may be given more than once.'),
 ]
 MaxMemory = Annotated[
     str | None,

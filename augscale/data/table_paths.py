@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -109,9 +110,8 @@ class _Index:
         self._folder = folder
         self._by_key: dict[str, list[str]] = {}
         self.size = 0
-        others = {os.path.dirname(os.path.join(folder, name)) for name in names if "\0" not in name}
-        inside = os.path.abspath(folder) + os.sep
-        for path in self._files({o for o in others if not (os.path.abspath(o) + os.sep).startswith(inside)}):
+        outside = {_parent(name) for name in names if "\0" not in name}
+        for path in self._files({p for p in outside if os.path.isabs(p) or p.startswith("..")}):
             self._by_key.setdefault(_loose(os.path.basename(path)), []).append(path)
 
     def options(self, name: str) -> list[_Option]:
@@ -136,8 +136,8 @@ class _Index:
         dropped = "/".join(ends[0][: len(ends[0]) - shared])
         return _Option(path=self._folder / path, steps=steps, dropped=dropped, shared=shared + 1)
 
-    def _files(self, others: Collection[str]) -> Iterator[str]:
-        """Paths relative to the folder where they lie below it; hidden names left out."""
+    def _files(self, outside: Collection[str]) -> Iterator[str]:
+        """Paths as a table would name them, hidden ones left out: all below the folder, and those in some others."""
         seen = set()
         for here, folders, files in os.walk(self._folder, followlinks=True):
             real = os.path.realpath(here)
@@ -150,9 +150,9 @@ class _Index:
             for name in sorted(name for name in files if not name.startswith(".")):
                 self.size += 1
                 yield name if inside == "." else f"{inside}/{name}"
-        for other in sorted(others):
-            if os.path.isdir(other):
-                yield from sorted(os.path.join(other, name) for name in os.listdir(other) if not name.startswith("."))
+        for other in sorted(outside):
+            with suppress(OSError):  # not there, or closed to us
+                yield from sorted(f"{other}/{name}" for name in os.listdir(self._folder / other) if name[0] != ".")
 
 
 def _common_repair(table: Path, options: dict[str, list[_Option]], *, everything: bool) -> dict[str, _Option]:

@@ -130,7 +130,7 @@ def read_table(path: Path) -> Table:
 def read_folder_tables(folder: Path) -> Table:
     """The tables lying in a folder, merged on `file`; without `paths` where none of them has a `file` column.
 
-    A `labels.csv` without that column belongs to another program and is passed over. So is, with a note, a TSV or Excel
+    A `labels.csv` without that column belongs to another program and is passed over with a note. So is a TSV or Excel
     file that cannot be read.
 
     Raises:
@@ -142,14 +142,16 @@ def read_folder_tables(folder: Path) -> Table:
         if not path.is_file():
             continue
         try:
-            wanted = has_file_column(read_lines(path)[0])
+            header = read_lines(path)[0]
         except DataError as error:
             if path.suffix == ".csv":
                 raise
             notes.append(f"passed over: {error}")
             continue
-        if wanted:
+        if has_file_column(header):
             tables.append(read_table(path))
+        else:
+            notes.append(f"passed over: {path}: {_no_file_column(header, [_column(name) for name in header])}")
     merged: dict[str, Row] = {}
     for table in tables:
         for file, row in table.rows.items():

@@ -43,14 +43,15 @@ def _nfd(text: str) -> str:
         ([_nfd("é/1.jpg"), _nfd("é/2.jpg")], ["é/1.jpg", "é/2.jpg"], "other Unicode form (NFC, NFD)"),
         (["img/a.jpg ", "img/b.jpg "], ["img/a.jpg", "img/b.jpg"], "spaces"),
         (["img/a.jpg", "img/b.jpg"], ["img/ a.jpg", "img /b.jpg"], "spaces"),
+        (["../img/a.jpg", "../img/b.jpg"], ["../img/a", "../img/b"], "extension missing"),
         (["my set/a.jpg", "my set/b.jpg"], ["my%20set/a.jpg", "my%20set/b.jpg"], "%20 for a space"),
         (["img/A.JPG", "img/B.JPG"], ["/else/a", "/else/b"], "other upper and lower case, extension missing, other"),
     ],
 )
 def test_one_repair_for_all_is_taken_and_said(tmp_path: Path, files: list[str], rows: list[str], words: str) -> None:
     scan = _scan(tmp_path / "set", files, rows)
-    found = {record.image_id.removeprefix("set/"): record.label for record in scan.records}
-    assert found == {file: f"c{number}" for number, file in enumerate(files)}
+    found = {record.path: record.label for record in scan.records}
+    assert found == {tmp_path / "set" / file: f"c{number}" for number, file in enumerate(files)}
     assert scan.bad == []
     assert len(scan.notes) == 1
     assert f"2 of 2 files do not exist as written and were found by one repair ({words}" in scan.notes[0]
