@@ -190,6 +190,8 @@ def _why_missing(reason: str | None) -> str:
 
 def _list_manifest(path: Path) -> _Listing:
     table = read_table(path)
+    if not table.rows:
+        raise DataError(f"{path}: names no file; expected a row for each image")
     listing = _Listing(base=path.parent.resolve(), bad=_nameless(path, table), notes=list(table.notes))
     files = _files_of(path, path.parent, table, listing, must_exist=True)
     below = listing.base

@@ -43,6 +43,7 @@ _SUFFIXES = frozenset(
 _FLOAT_NUMBER = re.compile(r"(\d+)\.0*")
 _SPACES = " \t\u00a0\u2007\u202f\u200b\ufeff"
 _FILES_SEARCHED = 2_000_000
+_LONGEST_SHOWN = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +307,10 @@ def _none_exists(
         name, files = next((name, files) for name, (files, found) in causes.items() if found == words)
         cause = f"there is {files} ({words}{f', as for {count} of them' if count > 1 else ''})"
     return (
-        f"{table}: {len(paths)} of {len(paths)} files do not exist, e.g. {name} (looked for as {paths[name]}): {cause}"
-        "; expected paths relative to the table"
+        f"{table}: {len(paths)} of {len(paths)} files do not exist, e.g. {_short(name)} (looked for as "
+        f"{_short(str(paths[name]))}): {cause}; expected paths relative to the table"
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN // 2]}...{text[-_LONGEST_SHOWN // 2 :]}"

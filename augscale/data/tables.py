@@ -193,13 +193,16 @@ def _columns(
 
 
 def _no_file_column(header: Sequence[str], names: Sequence[str]) -> str:
-    found = ", ".join(name.strip() for name in header) or "none"
+    if not header:
+        return "the table is empty; expected a header with a column 'file'"
+    found = ", ".join(name.strip() for name in header)
     meant = {
         column: next((header[names.index(name)].strip() for name in others if name in names), None)
         for column, others in _OTHER_NAMES.items()
     }
     if meant["file"] is None:
-        return f"no column named 'file'{nearest('file', list(names))}; columns found: {found}"
+        alone = "; expected commas, semicolons or tabs between columns" if len(header) == 1 else ""
+        return f"no column named 'file'{nearest('file', list(names))}; columns found: {found}{alone}"
     rename = f"rename {meant['file']!r} to 'file'"
     if "label" not in names and meant["label"] is not None:
         rename += f" and {meant['label']!r} to 'label'"

@@ -101,6 +101,8 @@ def test_dialects(tmp_path: Path, content: str, expected: dict[str, str | None])
         (b'file,label\n"a.jpg,1\nb.jpg,2\n', r'line 2: a quote \("\) opens and never closes'),
         (b"file,label,Label\na,1,2\n", r"two columns mean label \('label', 'Label'\) and differ in line 2: '1', '2'"),
         (b"id_code,diagnosis\na,1\n", "rename 'id_code' to 'file' and 'diagnosis' to 'label'"),
+        (b"", "the table is empty; expected a header with a column 'file'"),
+        (b"file|label\na|1\n", r"columns found: file\|label; expected commas, semicolons or tabs between columns"),
         (b"PK\x03\x04rest", r"an Excel workbook or another archive under this name: rename it to \.xlsx"),
         (b"file,label\na,None\nb,none\n", r"label 'None' \(no label, 1 rows\) beside label 'none' \(a class\)"),
     ],
@@ -111,6 +113,14 @@ def test_what_would_be_guessed_is_refused(tmp_path: Path, content: bytes, messag
         read_table(tmp_path / "list.csv")
     assert "\n" not in str(caught.value)
     assert "list.csv" in str(caught.value)
+
+
+def test_a_table_that_names_nothing_is_no_source_and_harms_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    with pytest.raises(DataError, match=r"labels\.csv: names no file; expected a row for each image"):
+        scan_sources([str(tmp_path / "labels.csv")])
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    assert len(scan_sources([str(tmp_path)]).records) == 1
 
 
 @pytest.mark.parametrize("suffix", sorted(OTHER_TABLES))
