@@ -148,8 +148,8 @@ def _text(path: Path) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: {_not_unicode(content, error)}; save it as UTF-8 (Excel: 'CSV UTF-8')") from None
-    if "\0" in text:
-        raise DataError(f"{path}: holds NUL bytes: UTF-16 without a byte order mark, or no text; save it as UTF-8")
+    if 4 * text.count("\0") > len(text):
+        raise DataError(f"{path}: mostly NUL bytes: UTF-16 without a byte order mark, or no text; save it as UTF-8")
     return text
 
 

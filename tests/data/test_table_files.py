@@ -96,7 +96,7 @@ def test_dialects(tmp_path: Path, content: str, expected: dict[str, str | None])
             b"file,label\nM\xfcller.jpg,1\n",
             r"line 2: not a CSV table in UTF-8 \(byte 0xfc; 'Müller.jpg' in Windows",
         ),
-        ("file,label\na,1\n".encode("utf-16-le"), "NUL bytes: UTF-16 without a byte order mark"),
+        ("file,label\na,1\n".encode("utf-16-le"), "mostly NUL bytes: UTF-16 without a byte order mark"),
         (b"file,label\na, b.jpg,1\n", r"line 2 has 3 cells, the header 2; put text that holds the separator in quotes"),
         (b'file,label\n"a.jpg,1\nb.jpg,2\n', r'line 2: a quote \("\) opens and never closes'),
         (b"file,label,Label\na,1,2\n", r"two columns mean label \('label', 'Label'\) and differ in line 2: '1', '2'"),
