@@ -19,6 +19,7 @@ from augscale.cli_options import (
     Key,
     Size,
     Statistics,
+    Unlabelled,
     Untrained,
     parse_range,
     print_json,
@@ -51,6 +52,7 @@ def diagnose(
         "diagnosis"
     ),
     allow_bad: AllowBad = False,
+    unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
     """See how positive and negative pairs lie apart in checkpoints, side by side, and whether they are healthy."""
@@ -81,6 +83,7 @@ def diagnose(
             bootstrap=bootstrap,
             out=out,
             allow_bad=allow_bad,
+            unlabelled=unlabelled or (),
             on_progress=on_progress,
         )
     if as_json:

@@ -12,6 +12,7 @@ from augscale.cli_options import (
     Arch,
     CropToField,
     DataRoot,
+    Datasets,
     Device,
     Exclude,
     GreyRange,
@@ -20,10 +21,12 @@ from augscale.cli_options import (
     MaxMemory,
     Size,
     Statistics,
+    Unlabelled,
     Untrained,
     parse_assignments,
     parse_range,
     print_json,
+    split_datasets,
     split_names,
 )
 
@@ -39,7 +42,7 @@ def evaluate(
     checkpoints: Annotated[
         list[str] | None, typer.Argument(metavar="[CKPT...]", help="As for diagnose; those of the newest promotion.")
     ] = None,
-    datasets: Annotated[str, typer.Option(help="all, or names, folders and CSV manifests, with commas.")] = "all",
+    datasets: Datasets = None,
     exclude: Exclude = None,
     protocol: Protocols = "linear,released,knn",
     external: External = False,
@@ -56,6 +59,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("evaluation"),
     set_: ProtocolSettings = None,
     allow_bad: AllowBad = False,
+    unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
     """Measure checkpoints downstream: AUROC, AUPR and more, internal and external. The same command resumes."""
@@ -63,14 +67,14 @@ def evaluate(
 
     from augscale.evaluation.api import evaluate as run_evaluation
     from augscale.reporting.evaluation_terminal import print_evaluation
-    from augscale.reporting.progress_bar import progress_bar
+    from augscale.reporting.progress_bar import line_printer, progress_bar
 
     console = Console(stderr=as_json)
     config = _protocol_config(set_, seeds, size)
     with progress_bar(console) as on_progress:
         result = run_evaluation(
             checkpoints or None,
-            datasets=split_names(datasets),
+            datasets=split_datasets(datasets),
             protocols=split_names(protocol),
             external=external,
             untrained=untrained,
@@ -86,7 +90,9 @@ def evaluate(
             device=device,
             out=out,
             allow_bad=allow_bad,
+            unlabelled=unlabelled or (),
             on_progress=on_progress,
+            say=line_printer(console),
         )
     if as_json:
         print_json(result.to_dict())
@@ -102,13 +108,16 @@ def promote(
     batch_size: Annotated[int | None, typer.Option(min=2, help="The study's if not given.")] = None,
     init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file; the study's.")] = None,
     max_memory: MaxMemory = None,
-    datasets: Annotated[str, typer.Option(help="As for evaluate; none leaves the evaluation out.")] = "all",
+    datasets: Annotated[
+        list[str] | None, typer.Option("--datasets", help="As for evaluate; none leaves the evaluation out.")
+    ] = None,
     protocol: Protocols = "linear,released,knn",
     external: External = False,
     seeds: Seeds = 5,
     data_root: DataRoot = None,
     device: Device = "auto",
     set_: ProtocolSettings = None,
+    unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
     """Confirm the best scales, pre-train them and the controls in full, and evaluate. The same command resumes."""
@@ -128,11 +137,12 @@ def promote(
             batch_size=batch_size,
             init=init,
             max_memory=max_memory,
-            datasets=None if datasets == "none" else split_names(datasets),
+            datasets=None if datasets == ["none"] else split_datasets(datasets),
             protocols=split_names(protocol),
             external=external,
             config=_protocol_config(set_, seeds, None),
             data_root=data_root,
+            unlabelled=unlabelled or (),
             device=device,
             console=console,
             on_progress=on_progress,

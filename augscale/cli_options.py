@@ -11,7 +11,7 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
+    typer.Option("--data", help='Folder, table (CSV, TSV, Excel) or "synthetic"; may be given more than once.'),
 ]
 Exclude = Annotated[
     list[str] | None,
@@ -45,6 +45,36 @@ Statistics = Annotated[
         help="Batch norm statistics: own, or data (gathered on these images); data for networks of augscale, else own."
     ),
 ]
+
+
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option("--datasets", help="all, or names, folders and tables, with commas; may be given more than once."),
+]
+Unlabelled = Annotated[
+    list[str] | None,
+    typer.Option("--unlabelled", help="A label that means no label, e.g. -1; may be given more than once."),
+]
+
+
+def split_datasets(values: list[str] | None) -> list[str]:
+    """What `--datasets` names, "all" where it is not given; a path that exists may hold commas."""
+    names = []
+    for value in values or ["all"]:
+        parts = value.split(",")
+        while parts:
+            # The longest existing path first; a single part may be a name.
+            end = next((n for n in range(len(parts), 1, -1) if _exists(",".join(parts[:n]).strip())), 1)
+            names.append(",".join(parts[:end]).strip())
+            parts = parts[end:]
+    return [name for name in names if name]
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path.strip(", ")) and Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, no home folder
+        return False
 
 
 def split_names(text: str) -> list[str]:

@@ -11,17 +11,20 @@ from augscale.cli_options import (
     AllowBad,
     CropToField,
     DataRoot,
+    Datasets,
     Device,
     Json,
+    Unlabelled,
     parse_assignments,
     print_json,
+    split_datasets,
     split_names,
 )
 
 
 def validate(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")],
-    datasets: Annotated[str, typer.Option(help="all, or names, folders and CSV manifests, with commas.")] = "all",
+    datasets: Datasets = None,
     protocol: Annotated[
         str, typer.Option("--protocol", help="linear, knn, released; the first decides.")
     ] = "linear,knn",
@@ -39,6 +42,7 @@ def validate(
         list[str] | None, typer.Option("--set", help="Any setting of the protocols, e.g. --set knn.temperature=0.1.")
     ] = None,
     allow_bad: AllowBad = False,
+    unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
     """Check on labels whether the score can be trusted: its rank correlation with AUROC, and what following costs."""
@@ -46,7 +50,7 @@ def validate(
 
     from augscale.config import apply_overrides
     from augscale.evaluation.protocol_config import ProtocolConfig
-    from augscale.reporting.progress_bar import progress_bar
+    from augscale.reporting.progress_bar import line_printer, progress_bar
     from augscale.reporting.validation_terminal import print_validation
     from augscale.settings import parse_settings
     from augscale.validation.api import validate as run_validation
@@ -56,7 +60,7 @@ def validate(
     with progress_bar(console) as on_progress:
         result = run_validation(
             run_dir,
-            datasets=split_names(datasets),
+            datasets=split_datasets(datasets),
             protocols=split_names(protocol),
             rung=rung,
             remake=remake,
@@ -68,7 +72,9 @@ def validate(
             device=device,
             out=out,
             allow_bad=allow_bad,
+            unlabelled=unlabelled or (),
             on_progress=on_progress,
+            say=line_printer(console),
         )
     if as_json:
         print_json(result.to_dict())

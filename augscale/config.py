@@ -166,6 +166,8 @@ class ProbeConfig(Settings):
     """Labelled datasets for "knn-auroc": prepared names, folders or CSV manifests. Their test images are not read."""
     labelled_root: str | None = None
     """Where datasets named in `labelled` were prepared; None is the usual place."""
+    unlabelled: tuple[str, ...] = ()
+    """Labels in `labelled` that mean no label, e.g. ["-1"]; such images are left out."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 500
     """Bootstrap resamples of images for the intervals."""
     min_effective_rank: Annotated[float, Field(ge=1)] = 2.0
@@ -185,6 +187,8 @@ class ProbeConfig(Settings):
             raise ValueError(
                 'score = "knn-auroc" needs labels: expected probe.labelled, e.g. labelled = ["aptos2019"] or a folder'
             )
+        if self.unlabelled and not self.labelled:
+            raise ValueError(f"unlabelled = {list(self.unlabelled)} is about labels; expected probe.labelled, too")
         if self.score != "knn-auroc" and self.labelled:
             raise ValueError(
                 f'labelled = {list(self.labelled)} is only used by score = "knn-auroc"; found score = "{self.score}"'

@@ -54,6 +54,7 @@ class ImageCache:
         passed_over: files in the sources that are no images, by kind.
         excluded: how many files each pattern of `data.exclude` has matched.
         levels: the ranges of grey levels of files of more than 8 bits, by source and kind of file.
+        source_notes: what is to be said of tables and folders, a line each, see `SourceScan`.
     """
 
     images: np.memmap[Any, np.dtype[np.uint8]]
@@ -66,6 +67,7 @@ class ImageCache:
     levels: GreyLevels = PLAIN_LEVELS
     passed_over: tuple[PassedOver, ...] = ()
     excluded: Mapping[str, int] = field(default_factory=dict)
+    source_notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -135,7 +137,7 @@ def build_cache(
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be used ({error.strerror})") from None
     cache, unreadable = (known, []) if known else _find_or_decode(config, records, whole, root, lookup, on_progress)
-    cache = _as_listed(cache, records, [*scan.bad, *unreadable])
+    cache = replace(_as_listed(cache, records, [*scan.bad, *unreadable]), source_notes=scan.notes)
     cache = _without_own_pictures(replace(cache, passed_over=scan.passed_over, excluded=scan.excluded))
     _check_bad_share(cache, config.max_bad, allow_bad)
     return cache

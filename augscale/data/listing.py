@@ -36,6 +36,8 @@ class Listing:
         bad: files set aside.
         passed: files that are no images: path below the source, and kind.
         excluded: files that a pattern excludes.
+        notes, label_notes: see `SourceScan`.
+        reasons: why a file that a table names is not there, as far as that can be told.
     """
 
     base: Path
@@ -43,6 +45,9 @@ class Listing:
     bad: list[BadFile] = field(default_factory=list)
     passed: dict[Path, tuple[str, Kind]] = field(default_factory=dict)
     excluded: set[Path] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    label_notes: list[str] = field(default_factory=list)
+    reasons: dict[Path, str] = field(default_factory=dict)
 
     def put(self, found: dict[PurePosixPath, Path], inside: PurePosixPath, path: Path, verdict: Verdict) -> None:
         """Files one file of a folder under what it is; images go to `found`."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from augscale.data.bad_files import MISSING, BadFile, first_reasons
+from augscale.data.folder_labels import folder_rows
 from augscale.data.folders import Exclusion, walk_files
 from augscale.data.listing import Listing
 from augscale.data.passed_over import (
@@ -23,6 +24,8 @@ from augscale.data.passed_over import (
     count_passed,
     verdict_by_name,
 )
+from augscale.data.table_files import is_table
+from augscale.data.table_paths import find_files
 from augscale.data.tables import FOLDER_TABLES, Row, Table, normal_split, read_folder_tables, read_table
 from augscale.errors import DataError
 
@@ -44,8 +47,8 @@ SYNTHETIC = "synthetic"
 SYNTHETIC_SEED = 0
 """The built-in photographs are one fixed data set; studies differ in their own seeds, not in their images."""
 
+_ACCEPTED = "a folder of images, a table (CSV, TSV, Excel), an image file or 'synthetic'"
 _EXPECTED = f"files ending in {', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))}, or DICOM"
-_ACCEPTED = "a folder of images, a CSV manifest, an image file or 'synthetic'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +86,17 @@ class SourceScan:
         bad: the files set aside before any was decoded.
         passed_over: files that are no images, counted by kind.
         excluded: how many files each pattern of `exclude` has matched.
+        notes: what was taken otherwise than it is written, and what keeps folders from being read as splits; a line
+            each.
+        label_notes: what keeps folders from being read as labels.
     """
 
     records: list[ImageRecord]
     bad: list[BadFile]
     passed_over: tuple[PassedOver, ...] = ()
     excluded: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    label_notes: tuple[str, ...] = ()
 
 
 def read_sources(
@@ -110,9 +118,10 @@ def scan_sources(
     A folder is searched with everything below it (symbolic links followed; hidden names, folders of systems and
     those that augscale wrote passed over). Files whose name does not tell what they are, are told by their first bytes.
     Thumbnails, in folders called so, are passed over where there are other images. Tables in it
-    (`labels.csv`, `meta.csv`, `manifest.csv` with a `file` column) say what is known about its images; images that no
-    table names are used too. Where no table lies, `train`/`val`/`test` folders give the split and class folders
-    the label, if every image lies in such folders. A CSV manifest names its images itself, relative to the CSV.
+    (`labels.csv`, `meta.csv`, `manifest.csv`, also .tsv and .xlsx, with a `file` column) say what is known about its
+    images; images that no table names are used too. Where no table lies, `train`/`val`/`test` folders give the split
+    and class folders the label, if every image lies in such folders. A table given by itself names its images,
+    relative to the table; names that do not exist as written are looked for, see `find_files`.
     A file that is reached twice counts once; what either way tells about it is kept.
 
     Args:
@@ -121,7 +130,7 @@ def scan_sources(
         synthetic_patients: how many patients the built-in photographs have.
         exclude: patterns of files that are not used, see `Exclusion`; a file that any way to it excludes is excluded.
     Raises:
-        DataError: nothing there, no image in it, a wrong table, or no image of the splits.
+        DataError: nothing there, no image in it, a wrong table, files that do not exist, or no image of the splits.
     """
     if not sources:
         raise DataError(f"data.sources is empty; expected {_ACCEPTED}")
@@ -141,10 +150,17 @@ def scan_sources(
         from augscale.data.synthetic import synthetic_records
 
         records.extend(synthetic_records(synthetic_patients, SYNTHETIC_SEED))
+    notes = tuple(dict.fromkeys(note for listing in listings for note in listing.notes))
     if splits is not None:
-        records = _of_splits(records, splits)
+        records = _of_splits(records, splits, notes)
     bad = {problem.path: problem for listing in listings for problem in listing.bad}
-    bad |= {r.path: BadFile(path=r.path, reason=MISSING) for r in records if r.path in missing}
+    reasons = {path: reason for listing in listings for path, reason in listing.reasons.items()}
+    gone = [record.path for record in records if record.path is not None and record.path in missing]
+    bad |= {path: BadFile(path=path, reason=_why_missing(reasons.get(path))) for path in gone}
+    if len(gone) == len(records):
+        raise DataError(
+            f"data.sources: none of {len(gone)} files exists, e.g. {gone[0]}: {_why_missing(reasons.get(gone[0]))}"
+        )
     records = [record for record in records if record.path not in missing]
     used = {record.path for record in records} | bad.keys()
     passed = {path: what for listing in listings for path, what in listing.passed.items() if path not in used}
@@ -153,6 +169,8 @@ def scan_sources(
         bad=sorted(bad.values(), key=lambda b: b.path),
         passed_over=count_passed(passed),
         excluded=exclusion.counts,
+        notes=notes,
+        label_notes=tuple(note for listing in listings for note in listing.label_notes),
     )
 
 
@@ -160,7 +178,7 @@ def _list_source(source: str, exclusion: Exclusion) -> Listing:
     path = Path(source).expanduser()
     if path.is_dir():
         listing = _list_folder(path, exclusion)
-    elif path.is_file() and path.suffix.lower() == ".csv":
+    elif path.is_file() and is_table(path):
         listing = _list_manifest(path, exclusion)
     elif path.is_file():
         listing = Listing(base=path.parent.resolve())
@@ -173,10 +191,16 @@ def _list_source(source: str, exclusion: Exclusion) -> Listing:
     return listing
 
 
+def _why_missing(reason: str | None) -> str:
+    return f"{MISSING}; {reason}" if reason else MISSING
+
+
 def _list_manifest(path: Path, exclusion: Exclusion) -> Listing:
     table = read_table(path)
-    listing = Listing(base=path.parent.resolve(), bad=_nameless(path, table))
-    files = {path.parent / file: row for file, row in table.rows.items()}
+    if not table.rows:
+        raise DataError(f"{path}: names no file; expected a row for each image")
+    listing = Listing(base=path.parent.resolve(), bad=_nameless(path, table), notes=list(table.notes))
+    files = _files_of(path, path.parent, table, listing, must_exist=True)
     below = listing.base
     parents = [Path(os.path.abspath(file)).parent for file in files]
     if any(not parent.is_relative_to(below) for parent in parents):
@@ -189,6 +213,23 @@ def _list_manifest(path: Path, exclusion: Exclusion) -> Listing:
         else:
             listing.files.append((file, inside, row, PurePosixPath()))
     return listing
+
+
+def _files_of(path: Path, folder: Path, table: Table, listing: Listing, *, must_exist: bool) -> dict[Path, Row]:
+    """What a table says, by file; names that lead to one file say the same or are refused."""
+    found = find_files(path, folder, list(table.rows), must_exist=must_exist)
+    listing.notes.extend(found.notes)
+    listing.reasons |= {found.paths[name]: reason for name, reason in found.reasons.items()}
+    files: dict[Path, Row] = {}
+    names: dict[str, str] = {}
+    for name, row in table.rows.items():
+        file = found.paths[name]
+        first = names.setdefault(os.path.abspath(file), name)
+        known = files.setdefault(found.paths[first], row)
+        if difference := known.difference(row, gaps=False):
+            raise DataError(f"{path}: {first!r} and {name!r} are the same file, with {difference}")
+        files[found.paths[first]] = known.filled_from(row)
+    return files
 
 
 def _list_folder(root: Path, exclusion: Exclusion) -> Listing:
@@ -208,9 +249,11 @@ def _list_folder(root: Path, exclusion: Exclusion) -> Listing:
             elif name not in FOLDER_TABLES:
                 listing.put(found, here / name, folder / name, verdict)
         table = read_folder_tables(folder)
-        if table is not None:
+        listing.notes.extend(table.notes)
+        if table.paths:
             listing.bad.extend(_nameless(folder, table))
-            tables[here] = {PurePosixPath(os.path.normpath(file)): row for file, row in table.rows.items()}
+            files = _files_of(table.paths[0], folder, table, listing, must_exist=False)
+            tables[here] = {PurePosixPath(os.path.relpath(file, folder)): row for file, row in files.items()}
             rows = _named_by_table(folder, here, tables[here])
             named |= rows.keys()
             found |= {
@@ -231,7 +274,10 @@ def _list_folder(root: Path, exclusion: Exclusion) -> Listing:
             listing.files.append((path, inside, row, scope))
         else:
             free.append((path, inside))
-    for (path, inside), row in zip(free, _class_folders(free), strict=True):
+    told = folder_rows([inside for _, inside in free])
+    listing.notes.extend(f"{root}: {note}" for note in told.notes)
+    listing.label_notes.extend(f"{root}: {note}" for note in told.label_notes)
+    for (path, inside), row in zip(free, told.rows, strict=True):
         listing.files.append((path, inside, row, PurePosixPath()))
     return listing
 
@@ -243,21 +289,6 @@ def _named_by_table(folder: Path, here: PurePosixPath, rows: Iterable[PurePosixP
         for file in rows
         if not (isinstance(verdict_by_name(file.name), UnsupportedImage) and (folder / file).exists())
     }
-
-
-def _class_folders(files: list[tuple[Path, PurePosixPath]]) -> list[Row]:
-    """Split and label of each file by its folders, where *every* file lies in such folders; else nothing.
-
-    So a plain folder with some images in subfolders is not mistaken for a labelled one.
-    """
-    folders = [inside.parts[:-1] for _, inside in files]
-    splits: list[str | None] = [None] * len(files)
-    if folders and all(parts and normal_split(parts[0]) in ("train", "val", "test") for parts in folders):
-        splits = [normal_split(parts[0]) for parts in folders]
-        folders = [parts[1:] for parts in folders]
-    labelled = all(len(parts) == 1 for parts in folders) and len({*folders}) >= 2
-    labels = [parts[0] if labelled else None for parts in folders]
-    return [Row(label=label, split=split) for label, split in zip(labels, splits, strict=True)]
 
 
 def _nameless(path: Path, table: Table) -> list[BadFile]:
@@ -315,10 +346,11 @@ def _merge(first: ImageRecord, second: ImageRecord) -> ImageRecord:
     return replace(first, **known)
 
 
-def _of_splits(records: list[ImageRecord], splits: Sequence[str]) -> list[ImageRecord]:
+def _of_splits(records: list[ImageRecord], splits: Sequence[str], notes: Sequence[str]) -> list[ImageRecord]:
     wanted = {normal_split(split) for split in splits}
     kept = [record for record in records if record.split in wanted]
     if not kept:
         found = ", ".join(sorted({record.split for record in records if record.split})) or "none"
-        raise DataError(f"data.splits = {list(splits)}: no image belongs to them; splits found: {found}")
+        why = "".join(f"; {note}" for note in notes)
+        raise DataError(f"data.splits = {list(splits)}: no image belongs to them; splits found: {found}{why}")
     return kept

@@ -1,23 +1,33 @@
-"""CSV tables about images (`file,label,split,patient_id,eye`), alone as a manifest or lying in a folder of images."""
+"""Tables about images (`file,label,split,patient_id,eye`), alone as a manifest or lying in a folder of images."""
 
 from __future__ import annotations
 
-import csv
 import difflib
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from augscale.data.labels import is_no_value, label_text, no_value_note, whole_number
+from augscale.data.table_files import has_file_column, read_lines
 from augscale.errors import DataError
 from augscale.settings import nearest
 
-FOLDER_TABLES = ("manifest.csv", "labels.csv", "meta.csv")
+FOLDER_TABLES = tuple(f"{stem}{end}" for end in (".csv", ".tsv", ".xlsx") for stem in ("manifest", "labels", "meta"))
 """Tables that are looked for in every folder of images; where two give a value, the first of this list wins."""
 
 COLUMNS = ("file", "label", "split", "patient_id", "eye")
 _ALIASES = {"patient": "patient_id", "patientid": "patient_id"}
 _EYES = {"l": "left", "os": "left", "left": "left", "r": "right", "od": "right", "right": "right"}
 _SPLITS = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
-_DELIMITERS = ",;\t"
+_OTHER_NAMES = {
+    "file": (
+        *("filename", "file_name", "filepath", "file_path", "path", "image", "image_path", "image_name", "image_id"),
+        *("img", "img_path", "img_name", "id_code", "imageid", "image_file", "name", "id"),
+    ),
+    "label": ("diagnosis", "class", "level", "grade", "target", "category", "y", "dr_grade", "retinopathy_grade"),
+}
+"""What other programs call these columns, for the message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +44,15 @@ class Row:
         gaps = {f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is None}
         return replace(self, **gaps)
 
+    def difference(self, other: Row, *, gaps: bool = True) -> str:
+        """What two rows say differently, e.g. `label = '1', here '2'`; without `gaps` only what both of them say."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return ", ".join(
+            f"{name} = {first!r}, here {second!r}"
+            for name, (first, second) in pairs.items()
+            if first != second and (gaps or None not in (first, second))
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -42,10 +61,23 @@ class Table:
     Attributes:
         rows: by the file cell as written, in the order of the table.
         nameless: line numbers (the header is line 1) of rows whose file cell is empty.
+        notes: what was taken otherwise than it is written, a line each.
+        paths: the tables.
     """
 
     rows: dict[str, Row]
     nameless: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
+
+
+@dataclass(kw_only=True)
+class _Reading:
+    """A table while it is read."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    nameless: list[int] = field(default_factory=list)
+    no_labels: Counter[str] = field(default_factory=Counter)
 
 
 def _column(name: str) -> str:
@@ -60,85 +92,131 @@ def normal_split(name: str) -> str:
 
 
 def read_table(path: Path) -> Table:
-    """Reads one table; columns beside those known are ignored, empty cells mean "not known".
+    """Reads one table; columns beside those known are ignored, empty cells and `nan`, `NA`, ... mean "not known".
 
-    The delimiter is that of the header: comma, semicolon or tab. The same row twice counts once.
+    Labels and patient ids such as `12.0` are whole numbers. The same row twice counts once.
 
     Args:
-        path: a CSV file in UTF-8 with a header.
+        path: CSV, TSV or Excel with a header, see `read_lines`.
     Raises:
-        DataError: unreadable, not UTF-8 text, no `file` column, or two rows that contradict each other.
+        DataError: unreadable, no `file` column, or rows that contradict each other or do not fit the header.
     """
     header, lines = read_lines(path)
     names = [_column(name) for name in header]
+    columns = _columns(path, header, names, lines)
+    reading = _Reading()
+    # What stands behind the last column can only be a part of it if that is free text; else cells have been shifted.
+    most = len(names) if names[-1] in COLUMNS else None
+    for number, cells in lines:
+        if most is not None and any(cell.strip() for cell in cells[most:]):
+            raise DataError(
+                f"{path}: line {number} has {len(cells)} cells, the header {most}; put text that holds the separator "
+                "in quotes"
+            )
+        values = {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()}
+        file = values.pop("file")
+        if is_no_value(file):
+            reading.nameless.append(number)
+            continue
+        row = _row(values, reading.no_labels)
+        if reading.rows.setdefault(file, row) != row:
+            difference = reading.rows[file].difference(row)
+            raise DataError(f"{path}: line {number}: {file} is listed before with {difference}")
+    note = _no_label_note(path, reading)
+    notes = (f"{path.name}: {note}",) if note else ()
+    return Table(rows=reading.rows, nameless=tuple(reading.nameless), notes=notes, paths=(path,))
+
+
+def read_folder_tables(folder: Path) -> Table:
+    """The tables lying in a folder, merged on `file`; without `paths` where none of them has a `file` column.
+
+    A `labels.csv` without that column belongs to another program and is passed over with a note. So is a TSV or Excel
+    file that cannot be read.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    tables = []
+    notes: list[str] = []
+    for path in (folder / name for name in FOLDER_TABLES):
+        if not path.is_file():
+            continue
+        try:
+            header = read_lines(path)[0]
+        except DataError as error:
+            if path.suffix == ".csv":
+                raise
+            notes.append(f"passed over: {error}")
+            continue
+        if has_file_column(header):
+            tables.append(read_table(path))
+        else:
+            notes.append(f"passed over: {path}: {_no_file_column(header, [_column(name) for name in header])}")
+    merged: dict[str, Row] = {}
+    for table in tables:
+        for file, row in table.rows.items():
+            merged[file] = merged[file].filled_from(row) if file in merged else row
+    return Table(
+        rows=merged,
+        nameless=tuple(number for table in tables for number in table.nameless),
+        notes=(*notes, *(note for table in tables for note in table.notes)),
+        paths=tuple(path for table in tables for path in table.paths),
+    )
+
+
+def _columns(
+    path: Path, header: Sequence[str], names: Sequence[str], lines: Sequence[tuple[int, list[str]]]
+) -> dict[str, int]:
+    """The place of each known column.
+
+    Raises:
+        DataError: there is no `file`, a column is misspelt, or is there twice with different values.
+    """
     if "file" not in names:
-        found = ", ".join(name.strip() for name in header) or "none"
-        raise DataError(f"{path}: no column named 'file'{nearest('file', names)}; columns found: {found}")
-    columns = {name: names.index(name) for name in COLUMNS if name in names}
+        raise DataError(f"{path}: {_no_file_column(header, names)}")
     missing = [name for name in COLUMNS if name not in names]
     for name in names:
         # Passed over, a misspelt patient_id would let one patient be on both sides of a split.
         if name not in COLUMNS and (meant := difflib.get_close_matches(name, missing, n=1, cutoff=0.8)):
             raise DataError(f"{path}: unknown column {name!r} (did you mean {meant[0]}?); rename it either way")
-    rows: dict[str, Row] = {}
-    nameless = []
-    for number, cells in lines:
-        values = {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()}
-        file = values.pop("file")
-        if not file:
-            nameless.append(number)
-            continue
-        row = _row(values)
-        if rows.setdefault(file, row) != row:
-            raise DataError(f"{path}: line {number}: {file} is listed before with {_difference(rows[file], row)}")
-    return Table(rows=rows, nameless=tuple(nameless))
+    for name in COLUMNS:
+        first, *others = [place for place, found in enumerate(names) if found == name] or [0]
+        for other in others:
+            for number, cells in lines:
+                pair = [cells[i].strip() if i < len(cells) else "" for i in (first, other)]
+                if pair[0] != pair[1]:
+                    raise DataError(
+                        f"{path}: two columns mean {name} ({header[first].strip()!r}, {header[other].strip()!r}) and "
+                        f"differ in line {number}: {pair[0]!r}, {pair[1]!r}; rename one"
+                    )
+    return {name: names.index(name) for name in COLUMNS if name in names}
 
 
-def read_folder_tables(folder: Path) -> Table | None:
-    """The tables lying in a folder, merged on `file`; None where none of them has a `file` column.
-
-    A `labels.csv` without that column belongs to another program and is passed over.
-
-    Raises:
-        DataError: as `read_table`.
-    """
-    merged: dict[str, Row] = {}
-    nameless: list[int] = []
-    found = False
-    for name in FOLDER_TABLES:
-        path = folder / name
-        if not path.is_file() or "file" not in [cell.strip().lower() for cell in read_lines(path)[0]]:
-            continue
-        found = True
-        table = read_table(path)
-        nameless.extend(table.nameless)
-        for file, row in table.rows.items():
-            merged[file] = merged[file].filled_from(row) if file in merged else row
-    return Table(rows=merged, nameless=tuple(nameless)) if found else None
+def _no_file_column(header: Sequence[str], names: Sequence[str]) -> str:
+    if not header:
+        return "the table is empty; expected a header with a column 'file'"
+    found = ", ".join(name.strip() for name in header)
+    meant = {
+        column: next((header[names.index(name)].strip() for name in others if name in names), None)
+        for column, others in _OTHER_NAMES.items()
+    }
+    if meant["file"] is None:
+        alone = "; expected commas, semicolons or tabs between columns" if len(header) == 1 else ""
+        return f"no column named 'file'{nearest('file', list(names))}; columns found: {found}{alone}"
+    rename = f"rename {meant['file']!r} to 'file'"
+    if "label" not in names and meant["label"] is not None:
+        rename += f" and {meant['label']!r} to 'label'"
+    return f"no column named 'file'; columns found: {found}; {rename} if that is what they hold"
 
 
-def read_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header's cells, and every other non-empty line's number and cells.
-
-    Raises:
-        DataError: unreadable, or not UTF-8 text.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            delimiter = max(_DELIMITERS, key=first.count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter)
-            header = next(reader, [])
-            return header, [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV table in UTF-8 ({error})") from None
-
-
-def _row(values: dict[str, str]) -> Row:
-    known = {name: value for name, value in values.items() if value}
+def _row(values: dict[str, str], no_labels: Counter[str]) -> Row:
+    known = {name: value for name, value in values.items() if not is_no_value(value)}
+    if "label" in values and "label" not in known:
+        no_labels[values["label"]] += 1
+    if "label" in known:
+        known["label"] = label_text(known["label"])
+    if "patient_id" in known:
+        known["patient_id"] = whole_number(known["patient_id"])
     if "eye" in known:
         known["eye"] = _EYES.get(known["eye"].lower(), known["eye"])
     if "split" in known:
@@ -146,6 +224,17 @@ def _row(values: dict[str, str]) -> Row:
     return Row(**known)
 
 
-def _difference(before: Row, now: Row) -> str:
-    names = [f.name for f in fields(Row) if getattr(before, f.name) != getattr(now, f.name)]
-    return ", ".join(f"{name} = {getattr(before, name)!r}, here {getattr(now, name)!r}" for name in names)
+def _no_label_note(path: Path, reading: _Reading) -> str | None:
+    """What is said of labels such as `nan`.
+
+    Raises:
+        DataError: `None` beside a class `none`: whether it is that class nobody can tell.
+    """
+    written = {row.label for row in reading.rows.values() if row.label is not None}
+    alike = sorted(label for label in written if label.casefold() == "none")
+    if alike and reading.no_labels["None"]:
+        raise DataError(
+            f"{path}: label 'None' (no label, {reading.no_labels['None']} rows) beside label {alike[0]!r} (a class); "
+            "write them alike, or leave cells without label empty"
+        )
+    return no_value_note(reading.no_labels)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from augscale.augmentation.scales import NONE, AugmentationScales, load_scales
 from augscale.config import DataConfig, GreyRangeSetting, ProbeConfig
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.facts import file_facts, file_lines
+from augscale.data.labels import clean_labels
+from augscale.data.manifest import ImageRecord
 from augscale.data.sanity import Sanity, check_images
 from augscale.data.splits import choose_subset, patient_groups
 from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
@@ -71,6 +74,7 @@ def diagnose(
     out: str | Path | None = None,
     cache_root: Path | None = None,
     allow_bad: bool = False,
+    unlabelled: Collection[str] = (),
     on_progress: Progress | None = None,
 ) -> Diagnosis:
     """Examines checkpoints on photographs.
@@ -99,6 +103,7 @@ def diagnose(
         bootstrap: resamples of patients for the intervals; 0 for none.
         out: folder for diagnosis.json, distances.npz, diagnosis.html and the figures; None writes nothing.
         cache_root, allow_bad: see `build_cache`.
+        unlabelled: labels that mean no label, e.g. ["-1"].
         on_progress: see `Progress`.
     Raises:
         ConfigError: wrong arguments, or a size that a checkpoint cannot take.
@@ -122,7 +127,9 @@ def diagnose(
         config, cache_root=cache_root, allow_bad=allow_bad, on_progress=lambda d, t: report("decoding images", d, t)
     )
     sanity = check_images(cache, allow_bad=allow_bad)
-    data_notes = [*cache.levels.lines(), *file_lines(cache, sanity)]
+    clean = clean_labels("diagnose", [record.label for record in cache.records], unlabelled=unlabelled)
+    records = [replace(record, label=label) for record, label in zip(cache.records, clean.labels, strict=True)]
+    data_notes = [*cache.levels.lines(), *file_lines(cache, sanity), *cache.source_notes, *clean.notes]
     rows, row_notes = choose_rows(cache, loaded, images, seed)
     references, own = references_of(loaded) if untrained else ([], [None] * len(loaded))
     subjects = [_subject(checkpoint, reference, choice) for checkpoint, reference in zip(loaded, own, strict=True)]
@@ -133,14 +140,14 @@ def diagnose(
     diagnosis = examine_subjects(
         subjects,
         np.asarray(cache.images[rows]),
-        [cache.records[row] for row in rows],
+        [records[row] for row in rows],
         levels,
         probe=ProbeConfig(images=max(3, len(rows)), views=views, bootstrap=bootstrap, seed=seed),
         view_size=view_size,
         device=device,
         common=common,
         near_duplicates=_near_duplicates(cache, rows),
-        facts=_data_facts(config, cache, sanity, rows),
+        facts=_data_facts(config, cache, sanity, [records[row] for row in rows]),
         notes=[
             *choices(loaded),
             *notes,
@@ -314,8 +321,9 @@ def _near_duplicates(cache: ImageCache, rows: npt.NDArray[np.int64]) -> list[dic
     ]
 
 
-def _data_facts(config: DataConfig, cache: ImageCache, sanity: Sanity, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
-    records = [cache.records[row] for row in rows]
+def _data_facts(
+    config: DataConfig, cache: ImageCache, sanity: Sanity, records: Sequence[ImageRecord]
+) -> dict[str, Any]:
     labels = Counter(record.label for record in records if record.label is not None)
     return {
         "sources": list(config.sources),

@@ -7,7 +7,7 @@ what was interrupted goes on, and another checkpoint, dataset or seed adds only 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,10 @@ def evaluate(
     out: str | Path = "evaluation",
     cache_root: Path | None = None,
     allow_bad: bool = False,
+    unlabelled: Collection[str] = (),
     names: Sequence[str] | None = None,
     on_progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Evaluates checkpoints downstream. The same call on the same `out` goes on where it was interrupted.
 
@@ -108,8 +110,10 @@ def evaluate(
         device: "auto", "cpu", "cuda" or "cuda:N".
         out: folder for evaluation.json, the tables, predictions, evaluation.html and cached features.
         cache_root, allow_bad: see `build_cache`.
+        unlabelled: labels that mean no label, see `open_dataset`.
         names: what to call the checkpoints, one each; None finds short names.
         on_progress: called with (what, done, total).
+        say: called with the classes of each dataset and their counts, before anything is embedded.
     Raises:
         ConfigError, DataError, CheckpointError: nothing has been computed.
         InterruptedRun: a signal came; finished runs are kept.
@@ -133,7 +137,9 @@ def evaluate(
         exclude=exclude,
         cache_root=cache_root,
         allow_bad=allow_bad,
+        unlabelled=unlabelled,
         on_progress=on_progress,
+        say=say,
     )
     notes += more + seen_notes([seen_contents(Path(c.path)) for c in loaded if Path(c.path).exists()], opened)
     stop = StopFlag()
@@ -174,7 +180,9 @@ def check_evaluation(
     crop_to_field: bool,
     grey_range: GreyRangeSetting = "auto",
     data_root: Path | None = None,
+    unlabelled: Collection[str] = (),
     on_progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """What would make `evaluate` refuse, said before the checkpoints are made; decodes the datasets that it will read.
 
@@ -190,7 +198,9 @@ def check_evaluation(
         grey_range=grey_range,
         cache_root=None,
         allow_bad=False,
+        unlabelled=unlabelled,
         on_progress=on_progress,
+        say=say,
     )
 
 
@@ -240,6 +250,8 @@ def open_datasets(
     cache_root: Path | None,
     allow_bad: bool,
     on_progress: Progress | None,
+    unlabelled: Collection[str] = (),
+    say: Callable[[str], None] | None = None,
 ) -> tuple[list[LabelledImages], list[str]]:
     """Opens what `--datasets` names, and what is to be said about it; see `evaluate` for the arguments.
 
@@ -247,6 +259,7 @@ def open_datasets(
         size: side of the decoded images, pixels.
     """
     wanted = [datasets] if isinstance(datasets, (str, Path)) else list(datasets)
+    say = say or (lambda line: None)
     notes = []
     if [str(name) for name in wanted] == ["all"]:
         status = list_datasets(data_root)
@@ -266,12 +279,16 @@ def open_datasets(
             exclude=exclude,
             cache_root=cache_root,
             allow_bad=allow_bad,
+            unlabelled=unlabelled,
             on_progress=None if on_progress is None else _decoding(on_progress, str(name)),
         )
         if any(dataset.name == other.name for other in opened):
             raise ConfigError(f"--datasets: two are called {dataset.name}; expected different names")
         opened.append(dataset)
-        notes += [f"{dataset.name}: {note}" for note in dataset.notes]
+        introduction = dataset.introduction()
+        notes += introduction[1:]
+        for line in introduction:
+            say(line)
     return opened, notes
 
 

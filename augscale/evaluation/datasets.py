@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from augscale.data.cache import ImageCache, build_cache
 from augscale.data.cache_keys import CACHE_VERSION, levels_digest
 from augscale.data.facts import file_lines
 from augscale.data.images import DECODER_VERSION
+from augscale.data.labels import classes_line, clean_labels
 from augscale.data.manifest import MISSING, SYNTHETIC, ImageRecord, SourceScan, first_reasons, scan_sources
 from augscale.data.retinal import default_data_root, find_dataset, missing_text, read_prepared
 from augscale.data.retinal.prepared import FACTS_FILE, MANIFEST_FILE
@@ -87,6 +88,13 @@ class LabelledImages:
         found = Counter(zip(self.split, self.labels.tolist(), strict=True))
         return {split: {name: found[split, i] for i, name in enumerate(self.classes)} for split in SPLITS}
 
+    def introduction(self) -> list[str]:
+        """What is to be known before anything is computed: classes and splits with their images, then the notes."""
+        counts = self.counts()
+        classes = [(name, sum(counts[split][name] for split in SPLITS)) for name in self.classes]
+        first = classes_line(self.name, classes, [(split, sum(counts[split].values())) for split in SPLITS])
+        return [first, *(f"{self.name}: {note}" for note in self.notes)]
+
     def restricted(self, classes: Sequence[str]) -> LabelledImages:
         """Only the images of these classes, renumbered in the order given; splits stay as they are.
 
@@ -132,6 +140,7 @@ def open_dataset(
     allow_bad: bool = False,
     split_seed: int = 0,
     classes: Sequence[str] | None = None,
+    unlabelled: Collection[str] = (),
     synthetic_patients: int = 300,
     grey_range: GreyRangeSetting = "auto",
     exclude: Sequence[str] = (),
@@ -141,7 +150,7 @@ def open_dataset(
 
     Args:
         name_or_path: a prepared dataset by name (any case), a folder (class folders, with or without train/val/test
-            above them, or with labels.csv), a CSV manifest, or "synthetic". A `Path`, and a
+            above them, or with labels.csv), a table, or "synthetic". A `Path`, and a
             text with a slash or with a dot in front, is always a path.
         size: side of the decoded images in pixels.
         data_root: folder of prepared datasets; None takes `default_data_root()`.
@@ -150,12 +159,14 @@ def open_dataset(
         allow_bad: leave out listed images that are missing, and go on when more than 5 % cannot be decoded.
         split_seed: of splits that have to be made, see `complete_splits`.
         classes: class names in index order; None takes the registry's, or that of `class_order`.
+        unlabelled: labels that mean no label, e.g. ["-1"]; such images are left out.
         synthetic_patients: how many patients the built-in photographs have.
         grey_range: as `data.range`; "auto" finds one over the whole dataset, for all its splits.
         exclude: patterns of files that are not used, as `data.exclude`.
         on_progress: called with (images done, images in all) while files are read and decoded.
     Raises:
-        DataError: no such dataset, no labels, one class only, missing images, or splits that cannot be used.
+        DataError: no such dataset, no labels, a negative label that nobody has spoken of, one class only, missing
+            images, or splits that cannot be used.
         ConfigError: `classes` does not fit the labels.
     """
     origin = _find(name_or_path, (data_root or default_data_root()).expanduser())
@@ -168,15 +179,12 @@ def open_dataset(
         exclude=tuple(exclude),
     )
     scan = scan_sources(config.sources, synthetic_patients=synthetic_patients, exclude=config.exclude)
-    notes = [*origin.notes, *_missing(origin.name, scan, allow_bad)]
-    if not any(record.label is not None for record in scan.records):
-        raise DataError(
-            f"{origin.name}: none of its {len(scan.records)} images has a label; "
-            "expected two or more class folders, or a table with columns file,label"
-        )
+    notes = [*origin.notes, *_missing(origin.name, scan, allow_bad), *scan.notes, *scan.label_notes]
+    listed, label_notes = _with_clean_labels(origin, scan, unlabelled, classes or origin.classes)
+    notes += label_notes
     cache = build_cache(config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
     sanity = check_images(cache, allow_bad=True)
-    records, left_out = _usable(scan.records, cache)
+    records, left_out = _usable(listed, cache)
     notes += left_out
     if not records:
         raise DataError(f"{origin.name}: no labelled image can be used: {first_reasons(cache.bad)}")
@@ -262,13 +270,29 @@ def _at_path(path: Path) -> _Origin:
 
 def _missing(name: str, scan: SourceScan, allow_bad: bool) -> list[str]:
     """Refuses a table that names files that do not exist: results on the rest would not be those of the split."""
-    missing = [entry for entry in scan.bad if entry.reason == MISSING]
+    missing = [entry for entry in scan.bad if entry.reason.startswith(MISSING)]
     if missing and not allow_bad:
+        cause = missing[0].reason.removeprefix(MISSING).removeprefix("; ")
         raise DataError(
-            f"{name}: {len(missing)} of its files do not exist, e.g. {missing[0].path}; "
+            f"{name}: {len(missing)} of its files do not exist, e.g. {missing[0].path}{cause and f' ({cause})'}; "
             "mend the table or the download, or leave them out with --allow-bad"
         )
     return [f"{len(scan.bad)} files left out ({first_reasons(scan.bad)})"] if scan.bad else []
+
+
+def _with_clean_labels(
+    origin: _Origin, scan: SourceScan, unlabelled: Collection[str], classes: Sequence[str] | None
+) -> tuple[list[ImageRecord], list[str]]:
+    """The records with one spelling for each class, and what was joined or left out."""
+    clean = clean_labels(origin.name, [r.label for r in scan.records], unlabelled=unlabelled, classes=classes)
+    if not any(label is not None for label in clean.labels):
+        why = "".join(f"; {note}" for note in (*scan.notes, *scan.label_notes, *clean.notes))
+        raise DataError(
+            f"{origin.name}: none of its {len(scan.records)} images has a label; "
+            f"expected two or more class folders, or a table with columns file,label{why}"
+        )
+    records = [replace(record, label=label) for record, label in zip(scan.records, clean.labels, strict=True)]
+    return records, list(clean.notes)
 
 
 def _usable(listed: Sequence[ImageRecord], cache: ImageCache) -> tuple[list[ImageRecord], list[str]]:

@@ -165,6 +165,8 @@ def pretrain_full(
     with display.images() as on_progress, _one_process_at_a_time():
         cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
         sanity = check_images(cache, allow_bad=allow_bad)
+    for note in cache.source_notes:
+        display.say(note)
     train, held_out = checked_panel_split(cache, config)
     steps_per_epoch = len(train) // config.pretrain.batch_size
     config = with_steps(config, steps or max(1, round((epochs or DEFAULT_EPOCHS) * steps_per_epoch)))

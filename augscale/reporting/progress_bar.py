@@ -31,6 +31,11 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
+def line_printer(console: Console) -> Callable[[str], None]:
+    """Prints a line as it is."""
+    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def decoding_bar(console: Console, *, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
     """The same for the decoding of images, which reports (done, total); None where nothing is to be printed."""

@@ -115,6 +115,7 @@ def search(
             device_label=str(plan),
             allow_bad=allow_bad,
             on_progress=on_progress,
+            say=display.say,
         )
     _say_what_runs(display, config, manifest, run)
     opened = begin_study(run, config, manifest["storage"] or run.default_storage, manifest["study_name"])

@@ -83,6 +83,7 @@ def open_labelled(
             crop_to_field=config.data.crop_to_field,
             grey_range=config.data.range,
             allow_bad=allow_bad,
+            unlabelled=config.probe.unlabelled,
             on_progress=on_progress,
         )
         for name in config.probe.labelled or ()

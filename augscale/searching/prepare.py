@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,12 @@ def prepare_run(
     device_label: str,
     allow_bad: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Lays out a new run, or checks that an existing one was made with the same settings and images.
 
+    Args:
+        say: called with what is to be said of tables and folders, and with the classes of labelled datasets.
     Returns:
         The run's manifest.
     Raises:
@@ -87,6 +90,7 @@ def prepare_run(
     if existing is not None:
         _refuse_changes(run, existing, config)
     cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
+    _say_all(say, cache.source_notes)
     sanity = check_images(cache, allow_bad=allow_bad)
     train, held_out = checked_panel_split(cache, config)
     old = read_json(run.manifest_file)
@@ -106,7 +110,7 @@ def prepare_run(
     }
     if storage not in (None, manifest["storage"]):
         raise ConfigError(f"--storage: {run.path} already keeps its study in another storage")
-    manifest["labelled"] = _labelled(run, config, old, allow_bad, on_progress)
+    manifest["labelled"] = _labelled(run, config, old, allow_bad, on_progress, say)
     manifest |= {
         "cache": str(cache.directory),
         "device": device_label,
@@ -122,6 +126,7 @@ def prepare_run(
             "num_panel": len(held_out),
             **file_facts(cache, sanity),
             "remarks": file_lines(cache, sanity),
+            "notes": list(cache.source_notes),
         },
     }
     write_suspects(run.path, cache.images, [(row, kind, cache.records[row].image_id) for row, kind in sanity.worst()])
@@ -151,19 +156,29 @@ def _labelled(
     old: dict[str, Any] | None,
     allow_bad: bool,
     on_progress: Callable[[int, int], None] | None,
+    say: Callable[[str], None] | None,
 ) -> list[dict[str, Any]]:
     """Decodes the labelled datasets of the score, where it has some, and checks that they are those of before."""
     if not config.probe.labelled:
         return []
     from augscale.searching.labelled_score import labelled_facts, open_labelled
 
-    facts = labelled_facts(open_labelled(config, allow_bad=allow_bad, on_progress=on_progress))
+    datasets = open_labelled(config, allow_bad=allow_bad, on_progress=on_progress)
+    for dataset in datasets:
+        _say_all(say, dataset.introduction())
+    facts = labelled_facts(datasets)
     if old is not None and old.get("labelled") not in (None, facts):
         raise ConfigError(
             f"{run.path}: the labelled images of probe.labelled are not those this run began with; "
             "expected the same images, labels and splits, or another --out"
         )
     return facts
+
+
+def _say_all(say: Callable[[str], None] | None, lines: Iterable[str]) -> None:
+    if say is not None:
+        for line in lines:
+            say(line)
 
 
 def _study_name(config: StudyConfig, cache: ImageCache) -> str:

@@ -8,7 +8,7 @@ the scales that this score favours.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from augscale.evaluation.api import DEFAULT_PROTOCOLS, Evaluation, check_evaluat
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import PROMOTION_FILE
 from augscale.pretraining.full import pretrain_full
+from augscale.reporting.progress_bar import line_printer
 from augscale.runs import RunFolder, now, read_json, versions, write_json
 from augscale.searching.api import read_run, rewrite_report, search
 from augscale.seeding import derive_seed
@@ -87,6 +88,7 @@ def promote(
     external: bool = False,
     config: ProtocolConfig | None = None,
     data_root: Path | None = None,
+    unlabelled: Collection[str] = (),
     evaluations: int = 5,
     overrides: dict[str, Any] | None = None,
     device: str = "auto",
@@ -106,7 +108,7 @@ def promote(
         confirm_seeds: fresh seeds on which contenders are compared at trial length first; runs that are missing are
             made.
         datasets: see `evaluate`; None leaves the evaluation out.
-        protocols, external, config, data_root: see `evaluate`.
+        protocols, external, config, data_root, unlabelled: see `evaluate`.
         evaluations: how often each full run is scored on the panel.
         overrides: settings of the study for the full runs by dotted key, e.g. {"crops.global_size": 224}.
         device: for pre-training and evaluation.
@@ -117,6 +119,7 @@ def promote(
         StudyError: no candidate can be promoted.
         InterruptedRun: a signal came; everything finished is kept.
     """
+    say = line_printer(console or Console(stderr=True))
     run, study, _ = read_run(run_dir)
     answer = read_json(run.answer_file)
     if answer is None or answer.get("best") is None:
@@ -137,7 +140,9 @@ def promote(
             crop_to_field=settings.data.crop_to_field,
             grey_range=settings.data.range,
             data_root=data_root,
+            unlabelled=unlabelled,
             on_progress=on_progress,
+            say=say,
         )
     if answer["headline"].startswith("No answer"):
         (console or Console(stderr=True)).print(f"note: {answer['headline']} They are promoted all the same.")
@@ -193,9 +198,11 @@ def promote(
             external=external,
             config=config,
             data_root=data_root,
+            unlabelled=unlabelled,
             device=device,
             out=run.path / "evaluation",
             on_progress=on_progress,
+            say=say,
         )
     rewrite_report(run.path)
     return Promotion(run_dir=run.path, contenders=contenders, confirmation=answer["headline"], evaluation=evaluation)

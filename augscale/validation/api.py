@@ -7,7 +7,7 @@ computed is kept under what it was made from, so that the same call goes on wher
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,9 @@ def validate(
     out: str | Path | None = None,
     cache_root: Path | None = None,
     allow_bad: bool = False,
+    unlabelled: Collection[str] = (),
     on_progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Validation:
     """Evaluates the finished trials of a study on labelled data and compares their ranks with those of every score.
 
@@ -77,13 +79,14 @@ def validate(
         remake: train trials whose weights are missing again, up to the rung.
         config: settings of the protocols; None takes the papers', with the study's views.
         crop_to_field: cut photographs to the field of view; None does as the study did.
-        data_root, cache_root, allow_bad: see `evaluate`.
+        data_root, cache_root, allow_bad, unlabelled: see `evaluate`.
         bootstrap: resamples of trials for the intervals; 0 for none.
         resamples: of the test images; the intervals cover both.
         seed: of all resamples.
         device: "auto", "cpu", "cuda" or "cuda:N".
         out: folder for validation.json, the tables and validation.html; None is RUN/validation.
         on_progress: called with (what, done, total).
+        say: called with the classes of each dataset and their counts, before anything is embedded.
     Raises:
         ConfigError: not a run, no such rung, or too few trials with weights; nothing has been computed.
         DataError: a dataset cannot be used.
@@ -107,7 +110,9 @@ def validate(
         grey_range=study_config.data.range,
         cache_root=cache_root,
         allow_bad=allow_bad,
+        unlabelled=unlabelled,
         on_progress=on_progress,
+        say=say,
     )
     notes += seen_notes([met], opened)
     stop = StopFlag()

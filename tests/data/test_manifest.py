@@ -182,7 +182,10 @@ def test_tables_in_a_folder_are_merged_and_unlisted_images_kept(tmp_path: Path) 
 def test_a_labels_file_of_another_program_is_passed_over(tmp_path: Path) -> None:
     root = _touch(tmp_path / "set", "a.jpg")
     _write(root / "labels.csv", "class,colour\n1,red\n")
-    assert len(read_sources([str(root)])) == 1
+    scan = scan_sources([str(root)])
+    assert len(scan.records) == 1
+    assert scan.notes[0].startswith("passed over: ")
+    assert scan.notes[0].endswith("labels.csv: no column named 'file'; columns found: class, colour")
 
 
 def test_folders_with_tables_below_a_source_are_sources_of_their_own(tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ def test_the_answer_the_card_and_the_report_say_that_labels_were_used(finished):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "k-NN AUROC comes from labels" in page
     assert "The score used labels" in process.stdout
+    said = process.stdout.index("labelled: 40 images (20 train, 10 val, 10 test), 2 classes: 0 (20), 4 (20)")
+    assert said < process.stdout.index("COMPLETE")
 
 
 def test_confirmation_and_the_untrained_network_have_the_same_kind_of_score(finished):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from augscale.data.manifest import IMAGE_SUFFIXES, walk_files
 from augscale.data.retinal.registry import RetinalDataset
-from augscale.data.tables import read_lines
+from augscale.data.table_files import read_lines
 from augscale.errors import DataError
 from augscale.settings import nearest
 

@@ -29,7 +29,7 @@ from augscale.data.retinal.downloads import (
 from augscale.data.retinal.papila import papila_patients, read_papila
 from augscale.data.retinal.published import leading_number, read_published
 from augscale.data.retinal.registry import RetinalDataset
-from augscale.data.tables import read_lines
+from augscale.data.table_files import read_lines
 from augscale.errors import DataError
 
 _IDRID_SUBSETS = {"training": "train", "testing": "test"}

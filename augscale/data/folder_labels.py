@@ -1,0 +1,102 @@
+"""Splits and labels from folders: `train`/`val`/`test`, and class folders; what keeps them from being read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from augscale.data.labels import is_no_class, label_text
+from augscale.data.tables import Row, normal_split
+
+_SPLITS = ("train", "val", "test")
+_NAMES_SHOWN = 3
+_MOSTLY = 0.75
+"""Share of the images that have to lie in class folders for the rest to be called astray."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderRows:
+    """What folders say.
+
+    Attributes:
+        rows: split and label of each file.
+        notes: what keeps the folders of a split from being read, for everybody.
+        label_notes: what keeps class folders from being read, or is no class; for those who need labels.
+    """
+
+    rows: list[Row]
+    notes: tuple[str, ...] = ()
+    label_notes: tuple[str, ...] = ()
+
+
+def folder_rows(files: Sequence[PurePosixPath]) -> FolderRows:
+    """Split and label of each file by its folders, where *every* file lies in such folders; else nothing.
+
+    So a plain folder with some images in subfolders is not mistaken for a labelled one.
+
+    Args:
+        files: paths below the source.
+    """
+    folders = [inside.parts[:-1] for inside in files]
+    if note := _beside_splits(files):
+        return FolderRows(rows=[Row() for _ in files], notes=(note,))
+    splits: list[str | None] = [None] * len(files)
+    if folders and all(_in_split(parts) for parts in folders):
+        splits = [normal_split(parts[0]) for parts in folders]
+        folders = [parts[1:] for parts in folders]
+    labelled = all(len(parts) == 1 for parts in folders) and len({*folders}) >= 2
+    labels = [_label(parts[0]) if labelled else None for parts in folders]
+    note = _without_label(folders) if labelled else _astray(files, folders)
+    rows = [Row(label=label, split=split) for label, split in zip(labels, splits, strict=True)]
+    return FolderRows(rows=rows, label_notes=(note,) if note else ())
+
+
+def _in_split(parts: Sequence[str]) -> bool:
+    return bool(parts) and normal_split(parts[0]) in _SPLITS
+
+
+def _label(folder: str) -> str | None:
+    return None if is_no_class(folder) else label_text(folder)
+
+
+def _without_label(folders: Sequence[tuple[str, ...]]) -> str | None:
+    found = Counter(parts[0] for parts in folders if is_no_class(parts[0]))
+    shown = ", ".join(f"{name!r} ({count})" for name, count in sorted(found.items()))
+    return f"class folder {shown}: taken as no label" if found else None
+
+
+def _beside_splits(files: Sequence[PurePosixPath]) -> str | None:
+    """What lies beside the folders of a split: then `train` and `test` are neither splits nor classes."""
+    inside = [file for file in files if _in_split(file.parts[:-1])]
+    splits = sorted({file.parts[0] for file in inside})
+    names = {normal_split(split) for split in splits}
+    if len(inside) == len(files) or len(names) < 2 or "train" not in names:
+        return None
+    return (
+        f"{_entries([file for file in files if not _in_split(file.parts[:-1])])} beside {', '.join(splits)}: neither "
+        "splits nor classes are read from folders; move it away, or into one of them"
+    )
+
+
+def _astray(files: Sequence[PurePosixPath], folders: Sequence[tuple[str, ...]]) -> str | None:
+    """Which files keep the others from being read as classes; None where most do not lie in class folders."""
+    proper = [parts[0] for parts in folders if len(parts) == 1]
+    others = [file for file, parts in zip(files, folders, strict=True) if len(parts) != 1]
+    if not others or len(proper) <= _MOSTLY * len(files) or len({*proper}) < 2:
+        return None
+    return (
+        f"{len(others)} of {len(files)} images do not lie in a class folder as the others do, e.g. {others[0]}: no "
+        "label is read from folders; move them away, or into class folders"
+    )
+
+
+def _entries(files: Sequence[PurePosixPath]) -> str:
+    """The names at the top, with their images: `extra/ (3 images)`."""
+    found = Counter(file.parts[0] + ("/" if len(file.parts) > 1 else "") for file in files)
+    shown = [
+        f"{name} ({count} image{'s' * (count > 1)})" if name.endswith("/") else name for name, count in found.items()
+    ]
+    more = len(shown) - _NAMES_SHOWN
+    return ", ".join(shown[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,167 @@
+"""What a cell of a label or patient column means: no value, a number written otherwise, one class in two spellings.
+
+Tables go through spreadsheets and pandas on their way here: a column of grades with one gap comes out as `1.0`, the gap
+as `nan`. Words for "no value" are those of `pandas.read_csv` and `?`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from augscale.errors import DataError
+
+_NO_VALUE = frozenset({"", "NA", "na", "None"})
+_NO_VALUE_IN_ANY_CASE = frozenset(
+    {"nan", "-nan", "null", "n/a", "n.a.", "<na>", "#n/a", "#n/a n/a", "#na", "nat"}
+    | {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
+)
+_WORDS_OF_CLASSES = frozenset({"None", "NA", "na"})
+"""As the name of a class folder, which somebody made on purpose, these are classes."""
+
+_WITHOUT_FRACTION = re.compile(r"([+-]?\d+)(?:\.0*|,0+)")
+_SCIENTIFIC = re.compile(r"[+-]?\d\.\d*[eE][+-]?\d{1,3}")
+_WHOLE = re.compile(r"[+-]?\d+")
+_NEGATIVE = re.compile(r"-\d+(?:[.,]\d+)?")
+_SPREADSHEET_ERROR = re.compile(r"#[A-Z0-9/]+[!?]")
+_VARIANTS_SHOWN = 4
+_CLASSES_SHOWN = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanLabels:
+    """Labels that mean one class each.
+
+    Attributes:
+        labels: as many as given; None: no label.
+        notes: what was joined or left out, a line each.
+    """
+
+    labels: tuple[str | None, ...]
+    notes: tuple[str, ...]
+
+
+def is_no_value(text: str) -> bool:
+    """Whether a cell says that its value is not known: empty, `nan`, `NA`, `None`, `null`, `?` and the like.
+
+    `none`, unlike Python's `None`, is a word for "nothing found", a class.
+    """
+    text = text.strip()
+    return text in _NO_VALUE or text.casefold() in _NO_VALUE_IN_ANY_CASE or not text.strip("?")
+
+
+def is_no_class(folder: str) -> bool:
+    """The same for the name of a class folder; `None` and `NA` are classes there."""
+    return is_no_value(folder) and folder.strip() not in _WORDS_OF_CLASSES
+
+
+def whole_number(text: str) -> str:
+    """`12` for `12.0`, `12.` and `12,0`; any other text as it is."""
+    match = _WITHOUT_FRACTION.fullmatch(text)
+    if match is None:
+        return text
+    return "0" if match[1] == "-0" else match[1].removeprefix("+")
+
+
+def label_text(text: str) -> str:
+    """A label as it is compared: whole numbers without fraction, also those that numpy writes (`1.000e+00`)."""
+    text = text.strip()
+    if _SCIENTIFIC.fullmatch(text):
+        value = Decimal(text)
+        return str(int(value)) if value == value.to_integral_value() else text
+    return whole_number(text)
+
+
+def clean_labels(
+    name: str,
+    labels: Sequence[str | None],
+    *,
+    unlabelled: Collection[str] = (),
+    classes: Sequence[str] | None = None,
+) -> CleanLabels:
+    """Leaves out what is told to be no label, and joins spellings of one class.
+
+    Spellings that differ in case, spaces or Unicode form are one class, `01` and `1` too; the most frequent one is its
+    name, or that of `classes`.
+
+    Args:
+        name: of the dataset, for messages.
+        labels: as tables and folders say; None: no label.
+        unlabelled: labels that mean no label, e.g. "-1"; compared as above.
+        classes: names that are kept as they are.
+    Raises:
+        DataError: a negative number that nobody has spoken of (-1 mostly means "no label"), or a spreadsheet's error.
+    """
+    given = [None if label is None else label_text(label) for label in labels]
+    known = {_key(label_text(label)): label for label in classes or ()}
+    exact = {*(classes or ())}
+    told = {_key(label_text(word)) for word in unlabelled}
+    notes = [_left_out(word, given, exact) for word in unlabelled]
+    given = [label if label is None or label in exact or _key(label) not in told else None for label in given]
+    counts = Counter(label for label in given if label is not None)
+    _refuse_negative(name, {label: count for label, count in counts.items() if label not in exact})
+    spellings: dict[str, list[str]] = {}
+    for label in counts:
+        if label not in exact:
+            spellings.setdefault(_key(label), []).append(label)
+    names: dict[str, str] = {}
+    for key, found in spellings.items():
+        chosen = known.get(key) or max(found, key=lambda label: (counts[label], -len(label), label))
+        names |= dict.fromkeys(found, chosen)
+        if {*found} != {chosen}:
+            notes.append(_joined(chosen, [label for label in counts if _key(label) == key], counts))
+    return CleanLabels(
+        labels=tuple(names.get(label, label) if label is not None else None for label in given), notes=tuple(notes)
+    )
+
+
+def no_value_note(words: Counter[str]) -> str | None:
+    """What is to be said of cells that were taken as no label; None where all of them are simply empty."""
+    shown = [f"{word!r} ({count})" for word, count in sorted(words.items()) if word]
+    if not shown:
+        return None
+    return f"label {', '.join(shown)}: taken as no label (a class needs another name)"
+
+
+def classes_line(name: str, counts: Iterable[tuple[str, int]], splits: Iterable[tuple[str, int]]) -> str:
+    """One line that says what will be learned: classes with their images, and the images of each split."""
+    classes = list(counts)
+    shown = ", ".join(f"{label} ({count})" for label, count in classes[:_CLASSES_SHOWN])
+    shown += f" and {len(classes) - _CLASSES_SHOWN} more" if len(classes) > _CLASSES_SHOWN else ""
+    parts = ", ".join(f"{count} {split}" for split, count in splits)
+    return f"{name}: {sum(count for _, count in classes)} images ({parts}), {len(classes)} classes: {shown}"
+
+
+def _key(label: str) -> str:
+    """Equal for spellings of one class."""
+    if _WHOLE.fullmatch(label):
+        return str(int(label))
+    return " ".join(unicodedata.normalize("NFC", label).split()).casefold()
+
+
+def _left_out(word: str, labels: Sequence[str | None], exact: Collection[str]) -> str:
+    key = _key(label_text(word))
+    count = sum(label is not None and label not in exact and _key(label) == key for label in labels)
+    return f"{count} images labelled {word!r}: no label, as told" if count else f"no image is labelled {word!r}"
+
+
+def _refuse_negative(name: str, counts: dict[str, int]) -> None:
+    for label, count in sorted(counts.items()):
+        if _NEGATIVE.fullmatch(label):
+            raise DataError(
+                f"{name}: {count} images have the label {label!r}, which mostly means no label: leave them out with "
+                f"--unlabelled {label} (unlabelled in a study or in Python), or give the class a name"
+            )
+        if _SPREADSHEET_ERROR.fullmatch(label):
+            raise DataError(f"{name}: {count} images have the label {label!r}, an error of a spreadsheet")
+
+
+def _joined(chosen: str, found: Sequence[str], counts: Counter[str]) -> str:
+    shown = [f"{label!r} ({counts[label]})" for label in sorted(found, key=lambda label: (-counts[label], label))]
+    more = len(shown) - _VARIANTS_SHOWN
+    spelt = ", ".join(shown[:_VARIANTS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f"class {chosen!r} is spelt in several ways and joined: {spelt}"
