@@ -63,7 +63,8 @@ def test_trials_record_it_later_ones_follow_and_the_answer_says_so(searched):
 
     lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
     logged = [line for line in lines if line["event"] == "micro-batches"]
-    assert [(line["trial"], line["number"], line["size"]) for line in logged] == [(0, 2, 4), (1, 2, 4)]
+    facts = [(line.get("trial"), line["number"], line["size"]) for line in logged]
+    assert facts == [(0, 2, 4), (1, 2, 4), (None, 2, 4)], "the last is the null run"
     assert [line.note for line in read_progress(run, config, study).trials] == ["micro-batches 2 x 4"] * 2
     caveats = write_answer(run, config, study, {"total": 1.0})["caveats"]
     assert sum("not strictly comparable" in caveat for caveat in caveats) == 1
