@@ -218,8 +218,10 @@ def _common(
     few = len(candidates) < min(MIN_COMMON, len(rows))
     chosen = common_rows(cache.records, rows if few else candidates, seed)
     where = "the examined photographs themselves" if few else f"{len(chosen)} photographs that are not examined"
-    gathered = ", ".join(subject.name for subject in subjects if subject.common_statistics) or "no checkpoint"
-    note = f"batch norm statistics gathered on {where} are used for {gathered}; the other networks keep their own"
+    gathered = ", ".join(subject.name for subject in subjects if subject.common_statistics)
+    note = f"networks keep their own batch norm statistics; those of {where} are used with --statistics data"
+    if gathered:
+        note = f"batch norm statistics gathered on {where} are used for {gathered}; the other networks keep their own"
     return common_views(cache.images, cache.records, chosen, seed=seed, size=view_size), [note]
 
 
