@@ -24,7 +24,7 @@ def _started(command: str, **variables: str) -> tuple[int, list[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", SHOW.format(command=command)], env=environment, stdout=subprocess.PIPE, text=True
     )
-    return process.pid, process.communicate(timeout=60)[0].split()
+    return process.pid, process.communicate(timeout=240)[0].split()
 
 
 @pytest.mark.skipif(not large_pages.has_glibc(), reason="needs glibc")

@@ -363,7 +363,7 @@ def test_two_processes_at_once_decode_once(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    results = [process.communicate(timeout=60)[0].split() for process in processes]
+    results = [process.communicate(timeout=240)[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(int(result[0]) for result in results) == [0, 30]
     assert results[0][1:] == results[1][1:]

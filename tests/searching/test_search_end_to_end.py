@@ -107,7 +107,7 @@ def test_the_best_scales_can_be_used_wherever_a_name_can(finished, environment):
     assert load_scales(str(out / "best.toml")).model_dump(mode="json") == best["scales"]
     export = subprocess.run(
         [sys.executable, "-m", "augscale", "export", str(out / "best.toml"), "--to", "dino"],
-        env=environment, capture_output=True, text=True, timeout=60,
+        env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert export.returncode == 0, export.stderr
     assert "--global_crops_scale" in export.stdout
@@ -156,7 +156,7 @@ def test_the_log_tells_what_the_workers_did_all_their_life(finished):
 def test_status_reads_the_finished_run(finished, environment):
     process = subprocess.run(
         [sys.executable, "-m", "augscale", "status", str(finished[0]), "--json"],
-        env=environment, capture_output=True, text=True, timeout=60,
+        env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     progress = json.loads(process.stdout)
     assert sum(progress["counts"].values()) == progress["wanted"] == 6
@@ -169,7 +169,7 @@ def test_a_run_folder_can_be_copied_and_read_elsewhere(finished, environment, tm
     (tmp_path / "copy" / "trials.csv").unlink()
     process = subprocess.run(
         [sys.executable, "-m", "augscale", "report", str(tmp_path / "copy")],
-        env=environment, capture_output=True, text=True, timeout=60,
+        env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert _rows(tmp_path / "copy") == _rows(out)

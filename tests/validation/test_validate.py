@@ -276,7 +276,7 @@ def test_a_stopped_validation_keeps_what_is_finished_and_goes_on(study, here, ca
     while not list(predictions.glob("*.json")) and time.monotonic() < end and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 143, errors
     assert "stopped by SIGTERM; finished parts are kept" in errors
     kept = {path: path.stat().st_mtime_ns for path in predictions.glob("*.json")}
