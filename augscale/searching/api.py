@@ -21,9 +21,18 @@ from augscale.errors import ConfigError, DataError, StudyError
 from augscale.runs import RunFolder, Stopwatch, read_json
 from augscale.searching.answer import write_answer, write_trials_table
 from augscale.searching.display import SearchDisplay
+from augscale.searching.failures import all_failed, failure_sentence, reason_to_stop
 from augscale.searching.prepare import check_study, default_run_folder, prepare_run
 from augscale.searching.progress import Progress, read_progress, read_workers
-from augscale.searching.study import begin_study, merge_write_ahead_log, open_study
+from augscale.searching.storage import (
+    PASSWORD_VARIABLE,
+    Storage,
+    merge_write_ahead_log,
+    open_storage,
+    parse_storage,
+    run_storage,
+)
+from augscale.searching.study import begin_study, open_study, trials_started
 from augscale.searching.supervisor import supervise
 
 DEMONSTRATION = "default"
@@ -79,7 +88,8 @@ def search(
         data: folders, CSV manifests or "synthetic"; None takes the study's.
         trials: total number wanted, not "more"; None takes the study's.
         budget: time for this call, e.g. "2h", "90m" or seconds; leaves room for the confirmation.
-        storage: SQLAlchemy URL for several hosts; None keeps SQLite in the run folder.
+        storage: SQLAlchemy URL for several hosts; None keeps SQLite in the run folder. Its password is passed on to the
+            workers and not kept.
         workers: processes; None takes one per GPU, or one per CPU core.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: root seed of the search; None takes the study's.
@@ -101,6 +111,9 @@ def search(
     seconds_allowed = parse_budget(budget)
     watch = Stopwatch()
     run = RunFolder(out or default_run_folder(config))
+    address = _storage_address(run, storage)
+    # Before the run folder says that its study is kept there.
+    opened_storage = open_storage(address) if storage is not None and address is not None else None
     display = SearchDisplay(console or Console(stderr=True), quiet=quiet)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -110,7 +123,7 @@ def search(
         manifest = prepare_run(
             run,
             config,
-            storage=storage,
+            storage=address,
             parameters=parameters,
             device_label=str(plan),
             allow_bad=allow_bad,
@@ -118,7 +131,10 @@ def search(
             say=display.say,
         )
     _say_what_runs(display, config, manifest, run)
-    opened = begin_study(run, config, manifest["storage"] or run.default_storage, manifest["study_name"])
+    address = address or run_storage(run, manifest)
+    opened = begin_study(run, config, opened_storage or address, manifest["study_name"])
+    for line in _storage_lines(address, given=storage is not None):
+        display.say(line)
     run.log(
         "search started",
         trials=config.search.trials,
@@ -127,13 +143,25 @@ def search(
         preparation_seconds=round(watch.seconds, 3),
     )
 
+    poll, began = _poller(run, config, opened, display), time.time()
+    if _nothing_to_run(opened, config):
+        poll()
+        return _finish(run, config, opened, watch, display)
     with display.running():
-        supervise(
-            run,
-            plan,
-            deadline=None if seconds_allowed is None else time.time() + seconds_allowed,
-            on_poll=_poller(run, config, opened, display),
-        )
+        try:
+            supervise(
+                run,
+                plan,
+                deadline=None if seconds_allowed is None else began + seconds_allowed,
+                on_poll=poll,
+                environment=address.environment,
+            )
+        except StudyError:
+            write_trials_table(run, config, opened)
+            # In the worker's own words the reasons of other workers' trials may be missing.
+            if reason := reason_to_stop(trials_started(opened), config.search.max_failures, began):
+                raise StudyError(f"{reason}; see {run.trials_table}") from None
+            raise
     run.log("workers ended")
     return _finish(run, config, opened, watch, display)
 
@@ -155,7 +183,7 @@ def read_run(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, optuna.Study]
         raise ConfigError(f"{run.database} is missing; expected the whole run folder, study.db-wal included")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = load_study(run.study_file)
-    return run, config, open_study(config, manifest["storage"] or run.default_storage, manifest["study_name"])
+    return run, config, open_study(config, run_storage(run, manifest), manifest["study_name"])
 
 
 def status(run_dir: str | Path) -> Progress:
@@ -230,7 +258,11 @@ def _finish(
         answer = write_answer(run, config, study, {"total": before + watch.seconds})
         if answer["best"] is None:
             write_report(run.path)
-            raise StudyError(f"no trial can be used: {answer['headline']} See {run.trials_table} for the reasons")
+            why = failure_sentence(trials_started(study)) or answer["headline"].rstrip(".")
+            raise StudyError(
+                f"no trial can be used: {why}; see {run.trials_table}. What is mended outside of the study's settings "
+                f"is tried by a higher --trials than {config.search.trials}"
+            )
         write_report(run.path, contact_sheets=contact_sheets(run, config, answer))
     run.log("search finished", best=answer["best"])
     merge_write_ahead_log(run)
@@ -239,6 +271,12 @@ def _finish(
     return SearchResult(
         run_dir=run.path, scales=load_scales(str(run.best_card)), headline=answer["headline"], answer=answer
     )
+
+
+def _nothing_to_run(study: optuna.Study, config: StudyConfig) -> bool:
+    """Whether all trials that are wanted have run, and all have failed: confirmation has nothing to compare."""
+    trials = trials_started(study)
+    return len(trials) >= config.search.trials and all_failed(trials)
 
 
 def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[str, Any], run: RunFolder) -> None:
@@ -271,6 +309,23 @@ def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[s
         display.say(f"  set aside: {bad['path']}: {bad['reason']}")
     if data["num_bad"] > 5:
         display.say(f"  ... and {data['num_bad'] - 5} more in {run.manifest_file}")
+
+
+def _storage_address(run: RunFolder, storage: str | None) -> Storage | None:
+    """That of the flag, else that of an existing run: with the password, which an earlier version kept."""
+    if storage is not None:
+        return parse_storage(storage)
+    known = read_json(run.manifest_file)
+    return run_storage(run, known) if known and "storage" in known else None
+
+
+def _storage_lines(address: Storage, *, given: bool) -> list[str]:
+    lines = [f"  the study is kept in {address.shown}"] if given else []
+    if address.url.password:
+        lines.append(
+            f"  its password is not kept in the run folder: status, report and promote need {PASSWORD_VARIABLE}"
+        )
+    return lines
 
 
 def _sources(data: str | Path | list[str | Path] | None) -> list[str] | None:
