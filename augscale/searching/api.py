@@ -11,32 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig, load_study
-from augscale.data.grey_levels import range_lines
 from augscale.devices import plan_workers
 from augscale.errors import ConfigError, DataError, StudyError
 from augscale.runs import RunFolder, Stopwatch, read_json
 from augscale.searching.answer import write_answer, write_trials_table
 from augscale.searching.display import SearchDisplay
-from augscale.searching.failures import all_failed, failure_sentence, reason_to_stop
+from augscale.searching.failures import COLLAPSE_ADVICE, all_failed, failure_sentence, reason_to_stop
+from augscale.searching.introduction import say_what_runs, say_where_it_is_kept
 from augscale.searching.prepare import check_study, default_run_folder, prepare_run
 from augscale.searching.progress import Progress, read_progress, read_workers
 from augscale.searching.storage import (
-    PASSWORD_VARIABLE,
     Storage,
     merge_write_ahead_log,
     open_storage,
     parse_storage,
     run_storage,
 )
-from augscale.searching.study import begin_study, open_study, trials_started
+from augscale.searching.study import begin_study, is_feasible, open_study, trials_started
 from augscale.searching.supervisor import supervise
-
-DEMONSTRATION = "default"
-"""The study that a search without `--study` runs: made for the built-in photographs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +127,10 @@ def search(
             on_progress=on_progress,
             say=display.say,
         )
-    _say_what_runs(display, config, manifest, run)
+    say_what_runs(display, config, manifest, run)
     address = address or run_storage(run, manifest)
     opened = begin_study(run, config, opened_storage or address, manifest["study_name"])
-    for line in _storage_lines(address, given=storage is not None):
-        display.say(line)
+    say_where_it_is_kept(display, address, given=storage is not None)
     run.log(
         "search started",
         trials=config.search.trials,
@@ -144,9 +140,13 @@ def search(
     )
 
     poll, began = _poller(run, config, opened, display), time.time()
-    if _nothing_to_run(opened, config):
+    started = trials_started(opened)
+    if all_failed(started):
         poll()
-        return _finish(run, config, opened, watch, display)
+        if len(started) >= config.search.trials:
+            return _finish(run, config, opened, watch, display)
+        if reason := reason_to_stop(started, config.search.max_failures, began):
+            raise StudyError(f"{reason}; see {run.trials_table}")
     with display.running():
         try:
             supervise(
@@ -258,7 +258,7 @@ def _finish(
         answer = write_answer(run, config, study, {"total": before + watch.seconds})
         if answer["best"] is None:
             write_report(run.path)
-            why = failure_sentence(trials_started(study)) or answer["headline"].rstrip(".")
+            why = _why_nothing_can_be_used(trials_started(study))
             raise StudyError(
                 f"no trial can be used: {why}; see {run.trials_table}. What is mended outside of the study's settings "
                 f"is tried by a higher --trials than {config.search.trials}"
@@ -273,42 +273,12 @@ def _finish(
     )
 
 
-def _nothing_to_run(study: optuna.Study, config: StudyConfig) -> bool:
-    """Whether all trials that are wanted have run, and all have failed: confirmation has nothing to compare."""
-    trials = trials_started(study)
-    return len(trials) >= config.search.trials and all_failed(trials)
-
-
-def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[str, Any], run: RunFolder) -> None:
-    data = manifest["data"]
-    display.say(
-        f"{config.name}: {config.search.trials} trials of {config.pretrain.steps} steps x {config.pretrain.batch_size} "
-        f"images, {config.backbone.name} ({manifest['parameters'] / 1e6:.2g} M parameters) at "
-        f"{config.crops.global_size} px on {manifest['device']}"
-    )
-    patients = f"of {data['num_patients']} patients " if data["num_patients"] else "without patient ids "
-    display.say(
-        f"{data['num_images']} images {patients}({data['num_train']} to train on, {data['num_panel']} held out for the "
-        f"panel), {data['num_bad']} files set aside; run folder {run.path}"
-    )
-    for line in range_lines([found for found in data["ranges"] if not found["given"]]):
-        display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
-    if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
-        display.say(
-            f"  the study {DEMONSTRATION} is a demonstration with a tiny network: for an answer on your images use "
-            "--study fundus-vits16 (GPUs) or --study fundus-cpu-resnet"
-        )
-    if config.search.trials <= len(config.search.controls):
-        display.say(
-            f"  {config.search.trials} trials are not more than the controls ({', '.join(config.search.controls)}), "
-            "which come first: no scales are searched"
-        )
-    for line in data["remarks"]:
-        display.say(f"  {line}")
-    for bad in data["bad"][:5]:
-        display.say(f"  set aside: {bad['path']}: {bad['reason']}")
-    if data["num_bad"] > 5:
-        display.say(f"  ... and {data['num_bad'] - 5} more in {run.manifest_file}")
+def _why_nothing_can_be_used(trials: list[FrozenTrial]) -> str:
+    collapsed = [trial for trial in trials if trial.state == TrialState.COMPLETE and not is_feasible(trial)]
+    said = [failure_sentence(trials)]
+    if collapsed:
+        said.append(f"{len(collapsed)} of {len(trials)} trials collapsed: {COLLAPSE_ADVICE}")
+    return "; ".join(filter(None, said)) or "none has completed"
 
 
 def _storage_address(run: RunFolder, storage: str | None) -> Storage | None:
@@ -317,15 +287,6 @@ def _storage_address(run: RunFolder, storage: str | None) -> Storage | None:
         return parse_storage(storage)
     known = read_json(run.manifest_file)
     return run_storage(run, known) if known and "storage" in known else None
-
-
-def _storage_lines(address: Storage, *, given: bool) -> list[str]:
-    lines = [f"  the study is kept in {address.shown}"] if given else []
-    if address.url.password:
-        lines.append(
-            f"  its password is not kept in the run folder: status, report and promote need {PASSWORD_VARIABLE}"
-        )
-    return lines
 
 
 def _sources(data: str | Path | list[str | Path] | None) -> list[str] | None:

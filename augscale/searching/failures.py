@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+
+from augscale.errors import CheckpointError, StudyError
+from augscale.passwords import without_passwords
 
 OF_SETTINGS = ("ConfigError", "DataError")
 """Errors that every trial meets alike, whatever its scales: one is enough to stop."""
@@ -37,6 +41,8 @@ _ADVICE = (
     (r"(?i)no space|disk|permission|read-only", "make room on the disk, or let the run folder be written"),
 )
 """(Pattern of the reason, what to change); the first that is found holds."""
+COLLAPSE_ADVICE = f"more pretrain.steps, pretrain.head_batch_norm = true or a lower teacher_temp, {_OTHER_OUT}"
+"""For trials that completed with an embedding that says nothing."""
 _UNKNOWN = "see RUN/trials/NNNN/traceback.txt and RUN/workers/*.log"
 _NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?")
 
@@ -120,6 +126,17 @@ def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> 
     groups = failure_groups(last)
     more = f"; in all {_listed(groups)}" if len(groups) > 1 else f"; {groups[0].advice}"
     return newest + more + "; a higher search.max_failures goes on all the same"
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether the next trial would fail, too, until somebody mends it: a full disk, a lost file, a broken GPU."""
+    of_the_machine = (OSError, CheckpointError, StudyError, StorageInternalError)
+    return isinstance(error, of_the_machine) or "CUDA error" in str(error)
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, in one line and without passwords; its type where it says nothing."""
+    return without_passwords(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
 
 
 def _listed(groups: list[FailureGroup]) -> str:

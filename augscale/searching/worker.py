@@ -1,7 +1,6 @@
-"""A worker process: claims trials until none are left, then confirmation runs.
+"""A worker: claims trials until none are left, then confirmation runs.
 
-Started by the supervisor as `python -m augscale worker RUN ...`, once per GPU or core; everything it shares with
-others is in the run folder and the storage, so the same command also joins a search from another terminal.
+Everything that a worker shares with others is in the run folder and the storage; `worker_process` starts one.
 """
 
 from __future__ import annotations
@@ -13,18 +12,16 @@ import statistics
 import time
 import traceback
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
 from augscale.config import StudyConfig, load_study
-from augscale.errors import AugscaleError, CheckpointError, InterruptedRun, StudyError
+from augscale.errors import AugscaleError, InterruptedRun
 from augscale.passwords import without_passwords
 from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import Paused
-from augscale.pretraining.micro_batches import memory_limit
 from augscale.pretraining.weights import save_weights
 from augscale.runs import RunFolder, read_json, this_host, try_lock, write_json
 from augscale.searching.confirm import (
@@ -36,7 +33,7 @@ from augscale.searching.confirm import (
     is_finished,
     plan_confirmation,
 )
-from augscale.searching.failures import all_failed
+from augscale.searching.failures import all_failed, is_of_the_machine, reason_of
 from augscale.searching.null import null_config, null_runs
 from augscale.searching.phases import PhaseClock
 from augscale.searching.storage import run_storage
@@ -183,11 +180,11 @@ class Worker:
             if self.stop():
                 # Helper processes get the signal, too, and their end looks like an error here. Were it another, it
                 # would come again.
-                self._put_aside(claim, reason=_reason(error))
+                self._put_aside(claim, reason=reason_of(error))
                 raise Paused from error
-            if _is_of_the_machine(error):
+            if is_of_the_machine(error):
                 # The trial is as good as before: it goes on from its state when the machine is in order again.
-                self._put_aside(claim, reason=_reason(error))
+                self._put_aside(claim, reason=reason_of(error))
                 raise
             self._fail(claim, error)
         else:
@@ -226,7 +223,7 @@ class Worker:
 
     def _fail(self, claim: Claim, error: Exception) -> None:
         directory = self.run.trial_dir(claim.number)
-        reason = _reason(error)
+        reason = reason_of(error)
         if not isinstance(error, AugscaleError):
             reason = f"{type(error).__name__}: {reason}"
             text = without_passwords(traceback.format_exc())
@@ -332,11 +329,11 @@ class Worker:
         except Exception as error:
             if self.stop():
                 raise Paused from error  # see `_run_claim`
-            if _is_of_the_machine(error):
+            if is_of_the_machine(error):
                 raise
             record = read_json(confirmation.directory / "trial.json") or dict(fields)
-            close_record(confirmation.directory, record, "FAIL", f"{type(error).__name__}: {_reason(error)}")
-            self.run.log(f"{event} failed", name=name, reason=_reason(error))
+            close_record(confirmation.directory, record, "FAIL", f"{type(error).__name__}: {reason_of(error)}")
+            self.run.log(f"{event} failed", name=name, reason=reason_of(error))
         else:
             close_record(confirmation.directory, record, "COMPLETE")
             self.run.log(f"{event} finished", name=name, score=record["final"]["score"])
@@ -372,57 +369,3 @@ class Worker:
         """Writes what this worker is doing, for the live display and `augscale status`."""
         self._progress |= fields | {"time": time.time()}
         write_json(self.run.workers_dir / f"{this_host()}-{os.getpid()}.json", self._progress)
-
-
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether the next trial would fail, too, until somebody mends it: a full disk, a lost file, a broken GPU."""
-    of_the_machine = (OSError, CheckpointError, StudyError, optuna.exceptions.StorageInternalError)
-    return isinstance(error, of_the_machine) or "CUDA error" in str(error)
-
-
-def _reason(error: Exception) -> str:
-    """What an error says, in one line and without passwords; its type where it says nothing."""
-    return without_passwords(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-
-
-def run_worker(
-    run_dir: Path,
-    *,
-    device: str,
-    threads: int | None = None,
-    num_workers: int = 1,
-    deadline: float | None = None,
-    free_memory: int | None = None,
-    sharing: int = 1,
-    parent: int | None = None,
-) -> None:
-    """Entry of the worker process; signals, or the death of the process that started it, make it save and stop.
-
-    Args:
-        run_dir: a run folder prepared by `search`.
-        device: e.g. "cpu" or "cuda:1".
-        threads: CPU threads; None leaves torch's choice.
-        num_workers: how many workers share the work, for the forecast of the time budget.
-        deadline: seconds since the epoch after which no trial is started; None for no limit.
-        free_memory: bytes that this worker may hold where the study sets no limit; None: measured now.
-        sharing: workers on this worker's GPU, among whom its free memory is divided then.
-        parent: process whose end makes this one save and stop, too.
-    """
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    stop = StopFlag(parent=parent)
-    stop.install()
-    # Once, so that all trials are cut alike: what is free later depends on what the other workers are doing.
-    free_memory = free_memory or memory_limit(None, torch.device(device), sharing=sharing)
-    worker = Worker(
-        RunFolder(run_dir),
-        device=device,
-        num_workers=num_workers,
-        deadline=deadline,
-        free_memory=free_memory,
-        stop=stop,
-    )
-    worker.work()
