@@ -28,8 +28,9 @@ _ADVICE = (
         r"not finite|(loss|score) is -?(nan|inf)",
         f"lower pretrain.lr; pretrain.precision = fp32 shows whether bf16 is the cause; {_OTHER_OUT}",
     ),
+    (r"max_memory", f"a higher --max-memory; a smaller crops.global_size, pretrain.out_dim or backbone {_OTHER_OUT}"),
     (
-        r"out of memory|OutOfMemory|MemoryError|max_memory|can't allocate memory",
+        r"out of memory|OutOfMemory|MemoryError|can't allocate memory",
         "fewer --workers, or a lower --max-memory for smaller micro-batches; a smaller pretrain.batch_size, "
         f"crops.global_size or backbone {_OTHER_OUT}",
     ),

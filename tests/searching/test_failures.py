@@ -49,7 +49,7 @@ def test_reasons_that_differ_in_numbers_alone_are_one_and_the_most_frequent_come
     ("score is inf at step 4", "pretrain.lr"),
     ("out of memory at step 1 with micro-batches of 1 image; expected a smaller ...", "pretrain.batch_size"),
     ("MemoryError: Unable to allocate 3 GiB", "--max-memory"),
-    ("pretrain.max_memory = 1MB: the smallest micro-batches are estimated to need 12 MB", "--max-memory"),
+    ("pretrain.max_memory = 1MB: the smallest micro-batches are estimated to need 12 MB", "a higher --max-memory"),
     ("its worker died 2 times", "main memory"),
     ("RuntimeError: CUDA error: device-side assert triggered", "another --device"),
     ("/data/eye/0012.jpg: truncated", "--exclude"),
