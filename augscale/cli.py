@@ -1,7 +1,8 @@
 """The command line: parse, call one function, print; errors become one line and an exit code.
 
 Exit codes: 0 done; 1 other error; 2 wrong setting or flag; 3 images unusable; 4 checkpoint unusable; 5 diverged;
-6 the study cannot go on; 130 and 143 stopped by SIGINT and SIGTERM with everything saved.
+6 the study cannot go on; 128 + number stopped by a signal with everything saved (SIGINT 130, SIGTERM 143, on Linux
+SIGUSR1 138 and SIGUSR2 140).
 Heavy libraries are imported inside the commands, so that `augscale --help` answers at once.
 """
 
@@ -32,14 +33,16 @@ from augscale.cli_options import (
 )
 from augscale.cli_pretrain import pretrain
 from augscale.cli_validate import validate
-from augscale.errors import AugscaleError, StudyError
+from augscale.errors import AugscaleError, InterruptedRun, StudyError
 from augscale.lasting_imports import lasting_imports
+from augscale.passwords import without_passwords
+from augscale.signals import ignore_further
 
 app = typer.Typer(
     name="augscale",
     help="Finds the augmentation scales for self-supervised pre-training on your own medical images.",
     epilog="Exit codes: 0 done, 1 other error, 2 wrong setting, 3 images unusable, 4 checkpoint unusable, "
-    "5 diverged, 6 study cannot go on, 130/143 stopped by a signal with everything saved.",
+    "5 diverged, 6 study cannot go on, 130/138/140/143 stopped by a signal with everything saved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,11 +69,14 @@ def run() -> None:
     try:
         app()
     except AugscaleError as error:
+        if isinstance(error, InterruptedRun):
+            ignore_further()
         if _debug():
-            traceback.print_exc()
-        print(f"augscale: {error}", file=sys.stderr)
+            _print_traceback()
+        _say(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        ignore_further()
         print("augscale: stopped by SIGINT", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
@@ -78,18 +84,24 @@ def run() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if _debug():
-            raise
         text = str(error).splitlines()[0] if str(error) else "no message"
-        if type(error).__name__ == "StorageInternalError":
-            print(
-                f"augscale: the study's storage is out of reach ({error.__cause__ or text}); the same command goes on "
-                "once it is back",
-                file=sys.stderr,
-            )
-            sys.exit(StudyError.exit_code)
-        print(f"augscale: {type(error).__name__}: {text} (run again with --debug for the traceback)", file=sys.stderr)
-        sys.exit(1)
+        if _debug():
+            _print_traceback()
+        elif type(error).__name__ == "StorageInternalError":
+            cause = (str(error.__cause__ or "").splitlines() or [""])[0] or text
+            _say(f"the study's storage is out of reach ({cause}); the same command goes on once it is back")
+        else:
+            _say(f"{type(error).__name__}: {text} (run again with --debug for the traceback)")
+        sys.exit(StudyError.exit_code if type(error).__name__ == "StorageInternalError" else 1)
+
+
+def _say(text: str) -> None:
+    """The last words on standard error; other libraries' errors may repeat a password."""
+    print(f"augscale: {without_passwords(text)}", file=sys.stderr)
+
+
+def _print_traceback() -> None:
+    print(without_passwords(traceback.format_exc()), file=sys.stderr, end="")
 
 
 def _debug() -> bool:
@@ -121,7 +133,9 @@ def search(
     exclude: Exclude = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Total wanted, not more.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for this call, e.g. 2h, 90m.")] = None,
-    storage: Annotated[str | None, typer.Option(help="Database URL, for several hosts.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Database URL, for several hosts; its password is not kept.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per GPU or core if not given.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
@@ -300,7 +314,7 @@ def worker(
 ) -> None:
     """Join a prepared search with one more process."""
     with lasting_imports():
-        from augscale.searching.worker import run_worker
+        from augscale.searching.worker_process import run_worker
     run_worker(
         run_dir,
         device=device,

@@ -251,7 +251,8 @@ class SearchConfig(Settings):
     what `augscale validate` compares trials at equal steps by."""
     seed: int = 0
     max_failures: Annotated[int, Field(ge=1)] = 5
-    """Stop when this many trials in a row failed."""
+    """Stop when this many trials in a row failed; sooner where a wrong setting makes all fail, or where a resumed run
+    fails again as it did before."""
 
     @field_validator("rungs")
     @classmethod

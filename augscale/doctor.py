@@ -87,11 +87,11 @@ def _torchvision() -> str:
 def _storage() -> str:
     import optuna
 
-    from augscale.searching.study import open_storage
+    from augscale.searching.storage import open_storage, sqlite_storage
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        study = optuna.create_study(storage=open_storage(f"sqlite:///{folder}/study.db"))
+        study = optuna.create_study(storage=open_storage(sqlite_storage(Path(folder) / "study.db")))
         study.tell(study.ask(), 0.0)
     return "SQLite works"
 

@@ -50,7 +50,7 @@ class InterruptedRun(AugscaleError):
     """A signal asked the program to stop; everything finished is saved.
 
     Args:
-        signal_number: 2 (SIGINT) gives exit code 130, 15 (SIGTERM) gives 143, as shells expect.
+        signal_number: 2 (SIGINT) gives exit code 130, 15 (SIGTERM) gives 143, and so on, as shells expect.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:

@@ -24,8 +24,11 @@ def restart_with_large_pages() -> None:
     """
     if VARIABLE in os.environ or not variables() or not any(argument in COMMANDS for argument in sys.argv[1:2]):
         return
+    from augscale.signals import hold_back
+
     os.environ.update(variables())
     sys.stdout.flush()
+    hold_back()  # a stop signal would kill the new program before it has a handler
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

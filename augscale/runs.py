@@ -150,7 +150,10 @@ class RunFolder:
 
     @property
     def default_storage(self) -> str:
-        return f"sqlite:///{self.database.resolve()}"
+        """SQLAlchemy's URL of `database`."""
+        from sqlalchemy import URL
+
+        return URL.create("sqlite", database=str(self.database.resolve())).render_as_string(hide_password=False)
 
     def trial_dir(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}"

@@ -149,7 +149,10 @@ def evaluate(
     try:
         with stop.listening():
             predictions, lost = run_jobs(jobs, folder / "predictions", settings, stop, on_progress)
-    except Paused:
+    except (Paused, RuntimeError) as error:
+        # A batch system's signal also ends the processes that load images, which is an error here.
+        if not isinstance(error, Paused) and stop.signal_number is None:
+            raise
         number = stop.signal_number or int(signal.SIGTERM)
         raise InterruptedRun(
             f"stopped by {signal.Signals(number).name}; finished runs are kept in {folder}, the same command goes on",

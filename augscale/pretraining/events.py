@@ -10,7 +10,15 @@ from augscale.pretraining.head import DINOHead
 
 
 class Paused(Exception):
-    """`should_stop` said so; the state is saved where there is a place for it."""
+    """`should_stop` said so; the state is saved where there is a place for it.
+
+    Args:
+        step: optimiser updates in the state; None where it is an earlier one, saved at a rung, say.
+    """
+
+    def __init__(self, step: int | None = None) -> None:
+        super().__init__("paused" if step is None else f"paused at step {step}")
+        self.step = step
 
 
 @dataclass(frozen=True, kw_only=True)

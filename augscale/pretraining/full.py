@@ -257,14 +257,16 @@ class _FullRun:
         except Paused:
             number = team.agree(stop.signal_number or 0) or int(signal.SIGTERM)
             self._log_end(team, "interrupted", signal=number)
-            raise InterruptedRun(
-                f"stopped by {signal.Signals(number).name}; the run is saved in {self.folder.path}, and the same "
-                "command continues it",
-                number,
-            ) from None
+            raise self._interrupted(number, "saved") from None
         except AugscaleError as error:
             self._log_end(team, "failed", reason=str(error))
             raise
+        except RuntimeError as error:
+            # A batch system's signal also ends processes that compile for this one, which is an error here.
+            if stop.signal_number is None:
+                raise
+            self._log_end(team, "interrupted", signal=stop.signal_number)
+            raise self._interrupted(stop.signal_number, "saved as of its last checkpoint") from error
         finally:
             if recorder is not None:
                 recorder.close()
@@ -274,6 +276,13 @@ class _FullRun:
         content = team.share(None if finished is None else json.dumps(finished).encode())
         values: dict[str, Any] = json.loads(content or b"{}")
         return values
+
+    def _interrupted(self, number: int, saved: str) -> InterruptedRun:
+        return InterruptedRun(
+            f"stopped by {signal.Signals(number).name}; the run is {saved} in {self.folder.path}, and the same command "
+            "continues it",
+            number,
+        )
 
     def _log_end(self, team: Team, event: str, **fields: Any) -> None:
         """A line for whoever reads the log; the disk may be what failed."""

@@ -114,7 +114,7 @@ def _train(
         finished = run.step >= steps
         if not team.agree_to_go_on(stop=not finished and should_stop is not None and should_stop()):
             run.save()
-            raise Paused
+            raise Paused(run.step)
         if finished:
             return run.result()
         at_rung = run.step + 1 in rungs

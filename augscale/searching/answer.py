@@ -15,6 +15,7 @@ from augscale.runs import RunFolder, now, read_json, versions, write_json, write
 from augscale.searching.answer_words import caveats, headline, micro_batch_caveats, sentences
 from augscale.searching.comparisons import difference_of_means, differences_to, seed_interval
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
+from augscale.searching.failures import all_failed, failure_groups, failure_sentence
 from augscale.searching.importance import parameter_importance
 from augscale.searching.null import not_learned, null_facts, null_runs, null_sentence
 from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
@@ -37,7 +38,8 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
     labelled = [dataset["name"] for dataset in manifest.get("labelled") or ()]
     importance, by_chance = parameter_importance(study)
     counts: dict[str, int] = {}
-    for trial in trials_started(study):
+    trials = trials_started(study)
+    for trial in trials:
         counts[trial.state.name] = counts.get(trial.state.name, 0) + 1
     answer = {
         "study": config.name,
@@ -51,7 +53,9 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "score_name": config.probe.score,
         "labels_used": manifest.get("labelled") or [],
         "best": best["name"] if best else None,
-        "headline": headline(best, contenders, untrained, labelled, config.probe.score),
+        "headline": f"No answer: {failure_sentence(trials)}."
+        if all_failed(trials)
+        else headline(best, contenders, untrained, labelled, config.probe.score),
         "sentences": sentences(best, contenders, config, untrained),
         "untrained": untrained,
         "null": null,
@@ -63,6 +67,7 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
         "importance": importance,
         "importance_by_chance": by_chance,
         "counts": counts,
+        "failures": [group.to_dict() for group in failure_groups(trials)],
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
     write_json(run.answer_file, answer)

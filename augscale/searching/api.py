@@ -11,23 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig, load_study
-from augscale.data.grey_levels import range_lines
 from augscale.devices import plan_workers
 from augscale.errors import ConfigError, DataError, StudyError
 from augscale.runs import RunFolder, Stopwatch, read_json
 from augscale.searching.answer import write_answer, write_trials_table
 from augscale.searching.display import SearchDisplay
+from augscale.searching.failures import COLLAPSE_ADVICE, all_failed, failure_sentence, reason_to_stop
+from augscale.searching.introduction import say_what_runs, say_where_it_is_kept
 from augscale.searching.prepare import check_study, default_run_folder, prepare_run
 from augscale.searching.progress import Progress, read_progress, read_workers
-from augscale.searching.study import begin_study, merge_write_ahead_log, open_study
+from augscale.searching.storage import (
+    Storage,
+    merge_write_ahead_log,
+    open_storage,
+    parse_storage,
+    run_storage,
+)
+from augscale.searching.study import begin_study, is_feasible, open_study, trials_started
 from augscale.searching.supervisor import supervise
-
-DEMONSTRATION = "default"
-"""The study that a search without `--study` runs: made for the built-in photographs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,8 @@ def search(
         data: folders, CSV manifests or "synthetic"; None takes the study's.
         trials: total number wanted, not "more"; None takes the study's.
         budget: time for this call, e.g. "2h", "90m" or seconds; leaves room for the confirmation.
-        storage: SQLAlchemy URL for several hosts; None keeps SQLite in the run folder.
+        storage: SQLAlchemy URL for several hosts; None keeps SQLite in the run folder. Its password is passed on to the
+            workers and not kept.
         workers: processes; None takes one per GPU, or one per CPU core.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: root seed of the search; None takes the study's.
@@ -101,6 +108,9 @@ def search(
     seconds_allowed = parse_budget(budget)
     watch = Stopwatch()
     run = RunFolder(out or default_run_folder(config))
+    address = _storage_address(run, storage)
+    # Before the run folder says that its study is kept there.
+    opened_storage = open_storage(address) if storage is not None and address is not None else None
     display = SearchDisplay(console or Console(stderr=True), quiet=quiet)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -110,15 +120,17 @@ def search(
         manifest = prepare_run(
             run,
             config,
-            storage=storage,
+            storage=address,
             parameters=parameters,
             device_label=str(plan),
             allow_bad=allow_bad,
             on_progress=on_progress,
             say=display.say,
         )
-    _say_what_runs(display, config, manifest, run)
-    opened = begin_study(run, config, manifest["storage"] or run.default_storage, manifest["study_name"])
+    say_what_runs(display, config, manifest, run)
+    address = address or run_storage(run, manifest)
+    opened = begin_study(run, config, opened_storage or address, manifest["study_name"])
+    say_where_it_is_kept(display, address, given=storage is not None)
     run.log(
         "search started",
         trials=config.search.trials,
@@ -127,13 +139,29 @@ def search(
         preparation_seconds=round(watch.seconds, 3),
     )
 
+    poll, began = _poller(run, config, opened, display), time.time()
+    started = trials_started(opened)
+    if all_failed(started):
+        poll()
+        if len(started) >= config.search.trials:
+            return _finish(run, config, opened, watch, display)
+        if reason := reason_to_stop(started, config.search.max_failures, began):
+            raise StudyError(f"{reason}; see {run.trials_table}")
     with display.running():
-        supervise(
-            run,
-            plan,
-            deadline=None if seconds_allowed is None else time.time() + seconds_allowed,
-            on_poll=_poller(run, config, opened, display),
-        )
+        try:
+            supervise(
+                run,
+                plan,
+                deadline=None if seconds_allowed is None else began + seconds_allowed,
+                on_poll=poll,
+                environment=address.environment,
+            )
+        except StudyError:
+            write_trials_table(run, config, opened)
+            # In the worker's own words the reasons of other workers' trials may be missing.
+            if reason := reason_to_stop(trials_started(opened), config.search.max_failures, began):
+                raise StudyError(f"{reason}; see {run.trials_table}") from None
+            raise
     run.log("workers ended")
     return _finish(run, config, opened, watch, display)
 
@@ -155,7 +183,7 @@ def read_run(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, optuna.Study]
         raise ConfigError(f"{run.database} is missing; expected the whole run folder, study.db-wal included")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = load_study(run.study_file)
-    return run, config, open_study(config, manifest["storage"] or run.default_storage, manifest["study_name"])
+    return run, config, open_study(config, run_storage(run, manifest), manifest["study_name"])
 
 
 def status(run_dir: str | Path) -> Progress:
@@ -230,7 +258,11 @@ def _finish(
         answer = write_answer(run, config, study, {"total": before + watch.seconds})
         if answer["best"] is None:
             write_report(run.path)
-            raise StudyError(f"no trial can be used: {answer['headline']} See {run.trials_table} for the reasons")
+            why = _why_nothing_can_be_used(trials_started(study))
+            raise StudyError(
+                f"no trial can be used: {why}; see {run.trials_table}. What is mended outside of the study's settings "
+                f"is tried by a higher --trials than {config.search.trials}"
+            )
         write_report(run.path, contact_sheets=contact_sheets(run, config, answer))
     run.log("search finished", best=answer["best"])
     merge_write_ahead_log(run)
@@ -241,36 +273,20 @@ def _finish(
     )
 
 
-def _say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[str, Any], run: RunFolder) -> None:
-    data = manifest["data"]
-    display.say(
-        f"{config.name}: {config.search.trials} trials of {config.pretrain.steps} steps x {config.pretrain.batch_size} "
-        f"images, {config.backbone.name} ({manifest['parameters'] / 1e6:.2g} M parameters) at "
-        f"{config.crops.global_size} px on {manifest['device']}"
-    )
-    patients = f"of {data['num_patients']} patients " if data["num_patients"] else "without patient ids "
-    display.say(
-        f"{data['num_images']} images {patients}({data['num_train']} to train on, {data['num_panel']} held out for the "
-        f"panel), {data['num_bad']} files set aside; run folder {run.path}"
-    )
-    for line in range_lines([found for found in data["ranges"] if not found["given"]]):
-        display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
-    if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
-        display.say(
-            f"  the study {DEMONSTRATION} is a demonstration with a tiny network: for an answer on your images use "
-            "--study fundus-vits16 (GPUs) or --study fundus-cpu-resnet"
-        )
-    if config.search.trials <= len(config.search.controls):
-        display.say(
-            f"  {config.search.trials} trials are not more than the controls ({', '.join(config.search.controls)}), "
-            "which come first: no scales are searched"
-        )
-    for line in data["remarks"]:
-        display.say(f"  {line}")
-    for bad in data["bad"][:5]:
-        display.say(f"  set aside: {bad['path']}: {bad['reason']}")
-    if data["num_bad"] > 5:
-        display.say(f"  ... and {data['num_bad'] - 5} more in {run.manifest_file}")
+def _why_nothing_can_be_used(trials: list[FrozenTrial]) -> str:
+    collapsed = [trial for trial in trials if trial.state == TrialState.COMPLETE and not is_feasible(trial)]
+    said = [failure_sentence(trials)]
+    if collapsed:
+        said.append(f"{len(collapsed)} of {len(trials)} trials collapsed: {COLLAPSE_ADVICE}")
+    return "; ".join(filter(None, said)) or "none has completed"
+
+
+def _storage_address(run: RunFolder, storage: str | None) -> Storage | None:
+    """That of the flag, else that of an existing run: with the password, which an earlier version kept."""
+    if storage is not None:
+        return parse_storage(storage)
+    known = read_json(run.manifest_file)
+    return run_storage(run, known) if known and "storage" in known else None
 
 
 def _sources(data: str | Path | list[str | Path] | None) -> list[str] | None:

@@ -16,9 +16,11 @@ from rich.text import Text
 from augscale.durations import duration
 from augscale.reporting.progress_bar import decoding_bar
 from augscale.searching import progress as progress_module
+from augscale.searching.failures import FailureGroup
 
 ROWS_SHOWN = 12
-STATE_STYLE = {"COMPLETE": "green", "PRUNED": "dim", "FAIL": "red", "RUNNING": "cyan"}
+NUMBERS_SHOWN = 8
+STATE_STYLE = {"COMPLETE": "green", "PRUNED": "dim", "FAIL": "red", "RUNNING": "cyan", "PAUSED": "yellow"}
 
 
 class SearchDisplay:
@@ -58,7 +60,7 @@ class SearchDisplay:
             self._live.update(render(snapshot, time.monotonic() - self._start))
             return
         for line in snapshot.trials:
-            if line.state != "RUNNING" and line.number not in self._told:
+            if line.state not in progress_module.OPEN and line.number not in self._told:
                 self._told.add(line.number)
                 best = f"best {snapshot.best.name} {snapshot.best.score:.3f}" if snapshot.best else "no best yet"
                 score = "" if line.score is None else f" score {line.score:.3f}"
@@ -84,9 +86,14 @@ def render(snapshot: progress_module.Progress, elapsed: float | None, *, all_tri
     if snapshot.best is not None:
         best = snapshot.best
         parts.append(Text(f"best so far: {best.name}, score {best.score:.3f}  {best.crops_and_jitter}", style="bold"))
-    if snapshot.confirmations_done or (snapshot.finished >= snapshot.wanted and snapshot.confirmations_planned):
+    if (
+        snapshot.confirmations_done
+        or snapshot.paused_confirmations
+        or (snapshot.finished >= snapshot.wanted and snapshot.confirmations_planned)
+    ):
         done, planned = snapshot.confirmations_done, snapshot.confirmations_planned
-        parts.append(Text(f"confirmation on fresh seeds: {done}/{planned}"))
+        paused = f", {snapshot.paused_confirmations} paused" if snapshot.paused_confirmations else ""
+        parts.append(Text(f"confirmation on fresh seeds: {done}/{planned}{paused}"))
     parts += [_worker_line(worker) for worker in snapshot.workers]
     table = Table(box=None, pad_edge=False, header_style="dim")
     # What a narrow terminal cuts are the crops and the notes, which `trials.csv` has too.
@@ -111,7 +118,13 @@ def render(snapshot: progress_module.Progress, elapsed: float | None, *, all_tri
             line.crops_and_jitter,
             Text(line.note, style="dim"),
         )
-    return Group(*parts, table)
+    return Group(*parts, table, *(_failure_line(group) for group in snapshot.failures))
+
+
+def _failure_line(group: FailureGroup) -> Text:
+    """Not cut, as the note of the trial's row is."""
+    numbers = ", ".join(map(str, group.trials[:NUMBERS_SHOWN])) + ("..." if len(group.trials) > NUMBERS_SHOWN else "")
+    return Text(f"failed, {group} (trial {numbers})\n  what to change: {group.advice}", style="red", overflow="fold")
 
 
 def _worker_line(worker: dict[str, Any]) -> Text:

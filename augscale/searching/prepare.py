@@ -19,6 +19,7 @@ from augscale.lasting_imports import lasting_imports
 from augscale.reporting.suspects import write_suspects
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.searching.space import check_space
+from augscale.searching.storage import Storage, run_storage
 from augscale.seeding import derive_seed
 from augscale.settings import changes, flatten
 
@@ -68,7 +69,7 @@ def prepare_run(
     run: RunFolder,
     config: StudyConfig,
     *,
-    storage: str | None,
+    storage: Storage | None,
     parameters: int,
     device_label: str,
     allow_bad: bool = False,
@@ -105,11 +106,11 @@ def prepare_run(
         "created": now(),
         "statistics": COMMON,
         # None: in the run folder, which may be moved or copied.
-        "storage": storage,
+        "storage": storage.stored if storage else None,
         "study_name": _study_name(config, cache),
     }
-    if storage not in (None, manifest["storage"]):
-        raise ConfigError(f"--storage: {run.path} already keeps its study in another storage")
+    if old is not None:
+        manifest["storage"] = _kept_storage(run, old, storage)
     manifest["labelled"] = _labelled(run, config, old, allow_bad, on_progress, say)
     manifest |= {
         "cache": str(cache.directory),
@@ -148,6 +149,21 @@ def refuse_own_statistics(run: RunFolder, manifest: dict[str, Any], config: Stud
             f"{run.path}: its trials were scored by an earlier version, each with the batch norm statistics of its own "
             "views; expected another --out for a new search (docs/score.md says why such scores do not compare)"
         )
+
+
+def _kept_storage(run: RunFolder, old: dict[str, Any], storage: Storage | None) -> str | None:
+    """What the manifest of a resumed run says of its storage; an earlier version wrote the password, too.
+
+    Raises:
+        ConfigError: another storage is wanted than the run has.
+    """
+    known = run_storage(run, old)
+    if storage is not None and storage.stored != known.stored:
+        raise ConfigError(
+            f"--storage {storage.shown}: {run.path} keeps its study in {known.shown}; expected that one, or another "
+            "--out"
+        )
+    return None if old["storage"] is None else known.stored
 
 
 def _labelled(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,12 @@ from optuna.trial import TrialState
 from augscale.config import StudyConfig
 from augscale.runs import RunFolder, read_json, this_host
 from augscale.searching.confirm import expected_runs, trial_name
-from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
+from augscale.searching.failures import FailureGroup, failure_groups
+from augscale.searching.study import is_feasible, ranked, stopped_file, trial_scales, trials_started
+
+PAUSED = "PAUSED"
+OPEN = ("RUNNING", PAUSED)
+"""States of trials that have begun and not ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +30,7 @@ class TrialLine:
     number: int
     name: str
     state: str
+    """Optuna's, or `PAUSED`: begun, and left for the next worker to continue."""
     score: float | None
     rungs_done: int
     seconds: float | None
@@ -43,11 +50,15 @@ class Progress:
     confirmations_done: int
     confirmations_planned: int
     seconds_left: float | None
+    failures: tuple[FailureGroup, ...] = ()
+    """Failed trials by reason."""
+    paused_confirmations: int = 0
+    """Confirmation runs that have begun and that nobody works on."""
 
     @property
     def finished(self) -> int:
         """Trials that ended, in whatever way."""
-        return sum(count for state, count in self.counts.items() if state != "RUNNING")
+        return sum(count for state, count in self.counts.items() if state not in OPEN)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -57,27 +68,34 @@ class Progress:
             "best": vars(self.best) if self.best else None,
             "trials": [vars(line) for line in self.trials],
             "workers": self.workers,
-            "confirmations": {"done": self.confirmations_done, "planned": self.confirmations_planned},
+            "confirmations": {
+                "done": self.confirmations_done,
+                "planned": self.confirmations_planned,
+                "paused": self.paused_confirmations,
+            },
             "seconds_left": self.seconds_left,
+            "failures": [group.to_dict() for group in self.failures],
         }
 
 
 def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> Progress:
     """Reads where the search stands."""
     trials = trials_started(study)
-    lines = [_line(run, config, trial) for trial in trials]
+    workers = read_workers(run)
+    at_work = {worker.get("host") for worker in workers}
+    lines = [_line(run, config, trial, at_work) for trial in trials]
     by_number = {line.number: line for line in lines}
     order = ranked(study)
     counts: dict[str, int] = {}
-    for trial in trials:
-        counts[trial.state.name] = counts.get(trial.state.name, 0) + 1
+    for line in lines:
+        counts[line.state] = counts.get(line.state, 0) + 1
     plan = read_json(run.confirm_dir / "plan.json")
     planned = (
         len(plan["contenders"]) * plan.get("seeds", config.confirm.seeds) if plan else expected_runs(config, study)
     )
     records = [read_json(path) for path in run.confirm_dir.glob("*/trial.json")]
     done = [record for record in records if record and record["state"] in ("COMPLETE", "FAIL")]
-    workers = read_workers(run)
+    begun = list(run.confirm_dir.glob("*/state.pt")) if not workers else []
     return Progress(
         wanted=config.search.trials,
         counts=counts,
@@ -87,6 +105,8 @@ def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> P
         confirmations_done=len(done),
         confirmations_planned=planned,
         seconds_left=_forecast(lines, config, len(workers), planned - len(done)),
+        failures=tuple(failure_groups(trials)),
+        paused_confirmations=len(begun),
     )
 
 
@@ -103,7 +123,9 @@ def read_workers(run: RunFolder) -> list[dict[str, Any]]:
     return workers
 
 
-def _line(run: RunFolder, config: StudyConfig, trial: optuna.trial.FrozenTrial) -> TrialLine:
+def _line(
+    run: RunFolder, config: StudyConfig, trial: optuna.trial.FrozenTrial, at_work: Collection[str | None]
+) -> TrialLine:
     record = read_json(run.trial_dir(trial.number) / "trial.json") or {}
     rungs = record.get("rungs") or []
     cut = record.get("micro_batches") or {}
@@ -112,6 +134,9 @@ def _line(run: RunFolder, config: StudyConfig, trial: optuna.trial.FrozenTrial) 
         note = "collapsed"
     elif trial.state == TrialState.PRUNED and rungs:
         note = f"pruned at step {rungs[-1]['step']}"
+    state, paused = trial.state.name, _paused(run, trial, record, at_work)
+    if paused is not None:
+        state, note = PAUSED, paused
     if cut.get("changes"):
         note += f"{', ' * bool(note)}micro-batches {cut['number']} x {cut['size']}"
     scales = trial_scales(config, trial)
@@ -120,7 +145,7 @@ def _line(run: RunFolder, config: StudyConfig, trial: optuna.trial.FrozenTrial) 
     return TrialLine(
         number=trial.number,
         name=trial_name(trial),
-        state=trial.state.name,
+        state=state,
         score=rungs[-1]["score"] if rungs else reported[-1] if reported else None,
         rungs_done=len(rungs) or len(reported),
         seconds=record.get("seconds"),
@@ -128,6 +153,27 @@ def _line(run: RunFolder, config: StudyConfig, trial: optuna.trial.FrozenTrial) 
         crops_and_jitter=f"g {scales.global_crops_scale[0]:.2f}-{scales.global_crops_scale[1]:.2f}  "
         f"l {scales.local_crops_scale[0]:.2f}-{scales.local_crops_scale[1]:.2f}  j {scales.brightness:.2f}",
     )
+
+
+def _paused(
+    run: RunFolder, trial: optuna.trial.FrozenTrial, record: dict[str, Any], at_work: Collection[str | None]
+) -> str | None:
+    """Where a trial was left that nobody works on; None of others.
+
+    Args:
+        at_work: hosts on which workers of this run live.
+    """
+    told = trial.user_attrs.get("paused") or stopped_file(run, trial.number).exists()
+    here = (trial.user_attrs.get("host"), trial.user_attrs.get("run")) == (this_host(), str(run.path.resolve()))
+    if trial.state != TrialState.RUNNING or not (told or (here and this_host() not in at_work)):
+        return None
+    if told and this_host() in at_work and not trial.user_attrs.get("paused"):
+        return None  # its worker is saving
+    steps = [pair[0] for pair in record.get("loss_history", [])] + [rung["step"] for rung in record.get("rungs", [])]
+    step = trial.user_attrs.get("paused_step")
+    if step is None and steps:
+        return f"paused at step {max(steps)} or before"
+    return "paused before the first step" if not step else f"paused at step {step}"
 
 
 def _forecast(lines: list[TrialLine], config: StudyConfig, workers: int, confirmations: int) -> float | None:

@@ -9,17 +9,12 @@ that shares the storage, are judged by the age of the heartbeat in the storage i
 
 from __future__ import annotations
 
-import itertools
 import os
-import random
-import sqlite3
 import time
 import warnings
 from collections import Counter
-from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from filelock import FileLock
@@ -29,7 +24,9 @@ from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import SearchConfig, StudyConfig
 from augscale.errors import StudyError
 from augscale.runs import RunFolder, now, this_host, try_lock
+from augscale.searching.failures import reason_to_stop
 from augscale.searching.space import distributions, params_from_scales, scales_from_params
+from augscale.searching.storage import Storage, open_storage
 from augscale.seeding import derive_seed
 
 STARTS_ALLOWED = 2
@@ -40,9 +37,6 @@ NAMELESS_SECONDS = 10.0
 STALE_SECONDS = 600.0
 """A trial of another host without a heartbeat for so long counts as dead."""
 PRUNER_FACTOR = 2
-CONNECTION_ATTEMPTS = 6
-_MADE_BY_ANOTHER = ("already exists", "UniqueViolation", "UNIQUE constraint", "Duplicate entry")
-"""In errors of a process that makes the tables of a new storage at the same time as another."""
 CONTROLS_SECONDS = 30.0
 """How long a host waits for the one that began the study to queue the controls."""
 OUTSIDE = "outside the space"
@@ -65,55 +59,11 @@ class Claim:
         return self.trial.number
 
 
-def open_storage(url: str) -> optuna.storages.BaseStorage:
-    """Opens the storage of a study.
-
-    Args:
-        url: an SQLAlchemy URL, e.g. sqlite:///runs/default/study.db or postgresql://host/db.
-    Raises:
-        StudyError: the storage cannot be opened; the message says why, without the password.
-    """
-    # Several workers write to one SQLite file: wait for its lock rather than fail.
-    sqlite = {"connect_args": {"timeout": 120, "factory": _Connection}}
-    arguments: dict[str, Any] = sqlite if url.startswith("sqlite") else {"pool_pre_ping": True}
-    for attempt in itertools.count(1):
-        try:
-            return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-        except Exception as error:
-            if attempt < CONNECTION_ATTEMPTS and any(sign in str(error) for sign in _MADE_BY_ANOTHER):
-                time.sleep(random.uniform(0.1, 0.5) * attempt)
-                continue
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise StudyError(f"--storage {_without_password(url)}: cannot be opened ({reason})") from error
-    raise AssertionError
-
-
-class _Connection(sqlite3.Connection):
-    """SQLite with a write-ahead log: a commit need not wait for the disk, and Optuna makes twenty per trial.
-
-    What was committed outlives its process, however that dies. A power cut may take the last trials' entries, never
-    the file; those trials then run again.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        # While another connection writes, a file without the log cannot get one and says so; it works as it is.
-        with suppress(sqlite3.OperationalError):
-            (mode,) = self.execute("PRAGMA journal_mode=WAL").fetchone()
-            if mode == "wal":
-                self.execute("PRAGMA synchronous=NORMAL")
-
-
-def merge_write_ahead_log(run: RunFolder) -> None:
-    """Puts all that was committed into study.db itself, so that the file can be copied alone."""
-    if run.database.exists():
-        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(run.database, timeout=5)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def begin_study(run: RunFolder, config: StudyConfig, storage_url: str, study_name: str) -> optuna.Study:
+def begin_study(
+    run: RunFolder, config: StudyConfig, storage: str | Storage | optuna.storages.BaseStorage, study_name: str
+) -> optuna.Study:
     """Opens the study with its controls queued, by whoever comes first where several hosts begin at once."""
-    storage = open_storage(storage_url)
+    storage = _opened(storage)
     try:
         optuna.create_study(storage=storage, study_name=study_name, direction="maximize")
     except optuna.exceptions.DuplicatedStudyError:
@@ -128,10 +78,18 @@ def begin_study(run: RunFolder, config: StudyConfig, storage_url: str, study_nam
     return study
 
 
-def open_study(config: StudyConfig, storage: str | optuna.storages.BaseStorage, study_name: str) -> optuna.Study:
-    """Creates the study, or opens it where it exists."""
+def open_study(
+    config: StudyConfig, storage: str | Storage | optuna.storages.BaseStorage, study_name: str
+) -> optuna.Study:
+    """Creates the study, or opens it where it exists.
+
+    Args:
+        storage: a URL, a checked address, or one that is open.
+    Raises:
+        StudyError: the storage cannot be opened.
+    """
     return optuna.create_study(
-        storage=open_storage(storage) if isinstance(storage, str) else storage,
+        storage=_opened(storage),
         study_name=study_name,
         direction="maximize",
         load_if_exists=True,
@@ -157,6 +115,10 @@ def enqueue_controls(study: optuna.Study, run: RunFolder, config: StudyConfig) -
                 study.enqueue_trial(params, user_attrs={"control": control})
 
 
+def _opened(storage: str | Storage | optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
+    return open_storage(storage) if isinstance(storage, str | Storage) else storage
+
+
 def _queued_controls(study: optuna.Study) -> set[str]:
     return {trial.user_attrs["control"] for trial in study.get_trials(deepcopy=False) if "control" in trial.user_attrs}
 
@@ -172,7 +134,7 @@ def claim_trial(
     Returns:
         The claim, or None when the wanted total is reached or nothing may be asked.
     Raises:
-        StudyError: the last `search.max_failures` trials that ended all failed.
+        StudyError: the last `search.max_failures` trials that ended all failed, or one by an error of the settings.
     """
     with run.locked():
         trials = study.get_trials(deepcopy=False)
@@ -182,13 +144,19 @@ def claim_trial(
         started = [trial for trial in trials if trial.state != TrialState.WAITING]
         if not ask or len(started) >= config.search.trials:
             return None
-        _stop_after_failures(started, config.search.max_failures, since)
+        if reason := reason_to_stop(started, config.search.max_failures, since):
+            raise StudyError(reason)
         study.sampler = _sampler(config.search, len(started))
         return _start(study, run, config)
 
 
 def stopped_file(run: RunFolder, number: int) -> Path:
-    """Says that the worker of a trial was told to stop and took too long: its end is no fault of the trial."""
+    """Says that the worker of a trial was told to stop: however it ends then, that is no fault of the trial.
+
+    Written the moment the signal comes. A scheduler kills what has not ended some time after its signal, and SIGKILL
+    says nothing of who sent it; out of the blue it counts as a death of the trial, for so does the kernel's
+    out-of-memory killer end a process, and a trial that takes too much memory must not be tried for ever.
+    """
     return run.trial_dir(number) / "stopped"
 
 
@@ -268,6 +236,7 @@ def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: 
         lock.release()
         return None
     claimed = {"host": here[0], "run": here[1], "starts": starts, "paused": False, "heartbeat": time.time()}
+    claimed |= {"paused_step": None} if attributes.get("paused_step") is not None else {}
     for name, value in claimed.items():
         trial.set_user_attr(name, value)
     control = attributes.get("control")
@@ -319,17 +288,3 @@ def _sampler(search: SearchConfig, trials_so_far: int) -> optuna.samplers.BaseSa
             group=True,
             constant_liar=True,
         )
-
-
-def _stop_after_failures(started: list[FrozenTrial], limit: int, since: float) -> None:
-    ended = [trial for trial in started if trial.datetime_complete and trial.datetime_complete.timestamp() >= since]
-    finished = [trial for trial in ended if trial.state.is_finished()][-limit:]
-    if len(finished) == limit and all(trial.state == TrialState.FAIL for trial in finished):
-        reason = finished[-1].user_attrs.get("reason", "no reason recorded")
-        raise StudyError(f"the last {limit} trials failed; the newest, trial {finished[-1].number}: {reason}")
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, separator, user = head.partition("://")
-    return f"{scheme}{separator}{user.split(':')[0]}{at}{tail}" if at else url

@@ -6,18 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from types import FrameType
 
 from augscale.devices import WorkerPlan
 from augscale.errors import InterruptedRun, StudyError
 from augscale.memory import available_memory
 from augscale.runs import RunFolder, read_json, this_host
 from augscale.searching.study import stopped_file
+from augscale.signals import StopFlag, held_back, stop_signal_of
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 25.0
@@ -44,6 +43,7 @@ def supervise(
     *,
     deadline: float | None,
     on_poll: Callable[[], None],
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Runs the workers until all have ended.
 
@@ -52,27 +52,29 @@ def supervise(
         plan: devices and threads.
         deadline: seconds since the epoch; passed on to the workers.
         on_poll: called about twice a second.
+        environment: variables that the workers get besides this process's own.
     Raises:
-        InterruptedRun: SIGINT or SIGTERM came; the workers have saved and ended.
+        InterruptedRun: a stop signal came, here or to a worker; the workers have saved and ended.
         StudyError: a worker ended with an error of its own; its last line is in the message.
     """
     plan = replace(plan, free_memory=plan.free_memory or _free_memory(plan))
-    with _caught_signals() as caught:
+    extra, stop = dict(environment or {}), StopFlag()
+    with stop.listening():
         slots = [
-            _Slot(device=device, process=_start(run, plan, index, deadline))
+            _Slot(device=device, process=_start(run, plan, index, deadline, extra))
             for index, device in enumerate(plan.devices)
         ]
         try:
             while any(slot.process.poll() is None for slot in slots):
                 on_poll()
-                if caught:
-                    raise _interrupted(run, caught[0], _stop(run, [slot.process for slot in slots]))
+                if number := _asked_to_stop(stop, slots):
+                    raise _interrupted(run, number, _stop(run, [slot.process for slot in slots]))
                 for index, slot in enumerate(slots):
-                    _restart_if_killed(run, plan, slot, index, deadline)
+                    _restart_if_killed(run, plan, slot, index, deadline, extra)
                 _wait_for_end(slots)
             on_poll()
-            if caught:
-                raise _interrupted(run, caught[0], killed=0)
+            if number := _asked_to_stop(stop, slots):
+                raise _interrupted(run, number, killed=0)
         finally:
             _stop(run, [slot.process for slot in slots])
     failed = [(index, slot) for index, slot in enumerate(slots) if slot.process.returncode != 0]
@@ -81,13 +83,25 @@ def supervise(
         raise StudyError(f"worker {index} ended with code {slot.process.returncode}: {_last_line(run, index)}")
 
 
+def _asked_to_stop(stop: StopFlag, slots: list[_Slot]) -> int | None:
+    """The stop signal that this process or one of the workers got: what a batch system sends to all may come anywhere.
+
+    A worker that obeyed one has ended, and nobody wants it back before the same command is given again.
+    """
+    if stop():
+        return stop.signal_number
+    return next((number for slot in slots if (number := stop_signal_of(slot.process.poll()))), None)
+
+
 def _free_memory(plan: WorkerPlan) -> int | None:
     """Bytes for each worker on a CPU, before any of them has taken some; a GPU's are measured by its workers."""
     free = available_memory() if set(plan.devices) == {"cpu"} else None
     return None if free is None else int(SHARE_OF_FREE_MEMORY * free / len(plan.devices))
 
 
-def _start(run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None) -> subprocess.Popen[bytes]:
+def _start(
+    run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None, extra: dict[str, str]
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "augscale", "worker", str(run.path), "--device", plan.devices[index]]
     command += ["--threads", str(plan.threads), "--num-workers", str(len(plan.devices))]
     command += ["--supervised-by", str(os.getpid())]
@@ -96,8 +110,8 @@ def _start(run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None)
         command += ["--free-memory", str(plan.free_memory)]
     if deadline is not None:
         command += ["--deadline", f"{deadline:.3f}"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"}
-    with open(run.workers_dir / f"{index}.log", "ab") as log:
+    environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"} | extra
+    with open(run.workers_dir / f"{index}.log", "ab") as log, held_back():
         # A session of its own: Ctrl-C reaches the supervisor alone, which tells the workers to save.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -106,13 +120,15 @@ def _start(run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None)
     return process
 
 
-def _restart_if_killed(run: RunFolder, plan: WorkerPlan, slot: _Slot, index: int, deadline: float | None) -> None:
+def _restart_if_killed(
+    run: RunFolder, plan: WorkerPlan, slot: _Slot, index: int, deadline: float | None, extra: dict[str, str]
+) -> None:
     """A worker that a signal killed (out of memory, say) is started again; one that ended by itself is not."""
     code = slot.process.poll()
     if code is not None and code < 0 and slot.restarts < RESTARTS_PER_WORKER:
         slot.restarts += 1
         run.log("worker restarted", worker=index, killed_by_signal=-code)
-        slot.process = _start(run, plan, index, deadline)
+        slot.process = _start(run, plan, index, deadline, extra)
 
 
 def _wait_for_end(slots: list[_Slot]) -> None:
@@ -140,25 +156,6 @@ def _stop(run: RunFolder, processes: list[subprocess.Popen[bytes]]) -> int:
             if doing.get("phase") == "search":
                 stopped_file(run, doing["number"]).touch()
     return killed
-
-
-@contextmanager
-def _caught_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; in a thread that may not, only the list."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _interrupted(run: RunFolder, number: int, killed: int) -> InterruptedRun:

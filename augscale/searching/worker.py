@@ -1,7 +1,6 @@
-"""A worker process: claims trials until none are left, then confirmation runs.
+"""A worker: claims trials until none are left, then confirmation runs.
 
-Started by the supervisor as `python -m augscale worker RUN ...`, once per GPU or core; everything it shares with
-others is in the run folder and the storage, so the same command also joins a search from another terminal.
+Everything that a worker shares with others is in the run folder and the storage; `worker_process` starts one.
 """
 
 from __future__ import annotations
@@ -13,17 +12,16 @@ import statistics
 import time
 import traceback
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
 from augscale.config import StudyConfig, load_study
-from augscale.errors import AugscaleError, CheckpointError, InterruptedRun, StudyError
+from augscale.errors import AugscaleError, InterruptedRun
+from augscale.passwords import without_passwords
 from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import Paused
-from augscale.pretraining.micro_batches import memory_limit
 from augscale.pretraining.weights import save_weights
 from augscale.runs import RunFolder, read_json, this_host, try_lock, write_json
 from augscale.searching.confirm import (
@@ -35,8 +33,10 @@ from augscale.searching.confirm import (
     is_finished,
     plan_confirmation,
 )
+from augscale.searching.failures import all_failed, is_of_the_machine, reason_of
 from augscale.searching.null import null_config, null_runs
 from augscale.searching.phases import PhaseClock
+from augscale.searching.storage import run_storage
 from augscale.searching.study import (
     HEARTBEAT_SECONDS,
     PRUNER_FACTOR,
@@ -45,6 +45,7 @@ from augscale.searching.study import (
     open_study,
     ranked,
     running_elsewhere,
+    stopped_file,
     trials_started,
 )
 from augscale.searching.trial import TrialContext, build_context, close_record, run_trial, score_untrained, sidecar
@@ -76,7 +77,7 @@ class Worker:
         self.deadline = deadline
         self.stop = stop or StopFlag()
         self.config: StudyConfig = load_study(run.study_file)
-        self.study = open_study(self.config, manifest["storage"] or run.default_storage, manifest["study_name"])
+        self.study = open_study(self.config, run_storage(run, manifest), manifest["study_name"])
         self._progress: dict[str, Any] = {"host": this_host(), "pid": os.getpid(), "device": device}
         self._show(phase="starting")
         self.context: TrialContext = build_context(run, self.config, device, free_memory)
@@ -98,7 +99,8 @@ class Worker:
             self._confirm()
         except Paused:
             number = self.stop.signal_number or int(signal.SIGTERM)
-            raise InterruptedRun("stopped; the running trial is saved", number) from None
+            name = signal.Signals(number).name
+            raise InterruptedRun(f"stopped by {name}; the running trial is saved", number) from None
         finally:
             self._show(phase="done")
             self.run.log("worker done", pid=os.getpid(), seconds=self.clock.seconds())
@@ -122,8 +124,11 @@ class Worker:
                 return
 
     def _run_claim(self, claim: Claim) -> None:
-        directory = self.run.trial_dir(claim.number)
+        directory, stopped = self.run.trial_dir(claim.number), stopped_file(self.run, claim.number)
         name = claim.control or f"trial {claim.number}"
+        self.stop.on_stop = stopped.touch
+        if self.stop():
+            stopped.touch()
         last_heartbeat = time.time()
 
         def on_rung(rung: dict[str, Any]) -> None:
@@ -164,28 +169,44 @@ class Worker:
                     largest_micro_batch=self.largest_micro_batch,
                     should_stop=self.stop,
                 )
-        except Paused:
-            claim.trial.set_user_attr("paused", True)
-            self.run.log("trial paused", trial=claim.number)
-            claim.lock.release()
+        except Paused as paused:
+            self._put_aside(claim, step=paused.step)
             raise
         except optuna.TrialPruned:
             record = read_json(directory / "trial.json")
             record["pruned_at"] = record["rungs"][-1]["step"]
             self._tell(claim, record, TrialState.PRUNED)
         except Exception as error:
-            if _is_of_the_machine(error):
+            if self.stop():
+                # Helper processes get the signal, too, and their end looks like an error here. Were it another, it
+                # would come again.
+                self._put_aside(claim, reason=reason_of(error))
+                raise Paused from error
+            if is_of_the_machine(error):
                 # The trial is as good as before: it goes on from its state when the machine is in order again.
-                claim.trial.set_user_attr("paused", True)
-                self.run.log("trial paused", trial=claim.number, reason=str(error))
-                claim.lock.release()
+                self._put_aside(claim, reason=reason_of(error))
                 raise
             self._fail(claim, error)
         else:
             save_weights(directory / "teacher.safetensors", result.backbone, sidecar(self.context, record))
             self._tell(claim, record, TrialState.COMPLETE)
             self._drop_weights()
-        (directory / "state.pt").unlink(missing_ok=True)
+        self.stop.on_stop = None
+        for file in (directory / "state.pt", stopped):
+            file.unlink(missing_ok=True)
+        claim.lock.release()
+
+    def _put_aside(self, claim: Claim, *, step: int | None = None, reason: str | None = None) -> None:
+        """Leaves a trial, for no fault of its own, to whoever claims next; it goes on from its state."""
+        try:
+            claim.trial.set_user_attr("paused", True)
+            if step is not None:
+                claim.trial.set_user_attr("paused_step", step)
+        except optuna.exceptions.StorageInternalError:
+            # A storage that is out of reach is why: what says so lies in the run folder then.
+            stopped_file(self.run, claim.number).touch()
+        fields = {"step": step, "reason": reason}
+        self.run.log("trial paused", trial=claim.number, **{key: v for key, v in fields.items() if v is not None})
         claim.lock.release()
 
     def _tell(self, claim: Claim, record: dict[str, Any], state: TrialState) -> None:
@@ -202,14 +223,16 @@ class Worker:
 
     def _fail(self, claim: Claim, error: Exception) -> None:
         directory = self.run.trial_dir(claim.number)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         if not isinstance(error, AugscaleError):
             reason = f"{type(error).__name__}: {reason}"
-            (directory / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            text = without_passwords(traceback.format_exc())
+            (directory / "traceback.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
         record = read_json(directory / "trial.json")
         if record is not None:
             close_record(directory, record, "FAIL", reason)
         claim.trial.set_user_attr("reason", reason)
+        claim.trial.set_user_attr("error", type(error).__name__)
         self.study.tell(claim.trial, state=TrialState.FAIL)
         self.run.log("trial failed", trial=claim.number, reason=reason)
 
@@ -227,6 +250,8 @@ class Worker:
 
     def _confirm(self) -> None:
         """Until every null and confirmation run has ended and every untrained network is scored, whoever does it."""
+        if all_failed(trials_started(self.study)):
+            return  # there is nothing to compare
         runs = list(self.nulls)
         runs += plan_confirmation(self.run, self.config, self.study) if self.config.confirm.seeds else []
         while not (all(is_finished(confirmation) for confirmation in runs) and self._untrained_is_scored()):
@@ -302,11 +327,13 @@ class Worker:
         except Paused:
             raise
         except Exception as error:
-            if _is_of_the_machine(error):
+            if self.stop():
+                raise Paused from error  # see `_run_claim`
+            if is_of_the_machine(error):
                 raise
             record = read_json(confirmation.directory / "trial.json") or dict(fields)
-            close_record(confirmation.directory, record, "FAIL", f"{type(error).__name__}: {error}")
-            self.run.log(f"{event} failed", name=name, reason=str(error))
+            close_record(confirmation.directory, record, "FAIL", f"{type(error).__name__}: {reason_of(error)}")
+            self.run.log(f"{event} failed", name=name, reason=reason_of(error))
         else:
             close_record(confirmation.directory, record, "COMPLETE")
             self.run.log(f"{event} finished", name=name, score=record["final"]["score"])
@@ -342,51 +369,3 @@ class Worker:
         """Writes what this worker is doing, for the live display and `augscale status`."""
         self._progress |= fields | {"time": time.time()}
         write_json(self.run.workers_dir / f"{this_host()}-{os.getpid()}.json", self._progress)
-
-
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether the next trial would fail, too, until somebody mends it: a full disk, a lost file, a broken GPU."""
-    return isinstance(error, OSError | CheckpointError | StudyError) or "CUDA error" in str(error)
-
-
-def run_worker(
-    run_dir: Path,
-    *,
-    device: str,
-    threads: int | None = None,
-    num_workers: int = 1,
-    deadline: float | None = None,
-    free_memory: int | None = None,
-    sharing: int = 1,
-    parent: int | None = None,
-) -> None:
-    """Entry of the worker process; signals, or the death of the process that started it, make it save and stop.
-
-    Args:
-        run_dir: a run folder prepared by `search`.
-        device: e.g. "cpu" or "cuda:1".
-        threads: CPU threads; None leaves torch's choice.
-        num_workers: how many workers share the work, for the forecast of the time budget.
-        deadline: seconds since the epoch after which no trial is started; None for no limit.
-        free_memory: bytes that this worker may hold where the study sets no limit; None: measured now.
-        sharing: workers on this worker's GPU, among whom its free memory is divided then.
-        parent: process whose end makes this one save and stop, too.
-    """
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    stop = StopFlag(parent=parent)
-    stop.install()
-    # Once, so that all trials are cut alike: what is free later depends on what the other workers are doing.
-    free_memory = free_memory or memory_limit(None, torch.device(device), sharing=sharing)
-    worker = Worker(
-        RunFolder(run_dir),
-        device=device,
-        num_workers=num_workers,
-        deadline=deadline,
-        free_memory=free_memory,
-        stop=stop,
-    )
-    worker.work()

@@ -133,7 +133,10 @@ def validate(
             session = _Session(context, measuring, folder, step, remake, stop, on_progress)
             references = session.references()
             measured, missing = session.trials(trials)
-    except Paused:
+    except (Paused, RuntimeError) as error:
+        # A batch system's signal also ends the processes that load images, which is an error here.
+        if not isinstance(error, Paused) and stop.signal_number is None:
+            raise
         number = stop.signal_number or int(signal.SIGTERM)
         raise InterruptedRun(
             f"stopped by {signal.Signals(number).name}; finished parts are kept in {folder}, the same command goes on",

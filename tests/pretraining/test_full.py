@@ -130,7 +130,9 @@ def test_a_finished_run_is_not_repeated(finished_run, monkeypatch):
     assert _run(finished_run.run_dir, resume=True) == finished_run
 
 
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM"), (signal.SIGUSR1, "SIGUSR1")]
+)
 def test_a_signal_saves_and_the_same_call_continues_to_the_same_end(finished_run, tmp_path, monkeypatch, number, name):
     told = Recorder.on_log
     before = signal.getsignal(number)

@@ -13,8 +13,8 @@ from rich.console import Console
 from augscale.config import StudyConfig, load_study
 from augscale.errors import ConfigError
 from augscale.runs import RunFolder, read_json
-from augscale.searching.api import _say_what_runs
 from augscale.searching.display import SearchDisplay
+from augscale.searching.introduction import say_what_runs
 from augscale.searching.prepare import prepare_run
 
 
@@ -35,7 +35,7 @@ def _prepare(out: Path, photos: Path, **settings: object) -> tuple[RunFolder, St
     config = load_study("smoke", {"data.sources": [str(photos)]} | settings)
     manifest = prepare_run(run, config, storage=None, parameters=1, device_label="cpu")
     text = io.StringIO()
-    _say_what_runs(SearchDisplay(Console(file=text, width=300), quiet=False), config, manifest, run)
+    say_what_runs(SearchDisplay(Console(file=text, width=300), quiet=False), config, manifest, run)
     return run, config, text.getvalue()
 
 

@@ -19,6 +19,7 @@ import tomli_w
 
 from augscale.augmentation.scales import load_scales
 from augscale.runs import read_json
+from augscale.searching.api import status as read_status
 
 LONG = ("--set", "pretrain.steps=300", "--set", "pretrain.checkpoint_seconds=5", "--set", "confirm.seeds=0")
 """Long enough to be caught in the middle; checkpoints at the rungs."""
@@ -224,19 +225,25 @@ def test_a_killed_search_continues_its_trial_from_the_checkpoint_and_keeps_the_t
     assert [event["trial"] for event in events if event["event"] == "trial continued"] == [1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_a_signal_saves_says_so_and_ends_within_ten_seconds(environment, tmp_path, number, code):
+    """SIGUSR1 comes to every process at once, as SLURM sends it."""
     out = tmp_path / "stopped"
     arguments = ("--trials", "2", "--workers", "2", *LONG)
     process = _start(environment, out, *arguments)
     _wait_for(lambda: len(_trial(out, 0).get("loss_history", [])) >= 1 or _trial(out, 0).get("rungs"))
     start = time.monotonic()
+    workers = [read_json(path)["pid"] for path in (out / "workers").glob("*.json")]
+    for pid in workers if number == signal.SIGUSR1 else []:
+        os.kill(pid, number)
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
     assert time.monotonic() - start < 10
     assert process.returncode == code
     assert f"stopped by {signal.Signals(number).name}; running trials are saved" in output
     assert (out / "trials" / "0000" / "state.pt").is_file()
+    if number == signal.SIGUSR1:
+        assert {line.state for line in read_status(out).trials} == {"PAUSED"}
 
     if number == signal.SIGTERM:
         again = _search(environment, out, *arguments)
@@ -257,7 +264,9 @@ def test_a_diverged_trial_fails_with_the_step_in_its_reason_and_the_search_says_
     rows = _rows(out)
     assert [row["state"] for row in rows] == ["FAIL", "FAIL"]
     assert "at step" in rows[0]["reason"]
-    assert "no trial can be used" in process.stderr
+    assert "no trial can be used: all 2 trials failed: 2 x" in process.stderr
+    assert "lower pretrain.lr" in process.stderr
+    assert not list(out.glob("null/*/trial.json")), "there is nothing to compare"
 
 
 def test_a_time_budget_that_is_used_up_starts_no_further_trial(environment, tmp_path):

@@ -12,14 +12,13 @@ from optuna.trial import TrialState
 from augscale.config import load_study
 from augscale.errors import StudyError
 from augscale.runs import RunFolder
+from augscale.searching.storage import Connection, merge_write_ahead_log
 from augscale.searching.study import (
     STALE_SECONDS,
-    _Connection,
     begin_study,
     claim_trial,
     enqueue_controls,
     is_feasible,
-    merge_write_ahead_log,
     open_study,
     ranked,
     running_elsewhere,
@@ -260,7 +259,7 @@ def test_a_file_without_a_log_that_another_connection_writes_to_is_used_as_it_is
     older = sqlite3.connect(path)
     older.execute("CREATE TABLE kept (value)")
     older.execute("BEGIN IMMEDIATE")
-    connect = {"timeout": 10, "factory": _Connection}
+    connect = {"timeout": 10, "factory": Connection}
     during = sqlite3.connect(path, **connect)
     assert during.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     assert during.execute("PRAGMA synchronous").fetchone() == (2,), "FULL: without a log it keeps the file whole"

@@ -1,0 +1,36 @@
+"""Passwords that this process knows, so that no message, log line or traceback repeats them."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, quote_plus
+
+STARS = "***"
+SHORT = 4
+"""Fewer characters occur in ordinary words, too: of a text that holds them nothing but `WITHHELD` is shown."""
+WITHHELD = "(a message that repeats the password; withheld)"
+
+_known: set[str] = set()
+
+
+def keep_out_of_messages(password: str | None) -> None:
+    """Remembers a password, in every way of writing that a library may use, for `without_passwords`."""
+    if password:
+        _known.update({password, quote(password, safe=""), quote_plus(password), quote(password)})
+        _known.update({repr(password)[1:-1], json.dumps(password)[1:-1]})
+
+
+def without_passwords(text: str) -> str:
+    """The text with every known password replaced by `***`.
+
+    Args:
+        text: an error message, a traceback or a line of a log that another library may have written.
+    Returns:
+        The text as it is where it holds no password, which is nearly always.
+    """
+    for password in sorted(_known, key=len, reverse=True):
+        if len(password) >= SHORT:
+            text = text.replace(password, STARS)
+        elif f":{password}@" in text or f"'{password}'" in text:
+            return WITHHELD
+    return text

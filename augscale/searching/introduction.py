@@ -1,0 +1,61 @@
+"""What a search says of itself before it trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from augscale.config import StudyConfig
+from augscale.data.grey_levels import range_lines
+from augscale.runs import RunFolder
+from augscale.searching.display import SearchDisplay
+from augscale.searching.storage import PASSWORD_VARIABLE, Storage
+
+DEMONSTRATION = "default"
+"""The study that a search without `--study` runs: made for the built-in photographs."""
+
+
+def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[str, Any], run: RunFolder) -> None:
+    """Study, network and device, images, grey levels, and what is odd about them."""
+    data = manifest["data"]
+    display.say(
+        f"{config.name}: {config.search.trials} trials of {config.pretrain.steps} steps x {config.pretrain.batch_size} "
+        f"images, {config.backbone.name} ({manifest['parameters'] / 1e6:.2g} M parameters) at "
+        f"{config.crops.global_size} px on {manifest['device']}"
+    )
+    patients = f"of {data['num_patients']} patients " if data["num_patients"] else "without patient ids "
+    display.say(
+        f"{data['num_images']} images {patients}({data['num_train']} to train on, {data['num_panel']} held out for the "
+        f"panel), {data['num_bad']} files set aside; run folder {run.path}"
+    )
+    for line in range_lines([found for found in data["ranges"] if not found["given"]]):
+        display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
+    if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
+        display.say(
+            f"  the study {DEMONSTRATION} is a demonstration with a tiny network: for an answer on your images use "
+            "--study fundus-vits16 (GPUs) or --study fundus-cpu-resnet"
+        )
+    if config.search.trials <= len(config.search.controls):
+        display.say(
+            f"  {config.search.trials} trials are not more than the controls ({', '.join(config.search.controls)}), "
+            "which come first: no scales are searched"
+        )
+    for line in data["remarks"]:
+        display.say(f"  {line}")
+    for bad in data["bad"][:5]:
+        display.say(f"  set aside: {bad['path']}: {bad['reason']}")
+    if data["num_bad"] > 5:
+        display.say(f"  ... and {data['num_bad'] - 5} more in {run.manifest_file}")
+
+
+def say_where_it_is_kept(display: SearchDisplay, address: Storage, *, given: bool) -> None:
+    """The study's storage, where it is not the run folder, and what its password means for later commands.
+
+    Args:
+        given: whether the storage was named in this call.
+    """
+    if given:
+        display.say(f"  the study is kept in {address.shown}")
+    if address.url.password:
+        display.say(
+            f"  its password is not kept in the run folder: status, report and promote need {PASSWORD_VARIABLE}"
+        )

@@ -1,0 +1,204 @@
+"""Where the Optuna study is kept: addresses of databases, checked before anything is trained, and their opening.
+
+An address is a URL of SQLAlchemy, which alone builds and parses it. Its password is kept apart: it is never printed,
+logged or written into the run folder. Workers get it through the environment (`PASSWORD_VARIABLE`), and so may a
+person's later `status`, `report` or `promote`; the drivers' own ways (~/.pgpass, PGPASSWORD) need nothing of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sqlite3
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from augscale.errors import ConfigError, StudyError
+from augscale.passwords import keep_out_of_messages, without_passwords
+from augscale.runs import RunFolder
+from augscale.searching.storage_checks import (
+    PASSWORD_OPTIONS,
+    PERCENT_ENCODE,
+    SQLITE,
+    check_driver,
+    check_server,
+    check_shape,
+    check_sqlite_file,
+    check_sqlite_options,
+    might_need_encoding,
+    shown_url,
+)
+
+PASSWORD_VARIABLE = "AUGSCALE_STORAGE_PASSWORD"
+"""Environment variable with the password of a storage whose URL has none; not looked at for SQLite."""
+WAIT_SECONDS = 120
+"""Several workers write to one SQLite file: they wait for its lock rather than fail."""
+CONNECTION_ATTEMPTS = 6
+_MADE_BY_ANOTHER = ("already exists", "UniqueViolation", "UNIQUE constraint", "Duplicate entry")
+"""In errors of a process that makes the tables of a new storage at the same time as another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """A checked address of a study's database."""
+
+    url: URL
+    """With the password, if one is known; files of SQLite by their whole path."""
+    hint: str = ""
+    """What to say besides, should the server refuse the password."""
+
+    @property
+    def shown(self) -> str:
+        """For messages: options and password hidden."""
+        return shown_url(self.url)
+
+    @property
+    def stored(self) -> str:
+        """For the manifest: everything but the password."""
+        return _with_password(self.url, None).render_as_string(hide_password=False)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the environment of a worker has to say besides the manifest."""
+        return {PASSWORD_VARIABLE: str(self.url.password)} if self.url.password else {}
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite storage without options; None for others."""
+        plain = self.url.get_backend_name() == SQLITE and not self.url.query and self.url.database
+        return Path(str(self.url.database)) if plain else None
+
+
+def parse_storage(text: str, *, source: str = "--storage") -> Storage:
+    """Checks a URL that a person gave, without opening anything.
+
+    Args:
+        text: e.g. sqlite:///runs/study.db (relative to the current folder), sqlite:////data/study.db or
+            postgresql+psycopg://USER:PASSWORD@HOST/DB.
+        source: what the message begins with.
+    Raises:
+        ConfigError: not a URL, a database or driver that cannot be used here, a folder that does not exist, or signs
+            of a password that is not percent-encoded; never with the password, or a part of it.
+    """
+    check_shape(text, source)
+    if text.startswith(SQLITE):
+        check_sqlite_options(text, source)
+    try:
+        url: URL | None = make_url(text)
+    except (ArgumentError, ValueError):
+        # Not the library's own words: they repeat the part that it could not read, which may be of the password.
+        url = None
+    check_server(url, text, source)
+    assert url is not None
+    check_driver(url, source)
+    if url.get_backend_name() == SQLITE:
+        return Storage(url=check_sqlite_file(url, source))
+    given = url.password or next((url.query[name] for name in PASSWORD_OPTIONS if name in url.query), None)
+    url = url.difference_update_query(PASSWORD_OPTIONS)
+    password = str(given) if given else os.environ.get(PASSWORD_VARIABLE)
+    keep_out_of_messages(password)
+    return Storage(url=_with_password(url, password), hint=PERCENT_ENCODE if might_need_encoding(text) else "")
+
+
+def sqlite_storage(path: Path) -> Storage:
+    """The storage in a file, whatever characters its path holds."""
+    return Storage(url=URL.create(SQLITE, database=str(path.resolve())))
+
+
+def run_storage(run: RunFolder, manifest: dict[str, Any]) -> Storage:
+    """The storage of a run: what its manifest names, else study.db in its folder.
+
+    Raises:
+        ConfigError: the manifest names one that cannot be used here.
+    """
+    if manifest["storage"] is None:
+        return sqlite_storage(run.database)
+    return parse_storage(manifest["storage"], source=f"{run.manifest_file}: storage")
+
+
+def open_storage(storage: Storage | str) -> optuna.storages.RDBStorage:
+    """Opens the storage of a study, and makes its tables where there are none.
+
+    Args:
+        storage: an address, or the URL of one.
+    Raises:
+        StudyError: the storage cannot be opened; the message says why, without the password.
+    """
+    try:
+        address = parse_storage(storage) if isinstance(storage, str) else storage
+    except ConfigError as error:
+        raise StudyError(str(error)) from None
+    for attempt in itertools.count(1):
+        try:
+            return optuna.storages.RDBStorage(_for_optuna(address.url), engine_kwargs=_engine_arguments(address))
+        except Exception as error:
+            if attempt < CONNECTION_ATTEMPTS and any(sign in str(error) for sign in _MADE_BY_ANOTHER):
+                time.sleep(random.uniform(0.1, 0.5) * attempt)
+                continue
+            lines = str(error).strip().splitlines()
+            reason = without_passwords(lines[0] if lines else type(error).__name__)
+            # Without the library's error as the cause: a traceback would print it.
+            raise StudyError(f"--storage {address.shown}: cannot be opened ({reason}){_advice(address)}") from None
+    raise AssertionError
+
+
+def merge_write_ahead_log(run: RunFolder) -> None:
+    """Puts all that was committed into study.db itself, so that the file can be copied alone."""
+    if run.database.exists():
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(run.database, timeout=5)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+class Connection(sqlite3.Connection):
+    """SQLite with a write-ahead log: a commit need not wait for the disk, and Optuna makes twenty per trial.
+
+    What was committed outlives its process, however that dies. A power cut may take the last trials' entries, never
+    the file; those trials then run again.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # While another connection writes, a file without the log cannot get one and says so; it works as it is.
+        with suppress(sqlite3.OperationalError):
+            (mode,) = self.execute("PRAGMA journal_mode=WAL").fetchone()
+            if mode == "wal":
+                self.execute("PRAGMA synchronous=NORMAL")
+
+
+def _engine_arguments(storage: Storage) -> dict[str, Any]:
+    file = storage.file
+    if file is not None:
+        # By its path itself: SQLAlchemy 2.0 does not write every path into a URL in a way that it can read again.
+        def connect() -> sqlite3.Connection:
+            return sqlite3.connect(file, timeout=WAIT_SECONDS, check_same_thread=False, factory=Connection)
+
+        return {"creator": connect}
+    if storage.url.get_backend_name() == SQLITE:
+        return {"connect_args": {"timeout": WAIT_SECONDS, "factory": Connection}}
+    return {"pool_pre_ping": True}
+
+
+def _with_password(url: URL, password: str | None) -> URL:
+    """`URL.set` does not take a password away."""
+    return URL.create(url.drivername, url.username, password, url.host, url.port, url.database, url.query)
+
+
+def _for_optuna(url: URL) -> str:
+    """Optuna takes a URL for a template of `str.format`."""
+    return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+
+
+def _advice(storage: Storage) -> str:
+    if storage.url.get_backend_name() == SQLITE:
+        return "; expected a new file, or one that Optuna made"
+    if storage.url.password is None:
+        return f"; if it wants a password: passwords are not kept in run folders, set {PASSWORD_VARIABLE}"
+    return f"; {storage.hint}" if storage.hint else ""

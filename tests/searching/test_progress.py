@@ -1,0 +1,102 @@
+"""What `augscale status` says of trials that nobody works on."""
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from augscale.config import load_study
+from augscale.runs import RunFolder, this_host, write_json
+from augscale.searching.display import SearchDisplay, render
+from augscale.searching.progress import read_progress
+from augscale.searching.study import claim_trial, enqueue_controls, open_study, stopped_file
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture
+def begun(tmp_path: Path):
+    """A run with one claimed trial, its record at step 8 and its worker alive."""
+    run = RunFolder(tmp_path / "run")
+    run.create()
+    config = load_study("smoke")
+    study = open_study(config, run.default_storage, "test")
+    enqueue_controls(study, run, config)
+    claim = claim_trial(study, run, config)
+    rung = {"step": 4, "score": 0.5}
+    write_json(run.trial_dir(0) / "trial.json", {"rungs": [rung], "loss_history": [[8, 4.1]], "seconds": 3.0})
+    worker = {"host": this_host(), "pid": os.getpid(), "phase": "search", "number": 0, "time": time.time()}
+    write_json(run.workers_dir / "worker.json", worker | {"device": "cpu", "name": "none"})
+    return run, config, study, claim
+
+
+def _shown(progress) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render(progress, None, all_trials=True))
+    return console.export_text()
+
+
+def test_a_paused_trial_is_paused_at_its_step_and_has_not_ended(begun):
+    run, config, study, claim = begun
+    assert read_progress(run, config, study).trials[0].state == "RUNNING"
+    claim.trial.set_user_attr("paused", True)
+    claim.trial.set_user_attr("paused_step", 11)
+    progress = read_progress(run, config, study)
+    assert (progress.trials[0].state, progress.counts, progress.finished) == ("PAUSED", {"PAUSED": 1}, 0)
+    shown = _shown(progress)
+    assert "trials 0/6 (1 paused)" in shown
+    assert "paused at step 11" in shown
+    assert json.loads(json.dumps(progress.to_dict()))["trials"][0]["state"] == "PAUSED"
+    console = Console(width=200, record=True, file=io.StringIO())
+    SearchDisplay(console).update(progress)
+    assert console.export_text() == "", "it is not told as one that ended"
+
+
+def test_a_trial_whose_worker_is_gone_is_not_running(begun):
+    run, config, study, _ = begun
+    stopped_file(run, 0).touch()
+    assert read_progress(run, config, study).trials[0].state == "RUNNING", "its worker is still saving"
+    (run.workers_dir / "worker.json").unlink()
+    line = read_progress(run, config, study).trials[0]
+    assert (line.state, line.note) == ("PAUSED", "paused at step 8 or before")
+    stopped_file(run, 0).unlink()
+    assert read_progress(run, config, study).trials[0].state == "PAUSED"
+
+
+def test_a_trial_that_goes_on_is_running_again(begun):
+    run, config, study, claim = begun
+    claim.trial.set_user_attr("paused", True)
+    claim.trial.set_user_attr("paused_step", 11)
+    claim.lock.release()
+    again = claim_trial(study, run, config)
+    assert (again.number, again.starts) == (0, 1)
+    assert read_progress(run, config, study).trials[0].state == "RUNNING"
+
+
+def test_failed_trials_are_grouped_with_what_to_change(begun):
+    run, config, study, claim = begun
+    claim.trial.set_user_attr("reason", "loss is nan at step 3")
+    study.tell(claim.trial, state=TrialState.FAIL)
+    progress = read_progress(run, config, study)
+    shown = " ".join(_shown(progress).split())
+    assert "failed, 1 x loss is nan at step 3 (trial 0) what to change: lower pretrain.lr" in shown
+    assert progress.to_dict()["failures"][0]["trials"] == [0]
+
+
+def test_a_confirmation_run_that_was_stopped_is_counted_as_paused(begun):
+    run, config, study, _ = begun
+    folder = run.confirm_dir / "trial-0000-seed0"
+    folder.mkdir()
+    (folder / "state.pt").touch()
+    write_json(folder / "trial.json", {"state": "RUNNING"})
+    assert read_progress(run, config, study).paused_confirmations == 0
+    (run.workers_dir / "worker.json").unlink()
+    progress = read_progress(run, config, study)
+    assert "confirmation on fresh seeds: 0/" in _shown(progress)
+    assert ", 1 paused" in _shown(progress)
