@@ -23,8 +23,9 @@ def fundus_dir() -> Path:
     return FUNDUS_DIR
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
+    """Before every test: a search or a worker that a test runs in this process leaves more."""
     import torch
 
     torch.set_num_threads(1)
