@@ -81,5 +81,5 @@ def refuse_too_large(decoded: npt.NDArray[Any], header: Dataset) -> None:
     outside = (decoded < low) | (decoded > high)
     if decoded.dtype.kind in "iu" and np.count_nonzero(outside) > _MANY * outside.size:
         raise UnusableDicom(
-            f"a DICOM file whose compressed values reach {int(decoded.max())}, which Bits Stored {bits} does not allow; correct it"
+            f"a DICOM file whose compressed values reach {int(decoded.max())}, which Bits Stored {bits} does not allow"
         )

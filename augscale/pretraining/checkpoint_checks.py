@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _TOKENS = ("cls_token", "reg_token", "register_tokens", "dist_token", "pos_embed")
 _CLASSIFIERS = ("head", "heads", "head_drop", "fc", "classifier", "last_linear", "global_pool")
+_ADDED = re.compile(r"(^|[._])(lora_[ab]|w_[ab]s|adapters?|(deep_)?prompt_(embeddings|tokens)|rel(ative)?_pos_bias)([._]|$)", re.I)
+"""What is added to an encoder and takes part in what it computes, wherever it stands."""
 _LISTED = 3
 
 
@@ -72,7 +75,7 @@ def refuse_other_parts(backbone: Backbone, unexpected: list[str], name: str, pat
         # The final norm of an encoder that was fine-tuned on the mean of its patch tokens is not used.
         parts -= {"norm"}
     own = [key for key in unexpected if key not in classifiers() and not key.endswith("num_batches_tracked")]
-    other = [key for key in own if key.partition(".")[0] in parts or key in _TOKENS]
+    other = [key for key in own if key.partition(".")[0] in parts or key in _TOKENS or _ADDED.search(key)]
     if other:
         names = ", ".join(map(printable, other[:_LISTED])) + (", ..." if len(other) > _LISTED else "")
         raise CheckpointError(
