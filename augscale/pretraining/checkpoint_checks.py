@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import timm
 from torch import Tensor, nn
 
 from augscale.errors import CheckpointError, ConfigError
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 
 _TOKENS = ("cls_token", "reg_token", "register_tokens", "dist_token", "pos_embed")
 _CLASSIFIERS = ("head", "heads", "head_drop", "fc", "classifier", "last_linear", "global_pool")
-_ADDED = re.compile(r"(^|[._])(lora_[ab]|w_[ab]s|adapters?|(deep_)?prompt_(embeddings|tokens)|rel(ative)?_pos_bias)([._]|$)", re.I)
+_ADDED = re.compile(
+    r"(^|[._])(lora_[ab]|w_[ab]s|adapters?|(deep_)?prompt_(embeddings|tokens)|rel(ative)?_pos_bias)([._]|$)", re.I
+)
 """What is added to an encoder and takes part in what it computes, wherever it stands."""
+_MOCO_WIDTH, _MOCO_HEADS = 384, 12
 _LISTED = 3
 
 
@@ -65,6 +70,39 @@ def check_patches(backbone: Backbone, state: dict[str, Tensor], path: Path) -> N
     found, wanted = patch_size(state), patch_size(backbone.model.state_dict())
     if found and wanted and found != wanted:
         raise CheckpointError(f"{path}: its patches have {found} pixels, those of the named model {wanted}")
+
+
+def other_names(unexpected: Sequence[str], encoder: Collection[str]) -> list[str]:
+    """Of names that a model lacks, those of the encoder, and those beside it of what takes part in its computation."""
+    return [name for name in unexpected if name in encoder or _ADDED.search(name)]
+
+
+def moco_heads(
+    content: Mapping[Any, Any], networks: Collection[str], state: Mapping[str, Tensor], path: Path
+) -> int | None:
+    """Attention heads of a ViT that MoCo v3's own code wrote: 12 in its ViT-S, which has 6 everywhere else.
+
+    Args:
+        content: of the file.
+        networks: what the file calls its networks.
+        state: of the one that is taken.
+        path: the file, for messages.
+    Returns:
+        None where the file is none of MoCo v3, or the width tells.
+    Raises:
+        CheckpointError: it may be either.
+    """
+    patches, arch = state.get("patch_embed.proj.weight"), content.get("arch")
+    if not {"base_encoder", "momentum_encoder"} <= {*networks} or patches is None or patches.shape[0] != _MOCO_WIDTH:
+        return None
+    if arch == "vit_small":
+        return _MOCO_HEADS
+    if type(arch) is str and timm.is_model(arch):
+        return None
+    raise CheckpointError(
+        f"{path}: a ViT {_MOCO_WIDTH} wide in the layout of MoCo v3, whose own ViT-S has {_MOCO_HEADS} attention "
+        f"heads, others 6; say which with --arch vit_small_patch16_224,num_heads={_MOCO_HEADS} or num_heads=6"
+    )
 
 
 def refuse_other_parts(backbone: Backbone, unexpected: list[str], name: str, path: Path) -> None:
