@@ -34,6 +34,7 @@ from augscale.pretraining.checkpoint_checks import (
     moco_heads,
     other_names,
     parse_arch,
+    refuse_missing_statistics,
     refuse_other_parts,
     set_norm_eps,
     with_pooling,
@@ -210,7 +211,7 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
         architecture = _of_sidecar(sidecar, path)
     else:
         settings, named = plain_settings(content.get("args")), [*converted.named, *_named_models(content, hub)]
-        heads = hub.num_heads or moco_heads(content, (network.taken or "", *network.others), state, path)
+        heads = hub.num_heads or moco_heads(content, state, path)
         architecture = infer_architecture(state, path, settings, named=named, num_heads=heads)
     architecture = replace(architecture, overrides=converted.overrides | architecture.overrides)
     check_sizes(architecture, state, path)
@@ -222,6 +223,7 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
         outline = _build(architecture, size, text)
     check_patches(outline, state, path)
     _, fit = check_fit(outline, state, path)
+    refuse_missing_statistics(fit.missing, path)
     refuse_other_parts(outline, other_names([*fit.unexpected, *network.head], state), architecture.name, path)
     backbone = _build(architecture, size, text)
     report = load_tensors_into(backbone, network.head | state, path)

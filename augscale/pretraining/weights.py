@@ -23,6 +23,7 @@ from augscale.pretraining.checkpoint_checks import (
     computed_otherwise,
     other_names,
     refuse_other_parts,
+    refuse_other_shapes,
 )
 from augscale.pretraining.checkpoint_folders import read_content, weights_file
 from augscale.pretraining.files import write_atomic
@@ -195,7 +196,7 @@ def check_fit(backbone: Backbone, state: dict[str, Tensor], source: Path) -> tup
     Returns:
         The tensors as they fit the backbone, position embedding resampled, and how they match.
     Raises:
-        CheckpointError: they fit under 95 % of the backbone's parameters.
+        CheckpointError: they fit under 95 % of the backbone's parameters, or one of them has another shape.
     """
     try:
         state = backbone.convert_state_dict(state)
@@ -204,6 +205,7 @@ def check_fit(backbone: Backbone, state: dict[str, Tensor], source: Path) -> tup
     report = _match(backbone, state)
     if report.matched_share < MIN_MATCHED:
         raise CheckpointError(f"{source}: {report}; expected at least {MIN_MATCHED:.0%}")
+    refuse_other_shapes(backbone, state, report.mismatched, source)
     return state, report
 
 

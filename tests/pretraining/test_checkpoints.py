@@ -426,10 +426,27 @@ def test_what_takes_part_beside_the_encoder_is_not_left_out_in_silence(tmp_path,
         load_weights_into(backbone, file)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, "conv1.weight is 64x3x3x3, in ResNet 64x3x7x7, so it is another"),
+        (
+            {"bn1.running_mean": None, "bn1.running_var": None},
+            "no running statistics of its batch norms .2 are missing",
+        ),
+    ],
+)
+def test_a_resnet_of_which_a_part_would_stay_untrained_is_refused(tmp_path, change, words):
+    state = timm.create_model("resnet18", num_classes=0).state_dict() | change
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(_saved(tmp_path, {key: value for key, value in state.items() if value is not None}))
+
+
 @pytest.mark.parametrize(("arch", "heads"), [("vit_small", 12), ("vit_small_patch16_224", 6), (None, None)])
 def test_the_small_vit_of_moco_v3_has_12_heads(tmp_path, arch, heads):
     state = timm.create_model("vit_small_patch16_224", num_classes=0, img_size=32, depth=1).state_dict()
-    content = _prefixed(state, "module.momentum_encoder.") | _prefixed(state, "module.base_encoder.")
+    content = _prefixed(state, "module.base_encoder.")
+    content |= _prefixed(state, "module.momentum_encoder.") if arch == "vit_small" else {}
     file = _saved(tmp_path, {"state_dict": content} | ({"arch": arch} if arch else {}))
     if heads is None:
         with pytest.raises(CheckpointError, match=r"MoCo v3.*num_heads=12 or num_heads=6"):
