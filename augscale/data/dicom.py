@@ -21,7 +21,7 @@ from augscale.data.dicom_levels import (
     grey_samples,
     photometric,
 )
-from augscale.data.dicom_refusals import refuse_by_header, refuse_cut_off, refuse_too_large
+from augscale.data.dicom_refusals import is_compressed, refuse_by_header, refuse_cut_off, refuse_too_large
 from augscale.data.grey_levels import GreyRange, Samples
 
 if TYPE_CHECKING:
@@ -173,8 +173,9 @@ def _stored_values(header: Dataset) -> npt.NDArray[Any]:
 
     stored, high_bit = header.get("BitsStored"), header.get("HighBit")
     unused = 0 if stored is None or high_bit is None else int(high_bit) + 1 - int(stored)
-    syntax = header.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated and syntax != RLELossless:  # a codec's values have no unused bits
+    if (
+        is_compressed(header) and header.file_meta.TransferSyntaxUID != RLELossless
+    ):  # a codec's values have no unused bits
         decoded = np.asarray(pixel_array(header, index=0))
         refuse_too_large(decoded, header)
         return decoded

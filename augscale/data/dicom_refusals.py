@@ -47,6 +47,12 @@ def refuse_by_header(header: Dataset) -> None:
         )
 
 
+def is_compressed(header: Dataset) -> bool:
+    """Whether the pixel data are those of a codec; False of a transfer syntax that nobody knows."""
+    syntax = header.file_meta.TransferSyntaxUID
+    return bool(syntax.is_transfer_syntax and syntax.is_encapsulated)
+
+
 def refuse_cut_off(header: Dataset) -> None:
     """Refuses a first frame whose JPEG, JPEG-LS or JPEG 2000 data have no end: decoders fill the rest with grey.
 
@@ -56,7 +62,7 @@ def refuse_cut_off(header: Dataset) -> None:
     from pydicom.encaps import get_frame
 
     data = header.get("PixelData")
-    if not data or not header.file_meta.TransferSyntaxUID.is_encapsulated:
+    if not data or not is_compressed(header):
         return
     offsets = None
     if header.get("ExtendedOffsetTable") and header.get("ExtendedOffsetTableLengths"):
