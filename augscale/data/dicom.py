@@ -21,6 +21,7 @@ from augscale.data.dicom_levels import (
     grey_samples,
     photometric,
 )
+from augscale.data.dicom_refusals import is_compressed, refuse_by_header, refuse_cut_off, refuse_too_large
 from augscale.data.grey_levels import GreyRange, Samples
 
 if TYPE_CHECKING:
@@ -111,9 +112,10 @@ def read_dicom(path: Path, max_pixels: int, *, use_window: bool = True) -> tuple
     try:
         header = _read_header(path)
         if not any(name in header for name in _PIXEL_DATA):
-            raise UnusableDicom("a DICOM file without an image")
+            raise UnusableDicom("a DICOM file without an image (its pixel data are missing or cut off)")
         if header.Rows * header.Columns > max_pixels:
             raise UnusableDicom(f"{header.Columns}x{header.Rows} pixels; at most {max_pixels // 10**6} million")
+        refuse_cut_off(header)
         samples = _samples(header, use_window)
     except UnusableDicom:
         raise
@@ -138,6 +140,7 @@ def _read_header(path: Path, *, stop_before_pixels: bool = False) -> Dataset:
             f"a DICOM file with Photometric Interpretation {photometric(header) or 'missing'}; "
             f"expected {', '.join((*_GREY, _PALETTE, *_COLOUR))}"
         )
+    refuse_by_header(header)
     if "TransferSyntaxUID" not in header.file_meta:
         implicit, little = header.original_encoding
         plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
@@ -170,8 +173,13 @@ def _stored_values(header: Dataset) -> npt.NDArray[Any]:
 
     stored, high_bit = header.get("BitsStored"), header.get("HighBit")
     unused = 0 if stored is None or high_bit is None else int(high_bit) + 1 - int(stored)
-    syntax = header.file_meta.TransferSyntaxUID
-    if unused == 0 or (syntax.is_encapsulated and syntax != RLELossless):  # a codec's values have no unused bits
+    if (
+        is_compressed(header) and header.file_meta.TransferSyntaxUID != RLELossless
+    ):  # a codec's values have no unused bits
+        decoded = np.asarray(pixel_array(header, index=0))
+        refuse_too_large(decoded, header)
+        return decoded
+    if unused == 0:
         return np.asarray(pixel_array(header, index=0))
     if unused < 0 or high_bit >= header.BitsAllocated:
         raise UnusableDicom(f"a DICOM file with HighBit {high_bit} and BitsStored {stored}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from augscale.data.cache import ImageCache
@@ -25,4 +26,21 @@ def file_facts(cache: ImageCache, sanity: Sanity) -> dict[str, Any]:
 
 def file_lines(cache: ImageCache, sanity: Sanity) -> list[str]:
     """For people, a line each: what was passed over and excluded, and what is odd about the images."""
-    return [*passed_over_lines(cache.passed_over), *excluded_lines(cache.excluded), *sanity.lines()]
+    passed = [*passed_over_lines(cache.passed_over), *excluded_lines(cache.excluded)]
+    return [*passed, *frame_lines(cache.notes), *sanity.lines()]
+
+
+def frame_lines(notes: Mapping[str, str]) -> list[str]:
+    """One line where files hold more frames or pages than the one that is used; empty where none does.
+
+    Args:
+        notes: by image id, see `ImageCache`.
+    """
+    if not notes:
+        return []
+    example = min(notes)
+    held = "1 file holds" if len(notes) == 1 else f"{len(notes)} files hold"
+    return [
+        f"{held} several frames or pages, of which the first alone is used (e.g. {example}: {notes[example]}); save "
+        "the others as files of their own to use them"
+    ]

@@ -78,7 +78,8 @@ def _tiff_kind(path: Path) -> FileKind:
             assert isinstance(image, TiffImagePlugin.TiffImageFile)
             skipped = skip_thumbnails(image)
             facts = facts_of(image.tag_v2)
-        plain = facts.kind is None and not facts.misread_by_pillow and not skipped
+        by_pillow = not (facts.misread_by_pillow or facts.palette or skipped)
+        plain = facts.kind is None and by_pillow
         return FileKind(plain=plain, kind=facts.kind)
     except Exception:  # what Pillow cannot open; damaged files raise almost anything
         try:

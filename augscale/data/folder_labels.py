@@ -53,6 +53,31 @@ def folder_rows(files: Sequence[PurePosixPath]) -> FolderRows:
     return FolderRows(rows=rows, label_notes=(note,) if note else ())
 
 
+def against_table(files: Sequence[PurePosixPath], rows: Sequence[Row]) -> str | None:
+    """What is said where a table contradicts folders that are called as its classes or splits; None: nothing does so.
+
+    Args:
+        files: paths below the table.
+        rows: what the table says of each.
+    """
+    told = folder_rows(files).rows
+    for name in ("label", "split"):
+        pairs = [
+            (file, str(getattr(folder, name)), str(getattr(row, name)))
+            for file, folder, row in zip(files, told, rows, strict=True)
+            if None not in (getattr(folder, name), getattr(row, name))
+        ]
+        differing = [(file, written) for file, here, written in pairs if here.casefold() != written.casefold()]
+        shared = {here.casefold() for _, here, _ in pairs} & {written.casefold() for _, _, written in pairs}
+        if differing and shared:
+            file, written = differing[0]
+            return (
+                f"{len(differing)} of {len(pairs)} images lie in the folder of another {name} than the table says, "
+                f"e.g. {file}: {written!r}; the table counts"
+            )
+    return None
+
+
 def _in_split(parts: Sequence[str]) -> bool:
     return bool(parts) and normal_split(parts[0]) in _SPLITS
 

@@ -30,6 +30,7 @@ from PIL import (
 
 from augscale.data.dicom import UnusableDicom, is_dicom, read_dicom
 from augscale.data.grey_levels import GreyRange, Samples, choose_range, measure, to_8_bit
+from augscale.data.refusals import why_inks_are_unknown, why_not_an_image, why_nothing_is_seen
 from augscale.data.tiff import (
     COUNTS_KIND,
     FLOAT_KIND,
@@ -167,7 +168,7 @@ def _read(path: Path, size: int, *, use_window: bool = True) -> _Read:
     except (UnusableDicom, UnusableTiff) as error:
         raise UnusableImage(str(error)) from None
     except UnidentifiedImageError:
-        raise UnusableImage(_why_not_an_image(path)) from None
+        raise UnusableImage(why_not_an_image(path)) from None
     except Image.DecompressionBombError:
         raise UnusableImage(f"more than {MAX_PIXELS // 10**6} million pixels") from None
     except OSError as error:
@@ -185,11 +186,15 @@ def _read_photo(path: Path, size: int) -> _Read:
                 frames -= skip_thumbnails(image)
                 facts = facts_of(image.tag_v2)
             _check_size(*image.size)
+            if reason := why_inks_are_unknown(image):
+                raise UnusableImage(reason)
             note = _frames_note(frames)
             if facts is None or not facts.misread_by_pillow:
                 _shrink_while_decoding(image, size)
                 colour_16_bit = image.mode not in ("I;16", "I;16B", "I;16L", "I", "F") and _is_16_bit(image)
                 image.load()
+                if facts is not None and facts.palette is not None:
+                    image.putpalette(facts.palette)
                 if image.mode.startswith("I") or image.mode == "F":
                     unsigned = facts is not None and facts.sample_format == 1
                     samples = _grey_samples(image, unsigned=unsigned, turned=facts is not None and inverted(facts))
@@ -299,6 +304,8 @@ def _is_16_bit(image: Image.Image) -> bool:
 def _to_rgb(image: Image.Image, colour_16_bit: bool) -> Image.Image:
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layers = image.convert("RGBA")
+        if reason := why_nothing_is_seen(layers.getchannel("A")):
+            raise UnusableImage(reason)
         photo = Image.new("RGB", image.size)
         photo.paste(layers, mask=layers.getchannel("A"))
         photo.info = image.info
@@ -315,11 +322,3 @@ def _oriented(photo: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(photo)
     except Exception:  # the pixels are good, and EXIF blocks are damaged in as many ways as files are
         return photo
-
-
-def _why_not_an_image(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(256).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "not an image file (a web page)"
-    return "not an image file (no JPEG, PNG, TIFF, WebP, BMP or DICOM, or its header is damaged)"

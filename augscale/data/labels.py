@@ -24,7 +24,9 @@ _WORDS_OF_CLASSES = frozenset({"None", "NA", "na"})
 """As the name of a class folder, which somebody made on purpose, these are classes."""
 
 _WITHOUT_FRACTION = re.compile(r"([+-]?\d+)(?:\.0*|,0+)")
-_SCIENTIFIC = re.compile(r"[+-]?\d\.\d*[eE][+-]?\d{1,3}")
+_SCIENTIFIC = re.compile(r"[+-]?\d(?:\.\d*[eE][+-]?\d{1,3}|[eE][+-]\d{2})")
+_ROUNDED = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d{2}")
+_INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
 _WHOLE = re.compile(r"[+-]?\d+")
 _NEGATIVE = re.compile(r"-\d+(?:[.,]\d+)?")
 _SPREADSHEET_ERROR = re.compile(r"#[A-Z0-9/]+[!?]")
@@ -67,9 +69,17 @@ def whole_number(text: str) -> str:
     return "0" if match[1] == "-0" else match[1].removeprefix("+")
 
 
+def is_rounded(text: str) -> bool:
+    """Whether a spreadsheet has cut off the last digits of a long number: `1.23457E+10`."""
+    return _ROUNDED.fullmatch(text) is not None
+
+
 def label_text(text: str) -> str:
-    """A label as it is compared: whole numbers without fraction, also those that numpy writes (`1.000e+00`)."""
-    text = text.strip()
+    """A label as it is compared: whole numbers without fraction, also those that numpy writes (`1.000e+00`).
+
+    Characters without width, which come along when text is copied from a web page, are left out.
+    """
+    text = text.translate(_INVISIBLE).strip()
     if _SCIENTIFIC.fullmatch(text):
         value = Decimal(text)
         return str(int(value)) if value == value.to_integral_value() else text

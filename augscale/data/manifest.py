@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from augscale.data.bad_files import MISSING, BadFile, first_reasons
-from augscale.data.folder_labels import folder_rows
+from augscale.data.folder_labels import against_table, folder_rows
 from augscale.data.folders import Exclusion, walk_files
 from augscale.data.listing import Listing
 from augscale.data.passed_over import (
@@ -212,7 +212,13 @@ def _list_manifest(path: Path, exclusion: Exclusion) -> Listing:
             listing.excluded.add(file)
         else:
             listing.files.append((file, inside, row, PurePosixPath()))
+    _say_contradictions(listing, path, [(inside, row) for _, inside, row, _ in listing.files])
     return listing
+
+
+def _say_contradictions(listing: Listing, table: Path, rows: Sequence[tuple[PurePosixPath, Row]]) -> None:
+    if note := against_table([inside for inside, _ in rows], [row for _, row in rows]):
+        listing.notes.append(f"{table}: {note}")
 
 
 def _files_of(path: Path, folder: Path, table: Table, listing: Listing, *, must_exist: bool) -> dict[Path, Row]:
@@ -265,6 +271,7 @@ def _list_folder(root: Path, exclusion: Exclusion) -> Listing:
     listing.look_inside(found, {inside: path for inside, path in unknown.items() if inside not in named})
     listing.pass_over_thumbnails(found, named)
     free = []
+    told_by_tables: dict[PurePosixPath, list[tuple[PurePosixPath, Row]]] = {}
     for inside, path in found.items():
         above = [parent for parent in (inside.parent, *inside.parent.parents) if parent in tables]
         naming = [scope for scope in above if inside.relative_to(scope) in tables[scope]]
@@ -272,8 +279,11 @@ def _list_folder(root: Path, exclusion: Exclusion) -> Listing:
             scope = (naming or above)[0]
             row = tables[scope].get(inside.relative_to(scope), Row())
             listing.files.append((path, inside, row, scope))
+            told_by_tables.setdefault(scope, []).append((inside.relative_to(scope), row))
         else:
             free.append((path, inside))
+    for scope, rows_of_scope in told_by_tables.items():
+        _say_contradictions(listing, root / scope, rows_of_scope)
     told = folder_rows([inside for _, inside in free])
     listing.notes.extend(f"{root}: {note}" for note in told.notes)
     listing.label_notes.extend(f"{root}: {note}" for note in told.label_notes)

@@ -53,6 +53,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DELIMITERS = ",;\t"
+_MOST_EXACT = 2**53
+"""Whole numbers above it are rounded in a workbook, which stores floating point."""
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t])", re.IGNORECASE)
 """The line that Excel wants above a header to know the separator."""
 
@@ -225,6 +227,8 @@ def _cell_text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).upper()
+    if isinstance(value, (int, float)) and abs(value) > _MOST_EXACT:
+        return f"{value:.14E}"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():

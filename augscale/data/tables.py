@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from augscale.data.labels import is_no_value, label_text, no_value_note, whole_number
+from augscale.data.labels import is_no_value, is_rounded, label_text, no_value_note, whole_number
 from augscale.data.table_files import has_file_column, read_lines
 from augscale.errors import DataError
 from augscale.settings import nearest
@@ -118,6 +118,11 @@ def read_table(path: Path) -> Table:
         if is_no_value(file):
             reading.nameless.append(number)
             continue
+        if is_rounded(values.get("patient_id", "")):
+            raise DataError(
+                f"{path}: line {number}: patient_id {values['patient_id']!r} is a number whose last digits a "
+                "spreadsheet has cut off, so different patients look alike; export the ids as text"
+            )
         row = _row(values, reading.no_labels)
         if reading.rows.setdefault(file, row) != row:
             difference = reading.rows[file].difference(row)
@@ -154,6 +159,16 @@ def read_folder_tables(folder: Path) -> Table:
             notes.append(f"passed over: {path}: {_no_file_column(header, [_column(name) for name in header])}")
     merged: dict[str, Row] = {}
     for table in tables:
+        differences = {
+            file: merged[file].difference(row, gaps=False) for file, row in table.rows.items() if file in merged
+        }
+        if differing := [(file, said) for file, said in differences.items() if said]:
+            file, said = differing[0]
+            above = " and ".join(other.paths[0].name for other in tables[: tables.index(table)])
+            notes.append(
+                f"{table.paths[0]}: differs from {above} for {len(differing)} files, "
+                f"e.g. {file}: {said}; {above} counts"
+            )
         for file, row in table.rows.items():
             merged[file] = merged[file].filled_from(row) if file in merged else row
     return Table(

@@ -1,7 +1,8 @@
 """TIFF files that Pillow reads wrongly or not at all, with tifffile (the extra `tiff`), and what to call them.
 
-Pillow takes signed 8-bit samples for unsigned ones, the first of separate 16-bit planes for all of them, and knows
-no floating point of 16 or 64 bits and no colour of floating point.
+Pillow takes signed 8-bit samples for unsigned ones, the first of separate 16-bit planes for all of them, compressed
+big-endian samples that are signed or have 32 bits for little-endian ones, and grey files that do not say what black
+is for MINISWHITE. It knows no floating point of 16 or 64 bits and no colour of floating point.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _PHOTOMETRIC = {
     32844: "LogL",
     32845: "LogLuv",
 }
-_SEPARATE = 2
+_SEPARATE, _UNCOMPRESSED = 2, 1
+_COLOR_MAP = 320
 _SUBFILE_TYPE, _REDUCED = 254, 1
 COUNTS_KIND, FLOAT_KIND = "grey of more than 8 bits", "floating point"
 """Files of one kind in one source share a range. PNG and TIFF are one kind."""
@@ -54,6 +56,12 @@ class TiffFacts:
     photometric: int
     separate: bool
     channels: int
+    swapped: bool = False
+    """Whether Pillow exchanges the bytes of each sample: libtiff has already put them in order."""
+    says_black: bool = True
+    """Whether the photometric interpretation is there."""
+    palette: bytes | None = None
+    """Red, green and blue of each colour of a palette that holds 8 bits in 16; Pillow takes the upper byte, 0."""
 
     @property
     def name(self) -> str:
@@ -76,7 +84,13 @@ class TiffFacts:
     def misread_by_pillow(self) -> bool:
         """Whether Pillow opens the file and delivers other values than it holds."""
         few_and_signed = self.sample_format == _SIGNED and max(self.bits) <= 8
-        return few_and_signed or (self.separate and self.channels > 1 and max(self.bits) > 8)
+        taken_for_white = not self.says_black and self.channels == 1 and max(self.bits) <= 8
+        return (
+            self.swapped
+            or taken_for_white
+            or few_and_signed
+            or (self.separate and self.channels > 1 and max(self.bits) > 8)
+        )
 
 
 def is_tiff(path: Path) -> bool:
@@ -93,14 +107,28 @@ def facts_of(tags: Mapping[int, Any]) -> TiffFacts:
     """From a directory's tags."""
     channels = int(tags.get(277, 1))
     formats = tags.get(339, (_UNSIGNED,))
-    bits = tags.get(258, (1,))
+    found = tags.get(258, (1,))
+    bits = tuple(int(number) for number in (found if isinstance(found, tuple) else (found,)))
+    sample_format = int(formats[0] if isinstance(formats, tuple) else formats)
+    compressed_big_endian = getattr(tags, "prefix", b"II") == b"MM" and int(tags.get(259, 1)) != _UNCOMPRESSED
+    wide = max(bits) >= 32 or (max(bits) == 16 and sample_format == _SIGNED)
     return TiffFacts(
-        bits=tuple(int(number) for number in (bits if isinstance(bits, tuple) else (bits,))),
-        sample_format=int(formats[0] if isinstance(formats, tuple) else formats),
+        bits=bits,
+        sample_format=sample_format,
         photometric=int(tags.get(262, _MINISBLACK)),
         separate=int(tags.get(284, 1)) == _SEPARATE,
         channels=channels,
+        swapped=compressed_big_endian and wide,
+        says_black=262 in tags,
+        palette=_palette_of_8_bits(tags.get(_COLOR_MAP)),
     )
+
+
+def _palette_of_8_bits(entries: Any) -> bytes | None:
+    """Red, green and blue of each colour, where all entries of a palette are below 256; as libtiff tells them apart."""
+    if not isinstance(entries, tuple) or len(entries) % 3 or not 0 < max(entries, default=0) < 256:
+        return None
+    return np.array(entries, dtype=np.uint8).reshape(3, -1).T.tobytes()
 
 
 def skip_thumbnails(image: TiffImagePlugin.TiffImageFile) -> int:
@@ -190,7 +218,12 @@ def _finished(values: npt.NDArray[Any], facts: TiffFacts) -> Samples | npt.NDArr
         if values.max() < 16 * 256:
             raise UnusableTiff("16-bit colour that holds 12 bits or fewer; convert it to 8 bits first")
         return (values >> 8).astype(np.uint8)  # as Pillow does of 16-bit colour that is not separate
+    if facts.kind is None and values.dtype == bool:
+        values = values.astype(np.uint8)
     if facts.kind is None and values.dtype == np.uint8:
+        top = 2 ** max(facts.bits) - 1
+        if top < 255:
+            values = (values * (255.0 / top)).round().astype(np.uint8)
         return ~values if inverted(facts) else values
     if facts.kind is None:
         raise UnusableTiff(f"{facts.name}, which its data are not ({values.dtype})")

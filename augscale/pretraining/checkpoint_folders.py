@@ -9,6 +9,7 @@ from typing import Any
 
 from augscale.errors import CheckpointError
 from augscale.pretraining.checkpoint_names import HUB_WEIGHTS, TRIAL_WEIGHTS
+from augscale.pretraining.file_signs import what_folder
 from augscale.pretraining.tensor_files import plain_settings, printable, read_tensors
 
 _CONFIG = "config.json"
@@ -45,6 +46,8 @@ def weights_file(path: Path) -> Path:
     for name in (TRIAL_WEIGHTS, *HUB_WEIGHTS, _INDEX):
         if (path / name).is_file() and (name == TRIAL_WEIGHTS or (path / _CONFIG).is_file()):
             return path / name
+    if what := what_folder(path):
+        raise CheckpointError(f"{path}: is {what}")
     found = sorted(file.name for file in path.iterdir() if file.suffix in _WEIGHT_SUFFIXES)
     more = ", ..." if len(found) > _LISTED else ""
     hint = f"; it holds {', '.join(map(printable, found[:_LISTED]))}{more}" if found else ""

@@ -31,7 +31,10 @@ from augscale.pretraining.checkpoint_checks import (
     check_patches,
     check_sizes,
     copy_norm_eps,
+    moco_heads,
+    other_names,
     parse_arch,
+    refuse_missing_statistics,
     refuse_other_parts,
     set_norm_eps,
     with_pooling,
@@ -208,7 +211,8 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
         architecture = _of_sidecar(sidecar, path)
     else:
         settings, named = plain_settings(content.get("args")), [*converted.named, *_named_models(content, hub)]
-        architecture = infer_architecture(state, path, settings, named=named, num_heads=hub.num_heads)
+        heads = hub.num_heads or moco_heads(content, state, path)
+        architecture = infer_architecture(state, path, settings, named=named, num_heads=heads)
     architecture = replace(architecture, overrides=converted.overrides | architecture.overrides)
     check_sizes(architecture, state, path)
     native = native_size(state) if takes_any_size(architecture.name) else None
@@ -219,7 +223,8 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
         outline = _build(architecture, size, text)
     check_patches(outline, state, path)
     _, fit = check_fit(outline, state, path)
-    refuse_other_parts(outline, [key for key in fit.unexpected if key in state], architecture.name, path)
+    refuse_missing_statistics(fit.missing, path)
+    refuse_other_parts(outline, other_names([*fit.unexpected, *network.head], state), architecture.name, path)
     backbone = _build(architecture, size, text)
     report = load_tensors_into(backbone, network.head | state, path)
     set_norm_eps(backbone.model, hub.norm_eps or converted.norm_eps)

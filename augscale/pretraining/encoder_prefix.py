@@ -13,6 +13,8 @@ from augscale.pretraining.timm_index import models_with, roots
 
 _WRAPPERS = ("module.", "_orig_mod.")
 """Put before every name by data parallelism and by torch.compile."""
+_INNER_WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""Put into the midst of names by sharding and by activation checkpointing, around single blocks."""
 _ENCODERS = ("backbone.", "embedding_model.", "wrapped_model.", "_model.", "model.")
 """Put before the names of the encoder; what stands beside it is a head or a loss."""
 _FOREIGN_ROOTS = frozenset(
@@ -35,6 +37,9 @@ def without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors without the prefixes of data parallelism and torch.compile."""
     for prefix in _WRAPPERS * 2:
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    for part in _INNER_WRAPPERS:
+        if any(part in name for name in tensors):
+            tensors = {name.replace(part, ""): value for name, value in tensors.items()}
     return tensors
 
 

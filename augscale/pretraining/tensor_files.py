@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from augscale.errors import CheckpointError
+from augscale.pretraining.file_signs import what_archive, what_it_is
 
 _MAX_SETTINGS = 300
 _MAX_ITEMS = 64
@@ -43,6 +44,8 @@ def read_tensors(path: Path) -> dict[Any, Any]:
     try:
         if path.stat().st_size == 0:
             raise CheckpointError(f"{path}: is empty; expected .safetensors or a file of torch.save")
+        if what := what_it_is(path):
+            raise CheckpointError(f"{path}: cannot be read as weights (it is {what})")
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         _check_archive(path)
@@ -132,6 +135,8 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(
             f"{path}: cannot be read as weights (truncated or damaged archive: {first_line(error)})"
         ) from None
+    if what := what_archive([entry.filename for entry in entries]):
+        raise CheckpointError(f"{path}: cannot be read as weights (it is {what})")
     for entry in entries:
         name = PurePosixPath(entry.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts:

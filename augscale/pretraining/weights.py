@@ -18,7 +18,13 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import StudyConfig
 from augscale.errors import CheckpointError
-from augscale.pretraining.checkpoint_checks import check_patches, computed_otherwise, refuse_other_parts
+from augscale.pretraining.checkpoint_checks import (
+    check_patches,
+    computed_otherwise,
+    other_names,
+    refuse_other_parts,
+    refuse_other_shapes,
+)
 from augscale.pretraining.checkpoint_folders import read_content, weights_file
 from augscale.pretraining.files import write_atomic
 from augscale.pretraining.foreign_names import convert
@@ -160,7 +166,8 @@ def load_weights_into(backbone: Backbone, path: Path | str) -> LoadReport:
     state = converted.state
     check_patches(backbone, state, path)
     _, fit = check_fit(backbone, state, path)
-    refuse_other_parts(backbone, [key for key in fit.unexpected if key in state], type(backbone.model).__name__, path)
+    unexpected = other_names([*fit.unexpected, *network.head], state)
+    refuse_other_parts(backbone, unexpected, type(backbone.model).__name__, path)
     choice = chosen_network(network.taken, network.others)
     for line in [*([choice] if choice else []), *computed_otherwise(backbone.model, converted)]:
         _log.warning("%s: %s", path, line)
@@ -189,7 +196,7 @@ def check_fit(backbone: Backbone, state: dict[str, Tensor], source: Path) -> tup
     Returns:
         The tensors as they fit the backbone, position embedding resampled, and how they match.
     Raises:
-        CheckpointError: they fit under 95 % of the backbone's parameters.
+        CheckpointError: they fit under 95 % of the backbone's parameters, or one of them has another shape.
     """
     try:
         state = backbone.convert_state_dict(state)
@@ -198,6 +205,7 @@ def check_fit(backbone: Backbone, state: dict[str, Tensor], source: Path) -> tup
     report = _match(backbone, state)
     if report.matched_share < MIN_MATCHED:
         raise CheckpointError(f"{source}: {report}; expected at least {MIN_MATCHED:.0%}")
+    refuse_other_shapes(backbone, state, report.mismatched, source)
     return state, report
 
 

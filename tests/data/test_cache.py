@@ -21,6 +21,7 @@ from PIL import Image
 from augscale.config import DataConfig
 from augscale.data import cache, cache_writer
 from augscale.data.cache import build_cache, default_cache_root, open_cache
+from augscale.data.facts import frame_lines
 from augscale.errors import DataError
 
 SIZE = 16
@@ -197,6 +198,11 @@ def test_a_nasty_folder_completes_with_the_list_of_what_was_set_aside(tmp_path: 
     assert found["truncated.png"].startswith("cannot be decoded")
     assert len(cache.records) == len(cache.images) == 12
     assert cache.notes == {"set/moving.webp": "first of 2 frames used"}
+    assert frame_lines(cache.notes) == [
+        "1 file holds several frames or pages, of which the first alone is used (e.g. set/moving.webp: first of 2 "
+        "frames used); save the others as files of their own to use them"
+    ]
+    assert frame_lines({}) == []
     rows = {record.image_id: row for record, row in zip(cache.records, cache.images, strict=True)}
     assert len(np.unique(rows["set/deep.png"])) == 256
     assert np.all(rows["set/moving.webp"] == [255, 0, 0])

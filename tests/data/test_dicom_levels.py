@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -11,6 +13,7 @@ import pytest
 from dicom_files import dicom_dataset, write_dicom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
@@ -291,3 +294,59 @@ def test_a_missing_decoder_is_named_with_the_extra(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(decoder, "_available", {})
     with warnings.catch_warnings(), pytest.raises(UnusableImage, match=r"JPEG Lossless.*augscale\[dicom\]"):
         decode_image(tmp_path / "a.dcm", SIDE)
+
+
+def _compressed(path: Path, samples: np.ndarray, codestream: bytes, syntax: str, **settings: Any) -> Path:
+    dataset = dicom_dataset(samples, syntax=pydicom.uid.UID(syntax), **settings)
+    dataset.PixelData = encapsulate([codestream])
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("cut", [lambda data: data[: len(data) // 2], lambda data: data[: len(data) // 2] + bytes(400)])
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG-LS", "lossless JPEG", "JPEG 2000"])
+def test_compressed_data_without_an_end_are_refused_not_filled_with_grey(tmp_path: Path, kind: str, cut: Any) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = np.random.default_rng(0).integers(0, 256, size=(64, 64), dtype=np.uint8)
+    encode, syntax = {
+        "JPEG": (imagecodecs.jpeg8_encode, pydicom.uid.JPEGBaseline8Bit),
+        "JPEG-LS": (imagecodecs.jpegls_encode, pydicom.uid.JPEGLSLossless),
+        "lossless JPEG": (imagecodecs.ljpeg_encode, pydicom.uid.JPEGLosslessSV1),
+        "JPEG 2000": (partial(imagecodecs.jpeg2k_encode, codecformat="j2k"), pydicom.uid.JPEG2000Lossless),
+    }[kind]
+    whole = _compressed(tmp_path / "whole.dcm", values, encode(values), syntax)
+    assert np.abs(_grey(whole)[1:-1].mean() - values.mean()) < 10
+    damaged = _compressed(tmp_path / "cut.dcm", values, cut(encode(values)), syntax)
+    with pytest.raises(UnusableImage, match=r"end before the picture does \(truncated\)"):
+        decode_image(damaged, SIDE)
+
+
+def test_compressed_values_beyond_the_bits_stored_are_refused_not_read_as_white(tmp_path: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = _ramp(0, 65520, np.uint16)
+    stream = imagecodecs.jpeg2k_encode(values, level=0, codecformat="j2k")
+    path = _compressed(tmp_path / "a.dcm", values, stream, pydicom.uid.JPEG2000Lossless, bits=12)
+    with pytest.raises(UnusableImage, match="reach 65520, which Bits Stored 12 does not allow"):
+        decode_image(path, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, "a DICOM segmentation"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2"}, "a DICOM dose grid"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "NumberOfFrames": 4}, "a DICOM whole slide in 4 tiles"),
+        ({"PresentationLUTShape": "INVERSE"}, "contradict each other"),
+    ],
+)
+def test_what_is_no_photograph_is_refused_by_its_name(tmp_path: Path, elements: dict, reason: str) -> None:
+    path = write_dicom(tmp_path / "a.dcm", _ramp(0, 255, np.uint8), **elements)
+    with pytest.raises(UnusableImage, match=reason):
+        decode_image(path, SIDE)
+
+
+def test_a_presentation_that_says_the_same_twice_is_read(tmp_path: Path) -> None:
+    values = _ramp(0, 255, np.uint8)
+    path = write_dicom(tmp_path / "a.dcm", values, photometric="MONOCHROME1", PresentationLUTShape="INVERSE")
+    np.testing.assert_array_equal(_grey(path), 255 - values.astype(int))

@@ -68,3 +68,29 @@ def test_names_of_class_folders() -> None:
     rows, note = _rows(["nan/a.jpg", "1/b.jpg", "0/c.jpg"])
     assert [label for _, label in rows] == [None, "1", "0"]
     assert note == "class folder 'nan' (1): taken as no label"
+
+
+def test_a_table_that_contradicts_the_class_folders_counts_and_is_said(tmp_path: Path) -> None:
+    for number in range(6):
+        file = tmp_path / "abc"[number % 3] / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    rows = [f"{'abc'[i % 3]}/{i}.png,{'abc'[(i + (i > 1)) % 3]}" for i in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]), encoding="utf-8")
+    for source in (tmp_path, tmp_path / "labels.csv"):
+        scan = scan_sources([str(source)])
+        assert [note for note in scan.notes if "4 of 6 images lie in the folder of another label" in note]
+        assert [record.label for record in scan.records if record.image_id.endswith("2.png")] == ["a"]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", "a/0.png,3", "b/1.png,4"]), encoding="utf-8")
+    assert not scan_sources([str(tmp_path)]).notes  # folders that are no classes
+
+
+def test_two_tables_that_contradict_each_other_are_said(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").touch()
+    (tmp_path / "labels.csv").write_text("file,label\n0.png,0\n1.png,1\n2.png,\n", encoding="utf-8")
+    (tmp_path / "meta.csv").write_text("file,label\n0.png,0\n1.png,0\n2.png,1\n", encoding="utf-8")
+    scan = scan_sources([str(tmp_path)])
+    assert [record.label for record in scan.records] == ["0", "1", "1"]
+    assert len(scan.notes) == 1
+    assert "1.png: label = '1', here '0'; labels.csv counts" in scan.notes[0]

@@ -138,6 +138,15 @@ def test_transparency_is_laid_on_black(tmp_path: Path, mode: str) -> None:
     assert np.all(np.abs(pixels[0, 0].astype(int) - 100) <= 1)
 
 
+@pytest.mark.parametrize(("mode", "suffix"), [("RGBA", "png"), ("LA", "png"), ("RGBA", "tif"), ("RGBA", "webp")])
+def test_a_wholly_transparent_picture_is_refused_not_read_as_black(tmp_path: Path, mode: str, suffix: str) -> None:
+    image = Image.fromarray(_photo()).convert(mode)
+    image.putalpha(0)
+    image.save(tmp_path / f"a.{suffix}", lossless=True, exact=True)
+    with pytest.raises(UnusableImage, match="wholly transparent"):
+        decode_image(tmp_path / f"a.{suffix}", SIDE)
+
+
 def test_palette_gives_its_colours_and_its_transparent_entry_is_black(tmp_path: Path) -> None:
     indices = np.tile(np.arange(SIDE, dtype=np.uint8) % 2, (SIDE, 1))
     image = Image.fromarray(indices).convert("P")
@@ -154,6 +163,16 @@ def test_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
     red = Image.new("RGB", (SIDE, SIDE), (220, 30, 30)).convert("CMYK")
     pixels = decode_image(_save(tmp_path / "cmyk.jpg", red, quality=95), SIDE).pixels
     assert np.abs(pixels.reshape(-1, 3).astype(int) - [220, 30, 30]).max() <= 8
+
+
+def test_a_cmyk_jpeg_without_adobes_marker_is_refused_not_read_as_black(tmp_path: Path) -> None:
+    path = tmp_path / "cmyk.jpg"
+    Image.fromarray(_photo()).convert("CMYK").save(path)
+    content = path.read_bytes()
+    at = content.index(b"\xff\xee")
+    path.write_bytes(content[:at] + content[at + 2 + int.from_bytes(content[at + 2 : at + 4], "big") :])
+    with pytest.raises(UnusableImage, match="no Adobe marker"):
+        decode_image(path, SIDE)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
@@ -248,6 +267,10 @@ def test_random_damage_never_raises_anything_but_unusable(tmp_path: Path) -> Non
         (b"", "empty file"),
         (b"<!DOCTYPE html><html><body>Not found</body></html>", "a web page"),
         (b"\n  <HTML>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "pointer of git-lfs"),
+        (b"\xff\xd8\xff\xf7" + bytes(200), "JPEG-LS"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200), "a JPEG 2000 image; convert it to PNG"),
+        (b"\0\0\0\x1cftypheic" + bytes(200), "a HEIC image; convert it"),
         (b"just some text that is no image at all", "not an image file"),
         (bytes(1000), "not an image file"),
     ],

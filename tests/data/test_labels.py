@@ -119,3 +119,22 @@ def test_the_line_of_classes_ends_somewhere() -> None:
     )
     line = classes_line("mine", [(str(number), 1) for number in range(1000)], [("train", 1000)])
     assert line.endswith("59 (1) and 940 more")
+
+
+def test_what_cannot_be_seen_or_is_written_by_a_spreadsheet_makes_no_class_of_its_own() -> None:
+    labels = clean_labels("x", ["1", "1\u200b", "\ufeff1", "1E+00", "1.00E+00", "1e5", "2"]).labels
+    assert labels == ("1", "1", "1", "1", "1", "1e5", "2")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+def test_patients_whose_numbers_a_spreadsheet_has_rounded_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".csv":
+        path.write_text("file,patient_id\na.png,1.23457E+10\n", encoding="utf-8")
+    else:
+        pd.DataFrame({"file": ["a.png"], "patient_id": [1234567890123456700]}).to_excel(path, index=False)
+    with pytest.raises(DataError, match="last digits a spreadsheet has cut off"):
+        read_table(path)
+    written = pd.DataFrame({"file": ["a.png"], "patient_id": ["1234567890123456789"]})
+    written.to_csv(path, index=False) if suffix == ".csv" else written.to_excel(path, index=False)
+    assert read_table(path).rows["a.png"].patient_id == "1234567890123456789"

@@ -124,3 +124,39 @@ def test_truncated_files_are_refused_not_filled_with_black(tmp_path: Path, share
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(UnusableImage):
         decode_image(path, SIDE)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits"])
+@pytest.mark.parametrize("dtype", ["i2", "i4", "u4", "f4"])
+def test_compressed_big_endian_samples_keep_the_order_of_their_bytes(
+    tmp_path: Path, dtype: str, compression: str
+) -> None:
+    values = (np.arange(SIDE * SIDE).reshape(SIDE, SIDE) * 7 - 900 * (dtype != "u4")).astype(dtype)
+    path = _write(tmp_path / "a.tif", values, byteorder=">", compression=compression)
+    samples = read_samples(path)
+    assert samples is not None
+    assert samples.kind == file_kind(path).kind
+    np.testing.assert_array_equal(samples.values, values)
+
+
+def test_a_palette_of_8_bit_entries_keeps_its_colours(tmp_path: Path) -> None:
+    palette = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
+    path = _write(tmp_path / "a.tif", _grey(), photometric="palette", colormap=palette)
+    np.testing.assert_array_equal(decode_image(path, SIDE).pixels, palette.T[_grey()])
+    assert not file_kind(path).plain
+    wide = _write(tmp_path / "b.tif", _grey(), photometric="palette", colormap=palette * 257)
+    np.testing.assert_array_equal(decode_image(wide, SIDE).pixels, palette.T[_grey()])
+    assert file_kind(wide).plain
+
+
+def test_grey_that_does_not_say_what_black_is_is_not_turned_round(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.tif", _grey(), photometric="minisblack")
+    content, tag = path.read_bytes(), (262).to_bytes(2, "little") + b"\3\0\1\0\0\0"
+    assert content.count(tag) == 1
+    path.write_bytes(content.replace(tag, (263).to_bytes(2, "little") + tag[2:]))  # another, harmless tag
+    np.testing.assert_array_equal(decode_image(path, SIDE).pixels[..., 0], _grey())
+
+
+def test_few_bits_fill_the_range(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.tif", _grey() >> 2, bitspersample=6)
+    assert np.abs(decode_image(path, SIDE).pixels[..., 0].astype(int) - _grey()).max() <= 3

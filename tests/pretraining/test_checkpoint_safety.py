@@ -233,6 +233,44 @@ def test_what_is_no_weights_file_is_refused(tmp_path, suffix, content, words):
     _refused(tmp_path / f"other{suffix}", words)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("a.pth", b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
+        ("a.pth", b'{"error": "not found"}', "a JSON text"),
+        ("a.pth.gz", b"\x1f\x8b\x08" + bytes(50), "a gzip archive"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(50), "an HDF5 file"),
+        ("a.onnx", b"\x08\x07\x12\x07pytorch", "an ONNX graph"),
+        ("a.bin", (20).to_bytes(8, "little") + b'{"w": {}}' + bytes(20), "a safetensors file under another name"),
+        ("a.safetensors", b"PK\x03\x04" + bytes(50), "a file of torch.save under another name"),
+    ],
+)
+def test_what_a_file_is_instead_of_weights_is_said(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    _refused(tmp_path / name, words)
+
+
+def test_archives_and_folders_of_other_kinds_are_named(tmp_path):
+    for name, members, words in (
+        ("script.pt", ["m/data.pkl", "m/code/__torch__.py", "m/constants.pkl"], "a TorchScript program"),
+        ("folder.zip", ["model/weights.pth"], "a zip archive, not one of torch.save"),
+        ("arrays.npz", ["a.npy", "b.npy"], "a NumPy archive"),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member in members:
+                archive.writestr(member, b"x")
+        _refused(tmp_path / name, words)
+    (tmp_path / ".metadata").touch()
+    (tmp_path / "__0_0.distcp").touch()
+    _refused(tmp_path, "a distributed checkpoint of PyTorch")
+    (tmp_path / ".metadata").unlink()
+    (tmp_path / "latest").touch()
+    (tmp_path / "zero_to_fp32.py").touch()
+    _refused(tmp_path, "a checkpoint of DeepSpeed")
+
+
 def test_a_folder_named_like_a_file_and_nothing_at_all(tmp_path):
     (tmp_path / "folder.pt").mkdir()
     _refused(tmp_path / "folder.pt", "is a folder")

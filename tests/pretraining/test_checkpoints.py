@@ -20,7 +20,7 @@ from augscale.pretraining.architectures import VITS, infer_architecture
 from augscale.pretraining.backbones import build_backbone
 from augscale.pretraining.checkpoint_names import unique_names
 from augscale.pretraining.checkpoints import load_checkpoint, untrained_like
-from augscale.pretraining.weights import save_weights
+from augscale.pretraining.weights import load_weights_into, save_weights
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -225,7 +225,7 @@ def test_variants_of_timms_vit_are_read_off_the_tensors(tmp_path, overrides):
         torch.testing.assert_close(_embed(loaded), model(IMAGES), **TOLERANCE)
 
 
-@pytest.mark.parametrize("wrapper", ["lightning", "lightly", "lightly-train", "compiled"])
+@pytest.mark.parametrize("wrapper", ["lightning", "lightly", "lightly-train", "compiled", "sharded"])
 def test_wrappers_of_other_programs(tmp_path, vit, other_vit, wrapper):
     content = {
         "lightning": {"state_dict": _prefixed(vit, "model.backbone.") | _head("model.head."), "epoch": 2},
@@ -239,10 +239,14 @@ def test_wrappers_of_other_programs(tmp_path, vit, other_vit, wrapper):
             | _head("teacher_projection_head.")
         },
         "compiled": _prefixed(vit, "module._orig_mod."),
+        "sharded": {
+            key.replace("s.0.", "s.0._fsdp_wrapped_module.").replace("mlp.", "_checkpoint_wrapped_module.mlp."): value
+            for key, value in vit.items()
+        },
     }[wrapper]  # fmt: skip
     loaded = load_checkpoint(_saved(tmp_path, content))
     torch.testing.assert_close(_embed(loaded), class_token(vit, IMAGES, num_heads=3), **TOLERANCE)
-    assert loaded.training.out_dim == (None if wrapper == "compiled" else 11)
+    assert loaded.training.out_dim == (None if wrapper in ("compiled", "sharded") else 11)
     assert (loaded.training.center is None) == (wrapper != "lightly")
 
 
@@ -403,10 +407,55 @@ def test_blocks_that_the_named_model_lacks_are_not_left_out_in_silence(tmp_path)
         load_checkpoint(file, arch="resnet18")
 
 
-@pytest.mark.parametrize("extra", ["blocks.0.attn.rel_pos_bias", "norm_pre.weight", "dist_token"])
+@pytest.mark.parametrize(
+    "extra",
+    ["blocks.0.attn.rel_pos_bias", "norm_pre.weight", "dist_token", "prompt_embeddings", "adapters.0.down", "lora_A.0"],
+)
 def test_a_vit_with_parts_that_timms_plain_one_lacks_is_refused(tmp_path, vit, extra):
     with pytest.raises(CheckpointError, match=f"{extra}.*another network.*--arch"):
         load_checkpoint(_saved(tmp_path, vit | {extra: torch.zeros(192)}))
+
+
+@pytest.mark.parametrize("extra", ["lora_A.0.weight", "w_As.0.weight", "deep_prompt_embeddings"])
+def test_what_takes_part_beside_the_encoder_is_not_left_out_in_silence(tmp_path, vit, extra):
+    file = _saved(tmp_path, _prefixed(vit, "backbone.") | _head("head.") | {extra: torch.zeros(4, 192)})
+    with pytest.raises(CheckpointError, match=f"{extra}.*another network"):
+        load_checkpoint(file)
+    backbone = build_backbone(BackboneConfig(name="vit_tiny_patch16_224", overrides={"depth": 2}), 64)
+    with pytest.raises(CheckpointError, match=f"{extra}.*another network"):
+        load_weights_into(backbone, file)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, "conv1.weight is 64x3x3x3, in ResNet 64x3x7x7, so it is another"),
+        (
+            {"bn1.running_mean": None, "bn1.running_var": None},
+            "no running statistics of its batch norms .2 are missing",
+        ),
+    ],
+)
+def test_a_resnet_of_which_a_part_would_stay_untrained_is_refused(tmp_path, change, words):
+    state = timm.create_model("resnet18", num_classes=0).state_dict() | change
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(_saved(tmp_path, {key: value for key, value in state.items() if value is not None}))
+
+
+@pytest.mark.parametrize(("arch", "heads"), [("vit_small", 12), ("vit_small_patch16_224", 6), (None, None)])
+def test_the_small_vit_of_moco_v3_has_12_heads(tmp_path, arch, heads):
+    state = timm.create_model("vit_small_patch16_224", num_classes=0, img_size=32, depth=1).state_dict()
+    content = _prefixed(state, "module.base_encoder.")
+    content |= _prefixed(state, "module.momentum_encoder.") if arch == "vit_small" else {}
+    file = _saved(tmp_path, {"state_dict": content} | ({"arch": arch} if arch else {}))
+    if heads is None:
+        with pytest.raises(CheckpointError, match=r"MoCo v3.*num_heads=12 or num_heads=6"):
+            load_checkpoint(file)
+        return
+    loaded = load_checkpoint(file)
+    assert loaded.backbone.model.blocks[0].attn.num_heads == heads
+    images = IMAGES[..., :32, :32]
+    torch.testing.assert_close(_embed(loaded, images), class_token(state, images, num_heads=heads), **TOLERANCE)
 
 
 @pytest.mark.parametrize("change", [{"arch": "vit_base"}, {"patch_size": 8}])
