@@ -27,6 +27,8 @@ NUM_SPREAD = 24
 SPREAD_SEEDS = 2
 NUM_FRESH = 16
 QUESTION_SEEDS = 5
+FIRST_SEEDS = 3
+"""Of the question's, before the spread's second."""
 _SOBOL_BITS = 6
 
 
@@ -96,19 +98,21 @@ def spread_scales(space: SpaceConfig, count: int = NUM_SPREAD, seed: int = 0) ->
 def full_plan(space: SpaceConfig) -> list[PlannedRun]:
     """All runs of the study in the order in which they are to be done.
 
-    Baselines, seed 0 of the spread, the controls' other seeds, seed 1 of the spread, fresh scales, and one thing at a
-    time.
+    Baselines and nulls, seed 0 of the spread, three seeds of the controls and of one thing at a time, seed 1 of the
+    spread, fresh scales, and the seeds that are left. So an early stop leaves something on both questions.
     """
     controls = {name: load_scales(name) for name in CONTROLS}
     spread, single = spread_scales(space), one_at_a_time()
     runs = baselines(QUESTION_SEEDS)
     runs += null_runs(controls)
     runs += _runs(controls, [0], ("spread", "question")) + _runs(spread, [0], ("spread",))
-    runs += _runs(controls, [1], ("spread", "question")) + _runs(controls, range(2, QUESTION_SEEDS), ("question",))
+    first, later = range(FIRST_SEEDS), range(FIRST_SEEDS, QUESTION_SEEDS)
+    runs += _runs(controls, [1], ("spread", "question")) + _runs(controls, first[2:], ("question",))
+    runs += _runs(single, first, ("question",))
     runs += _runs(spread, range(1, SPREAD_SEEDS), ("spread",))
     further = spread_scales(space, NUM_SPREAD + NUM_FRESH)
     runs += _runs({name: further[name] for name in further if name not in spread}, [0], ("fresh",))
-    runs += _runs(single, range(QUESTION_SEEDS), ("question",))
+    runs += _runs(controls, later, ("question",)) + _runs(single, later, ("question",))
     return runs
 
 

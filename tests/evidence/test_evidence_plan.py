@@ -48,10 +48,13 @@ def test_an_early_stop_leaves_whole_parts(plan: list[PlannedRun]) -> None:
     runs = [run for run in plan if run.kind == "run"]
 
     assert {run.seed for run in runs[:28]} == {0}
-    assert {run.name for run in runs[28:44]} == {"none", "weak", "strong", "weak+med"}
-    assert all(run.name.startswith("sobol") and run.seed == 1 for run in runs[44:68])
-    assert {run.parts for run in runs[68:84]} == {("fresh",)}
-    assert [run.seed for run in runs[84:]] == sorted(run.seed for run in runs[84:])
+    assert [run.seed for run in runs[28:36]] == [1] * 4 + [2] * 4
+    assert {run.name for run in runs[28:36]} == {"none", "weak", "strong", "weak+med"}
+    assert {run.name for run in runs[36:54]} == set(one_at_a_time())
+    assert [run.seed for run in runs[36:54]] == [0] * 6 + [1] * 6 + [2] * 6
+    assert all(run.name.startswith("sobol") and run.seed == 1 for run in runs[54:78])
+    assert {run.parts for run in runs[78:94]} == {("fresh",)}
+    assert {run.seed for run in runs[94:]} == {3, 4}
 
 
 def test_spread_scales_lie_in_the_space_and_fill_it() -> None:
