@@ -24,7 +24,7 @@ from augscale.searching.worker import Worker
 from augscale.signals import StopFlag
 
 CONTROLS = ("weak", "strong")
-SETTINGS = {"search.trials": 4, "search.controls": list(CONTROLS)}
+SETTINGS = {"search.trials": 4, "search.controls": list(CONTROLS), "search.null_trials": 0}
 
 
 class Search:
@@ -183,7 +183,7 @@ def test_more_trials_afterwards_keep_the_early_runs(search):
 
 
 def test_after_a_kill_in_an_early_run_it_goes_on_from_its_checkpoint(search, plain):
-    longer = {"pretrain.steps": 40}
+    longer = {"pretrain.steps": 40, "confirm.seeds": 1}
     killed = search("killed", **longer)
     killed.run_trials(3)
     running = killed.claim()

@@ -25,7 +25,20 @@ from augscale.pretraining.checkpoints import load_checkpoint
 from augscale.runs import read_json
 from augscale.searching.labelled_score import NEIGHBOURS, TEMPERATURE, open_labelled, score_labelled
 
-ARGUMENTS = ("--study", "smoke", "--workers", "1", "--trials", "5", "--set", "search.keep_weights=rungs")
+ARGUMENTS = (
+    "--study",
+    "smoke",
+    "--workers",
+    "1",
+    "--trials",
+    "5",
+    "--set",
+    "search.keep_weights=rungs",
+    "--set",
+    "search.null_trials=0",
+    "--set",
+    "confirm.seeds=1",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

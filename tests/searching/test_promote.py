@@ -30,7 +30,9 @@ def _cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "smoke"
-    augscale.search("smoke", trials=5, workers=1, out=out, overrides={"confirm.seeds": 2}, quiet=True)
+    augscale.search(
+        "smoke", trials=5, workers=1, out=out, overrides={"confirm.seeds": 2, "search.null_trials": 0}, quiet=True
+    )
     return out
 
 
@@ -107,7 +109,9 @@ def test_an_evaluation_that_cannot_be_is_refused_before_days_of_training(run_dir
 
 def test_a_plain_search_afterwards_keeps_what_was_confirmed(promoted, run_dir):
     before = read_json(run_dir / "answer.json")
-    augscale.search("smoke", trials=5, workers=1, out=run_dir, overrides={"confirm.seeds": 2}, quiet=True)
+    augscale.search(
+        "smoke", trials=5, workers=1, out=run_dir, overrides={"confirm.seeds": 2, "search.null_trials": 0}, quiet=True
+    )
     after = read_json(run_dir / "answer.json")
     assert [c["confirm_scores"] for c in after["contenders"]] == [c["confirm_scores"] for c in before["contenders"]]
     assert {len(c["confirm_scores"]) for c in after["contenders"]} == {0, 3}

@@ -21,7 +21,16 @@ from augscale.augmentation.scales import load_scales
 from augscale.runs import read_json
 from augscale.searching.api import status as read_status
 
-LONG = ("--set", "pretrain.steps=300", "--set", "pretrain.checkpoint_seconds=5", "--set", "confirm.seeds=0")
+LONG = (
+    "--set",
+    "pretrain.steps=300",
+    "--set",
+    "pretrain.checkpoint_seconds=5",
+    "--set",
+    "confirm.seeds=0",
+    "--set",
+    "search.null_trials=0",
+)
 """Long enough to be caught in the middle; checkpoints at the rungs."""
 
 

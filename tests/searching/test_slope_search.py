@@ -19,7 +19,8 @@ from augscale.searching.trust import trust_statement
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("slope") / "run"
     command = [sys.executable, "-m", "augscale", "search", "--study", "smoke", "--out", str(out)]
-    command += ["--set", "probe.score=alpha_req", "--set", "confirm.seeds=2", "--workers", "1"]
+    command += ["--set", "probe.score=alpha_req", "--set", "confirm.seeds=1", "--workers", "1"]
+    command += ["--trials", "5", "--set", "search.null_trials=0"]
     environment = os.environ | {"AUGSCALE_CACHE": str(out.parent / "cache"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
