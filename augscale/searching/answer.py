@@ -13,7 +13,7 @@ from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import StudyConfig
 from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.searching.answer_words import caveats, headline, micro_batch_caveats, sentences
-from augscale.searching.comparisons import difference_of_means, differences_to, seed_interval
+from augscale.searching.comparisons import differences_to, seed_interval
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
 from augscale.searching.failures import all_failed, failure_groups, failure_sentence
 from augscale.searching.importance import parameter_importance
@@ -33,7 +33,7 @@ def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, secon
     _compare(contenders, best)
     before = read_json(run.untrained_file)
     null = null_facts(run, config, before)
-    untrained = _versus_untrained(best, before, not_learned(null))
+    untrained = _versus_untrained(best, contenders, before, not_learned(null))
     manifest = read_json(run.manifest_file)
     labelled = [dataset["name"] for dataset in manifest.get("labelled") or ()]
     importance, by_chance = parameter_importance(study)
@@ -207,11 +207,16 @@ def _compare(contenders: list[dict[str, Any]], best: dict[str, Any] | None) -> N
 
 
 def _versus_untrained(
-    best: dict[str, Any] | None, untrained: dict[str, Any] | None, not_learned: float
+    best: dict[str, Any] | None,
+    contenders: list[dict[str, Any]],
+    untrained: dict[str, Any] | None,
+    not_learned: float,
 ) -> dict[str, Any] | None:
-    """Best minus networks before training, on the same panel, with an interval over seeds and images.
+    """Best minus the networks before training, on the same panel.
 
-    Of one seed alone, as in a search that confirms nothing, the interval is over images only.
+    Seed by seed, each network minus the one that it began with, for most of what networks differ by before training is
+    left after it. The interval is that of one more contender: over seeds and images, and wide enough for a best that
+    was picked among several. With fewer than two seeds, as in a search that confirms nothing, it is over images only.
 
     Args:
         not_learned: what the null runs gained without learning; it is taken off the difference.
@@ -219,27 +224,36 @@ def _versus_untrained(
     if best is None or untrained is None:
         return None
     if best["confirm_scores"]:
-        starts = dict(enumerate(untrained["confirm"][: max(best["_scores"]) + 1]))
-        scores, replicates = best["confirm_scores"], best["_replicates"]
-        before = [entry["score"] for entry in (untrained, *untrained["confirm"])]
+        starts, scores, replicates = dict(enumerate(untrained["confirm"])), best["_scores"], best["_replicates"]
     else:
-        starts, scores, before = {0: untrained}, [best["search_score"]], [untrained["score"]]
+        starts, scores = {0: untrained}, {0: best["search_score"]}
         replicates = {0: best["_search_replicates"] or []}
-    if len(scores) < 2:
-        before = [entry["score"] for entry in starts.values()]
-    difference = float(np.mean(scores) - np.mean(before)) - not_learned
-    gains = None
-    starts = {seed: entry for seed, entry in starts.items() if seed in replicates}
-    if starts and all(replicates[seed] and entry["bootstrap_scores"] for seed, entry in starts.items()):
-        gains = np.mean([np.subtract(replicates[s], entry["bootstrap_scores"]) for s, entry in starts.items()], axis=0)
-    interval = difference_of_means(scores, before, 0.0 if gains is None else float(np.var(gains, ddof=1)))
-    if interval is None and gains is not None:
+    shared = sorted({*starts} & {*scores})
+    if not shared:
+        return None
+    before = {seed: starts[seed]["score"] for seed in shared}
+    images = {seed: starts[seed]["bootstrap_scores"] or [] for seed in shared}
+    difference = float(np.mean([scores[seed] - before[seed] for seed in shared]))
+    interval = None
+    if len(shared) > 1:
+        others = [c for c in contenders if c is not best]
+        found = differences_to(
+            0,
+            [scores, before, *(c["_scores"] for c in others)],
+            [replicates, images, *(c["_replicates"] for c in others)],
+        )[1]
+        assert found is not None
+        low, high = found["interval"]
+        interval = -high, -low
+    elif images[shared[0]] and replicates.get(shared[0]):
+        gains = np.subtract(replicates[shared[0]], images[shared[0]])
         low, high = np.percentile(gains, [2.5, 97.5])
         interval = float(low), float(high)
+    difference -= not_learned
     if interval is not None:
         interval = interval[0] - not_learned, interval[1] - not_learned
     return {
-        "score": float(np.mean(before)),
+        "score": float(np.mean([*before.values()])),
         "difference": difference,
         "interval": list(interval) if interval else None,
         "beaten": interval[0] > 0 if interval else difference > 0,

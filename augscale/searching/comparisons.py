@@ -74,30 +74,6 @@ def differences_to(
     return found
 
 
-def difference_of_means(
-    scores: Sequence[float], others: Sequence[float], image_variance: float = 0.0
-) -> tuple[float, float] | None:
-    """Interval (95 %) of the mean of scores minus the mean of others, which were not run on the same seeds.
-
-    Welch's, with the variance due to the panel's images added as known (Satterthwaite's degrees of freedom).
-
-    Args:
-        scores, others: one per seed.
-        image_variance: of the difference.
-    Returns:
-        None with fewer than two of either.
-    """
-    if min(len(scores), len(others)) < 2:
-        return None
-    own, other = (float(np.var(values, ddof=1)) / len(values) for values in (scores, others))
-    variance = own + other + image_variance
-    spread = own**2 / (len(scores) - 1) + other**2 / (len(others) - 1)
-    freedom = variance**2 / spread if spread > 0 else math.inf
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
-    mean = float(np.mean(scores) - np.mean(others))
-    return mean - half, mean + half
-
-
 def _residual(scores: Sequence[SeedScores]) -> tuple[float, int]:
     """Variance of scores beyond the means of contenders and of seeds, and its degrees of freedom.
 

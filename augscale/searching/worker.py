@@ -52,8 +52,6 @@ from augscale.searching.trial import TrialContext, build_context, close_record, 
 from augscale.seeding import derive_seed
 from augscale.signals import StopFlag
 
-UNTRAINED_SEEDS = 10
-"""Where an interval over seeds is wanted. Networks before training differ much, and cost nothing but their scoring."""
 POLL_SECONDS = 0.2
 
 
@@ -298,9 +296,8 @@ class Worker:
             lock.release()
 
     def _untrained_is_scored(self) -> bool:
-        known, seeds = read_json(self.run.untrained_file), self.config.confirm.seeds
-        wanted = max(seeds, UNTRAINED_SEEDS) if seeds > 1 else seeds
-        return known is not None and len(known["confirm"]) >= wanted
+        known = read_json(self.run.untrained_file)
+        return known is not None and len(known["confirm"]) >= self.config.confirm.seeds
 
     def _run_confirmation(self, confirmation: ConfirmationRun) -> None:
         event, context = "confirmation", self.context

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from augscale.searching import comparisons
-from augscale.searching.comparisons import difference_of_means, differences_to, seed_interval
+from augscale.searching.comparisons import differences_to, seed_interval
 
 
 def _by_seed(rows):
@@ -96,14 +96,3 @@ def test_chance_in_the_images_widens_the_interval_and_what_both_share_cancels():
 def test_the_quantile_is_that_of_published_tables():
     for contenders, freedom, q in ((3, 4, 5.04), (4, 6, 4.90), (9, 16, 5.03)):
         assert comparisons._quantile(contenders, freedom) * np.sqrt(2) == pytest.approx(q, abs=0.006)
-
-
-def test_scores_of_other_seeds_are_compared_as_by_welch_and_images_add_their_variance():
-    rng = np.random.default_rng(8)
-    scores, others = rng.normal(1.1, 0.05, 3), rng.normal(0.6, 0.15, 11)
-    reference = stats.ttest_ind(scores, others, equal_var=False).confidence_interval(0.95)
-    assert difference_of_means(scores, others) == pytest.approx(tuple(reference))
-    low, high = difference_of_means(scores, others, 100.0)
-    assert (high - low) / 2 == pytest.approx(stats.norm.ppf(0.975) * 10, rel=1e-3)
-    assert difference_of_means([1.0, 1.0], [0.5, 0.5]) == (0.5, 0.5)
-    assert difference_of_means([1.0], others) is None
