@@ -22,6 +22,8 @@ COMPARISONS: tuple[tuple[str, str], ...] = (
     ("weak", "none"),
     ("strong", "none"),
 )
+LEARNING_COMPARISONS: tuple[tuple[str, str], ...] = tuple((name, "untrained") for name in CONTROLS)
+"""What training adds, also where it is a loss."""
 SINGLE_COMPARISONS: tuple[tuple[str, str, str], ...] = (
     ("crops made weaker", "weak-crops+strong-jitter", "strong"),
     ("jitter made weaker", "strong-crops+weak-jitter", "strong"),

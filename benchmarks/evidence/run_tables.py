@@ -11,6 +11,7 @@ from benchmarks.evidence.correlations import DEFAULT, HYPOTHESIS, MAIN_PROTOCOL,
 from benchmarks.evidence.outcomes import PROTOCOLS
 from benchmarks.evidence.question import (
     COMPARISONS,
+    LEARNING_COMPARISONS,
     SINGLE_COMPARISONS,
     by_seed,
     holm,
@@ -20,7 +21,7 @@ from benchmarks.evidence.question import (
     trained_names,
 )
 from benchmarks.evidence.question import PROTOCOLS as QUESTION_PROTOCOLS
-from benchmarks.evidence.records import MEAN, Evidence, Score
+from benchmarks.evidence.records import MEAN, TRAINING_LEVEL, Evidence, Score
 
 PRIMARY = (("aptos2019", "linear"), ("aptos2019", "cv"), ("odir3", "linear"), ("odir3", "cv"))
 """Outcomes that were named before the study began."""
@@ -84,7 +85,38 @@ def baselines_section(spread: Spread) -> str:
             )
         header = ["dataset", *BASELINES, "spread mean", "spread best", "over untrained", "above", "above pixels"]
         parts += [f"\nProtocol `{protocol}`:\n\n", md.table(header, rows)]
-    return "".join(parts)
+    return "".join(parts) + null_lines(evidence)
+
+
+def null_lines(evidence: Evidence) -> str:
+    """How far the runs with learning rate 0 ended from the networks that they began with: it must be nowhere."""
+    untrained = {run.seed: run for run in evidence.baselines("untrained")}
+    pairs = [
+        (null, untrained[null.seed])
+        for null in evidence.baselines("null")
+        if null.state == "complete" and null.seed in untrained
+    ]
+    if not pairs:
+        return "\nNo run with learning rate 0: what moves outcomes and scores besides learning is not known.\n"
+    nulls, starts = [[pair[place] for pair in pairs] for place in (0, 1)]
+    moved = [
+        evidence.auroc(nulls, dataset, protocol) - evidence.auroc(starts, dataset, protocol)
+        for dataset in evidence.datasets
+        for protocol in PROTOCOLS
+    ]
+    scores = [score for score in MAIN_SCORES if score.level not in ("own", TRAINING_LEVEL)]
+    scored = [evidence.score(nulls, score) - evidence.score(starts, score, fraction=0.0) for score in scores]
+    return (
+        f"\nWith learning rate 0 ({len(nulls)} runs: {', '.join(run.name for run in nulls)}) the largest difference to "
+        f"the network before training is {_largest(moved)} AUROC over all datasets and protocols of this table, and "
+        f"{_largest(scored)} in {len(scores)} label-free scores on common views.\n"
+    )
+
+
+def _largest(differences: Sequence[np.ndarray]) -> str:
+    known = np.concatenate(differences)
+    known = known[np.isfinite(known)]
+    return f"{np.abs(known).max():.3g}" if len(known) else md.MISSING
 
 
 def _share(found: np.ndarray, known: np.ndarray) -> str:
@@ -192,7 +224,13 @@ def question_section(spread: Spread) -> str:
         f"named before the study: {', '.join(f'{dataset} {protocol}' for dataset, protocol in PRIMARY)}.\n"
     )
     singles = [(f"{what}: {a} − {b}", a, b) for what, a, b in SINGLE_COMPARISONS]
-    for title, comparisons in (("Controls", labels), ("One thing at a time, and the parts of weak+med", singles)):
+    learned = [(f"{a} − {b}", a, b) for a, b in LEARNING_COMPARISONS]
+    groups = (
+        ("What training adds to the network that each seed began with", learned),
+        ("Controls", labels),
+        ("One thing at a time, and the parts of weak+med", singles),
+    )
+    for title, comparisons in groups:
         for protocol in QUESTION_PROTOCOLS:
             parts += [f"\n{title}, `{protocol}`:\n\n", _differences(evidence, comparisons, protocol)]
     return "".join(parts)

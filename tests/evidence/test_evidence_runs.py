@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import signal
 import subprocess
@@ -82,7 +83,13 @@ def test_smoke_plan_from_runs_to_tables(tiny: tuple[Path, Path, Path], tmp_path:
     assert len(weak["rungs"][2]["draws"]["eyes"]["cv"]) == 10
     assert {"own", "clean", "strong", "strong|large", "natural:eyes"} <= set(weak["rungs"][2]["scores"]["embedding"])
     assert not list((tmp_path / "out" / "work").glob("*/state.pt"))
-    assert "## 11." in (tmp_path / "csv" / "tables.md").read_text()
+    tables = (tmp_path / "csv" / "tables.md").read_text()
+    assert "## 11." in tables
+    null = re.search(
+        r"With learning rate 0 \((\d) runs: .*?\) .* is (\S+) AUROC .* and (\S+) in \d+ label-free", tables
+    )
+    assert null is not None
+    assert null.groups() == ("2", "0", "0")
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(
