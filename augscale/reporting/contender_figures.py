@@ -58,8 +58,8 @@ def confirmation(run: RunResults, colors: Colors) -> Plot | None:
     ]
     if any(c.search_score is not None for c in rows):
         keys.append(Key(label="score in the search (one seed)", color=FAINT, mark="cross"))
-    if run.untrained:
-        keys.append(Key(label=UNTRAINED_WORDS, color=UNTRAINED_COLOR, mark="dotted"))
+    if run.answer.untrained:
+        keys.append(Key(label=f"{UNTRAINED_WORDS}, mean of these seeds", color=UNTRAINED_COLOR, mark="dotted"))
     return Plot(panels=tuple(panels), keys=tuple(keys))
 
 
@@ -141,9 +141,9 @@ def training(run: RunResults, colors: Colors) -> Plot | None:
 def _seed_scores(run: RunResults, rows: Sequence[Contender], colors: Colors, label: str) -> go.Figure:
     figure = _rows_figure(rows, colors)
     every: list[float] = []
-    if run.untrained:
-        every.append(run.untrained.score)
-        figure.add_vline(x=run.untrained.score, line={"color": UNTRAINED_COLOR, "width": 1.2, "dash": "dash"})
+    if run.answer and (before := run.answer.untrained):
+        every.append(before.score)
+        figure.add_vline(x=before.score, line={"color": UNTRAINED_COLOR, "width": 1.2, "dash": "dash"})
     for row, contender in enumerate(rows):
         color, scores, seeds = colors[contender.name], contender.confirm_scores, _seeds(run, contender)
         mean, bounds = contender.confirm_mean, contender.confirm_interval
