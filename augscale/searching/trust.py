@@ -15,15 +15,13 @@ _ENOUGH = 0.5
 """Rank correlation from which a score is of use for picking scales; the study's own line."""
 
 
-_PICKED = {
-    "alpha_req": "It was picked out of 28 scores after 33 of these runs; docs/evidence says what it reached on others. "
-}
+_PICKED = {"alpha_req": "It was picked out of 28 scores on the same scales, as they were measured before 2026-11-27. "}
 """Said of a score that the study itself has singled out, which flatters it; ends with a space."""
 
 
 @cache
 def measured_trust() -> dict[str, Any]:
-    """Runs, scales and setting of the study, and Spearman's correlation of each score by dataset with its interval."""
+    """Runs, scales, setting, what pre-training gained, and Spearman's correlation of each score by dataset."""
     content: dict[str, Any] = json.loads(files("augscale.searching").joinpath("trust.json").read_text("utf-8"))
     return content
 
@@ -57,8 +55,21 @@ def trust_statement(score: str) -> str | None:
     return (
         f"How far {score} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
         f"photographs ({known['setting']}; docs/evidence) its rank agreed with the AUROC of a linear probe at Spearman "
-        f"{_by_dataset(measured)}. {verdict}. {_PICKED.get(score, '')}{_better(score) if len(useful) < 2 else ''}"
+        f"{_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_PICKED.get(score, '')}"
+        f"{_better(score) if len(useful) < 2 else ''}"
         "`augscale validate RUN --datasets DIR` measures it on your labels."
+    )
+
+
+def _gain(gain: dict[str, Any] | None) -> str:
+    """What pre-training was worth there: where it adds nothing there is little to rank; ends with a space."""
+    if gain is None or gain["interval"] is None:
+        return ""
+    low, high = gain["interval"]
+    little = ", so there was little to rank" if low <= 0 else ""
+    return (
+        f"Pre-training itself moved that AUROC by {gain['value']:+.3f} [{low:+.3f}, {high:+.3f}] over the network "
+        f"before it{little}. "
     )
 
 

@@ -10,7 +10,9 @@ import augscale.searching
 from augscale.config import StudyConfig
 from augscale.runs import write_text_atomic
 from benchmarks.evidence.correlations import Spread
-from benchmarks.evidence.records import Score
+from benchmarks.evidence.plan import CONTROLS
+from benchmarks.evidence.question import by_seed, student
+from benchmarks.evidence.records import MEAN, Evidence, Score
 from benchmarks.evidence.settings import MeasureSettings
 
 PROTOCOL = "linear"
@@ -39,8 +41,25 @@ def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict
         "scales": len(set(spread.names)),
         "setting": setting,
         "statistics": measured.statistics,
+        "gain": gain(spread.evidence),
         "spearman": spearman,
     }
+
+
+def gain(evidence: Evidence) -> dict[str, Any] | None:
+    """AUROC that pre-training adds to the network before it, mean of the controls and of the real datasets.
+
+    Returns:
+        value, interval (Student's over seeds, None for one), seeds. None where a control or a seed's start is missing.
+    """
+    start = by_seed(evidence, "untrained", MEAN, PROTOCOL)
+    ends = [by_seed(evidence, name, MEAN, PROTOCOL) for name in CONTROLS]
+    seeds = sorted(set(start).intersection(*ends))
+    found = student([sum(end[seed] for end in ends) / len(ends) - start[seed] for seed in seeds])
+    if found is None:
+        return None
+    interval = None if found.interval is None else [round(edge, 3) for edge in found.interval]
+    return {"value": round(found.mean, 3), "interval": interval, "seeds": found.n}
 
 
 def write_trust(spread: Spread, study: StudyConfig, measured: MeasureSettings, path: Path = TRUST_FILE) -> Path:
