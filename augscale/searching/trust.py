@@ -62,14 +62,13 @@ def trust_statement(score: str) -> str | None:
 
 
 def _gain(gain: dict[str, Any] | None) -> str:
-    """What pre-training was worth there: where it adds nothing there is little to rank; ends with a space."""
+    """What pre-training was worth there, for that is what scales can differ in; ends with a space."""
     if gain is None or gain["interval"] is None:
         return ""
     low, high = gain["interval"]
-    little = ", so there was little to rank" if low <= 0 else ""
     return (
         f"Pre-training itself moved that AUROC by {gain['value']:+.3f} [{low:+.3f}, {high:+.3f}] over the network "
-        f"before it{little}. "
+        "before it (mean of the controls and of the datasets). "
     )
 
 

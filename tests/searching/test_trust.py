@@ -73,14 +73,11 @@ def test_a_score_that_did_better_is_named_beside_one_that_did_not(monkeypatch):
     assert "--set probe.score" not in (trust.trust_statement("dprime") or "")
 
 
-@pytest.mark.parametrize(("low", "little"), [(-0.002, True), (0.001, False)])
-def test_what_pre_training_gained_is_said_and_whether_there_was_anything_to_rank(monkeypatch, low, little):
+def test_what_pre_training_gained_is_said(monkeypatch):
     measured = {"dprime": {"a": {"value": 0.4, "interval": [0.1, 0.7]}}}
-    known = SETTING | {"spearman": measured, "gain": {"value": 0.004, "interval": [low, 0.01], "seeds": 5}}
+    known = SETTING | {"spearman": measured, "gain": {"value": 0.004, "interval": [-0.002, 0.01], "seeds": 5}}
     monkeypatch.setattr(trust, "measured_trust", lambda: known)
-    said = trust.trust_statement("dprime")
-    assert f"moved that AUROC by +0.004 [{low:+.3f}, +0.010]" in said
-    assert ("little to rank" in said) == little
+    assert "moved that AUROC by +0.004 [-0.002, +0.010] over the network before it" in trust.trust_statement("dprime")
 
 
 def test_a_score_that_was_not_measured_is_not_spoken_of(monkeypatch):
