@@ -6,14 +6,14 @@ import sys
 
 
 def main() -> None:
-    from augscale.signals import StoppedEarly, stop_until_ready
+    from augscale.system.signals import StoppedEarly, stop_until_ready
 
     try:
         stop_until_ready()
-        from augscale.large_pages import restart_with_large_pages
+        from augscale.system.large_pages import restart_with_large_pages
 
         restart_with_large_pages()
-        from augscale.cli import run
+        from augscale.cli.app import run
 
         run()
     except StoppedEarly as error:

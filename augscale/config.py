@@ -15,8 +15,8 @@ import tomli_w
 from pydantic import Field, field_validator, model_validator
 
 from augscale.errors import ConfigError
-from augscale.memory import parse_size
 from augscale.settings import Settings, nearest, parse_settings, read_toml
+from augscale.system.memory import parse_size
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]

@@ -27,10 +27,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from augscale.devices import cpu_cores
-from augscale.diagnosis.distances import upper_blocks
-from augscale.diagnosis.pair_stream import TILE_ROWS, stream_pairs
-from augscale.runs import versions
+from augscale.runs.folders import versions
+from augscale.scoring.distances import upper_blocks
+from augscale.scoring.pair_stream import TILE_ROWS, stream_pairs
+from augscale.system.devices import cpu_cores
 
 BLOCK_ROWS = 1024
 SCIPY_MOST = 2000

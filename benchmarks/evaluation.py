@@ -31,14 +31,14 @@ from augscale.augmentation.scales import load_scales
 from augscale.config import load_study
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.splits import patient_groups
-from augscale.devices import cpu_cores, resolve_device
 from augscale.errors import DataError
 from augscale.evaluation.features import FeatureStore
 from augscale.evaluation.interface import Encoder
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.released import Released
 from augscale.pretraining.loop import pretrain
-from augscale.runs import versions
+from augscale.runs.folders import versions
+from augscale.system.devices import cpu_cores, resolve_device
 from benchmarks.released_script import ReleasedScript, macro_auroc
 
 _SHARES = {"train": 0.56, "val": 0.14, "test": 0.30}

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from augscale.config import StudyConfig
-from augscale.pretraining.head import DINOHead
+from augscale.networks.head import DINOHead
 from benchmarks.official_recipe import build_timm
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
 from augscale.config import StudyConfig
-from augscale.pretraining.head import DINOHead
+from augscale.networks.head import DINOHead
 
 
 class GaussianBlur:

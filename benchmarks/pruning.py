@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from augscale.errors import ConfigError
-from augscale.runs import RunFolder, read_json
-from augscale.searching.comparisons import differences_to, seed_interval
+from augscale.runs.folders import RunFolder, read_json
 from augscale.searching.trial import rung_steps
+from augscale.statistics.paired_comparisons import differences_to, seed_interval
 from benchmarks.run_times import (
     RunTimes,
     confirmation_records,

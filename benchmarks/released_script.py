@@ -17,7 +17,7 @@ from torchvision import transforms as T
 
 from augscale.evaluation.interface import Labelled
 from augscale.evaluation.protocol_config import ReleasedConfig
-from augscale.pretraining.backbones import Backbone
+from augscale.networks.backbones import Backbone
 
 _TENSOR = [T.ToTensor(), T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
 _BICUBIC = T.InterpolationMode.BICUBIC

@@ -19,10 +19,10 @@ import sys
 import time
 from pathlib import Path
 
-from augscale.cli_options import parse_assignments
+from augscale.cli.options import parse_assignments
 from augscale.config import load_study
 from augscale.errors import AugscaleError, ConfigError
-from augscale.runs import RunFolder, versions
+from augscale.runs.folders import RunFolder, versions
 from benchmarks.machine import cpu_name
 from benchmarks.pruning import compare_answers, pruning
 from benchmarks.run_times import RunTimes, read_run_times

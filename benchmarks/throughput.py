@@ -35,13 +35,13 @@ from typing import Any
 import torch
 from PIL import Image
 
-from augscale.cli_options import parse_assignments
+from augscale.cli.options import parse_assignments
 from augscale.config import StudyConfig, load_study
 from augscale.data.cache import build_cache
-from augscale.devices import cpu_cores, resolve_device
-from augscale.large_pages import variables
-from augscale.pretraining.backbones import build_backbone
-from augscale.runs import versions
+from augscale.networks.backbones import build_backbone
+from augscale.runs.folders import versions
+from augscale.system.devices import cpu_cores, resolve_device
+from augscale.system.large_pages import variables
 from benchmarks.flops import step_flops
 
 NEEDS = {

@@ -1,6 +1,6 @@
 """Makes the table of timm's models by which `augscale` recognises a state dict; half an hour on one core.
 
-    python -m benchmarks.timm_index            # writes augscale/pretraining/timm_index.json
+    python -m benchmarks.timm_index            # writes augscale/networks/timm_index.json
 
 Run it again for a new release of timm. Two models count as computing the same if all modules have equal classes and
 equal settings (kernel sizes, heads, epsilons, activation functions, ...), sizes of images left out.
@@ -20,10 +20,10 @@ import timm
 import torch
 from torch import nn
 
-import augscale.pretraining
-from augscale.pretraining.timm_index import family, signature
+import augscale.networks
+from augscale.networks.timm_index import family, signature
 
-_TABLE = Path(augscale.pretraining.__file__).with_name("timm_index.json")
+_TABLE = Path(augscale.networks.__file__).with_name("timm_index.json")
 _SAYS_NOTHING = {
     "attn_mask", "call_super_init", "default_cfg", "drop_prob", "dump_patches", "feat_shape", "feat_size",
     "feature_info", "feature_size", "fused_attn", "grid_size", "img_size", "img_size_scaled", "init_values",

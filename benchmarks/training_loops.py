@@ -25,7 +25,7 @@ import torch
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import build_cache
-from augscale.pretraining.precision import resolve_precision
+from augscale.networks.precision import resolve_precision
 from benchmarks.flops import matrix_product_rate
 from benchmarks.lightly_train_recipe import link_images
 

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from augscale.augmentation.views import views_at_a_time
-from augscale.devices import cpu_cores, resolve_device
 from augscale.errors import AugscaleError, ConfigError
-from augscale.large_pages import SETTING, VARIABLE, has_glibc
-from augscale.runs import versions
+from augscale.runs.folders import versions
+from augscale.system.devices import cpu_cores, resolve_device
+from augscale.system.large_pages import SETTING, VARIABLE, has_glibc
 from benchmarks.machine import cpu_name
 from benchmarks.view_contenders import Contenders, contenders
 

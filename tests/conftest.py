@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,9 +25,38 @@ def fundus_dir() -> Path:
     return FUNDUS_DIR
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Decoded images go to a cache of this test session, not to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUGSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """Before every test: a search or a worker that a test runs in this process leaves more."""
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def images() -> npt.NDArray[np.uint8]:
+    """Random images for training runs of a few steps."""
+    return np.random.default_rng(0).integers(0, 256, (14, 40, 40, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def indices() -> npt.NDArray[np.int64]:
+    """Not all rows of `images`, and not in order."""
+    return np.array([13, 2, 5, 7, 0, 1, 9, 11, 4, 12, 6], dtype=np.int64)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A full run of two epochs on built-in photographs."""
+    from augscale.promotion.full_run import pretrain_full
+
+    out = tmp_path_factory.mktemp("full") / "run"
+    return pretrain_full("weak", study="smoke", epochs=2, evaluations=3, log_every=2, device="cpu", quiet=True, out=out)

@@ -1,10 +1,10 @@
 import pytest
 
 from augscale.config import StudyConfig, load_study, studies_dir, study_text
-from augscale.devices import cpu_cores, plan_workers
 from augscale.errors import CheckpointError, ConfigError
 from augscale.searching.prepare import CHANGEABLE, check_study
 from augscale.settings import changes, flatten
+from augscale.system.devices import cpu_cores, plan_workers
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in studies_dir().glob("*.toml")))

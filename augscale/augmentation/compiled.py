@@ -16,8 +16,8 @@ from torch import Tensor
 
 from augscale.augmentation.draw import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParameters
 from augscale.augmentation.photometric import GRAY_WEIGHTS, SOLARIZE_THRESHOLD, turned_hue
-from augscale.compiling import compiled_version
-from augscale.transfer import constant, to_device
+from augscale.system.compiling import compiled_version
+from augscale.system.transfer import constant, to_device
 
 Planes = tuple[Tensor, ...]
 

@@ -135,7 +135,7 @@ def _synthetic_content(image_id: str) -> str:
 @cache
 def _renderer_hash() -> str:
     """A hash of the renderer's own source, so that photographs of an older renderer are never taken for new ones."""
-    from augscale.data import synthetic
+    from augscale import demo as synthetic
 
     sources = sorted(Path(str(synthetic.__file__)).parent.glob("*.py"))
     return _digest([source.read_text(encoding="utf-8") for source in sources])

@@ -22,10 +22,10 @@ from augscale.config import DataConfig
 from augscale.data.cache_keys import fingerprint
 from augscale.data.images import DecodedImage, Pixels, Ranges, UnusableImage, decode_image
 from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord, first_reasons
+from augscale.data.own_pictures import MARK, is_own_picture
 from augscale.data.parallel import map_in_order
 from augscale.data.source_ranges import GreyLevels
 from augscale.errors import DataError
-from augscale.own_pictures import MARK, is_own_picture
 
 IMAGES_FILE = "images.npy"
 CACHE_FILE = "cache.json"
@@ -183,7 +183,7 @@ def _decode(record: ImageRecord, *, size: int, crop_to_field: bool, ranges: Mapp
 
 
 def _render(image_id: str, size: int) -> Pixels:
-    from augscale.data.synthetic import render
+    from augscale.demo import render
 
     return render(image_id, SYNTHETIC_SEED, size)
 

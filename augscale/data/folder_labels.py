@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from augscale.data.image_tables import Row, normal_split
 from augscale.data.labels import is_no_class, label_text
-from augscale.data.tables import Row, normal_split
 
 _SPLITS = ("train", "val", "test")
 _NAMES_SHOWN = 3

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from augscale.data.bad_files import MISSING, BadFile
 from augscale.data.dicom import can_read_dicom
 from augscale.data.folders import is_thumbnail
+from augscale.data.image_tables import Row
 from augscale.data.parallel import map_in_order, num_workers
 from augscale.data.passed_over import (
     THUMBNAILS,
@@ -22,7 +23,6 @@ from augscale.data.passed_over import (
     verdict_by_content,
     verdict_by_name,
 )
-from augscale.data.tables import Row
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from augscale.data.bad_files import MISSING, BadFile, first_reasons
 from augscale.data.folder_labels import against_table, folder_rows
 from augscale.data.folders import Exclusion, walk_files
+from augscale.data.image_tables import FOLDER_TABLES, Row, Table, normal_split, read_folder_tables, read_table
 from augscale.data.listing import Listing
 from augscale.data.passed_over import (
     IMAGE_SUFFIXES,
@@ -26,7 +27,6 @@ from augscale.data.passed_over import (
 )
 from augscale.data.table_files import is_table
 from augscale.data.table_paths import find_files
-from augscale.data.tables import FOLDER_TABLES, Row, Table, normal_split, read_folder_tables, read_table
 from augscale.errors import DataError
 
 __all__ = [
@@ -147,7 +147,7 @@ def scan_sources(
     missing = {key for key in by_file if isinstance(key, Path)}
     records = list(by_file.values())
     if SYNTHETIC in sources:
-        from augscale.data.synthetic import synthetic_records
+        from augscale.demo import synthetic_records
 
         records.extend(synthetic_records(synthetic_patients, SYNTHETIC_SEED))
     notes = tuple(dict.fromkeys(note for listing in listings for note in listing.notes))

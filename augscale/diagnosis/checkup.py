@@ -18,15 +18,10 @@ from augscale.config import ProbeConfig
 from augscale.data.manifest import ImageRecord
 from augscale.data.splits import patient_groups
 from augscale.data.thumbnails import thumbnails_standardised
-from augscale.devices import resolve_device
+from augscale.diagnosis.checkpoint_doctor import TrainingSigns, examine
 from augscale.diagnosis.confusions import Confusions, correlations, find_confusions
-from augscale.diagnosis.distances import pair_distances, unit_rows
-from augscale.diagnosis.doctor import TrainingSigns, examine
-from augscale.diagnosis.embeddings import embed
 from augscale.diagnosis.maps import pca_map, tsne_map
 from augscale.diagnosis.measure import LevelMeasures, measure_images, measure_views
-from augscale.diagnosis.measured import Measured, paired_difference
-from augscale.diagnosis.panel import draw_views, image_keys, whole_views
 from augscale.diagnosis.result import (
     CheckpointDiagnosis,
     Diagnosis,
@@ -37,11 +32,16 @@ from augscale.diagnosis.result import (
     disagreements,
     ladder_means,
 )
-from augscale.diagnosis.separation import positive_pairs
 from augscale.diagnosis.statistics_check import check_statistics
 from augscale.errors import DivergedError
-from augscale.pretraining.backbones import Backbone
-from augscale.pretraining.batch_norm import Statistics, gather, has_batch_norm, use
+from augscale.networks.backbones import Backbone
+from augscale.networks.batch_norm import Statistics, gather, has_batch_norm, use
+from augscale.scoring.distances import pair_distances, unit_rows
+from augscale.scoring.embeddings import embed
+from augscale.scoring.panel import draw_views, image_keys, whole_views
+from augscale.scoring.separation import positive_pairs
+from augscale.statistics.measured import Measured, paired_difference
+from augscale.system.devices import resolve_device
 
 Embeddings = npt.NDArray[np.float32]
 

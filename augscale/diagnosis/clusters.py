@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from augscale.diagnosis.distances import (
+from augscale.errors import DataError
+from augscale.scoring.distances import (
     BLOCK_ROWS,
     centered,
     matmul,
@@ -18,7 +19,6 @@ from augscale.diagnosis.distances import (
     unit_rows,
     upper_blocks,
 )
-from augscale.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augscale.diagnosis.distances import centered, matmul, squared_distances, unit_rows, upper_blocks
+from augscale.scoring.distances import centered, matmul, squared_distances, unit_rows, upper_blocks
 
 Floats = npt.NDArray[np.float64]
 

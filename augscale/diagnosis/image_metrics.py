@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from augscale.diagnosis import intrinsic, labels, spectrum
-from augscale.diagnosis.distances import centered, unit_rows
+from augscale.diagnosis import intrinsic, labels
 from augscale.diagnosis.glossary import LABEL_METRICS
 from augscale.diagnosis.labels import Labelled
-from augscale.diagnosis.measured import Measured, Resamples, measured, missing, moved_to
-from augscale.diagnosis.separation import SD_FLOOR
+from augscale.scoring import spectrum
+from augscale.scoring.distances import centered, unit_rows
+from augscale.scoring.separation import SD_FLOOR
+from augscale.statistics.measured import Measured, Resamples, measured, missing, moved_to
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

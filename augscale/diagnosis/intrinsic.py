@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from augscale.diagnosis.distances import nearest_negatives
+from augscale.scoring.distances import nearest_negatives
 
 Floats = npt.NDArray[np.float64]
 

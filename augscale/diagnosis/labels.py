@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augscale.diagnosis.distances import BLOCK_ROWS, distance_matrix, matmul, unit_rows
 from augscale.errors import DataError
+from augscale.scoring.distances import BLOCK_ROWS, distance_matrix, matmul, unit_rows
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -7,9 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from augscale.diagnosis import clusters, pair_metrics
-from augscale.diagnosis.bins import FINE_BINS, SHOWN_BINS, SHOWN_RANGE, Bins
-from augscale.diagnosis.distances import centered, unit_rows
+from augscale.diagnosis import clusters
 from augscale.diagnosis.glossary import (
     CLUSTER_METRICS,
     NEGATIVE_METRICS,
@@ -17,10 +15,13 @@ from augscale.diagnosis.glossary import (
     POSITIVE_METRICS,
     RETRIEVAL_METRICS,
 )
-from augscale.diagnosis.measured import Measured, Resamples, measured, missing
-from augscale.diagnosis.pair_metrics import Counts
-from augscale.diagnosis.pair_samples import Negatives, Positives
-from augscale.diagnosis.separation import MIN_IMAGES, SD_FLOOR, dprime
+from augscale.scoring import pair_metrics
+from augscale.scoring.bins import FINE_BINS, SHOWN_BINS, SHOWN_RANGE, Bins
+from augscale.scoring.distances import centered, unit_rows
+from augscale.scoring.pair_metrics import Counts
+from augscale.scoring.pair_samples import Negatives, Positives
+from augscale.scoring.separation import MIN_IMAGES, SD_FLOOR, dprime
+from augscale.statistics.measured import Measured, Resamples, measured, missing
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augscale.diagnosis.bins import SHOWN_BINS, SHOWN_RANGE
 from augscale.diagnosis.glossary import IMAGE_METRICS, LEVEL_METRICS
 from augscale.diagnosis.image_metrics import label_metrics, spectrum_metrics
 from augscale.diagnosis.labels import Labelled
 from augscale.diagnosis.level_metrics import Level
-from augscale.diagnosis.measured import Measured, Resamples
 from augscale.errors import DataError
+from augscale.scoring.bins import SHOWN_BINS, SHOWN_RANGE
+from augscale.statistics.measured import Measured, Resamples
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

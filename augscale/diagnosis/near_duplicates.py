@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.data.thumbnails import thumbnails_standardised
-from augscale.diagnosis.distances import nearest_rows
+from augscale.scoring.distances import nearest_rows
 
 MIN_CORRELATION = 0.998
 """Pearson correlation of two thumbnails from which on they are called near-duplicates: on real photographs copies have

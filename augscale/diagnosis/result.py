@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from augscale.diagnosis.checkpoint_doctor import Examination
 from augscale.diagnosis.confusions import Confusions
-from augscale.diagnosis.doctor import Examination
 from augscale.diagnosis.glossary import GLOSSARY
 from augscale.diagnosis.measure import ImageMeasures, LevelMeasures
-from augscale.diagnosis.measured import Measured, measured, paired_difference
 from augscale.diagnosis.statistics_check import StatisticsCheck
-from augscale.pretraining.files import write_atomic
-from augscale.runs import now, versions, write_json
+from augscale.runs.binary_files import write_atomic
+from augscale.runs.folders import now, versions, write_json
+from augscale.statistics.measured import Measured, measured, paired_difference
 
 Floats = npt.NDArray[np.float64]
 COMPARED = ("dprime", "pair_auroc")
@@ -198,7 +198,7 @@ class Diagnosis:
         Raises:
             StudyError, CheckpointError: a file cannot be written; files written before are whole.
         """
-        from augscale.reporting.diagnosis_report import write_diagnosis
+        from augscale.reporting.diagnosis.report import write_diagnosis
 
         folder = Path(folder)
         values = self.to_dict()

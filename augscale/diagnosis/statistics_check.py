@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augscale.diagnosis.bootstrap import percentile_interval
-from augscale.diagnosis.separation import separation
+from augscale.scoring.separation import separation
+from augscale.statistics.bootstrap import percentile_interval
 
 Embeddings = npt.NDArray[np.float32]
 

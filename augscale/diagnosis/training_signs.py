@@ -10,9 +10,9 @@ from typing import Any
 import numpy.typing as npt
 
 from augscale.augmentation.scales import STRONG, AugmentationScales
-from augscale.diagnosis.doctor import TrainingSigns
-from augscale.diagnosis.head import head_information
-from augscale.pretraining.checkpoints import LoadedCheckpoint
+from augscale.diagnosis.checkpoint_doctor import TrainingSigns
+from augscale.diagnosis.head_signs import head_information
+from augscale.networks.checkpoints import LoadedCheckpoint
 
 OFFICIAL_LOG = "log.txt"
 """Official DINO appends a JSON object per epoch to this file beside its checkpoints."""

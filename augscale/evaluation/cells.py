@@ -11,8 +11,8 @@ from augscale.errors import DataError
 from augscale.evaluation.metrics import Floats, Metrics, evaluate_scores, pr_points, reliability, roc_points
 from augscale.evaluation.predictions import Predictions
 from augscale.evaluation.records import METRIC_LABELS, Cell, ClassSummary, Interval, MetricSummary
-from augscale.evaluation.resampling import Weights, percentile_interval, resample_notes, resampled_metrics
-from augscale.evaluation.statistics import seed_interval_normal, seed_interval_t
+from augscale.statistics.intervals import seed_interval_normal, seed_interval_t
+from augscale.statistics.resampling import Weights, percentile_interval, resample_notes, resampled_metrics
 
 CURVE_GRID: tuple[float, ...] = tuple(round(float(x), 2) for x in np.linspace(0, 1, 51))
 """False positive rates, or recalls, at which curves of several seeds are averaged."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from augscale.pretraining.backbones import Backbone
+from augscale.networks.backbones import Backbone
 
 NUM_BLOCKS = 4
 

@@ -17,6 +17,7 @@ from augscale.config import DataConfig, GreyRangeSetting
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.cache_keys import CACHE_VERSION, levels_digest
 from augscale.data.facts import file_lines
+from augscale.data.image_tables import FOLDER_TABLES
 from augscale.data.images import DECODER_VERSION
 from augscale.data.labels import classes_line, clean_labels
 from augscale.data.manifest import MISSING, SYNTHETIC, ImageRecord, SourceScan, first_reasons, scan_sources
@@ -26,7 +27,6 @@ from augscale.data.retinal.registry import NAMES, SPLITS
 from augscale.data.sanity import check_images
 from augscale.data.source_ranges import GreyLevels
 from augscale.data.splits import patient_groups
-from augscale.data.tables import FOLDER_TABLES
 from augscale.errors import DataError
 from augscale.evaluation.class_order import class_order
 from augscale.evaluation.odd_classes import check_classes

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from augscale.devices import resolve_device
 from augscale.errors import CheckpointError, DivergedError
 from augscale.evaluation.class_tokens import embedding_and_blocks
 from augscale.evaluation.interface import Encoder, Floats32, Integers, Labelled, Progress
 from augscale.evaluation.transforms import evaluation_views, random_crops, read_images
-from augscale.pretraining.batch_norm import Statistics, gather, limited, use
+from augscale.networks.batch_norm import Statistics, gather, limited, use
+from augscale.networks.precision import autocast, resolve_precision
 from augscale.pretraining.events import Paused
-from augscale.pretraining.files import write_atomic
-from augscale.pretraining.precision import autocast, resolve_precision
+from augscale.runs.binary_files import write_atomic
+from augscale.system.devices import resolve_device
 
 PART_ROWS = 512
 _FORMAT = 1

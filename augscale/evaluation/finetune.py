@@ -27,7 +27,6 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from augscale.config import BackboneConfig
-from augscale.devices import resolve_device
 from augscale.errors import DivergedError
 from augscale.evaluation.finetune_recipe import AugmentedImages, Classifier, learning_rate, parameter_groups
 from augscale.evaluation.finetune_state import FinetuneState, load_state, save_state
@@ -35,10 +34,11 @@ from augscale.evaluation.interface import Encoder, Floats, Labelled, Progress, c
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.selection import retfound_score
 from augscale.evaluation.transforms import evaluation_views, read_images
-from augscale.pretraining.backbones import build_backbone
+from augscale.networks.backbones import build_backbone
+from augscale.networks.precision import autocast, resolve_precision
 from augscale.pretraining.events import Paused
-from augscale.pretraining.precision import autocast, resolve_precision
 from augscale.seeding import derive_seed
+from augscale.system.devices import resolve_device
 
 _DIGEST_BYTES = 16
 

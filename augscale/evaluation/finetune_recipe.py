@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from augscale.evaluation.interface import Integers
 from augscale.evaluation.protocol_config import FinetuneConfig
-from augscale.pretraining.backbones import Backbone
+from augscale.networks.backbones import Backbone
 from augscale.seeding import derive_seed
 
 _HEAD_STD = 2e-5

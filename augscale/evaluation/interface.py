@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from augscale.errors import DataError
-from augscale.pretraining.backbones import Backbone
-from augscale.pretraining.batch_norm import RUNNING_BUFFERS
+from augscale.networks.backbones import Backbone
+from augscale.networks.batch_norm import RUNNING_BUFFERS
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]

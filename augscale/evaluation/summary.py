@@ -18,12 +18,11 @@ import numpy as np
 
 from augscale.errors import DataError
 from augscale.evaluation.cells import CURVE_GRID, Runs, build_cell, gather
-from augscale.evaluation.delong import AurocParts, auroc_parts, delong_test
 from augscale.evaluation.metrics import Floats
 from augscale.evaluation.predictions import Predictions
 from augscale.evaluation.records import Cell, Comparison, Disagreement, EvaluationSummary, Side, Test
-from augscale.evaluation.resampling import RESAMPLES, bootstrap_p, percentile_interval, resample_weights
-from augscale.evaluation.statistics import (
+from augscale.statistics.delong import AurocParts, auroc_parts, delong_test
+from augscale.statistics.intervals import (
     NOT_COVERED,
     TEST_IMAGES,
     combined_test,
@@ -31,6 +30,7 @@ from augscale.evaluation.statistics import (
     paired_t_test,
     verdict,
 )
+from augscale.statistics.resampling import RESAMPLES, bootstrap_p, percentile_interval, resample_weights
 
 COMPARED = ("auroc", "aupr", "paper_sensitivity", "sensitivity", "f1", "accuracy", "kappa")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from augscale.errors import DataError
 from augscale.seeding import derive_seed
-from augscale.transfer import to_device
+from augscale.system.transfer import to_device
 
 _SHARE_OF_FREE_MEMORY = 0.5
 """Images are kept on a GPU where they fit into this share of its free memory; the rest is for training."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from augscale.compiling import compiled_version
+from augscale.system.compiling import compiled_version
 
 NUM_GLOBAL = 2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from augscale.pretraining.backbones import Backbone
-from augscale.pretraining.head import DINOHead
+from augscale.networks.backbones import Backbone
+from augscale.networks.head import DINOHead
 
 
 class Paused(Exception):

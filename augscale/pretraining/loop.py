@@ -17,7 +17,6 @@ import torch
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
-from augscale.devices import resolve_device
 from augscale.pretraining.events import MicroBatches, Paused, PretrainResult, RungEvent, StepLog
 from augscale.pretraining.micro_batches import (
     capped,
@@ -26,6 +25,7 @@ from augscale.pretraining.micro_batches import (
 from augscale.pretraining.passes import ViewFunction
 from augscale.pretraining.team import Team
 from augscale.pretraining.training_run import TrainingRun
+from augscale.system.devices import resolve_device
 
 __all__ = ["Paused", "PretrainResult", "RungEvent", "StepLog", "pretrain"]
 

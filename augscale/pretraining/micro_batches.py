@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import torch
 
 from augscale.errors import ConfigError, MemoryShortageError
-from augscale.memory import available_memory, parse_size, processes_here, resident_memory, size_text
 from augscale.pretraining.events import MicroBatchChange, MicroBatches
 from augscale.pretraining.memory_estimate import Prober, StepMemory
 from augscale.pretraining.team import Team
+from augscale.system.memory import available_memory, parse_size, processes_here, resident_memory, size_text
 
 T = TypeVar("T")
 

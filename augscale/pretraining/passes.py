@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from augscale.augmentation.views import Views
 from augscale.config import PretrainConfig
-from augscale.pretraining.batch_norm import uses_batch_statistics
+from augscale.networks.batch_norm import uses_batch_statistics
+from augscale.networks.precision import autocast, tf32_products
+from augscale.networks.stochastic_depth import DepthDraws
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.cores import Cores
 from augscale.pretraining.dino import dino_loss, mean_entropy, teacher_probabilities
 from augscale.pretraining.monitor import Clock
-from augscale.pretraining.networks import DINONetwork
 from augscale.pretraining.parts import StepMeans
-from augscale.pretraining.precision import autocast, tf32_products
 from augscale.pretraining.schedules import StepValues
-from augscale.pretraining.stochastic_depth import DepthDraws
+from augscale.pretraining.student_teacher import DINONetwork
 from augscale.pretraining.team import Team, keep_gradients_here
 from augscale.seeding import derive_seed
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.errors import CheckpointError
-from augscale.pretraining.files import write_atomic
+from augscale.runs.binary_files import write_atomic
 from augscale.settings import changes, flatten
 
 _FORMAT = 2

@@ -19,9 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from augscale.devices import resolve_device
 from augscale.errors import AugscaleError, ConfigError
 from augscale.pretraining.events import Paused
+from augscale.system.devices import resolve_device
 
 TIMEOUT = timedelta(hours=2)
 """How long one process waits for another: the first step waits for the slowest machine's cache of images."""

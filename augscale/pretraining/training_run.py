@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.augmentation.views import MultiCropViews
-from augscale.compiling import resolve_compile
 from augscale.config import StudyConfig
 from augscale.errors import ConfigError, DivergedError, MemoryShortageError
-from augscale.pretraining.batch_norm import uses_batch_statistics
+from augscale.networks.batch_norm import uses_batch_statistics
+from augscale.networks.precision import resolve_precision
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.dino import (
     cancel_gradients,
@@ -44,14 +44,14 @@ from augscale.pretraining.micro_batches import (
     update_in_place,
 )
 from augscale.pretraining.monitor import Clock, LossCheck
-from augscale.pretraining.networks import build_networks, synchronize_batch_norm
 from augscale.pretraining.parts import count_parts, reduced
 from augscale.pretraining.passes import Passes, StepTask, ViewFunction
-from augscale.pretraining.precision import resolve_precision
 from augscale.pretraining.schedules import StepValues, step_values
 from augscale.pretraining.state import TrainingState, load_state, run_fingerprint, save_state
+from augscale.pretraining.student_teacher import build_networks, synchronize_batch_norm
 from augscale.pretraining.team import Team
 from augscale.seeding import derive_seed
+from augscale.system.compiling import resolve_compile
 
 
 class TrainingRun:

@@ -11,14 +11,14 @@ import optuna
 
 from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import StudyConfig
-from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
+from augscale.runs.folders import RunFolder, now, read_json, versions, write_json, write_text_atomic
 from augscale.searching.answer_words import caveats, headline, micro_batch_caveats, sentences
-from augscale.searching.comparisons import differences_to, seed_interval
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
 from augscale.searching.failures import all_failed, failure_groups, failure_sentence
 from augscale.searching.importance import parameter_importance
 from augscale.searching.null import not_learned, null_facts, null_runs, null_sentence
 from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
+from augscale.statistics.paired_comparisons import differences_to, seed_interval
 
 
 def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, seconds: dict[str, float]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from augscale.config import StudyConfig
-from augscale.runs import RunFolder, read_json
+from augscale.runs.folders import RunFolder, read_json
 from augscale.searching.trust import trust_statement
 
 _SEPARATES = "keep pairs apart"

@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from augscale.durations import duration
-from augscale.reporting.progress_bar import decoding_bar
 from augscale.searching import progress as progress_module
 from augscale.searching.failures import FailureGroup
+from augscale.system.durations import duration
+from augscale.system.progress_bar import decoding_bar
 
 ROWS_SHOWN = 12
 NUMBERS_SHOWN = 8

@@ -11,7 +11,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from augscale.errors import CheckpointError, StudyError
-from augscale.passwords import without_passwords
+from augscale.system.passwords import without_passwords
 
 OF_SETTINGS = ("ConfigError", "DataError")
 """Errors that every trial meets alike, whatever its scales: one is enough to stop."""

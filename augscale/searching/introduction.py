@@ -6,7 +6,7 @@ from typing import Any
 
 from augscale.config import StudyConfig
 from augscale.data.grey_levels import range_lines
-from augscale.runs import RunFolder
+from augscale.runs.folders import RunFolder
 from augscale.searching.display import SearchDisplay
 from augscale.searching.storage import PASSWORD_VARIABLE, Storage
 

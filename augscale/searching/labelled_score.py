@@ -19,17 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from augscale.config import StudyConfig
-from augscale.diagnosis.embeddings import embed
-from augscale.diagnosis.score import PanelScore
 from augscale.errors import DataError
 from augscale.evaluation.datasets import LabelledImages, open_dataset
 from augscale.evaluation.features import statistics_rows
 from augscale.evaluation.neighbours import knn_scores, unit_rows
-from augscale.evaluation.resampling import percentile_interval, resample_weights, weighted_areas
 from augscale.evaluation.selection import macro_auroc
 from augscale.evaluation.transforms import evaluation_views, read_images
-from augscale.pretraining.batch_norm import Statistics, gather, use
+from augscale.networks.batch_norm import Statistics, gather, use
+from augscale.scoring.embeddings import embed
+from augscale.scoring.score import PanelScore
 from augscale.seeding import derive_seed
+from augscale.statistics.resampling import percentile_interval, resample_weights, weighted_areas
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,15 +13,15 @@ from augscale.config import StudyConfig, lasting_sources, study_text
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.facts import file_facts, file_lines
 from augscale.data.sanity import check_images
-from augscale.diagnosis.panel import checked_panel_split, panel_split
 from augscale.errors import ConfigError
-from augscale.lasting_imports import lasting_imports
-from augscale.reporting.suspects import write_suspects
-from augscale.runs import RunFolder, now, read_json, versions, write_json, write_text_atomic
+from augscale.reporting.shared.suspects import write_suspects
+from augscale.runs.folders import RunFolder, now, read_json, versions, write_json, write_text_atomic
+from augscale.scoring.panel import checked_panel_split, panel_split
 from augscale.searching.space import check_space
 from augscale.searching.storage import Storage, run_storage
 from augscale.seeding import derive_seed
 from augscale.settings import changes, flatten
+from augscale.system.lasting_imports import lasting_imports
 
 __all__ = ["check_study", "default_run_folder", "panel_split", "prepare_run"]
 
@@ -48,7 +48,7 @@ def check_study(config: StudyConfig) -> int:
         ConfigError, CheckpointError: what is wrong, before anything is trained.
     """
     with lasting_imports():
-        from augscale.pretraining.backbones import build_backbone, check_init
+        from augscale.networks.backbones import build_backbone, check_init
 
     check_space(config.space)
     for name in (*config.search.controls, *config.probe.levels, config.space.base):
@@ -142,7 +142,7 @@ def refuse_own_statistics(run: RunFolder, manifest: dict[str, Any], config: Stud
     Raises:
         ConfigError: it is one; its scores cannot be compared with new ones.
     """
-    from augscale.pretraining.networks import gathers_statistics
+    from augscale.pretraining.student_teacher import gathers_statistics
 
     if manifest.get("statistics") != COMMON and gathers_statistics(config):
         raise ConfigError(

@@ -11,8 +11,8 @@ import numpy as np
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import open_cache
-from augscale.reporting.contact_sheet import contact_sheet
-from augscale.runs import RunFolder, read_json
+from augscale.reporting.shared.contact_sheet import contact_sheet
+from augscale.runs.folders import RunFolder, read_json
 from augscale.searching.prepare import panel_split
 
 IMAGES_SHOWN = 4

@@ -22,8 +22,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from augscale.errors import ConfigError, StudyError
-from augscale.passwords import keep_out_of_messages, without_passwords
-from augscale.runs import RunFolder
+from augscale.runs.folders import RunFolder
 from augscale.searching.storage_checks import (
     PASSWORD_OPTIONS,
     PERCENT_ENCODE,
@@ -36,6 +35,7 @@ from augscale.searching.storage_checks import (
     might_need_encoding,
     shown_url,
 )
+from augscale.system.passwords import keep_out_of_messages, without_passwords
 
 PASSWORD_VARIABLE = "AUGSCALE_STORAGE_PASSWORD"
 """Environment variable with the password of a storage whose URL has none; not looked at for SQLite."""

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import SearchConfig, StudyConfig
 from augscale.errors import StudyError
-from augscale.runs import RunFolder, now, this_host, try_lock
+from augscale.runs.folders import RunFolder, now, this_host, try_lock
 from augscale.searching.failures import reason_to_stop
 from augscale.searching.space import distributions, params_from_scales, scales_from_params
 from augscale.searching.storage import Storage, open_storage

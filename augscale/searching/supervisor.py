@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from augscale.devices import WorkerPlan
 from augscale.errors import InterruptedRun, StudyError
-from augscale.memory import available_memory
-from augscale.runs import RunFolder, read_json, this_host
+from augscale.runs.folders import RunFolder, read_json, this_host
 from augscale.searching.study import stopped_file
-from augscale.signals import StopFlag, held_back, stop_signal_of
+from augscale.system.devices import WorkerPlan
+from augscale.system.memory import available_memory
+from augscale.system.signals import StopFlag, held_back, stop_signal_of
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 25.0

@@ -19,19 +19,19 @@ from torch import Tensor
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, open_cache
-from augscale.diagnosis.common_views import study_common_views
-from augscale.diagnosis.panel import ProbePanel, build_panel
-from augscale.diagnosis.score import PanelScore, score_backbone
 from augscale.evaluation.datasets import LabelledImages
-from augscale.pretraining.backbones import Backbone
-from augscale.pretraining.batch_norm import common_statistics
+from augscale.networks.backbones import Backbone
+from augscale.networks.batch_norm import common_statistics
+from augscale.networks.precision import resolve_precision
+from augscale.networks.weights import save_weights, sidecar_facts
 from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
-from augscale.pretraining.networks import build_networks
-from augscale.pretraining.precision import resolve_precision
 from augscale.pretraining.state import UnusableState
-from augscale.pretraining.weights import save_weights, sidecar_facts
-from augscale.runs import RunFolder, Stopwatch, now, read_json, write_json
+from augscale.pretraining.student_teacher import build_networks
+from augscale.runs.folders import RunFolder, Stopwatch, now, read_json, write_json
+from augscale.scoring.common_views import study_common_views
+from augscale.scoring.panel import ProbePanel, build_panel
+from augscale.scoring.score import PanelScore, score_backbone
 from augscale.searching.prepare import panel_split
 from augscale.seeding import derive_seed
 

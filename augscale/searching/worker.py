@@ -19,11 +19,10 @@ from optuna.trial import TrialState
 
 from augscale.config import StudyConfig, load_study
 from augscale.errors import AugscaleError, InterruptedRun
-from augscale.passwords import without_passwords
+from augscale.networks.weights import save_weights
 from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import Paused
-from augscale.pretraining.weights import save_weights
-from augscale.runs import RunFolder, read_json, this_host, try_lock, write_json
+from augscale.runs.folders import RunFolder, read_json, this_host, try_lock, write_json
 from augscale.searching.confirm import (
     ConfirmationRun,
     claim_confirmation,
@@ -50,7 +49,8 @@ from augscale.searching.study import (
 )
 from augscale.searching.trial import TrialContext, build_context, close_record, run_trial, score_untrained, sidecar
 from augscale.seeding import derive_seed
-from augscale.signals import StopFlag
+from augscale.system.passwords import without_passwords
+from augscale.system.signals import StopFlag
 
 POLL_SECONDS = 0.2
 

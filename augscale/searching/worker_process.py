@@ -10,9 +10,9 @@ from pathlib import Path
 import optuna
 
 from augscale.pretraining.micro_batches import memory_limit
-from augscale.runs import RunFolder
+from augscale.runs.folders import RunFolder
 from augscale.searching.worker import Worker
-from augscale.signals import StopFlag
+from augscale.system.signals import StopFlag
 
 
 def run_worker(

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.evaluation.interface import Encoder
-from augscale.pretraining.backbones import Backbone
+from augscale.networks.backbones import Backbone
 
 PIXELS = 16
 BINS = 16

@@ -14,13 +14,13 @@ from optuna.trial import TrialState
 from augscale.config import StudyConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.evaluation.interface import Encoder
-from augscale.pretraining.checkpoint_names import TRIAL_WEIGHTS
-from augscale.pretraining.checkpoints import load_checkpoint
-from augscale.runs import RunFolder, read_json
+from augscale.networks.checkpoint_names import TRIAL_WEIGHTS
+from augscale.networks.checkpoints import load_checkpoint
+from augscale.runs.folders import RunFolder, read_json
 from augscale.searching.confirm import trial_name
 from augscale.searching.study import trials_started
 from augscale.searching.trial import rung_steps, rung_weights
-from augscale.validation.ranking import MIN_ROWS
+from augscale.statistics.ranking import MIN_ROWS
 
 KEEP_HINT = "search with --set search.keep_weights=rungs keeps them; --remake trains those that are missing again"
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.evaluation.predictions import Predictions
-from augscale.evaluation.resampling import percentile_interval, resample_weights, weighted_areas
 from augscale.seeding import derive_seed
+from augscale.statistics.resampling import percentile_interval, resample_weights, weighted_areas
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from augscale.runs import now, versions
+from augscale.runs.folders import now, versions
 
 Interval = tuple[float, float]
 

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from augscale.diagnosis.embeddings import embed
 from augscale.diagnosis.glossary import GLOSSARY
 from augscale.diagnosis.measure import measure_images, measure_views
-from augscale.diagnosis.panel import ProbePanel
-from augscale.diagnosis.separation import dprime, positive_pairs
-from augscale.pretraining.backbones import Backbone
+from augscale.networks.backbones import Backbone
+from augscale.scoring.embeddings import embed
+from augscale.scoring.panel import ProbePanel
+from augscale.scoring.separation import dprime, positive_pairs
 
 Floats = npt.NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from augscale.validation.correlation_table import Chance
-from augscale.validation.ranking import Regret
+from augscale.statistics.correlation_table import Chance
+from augscale.statistics.ranking import Regret
 from augscale.validation.result import CorrelationCell, NetworkRow, OutcomeColumn
 
 NOTABLE_RELIABILITY = 0.5

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from augscale.config import StudyConfig, load_study
 from augscale.errors import AugscaleError, DataError, StudyError
-from augscale.runs import read_json
+from augscale.runs.folders import read_json
 from benchmarks.evidence.plan import PlannedRun, full_plan, smoke_plan
 from benchmarks.evidence.settings import MeasureSettings, load_settings
 
@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     """Prepares everything that is shared once, then starts one process per worker and waits for them."""
     if options.worker:
         return _worker(options)
-    from augscale.large_pages import variables
+    from augscale.system.large_pages import variables
     from benchmarks.evidence.data import open_outcomes
     from benchmarks.evidence.measure import limit_threads
     from benchmarks.evidence.runner import pending, prepare_folder

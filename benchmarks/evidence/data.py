@@ -16,11 +16,11 @@ from augscale.augmentation.scales import NONE, STRONG, AugmentationScales, inter
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.splits import patient_groups
-from augscale.diagnosis.panel import checked_panel_split, draw_views, image_keys, whole_views
 from augscale.errors import DataError
 from augscale.evaluation.datasets import LabelledImages, open_dataset
-from augscale.evaluation.resampling import resample_weights
+from augscale.scoring.panel import checked_panel_split, draw_views, image_keys, whole_views
 from augscale.seeding import derive_seed
+from augscale.statistics.resampling import resample_weights
 from benchmarks.evidence.lesions import lesion_images, lesion_names
 from benchmarks.evidence.settings import GREY, LESIONS, MeasureSettings
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from augscale.augmentation.views import normalize
 from augscale.errors import ConfigError, DivergedError
-from augscale.pretraining.backbones import Backbone
-from augscale.pretraining.head import DINOHead
+from augscale.networks.backbones import Backbone
+from augscale.networks.head import DINOHead
 
 Floats32 = npt.NDArray[np.float32]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from augscale.data.synthetic import render, synthetic_records
-from augscale.runs import write_bytes_atomic
+from augscale.demo import render, synthetic_records
+from augscale.runs.folders import write_bytes_atomic
 
 GRADES = ("0", "2", "3")
 SEED = 1

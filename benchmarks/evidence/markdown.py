@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from augscale.validation.ranking import Correlation
+from augscale.statistics.ranking import Correlation
 from benchmarks.evidence.question import Mean
 
 MISSING = "–"

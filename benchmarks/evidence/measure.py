@@ -16,14 +16,14 @@ from torch import Tensor
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache
-from augscale.diagnosis.common_views import common_rows, common_views
 from augscale.evaluation.datasets import LabelledImages
 from augscale.evaluation.heads import train_heads
 from augscale.evaluation.protocol_config import ReleasedConfig
 from augscale.evaluation.transforms import random_crops, read_images
-from augscale.pretraining.backbones import Backbone
-from augscale.pretraining.batch_norm import Statistics, gather, limited, use
-from augscale.pretraining.networks import DINONetwork
+from augscale.networks.backbones import Backbone
+from augscale.networks.batch_norm import Statistics, gather, limited, use
+from augscale.pretraining.student_teacher import DINONetwork
+from augscale.scoring.common_views import common_rows, common_views
 from benchmarks.evidence.baselines import colour_features, pixel_features
 from benchmarks.evidence.data import (
     OutcomeData,

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.diagnosis.clusters import lidar
-from augscale.diagnosis.distances import distance_matrix, unit_rows
-from augscale.diagnosis.separation import dprime
-from augscale.diagnosis.spectrum import alpha_req, effective_rank, eigenvalue_shares, feature_sd
+from augscale.scoring.distances import distance_matrix, unit_rows
+from augscale.scoring.separation import dprime
+from augscale.scoring.spectrum import alpha_req, effective_rank, eigenvalue_shares, feature_sd
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -12,7 +12,7 @@ from scipy import stats
 
 from augscale.config import load_study
 from augscale.errors import ConfigError
-from augscale.runs import RunFolder
+from augscale.runs.folders import RunFolder
 from benchmarks.pruning import compare_answers, pruning
 from benchmarks.run_times import read_run_times
 from benchmarks.search_time import report

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from augscale.cli.preview import preview
 from augscale.config import DataConfig
 from augscale.data.cache import build_cache
 from augscale.data.cache_keys import cache_key, listing_key
@@ -20,7 +21,6 @@ from augscale.data.manifest import scan_sources
 from augscale.data.passed_over import passed_over_lines
 from augscale.data.source_ranges import PLAIN_LEVELS
 from augscale.errors import ConfigError, DataError
-from augscale.previews import preview
 from augscale.settings import parse_settings
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from augscale.data.image_tables import read_table
 from augscale.data.labels import classes_line, clean_labels, is_no_value
 from augscale.data.manifest import scan_sources
 from augscale.data.splits import patient_groups
-from augscale.data.tables import read_table
 from augscale.errors import DataError
 
 NUMBERS = ["0", "1", "1.0", "1.00", "1.", "01", "2", "2.0", "1.0e+00", "1.000000000000000000e+00", "10", "10.0"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from augscale.data.image_tables import read_table
 from augscale.data.manifest import ImageRecord, read_sources, scan_sources
-from augscale.data.tables import read_table
 from augscale.errors import DataError
 
 

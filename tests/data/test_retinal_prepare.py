@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from downloads_in_miniature import aptos, idrid, jsiec, messidor, papila, photo, published, retina, table
 
+from augscale.data.image_tables import read_table
 from augscale.data.manifest import read_sources
 from augscale.data.retinal import check, default_data_root, get_dataset, list_datasets, missing_text, prepare
-from augscale.data.tables import read_table
 from augscale.errors import ConfigError, DataError
 
 MAKERS = {

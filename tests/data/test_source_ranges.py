@@ -9,14 +9,14 @@ import pytest
 from dicom_files import write_dicom
 from PIL import Image
 
-from augscale.cli_options import parse_range
+from augscale.cli.options import parse_range
+from augscale.cli.preview import preview
 from augscale.config import DataConfig, load_study
 from augscale.data import cache_keys, source_ranges
 from augscale.data.cache import ImageCache, build_cache, open_cache
 from augscale.data.source_ranges import SourceRange
 from augscale.errors import ConfigError
 from augscale.evaluation.datasets import open_dataset
-from augscale.previews import preview
 
 SIDE = 16
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from augscale.data.image_tables import Table, read_table
 from augscale.data.manifest import scan_sources
 from augscale.data.table_files import OTHER_TABLES
-from augscale.data.tables import Table, read_table
 from augscale.errors import DataError
 
 FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

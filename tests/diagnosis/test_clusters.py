@@ -15,8 +15,8 @@ from scipy.stats import ortho_group
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_samples
 
 from augscale.diagnosis import clusters
-from augscale.diagnosis.separation import separation
 from augscale.errors import DataError
+from augscale.scoring.separation import separation
 
 
 def _views(n: int = 24, views: int = 3, dim: int = 7, noise: float = 0.5, seed: int = 0) -> np.ndarray:

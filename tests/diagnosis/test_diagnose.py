@@ -15,12 +15,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import augscale
-from augscale.cli import app
+from augscale.cli.app import app
 from augscale.config import BackboneConfig
-from augscale.data.synthetic import render, synthetic_records
+from augscale.demo import render, synthetic_records
 from augscale.errors import CheckpointError, ConfigError, DataError
-from augscale.pretraining.backbones import build_backbone
-from augscale.pretraining.weights import save_weights
+from augscale.networks.backbones import build_backbone
+from augscale.networks.weights import save_weights
 
 SIZE = 32
 TINY = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from augscale.diagnosis.doctor import TrainingSigns, constant_dimensions, examine
+from augscale.diagnosis.checkpoint_doctor import TrainingSigns, constant_dimensions, examine
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp, ortho_group, wasserstein_distance
 
-from augscale.diagnosis import clusters, pair_samples
-from augscale.diagnosis.bootstrap import resample_weights
+from augscale.diagnosis import clusters
 from augscale.diagnosis.glossary import (
     CLUSTER_METRICS,
     GLOSSARY,
@@ -26,10 +25,12 @@ from augscale.diagnosis.glossary import (
     RETRIEVAL_METRICS,
 )
 from augscale.diagnosis.measure import measure_images, measure_views
-from augscale.diagnosis.measured import Measured, measured, missing, paired_difference
-from augscale.diagnosis.separation import separation
-from augscale.diagnosis.spectrum import effective_rank, feature_sd
 from augscale.errors import DataError
+from augscale.scoring import pair_samples
+from augscale.scoring.separation import separation
+from augscale.scoring.spectrum import effective_rank, feature_sd
+from augscale.statistics.bootstrap import resample_weights
+from augscale.statistics.measured import Measured, measured, missing, paired_difference
 
 
 @pytest.fixture(autouse=True)

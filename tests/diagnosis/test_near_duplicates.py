@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augscale.data.synthetic import render, synthetic_records
 from augscale.data.thumbnails import thumbnails_standardised
+from augscale.demo import render, synthetic_records
 from augscale.diagnosis.near_duplicates import near_duplicates
 
 

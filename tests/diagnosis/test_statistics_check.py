@@ -14,8 +14,8 @@ import augscale
 from augscale.config import BackboneConfig
 from augscale.diagnosis.result import CheckpointDiagnosis, Diagnosis
 from augscale.errors import ConfigError
-from augscale.pretraining.backbones import Backbone, build_backbone
-from augscale.pretraining.weights import save_weights
+from augscale.networks.backbones import Backbone, build_backbone
+from augscale.networks.weights import save_weights
 
 SIZE = 32
 OVERRIDES = {"channels": [8, 8, 16, 16], "stem_width": 8}

@@ -17,13 +17,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import augscale
-from augscale.cli import app
+from augscale.cli.app import app
 from augscale.config import BackboneConfig
-from augscale.data.synthetic import render, synthetic_records
+from augscale.demo import render, synthetic_records
 from augscale.errors import ConfigError, DataError
 from augscale.evaluation.protocol_config import ProtocolConfig
-from augscale.pretraining.backbones import build_backbone
-from augscale.pretraining.weights import save_weights
+from augscale.networks.backbones import build_backbone
+from augscale.networks.weights import save_weights
 
 SIZE = 32
 TINY = {"patch_size": 8, "embed_dim": 64, "depth": 4, "num_heads": 1}
@@ -161,7 +161,7 @@ def test_fine_tuning_trains_the_checkpoints_but_not_the_untrained_reference(chec
 def test_all_without_anything_prepared_takes_the_built_in_photographs_and_says_what_is_missing(
     checkpoints, tmp_path, monkeypatch
 ):
-    from augscale.evaluation import api
+    from augscale.evaluation import evaluate as api
 
     monkeypatch.setattr(api, "open_dataset", partial(api.open_dataset, synthetic_patients=40))
     result = augscale.evaluate(checkpoints[:1], protocols=["knn"], untrained=False, out=tmp_path / "out")

@@ -11,8 +11,8 @@ from augscale.errors import DataError
 from augscale.evaluation.metrics import evaluate_scores
 from augscale.evaluation.predictions import Predictions
 from augscale.evaluation.records import METRIC_LABELS, from_dict, to_dict
-from augscale.evaluation.statistics import holm, seed_interval_normal, seed_interval_t
 from augscale.evaluation.summary import COMPARED, summarize
+from augscale.statistics.intervals import holm, seed_interval_normal, seed_interval_t
 
 
 def changed(run, **changes):

@@ -11,8 +11,8 @@ from made_predictions import made_run
 
 from augscale.evaluation.records import METRIC_LABELS
 from augscale.evaluation.summary import summarize
-from augscale.evaluation.table_formats import latex, to_csv, to_html, to_latex, write_tables
-from augscale.evaluation.tables import (
+from augscale.reporting.evaluation.table_formats import latex, to_csv, to_html, to_latex, write_tables
+from augscale.reporting.evaluation.tables import (
     Entry,
     Row,
     Table,

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from augscale.cli import app
-from augscale.cli_options import split_datasets
+from augscale.cli.app import app
+from augscale.cli.options import split_datasets
 from augscale.config import load_study
 from augscale.errors import ConfigError, DataError
-from augscale.evaluation.api import open_datasets
 from augscale.evaluation.datasets import LabelledImages, open_dataset
+from augscale.evaluation.evaluate import open_datasets
 from augscale.searching.labelled_score import open_labelled
 
 SIZE = 16

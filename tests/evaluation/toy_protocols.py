@@ -12,7 +12,7 @@ import numpy.typing as npt
 from augscale.config import BackboneConfig
 from augscale.evaluation.interface import Encoder
 from augscale.evaluation.protocol_config import ProtocolConfig
-from augscale.pretraining.backbones import build_backbone
+from augscale.networks.backbones import build_backbone
 
 VIT = {"patch_size": 8, "embed_dim": 24, "depth": 6, "num_heads": 2}
 RESNET = {"channels": [8, 8, 16, 16], "stem_width": 8}

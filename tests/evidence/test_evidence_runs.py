@@ -195,8 +195,8 @@ def test_pending_follows_the_plan(tmp_path: Path) -> None:
 )
 def test_layers_are_those_of_the_network(name: str, overrides: dict[str, Any]) -> None:
     from augscale.config import BackboneConfig
-    from augscale.pretraining.backbones import build_backbone
-    from augscale.pretraining.head import DINOHead
+    from augscale.networks.backbones import build_backbone
+    from augscale.networks.head import DINOHead
 
     backbone = build_backbone(BackboneConfig(name=name, overrides=overrides), 32).train()
     head = DINOHead(backbone.embed_dim, 16, hidden_dim=16, bottleneck_dim=8)

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from augscale.diagnosis.clusters import alignment, silhouette_values
-from augscale.diagnosis.separation import separation
+from augscale.scoring.separation import separation
 from benchmarks.evidence.baselines import colour_features, pixel_features
 from benchmarks.evidence.outcomes import RIDGE_PENALTIES, macro_areas, ridge_scores
 from benchmarks.evidence.scores import METRICS, level_scores, natural_scores

@@ -10,10 +10,10 @@ import torch
 from tiny_runs import TINY_VIT, tiny_study
 
 from augscale.augmentation.scales import PRESETS
+from augscale.networks.stochastic_depth import DepthDraws
 from augscale.pretraining import passes
 from augscale.pretraining.cores import Cores
 from augscale.pretraining.loop import pretrain
-from augscale.pretraining.stochastic_depth import DepthDraws
 
 DROPPING = {"drop_path": 0.5}
 

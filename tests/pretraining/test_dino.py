@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from augscale.networks.head import DINOHead
 from augscale.pretraining.dino import (
     cancel_gradients,
     clip_gradients,
@@ -19,7 +20,6 @@ from augscale.pretraining.dino import (
     update_teacher,
     updated_center,
 )
-from augscale.pretraining.head import DINOHead
 
 V, B, K = 5, 3, 17
 

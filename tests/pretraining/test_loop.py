@@ -17,12 +17,12 @@ from augscale.augmentation import compiled
 from augscale.augmentation.scales import PRESETS
 from augscale.augmentation.views import MultiCropViews
 from augscale.errors import CheckpointError, ConfigError, DataError, DivergedError
+from augscale.networks.backbones import build_backbone
+from augscale.networks.head import DINOHead
+from augscale.networks.precision import resolve_precision
 from augscale.pretraining import dino, training_run
-from augscale.pretraining.backbones import build_backbone
 from augscale.pretraining.batches import Batches
-from augscale.pretraining.head import DINOHead
 from augscale.pretraining.loop import Paused, pretrain
-from augscale.pretraining.precision import resolve_precision
 from augscale.pretraining.training_run import TrainingRun
 from augscale.seeding import derive_seed
 

@@ -18,7 +18,7 @@ from augscale.pretraining import dino, micro_batches, passes, training_run
 from augscale.pretraining.dino import clip_gradients, dino_loss, parameter_groups
 from augscale.pretraining.loop import Paused, pretrain
 from augscale.pretraining.micro_batches import MicroBatching, allocate_moments, is_out_of_memory, until_it_fits
-from augscale.pretraining.networks import build_networks
+from augscale.pretraining.student_teacher import build_networks
 from augscale.pretraining.team import Team
 
 CPU_MESSAGE = (

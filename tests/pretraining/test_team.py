@@ -15,12 +15,12 @@ from tiny_runs import tiny_study
 from augscale.augmentation.scales import PRESETS
 from augscale.config import StudyConfig
 from augscale.errors import ConfigError
-from augscale.pretraining.batch_norm import has_batch_norm
+from augscale.networks.batch_norm import has_batch_norm
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.dino import information
 from augscale.pretraining.loop import Paused, pretrain
-from augscale.pretraining.networks import build_networks, synchronize_batch_norm
 from augscale.pretraining.parts import StepMeans, reduced
+from augscale.pretraining.student_teacher import build_networks, synchronize_batch_norm
 from augscale.pretraining.team import Team, join_team
 
 HERE = Path(__file__).parent

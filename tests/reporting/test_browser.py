@@ -5,7 +5,7 @@ import shutil
 import pytest
 from browser import CHROMIUM, open_page
 
-from augscale.reporting.report import write_report
+from augscale.reporting.search.report import write_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to open the report with")
 WIDTHS = (360, 390, 1280)

@@ -7,7 +7,7 @@ import pytest
 
 from augscale.augmentation.scales import PRESETS
 from augscale.config import CropsConfig
-from augscale.reporting.contact_sheet import CELL, contact_sheet
+from augscale.reporting.shared.contact_sheet import CELL, contact_sheet
 
 CROPS = CropsConfig(global_size=CELL, n_local=4, local_size=32)
 

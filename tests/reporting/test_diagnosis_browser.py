@@ -4,8 +4,8 @@ import pytest
 from browser import CHROMIUM, open_page
 from diagnosis_folder import HOSTILE, LEVELS, diagnosis, thumbnails
 
-from augscale.reporting.diagnosis_html import render_diagnosis
-from augscale.reporting.diagnosis_records import parse_diagnosis
+from augscale.reporting.diagnosis.page import render_diagnosis
+from augscale.reporting.diagnosis.records import parse_diagnosis
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to open the page with")
 WIDTHS = (360, 390, 1280)

@@ -8,11 +8,12 @@ from diagnosis_folder import HOSTILE, LEVELS, QUALITY, diagnosis, thumbnails
 from page_reader import Page
 from PIL import Image
 
-from augscale.reporting import diagnosis_tables, diagnosis_wording
-from augscale.reporting.diagnosis_figures import distance_grid
-from augscale.reporting.diagnosis_html import render_diagnosis
-from augscale.reporting.diagnosis_records import parse_diagnosis
-from augscale.reporting.diagnosis_report import write_diagnosis
+from augscale.reporting.diagnosis import tables as diagnosis_tables
+from augscale.reporting.diagnosis import wording as diagnosis_wording
+from augscale.reporting.diagnosis.figures import distance_grid
+from augscale.reporting.diagnosis.page import render_diagnosis
+from augscale.reporting.diagnosis.records import parse_diagnosis
+from augscale.reporting.diagnosis.report import write_diagnosis
 
 FIGURES = ["distances.png", "distances_raw.png", "map.png", "spectrum.png"]
 
@@ -173,7 +174,7 @@ def test_names_labels_and_notes_are_shown_as_text(tmp_path):
 
 
 def test_the_script_writes_no_markup():
-    from augscale.reporting import page
+    from augscale.reporting.shared import page
 
     scripts = [page._asset(f"{name}.js") for name in ("page", "diagnosis")]
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", "".join(scripts))

@@ -5,7 +5,7 @@ import pytest
 from diagnosis_folder import QUALITY, diagnosis
 from rich.console import Console
 
-from augscale.reporting.diagnosis_terminal import plain_diagnosis, print_diagnosis
+from augscale.reporting.diagnosis.terminal import plain_diagnosis, print_diagnosis
 
 
 def printed(data, width, out_dir=Path("runs/d"), **console):

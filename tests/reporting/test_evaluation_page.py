@@ -9,10 +9,10 @@ from made_predictions import made_evaluation, made_run
 from augscale.errors import DataError
 from augscale.evaluation.records import EvaluationSummary, to_dict
 from augscale.evaluation.summary import summarize
-from augscale.reporting import evaluation_figures as figures
-from augscale.reporting.evaluation_section import evaluation_sections, section_html
-from augscale.reporting.page import shell
-from augscale.reporting.style import Colors
+from augscale.reporting.evaluation import figures
+from augscale.reporting.evaluation.section import evaluation_sections, section_html
+from augscale.reporting.shared.page import shell
+from augscale.reporting.shared.style import Colors
 
 NASTY = "<script>alert('x')</script>&"
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from run_folder import UNTRAINED_SCORE, put, write_run
 
-from augscale.reporting import contender_figures, figures, space_figures, style
-from augscale.reporting.results import read_run
-from augscale.reporting.style import Colors
+from augscale.reporting.search import contender_figures, figures, space_figures
+from augscale.reporting.search.results import read_run
+from augscale.reporting.shared import style
+from augscale.reporting.shared.style import Colors
 
 FUNCTIONS = [
     figures.history,

@@ -7,9 +7,9 @@ from page_reader import Page
 from run_folder import UNTRAINED_SCORE, put, versus_untrained, write_run
 
 from augscale.errors import ConfigError
-from augscale.reporting import report
-from augscale.reporting.html import PNG_SIGNATURE
-from augscale.reporting.report import write_report
+from augscale.reporting.search import report
+from augscale.reporting.search.page import PNG_SIGNATURE
+from augscale.reporting.search.report import write_report
 
 HOSTILE = '<img src=x onerror="alert(1)">&\'"</script>'
 

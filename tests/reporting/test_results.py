@@ -4,8 +4,8 @@ import math
 import pytest
 from run_folder import UNTRAINED_SCORE, put, write_run
 
-from augscale.reporting.records import COLLAPSED
-from augscale.reporting.results import parse_answer, read_run
+from augscale.reporting.search.records import COLLAPSED
+from augscale.reporting.search.results import parse_answer, read_run
 
 
 def read(path):

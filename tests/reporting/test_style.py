@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, minimize
 
-from augscale.reporting import contender_figures, figures, space_figures, style
-from augscale.reporting.style import Colors, robust_range, spread
+from augscale.reporting.search import contender_figures, figures, space_figures
+from augscale.reporting.shared import style
+from augscale.reporting.shared.style import Colors, robust_range, spread
 
 positions = st.lists(st.floats(0, 100), min_size=1, max_size=8)
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from run_folder import UNTRAINED_SCORE, versus_untrained
 
-from augscale.reporting.terminal import answer_lines, plain_answer, print_answer
+from augscale.reporting.search.terminal import answer_lines, plain_answer, print_answer
 
 
 @pytest.fixture

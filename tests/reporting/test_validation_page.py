@@ -13,11 +13,11 @@ from rich.console import Console
 from validation_values import HOSTILE, made_validation
 
 from augscale.errors import DataError
-from augscale.reporting import validation_figures as figures
-from augscale.reporting.style import Colors
-from augscale.reporting.validation_page import run_validation, write_validation_page
-from augscale.reporting.validation_section import validation_sections
-from augscale.reporting.validation_terminal import plain_validation, print_validation
+from augscale.reporting.shared.style import Colors
+from augscale.reporting.validation import figures
+from augscale.reporting.validation.page import run_validation, write_validation_page
+from augscale.reporting.validation.section import validation_sections
+from augscale.reporting.validation.terminal import plain_validation, print_validation
 
 WIDTHS = (390, 1280)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from augscale.validation.findings import STUDY_KEY, Comparison
 from augscale.validation.measuring import Measured
 from augscale.validation.outcomes import METRICS, Outcome, OutcomeName
 from augscale.validation.result import NetworkRow, Validation
 from augscale.validation.score_metrics import score_metrics
-from augscale.validation.tables import STUDY_KEY, Comparison
 from augscale.validation.verdict import chance_sentence, headline, reference_sentence, regret_sentence
 
 HOSTILE = "<script>alert('x')</script>&"

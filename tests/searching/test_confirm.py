@@ -14,14 +14,14 @@ import pytest
 
 from augscale.config import load_study
 from augscale.errors import CheckpointError, InterruptedRun
-from augscale.runs import RunFolder, read_json
+from augscale.runs.folders import RunFolder, read_json
 from augscale.searching import worker
 from augscale.searching.confirm import expected_runs, plan_confirmation
 from augscale.searching.prepare import prepare_run
 from augscale.searching.progress import read_progress
 from augscale.searching.study import claim_trial, enqueue_controls, open_study
 from augscale.searching.worker import Worker
-from augscale.signals import StopFlag
+from augscale.system.signals import StopFlag
 
 CONTROLS = ("weak", "strong")
 SETTINGS = {"search.trials": 4, "search.controls": list(CONTROLS), "search.null_trials": 0}

@@ -18,8 +18,8 @@ import pytest
 import tomli_w
 
 from augscale.augmentation.scales import load_scales
-from augscale.runs import read_json
-from augscale.searching.api import status as read_status
+from augscale.runs.folders import read_json
+from augscale.searching.search import status as read_status
 
 LONG = (
     "--set",
@@ -311,7 +311,7 @@ def _text_folder(path: Path) -> Path:
 def test_wrong_input_is_refused_before_training_with_one_clear_line(tmp_path, arguments, code, message):
     from typer.testing import CliRunner
 
-    from augscale.cli import app
+    from augscale.cli.app import app
     from augscale.errors import AugscaleError
 
     arguments = [str(_text_folder(tmp_path / "text")) if a == "TEXT" else a for a in arguments]

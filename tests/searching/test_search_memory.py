@@ -7,16 +7,16 @@ import json
 import pytest
 
 from augscale.config import load_study
-from augscale.devices import WorkerPlan
 from augscale.pretraining import passes
 from augscale.pretraining.dino import dino_loss
-from augscale.runs import RunFolder, read_json
+from augscale.runs.folders import RunFolder, read_json
 from augscale.searching import supervisor
 from augscale.searching.answer import write_answer
 from augscale.searching.prepare import prepare_run
 from augscale.searching.progress import read_progress
 from augscale.searching.study import enqueue_controls, open_study
 from augscale.searching.worker import Worker
+from augscale.system.devices import WorkerPlan
 
 SETTINGS = {
     "search.trials": 2,

@@ -8,9 +8,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from augscale import passwords
 from augscale.errors import ConfigError, StudyError
-from augscale.runs import RunFolder
+from augscale.runs.folders import RunFolder
 from augscale.searching import storage as storage_module
 from augscale.searching.prepare import _kept_storage
 from augscale.searching.storage import (
@@ -21,6 +20,7 @@ from augscale.searching.storage import (
     run_storage,
     sqlite_storage,
 )
+from augscale.system import passwords
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 ODD = "r%20n?x=1#y a ü'q\"@h:5{z} 50% :memory:"
@@ -180,7 +180,7 @@ def test_a_missing_password_is_asked_for(monkeypatch, drivers):
 
 
 def test_the_command_line_hides_the_password_in_tracebacks_and_last_words(monkeypatch, capsys, drivers):
-    from augscale import cli
+    from augscale.cli.app import app as cli
 
     parse_storage("postgresql://user:w0rd%2F1@h/db")
 
@@ -200,7 +200,7 @@ def test_the_command_line_hides_the_password_in_tracebacks_and_last_words(monkey
 
 
 def test_a_search_with_a_storage_that_cannot_be_used_leaves_no_run_folder(tmp_path, monkeypatch):
-    from augscale.searching.api import search
+    from augscale.searching.search import search
 
     monkeypatch.chdir(tmp_path)
     for url, kind in (("postgresql://user:p@ss@h/db", ConfigError), ("sqlite:///no/x.db", ConfigError)):

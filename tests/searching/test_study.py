@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from augscale.config import load_study
 from augscale.errors import StudyError
-from augscale.runs import RunFolder
+from augscale.runs.folders import RunFolder
 from augscale.searching.storage import Connection, merge_write_ahead_log
 from augscale.searching.study import (
     STALE_SECONDS,

@@ -10,15 +10,15 @@ import pytest
 from optuna.trial import TrialState
 
 from augscale.config import load_study
-from augscale.devices import WorkerPlan
 from augscale.errors import ConfigError, InterruptedRun
 from augscale.pretraining.loop import Paused
-from augscale.runs import RunFolder, write_json
+from augscale.runs.folders import RunFolder, write_json
 from augscale.searching import supervisor, worker
 from augscale.searching.phases import PhaseClock
 from augscale.searching.study import claim_trial, enqueue_controls, open_study, stopped_file
 from augscale.searching.worker import Worker
-from augscale.signals import StopFlag
+from augscale.system.devices import WorkerPlan
+from augscale.system.signals import StopFlag
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

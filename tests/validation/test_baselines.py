@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from augscale.augmentation.views import normalize
-from augscale.diagnosis.embeddings import embed
+from augscale.scoring.embeddings import embed
 from augscale.validation.baselines import baseline_encoders
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from augscale.diagnosis.measure import measure_images, measure_views
-from augscale.diagnosis.panel import ProbePanel
-from augscale.pretraining.backbones import Backbone
+from augscale.networks.backbones import Backbone
+from augscale.scoring.panel import ProbePanel
 from augscale.validation.score_metrics import LEVEL_METRICS, measure_network, raw_dprime, score_metrics
 
 

@@ -19,11 +19,11 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 import augscale
-from augscale.cli import app
+from augscale.cli.app import app
 from augscale.errors import ConfigError, DataError, StudyError
 from augscale.evaluation.predictions import read_all
 from augscale.evaluation.protocol_config import ProtocolConfig
-from augscale.runs import read_json, write_json
+from augscale.runs.folders import read_json, write_json
 
 QUICK = ProtocolConfig.model_validate({"linear": {"inverse_penalties": (0.01, 1.0)}})
 REFERENCES = ["untrained", "raw pixels 16x16", "colour statistics"]
@@ -212,7 +212,7 @@ def test_a_collapsed_trial_is_shown_and_not_counted(study, here):
 
 
 def test_the_report_of_the_run_shows_the_validation(study, here):
-    from augscale.searching.api import rewrite_report
+    from augscale.searching.search import rewrite_report
 
     validated(study, here, rung=2, protocols=["knn"])
     page = rewrite_report(study).read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from augscale.validation.ranking import regret
+from augscale.statistics.ranking import regret
 from augscale.validation.result import CorrelationCell, OutcomeColumn
 from augscale.validation.verdict import headline, regret_sentence, reliability_sentence, selection_note
 

@@ -23,7 +23,7 @@ from augscale.data.retinal.prepared import (
 from augscale.data.retinal.registry import RetinalDataset, get_dataset
 from augscale.data.stratified import stratified_split
 from augscale.errors import ConfigError
-from augscale.runs import now, versions
+from augscale.runs.folders import now, versions
 
 SplitKind = Literal["published", "image", "patient"]
 SPLIT_KINDS: tuple[SplitKind, ...] = ("published", "image", "patient")

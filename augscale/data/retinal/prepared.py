@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from augscale.data.image_tables import COLUMNS, Table, read_table
 from augscale.data.retinal.registry import SPLITS, RetinalDataset
-from augscale.data.tables import COLUMNS, Table, read_table
 from augscale.errors import DataError, StudyError
-from augscale.runs import read_json, write_json, write_text_atomic
+from augscale.runs.folders import read_json, write_json, write_text_atomic
 
 MANIFEST_FILE = "manifest.csv"
 FACTS_FILE = "dataset.json"

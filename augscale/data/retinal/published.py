@@ -7,9 +7,9 @@ import string
 from collections.abc import Sequence
 from pathlib import Path
 
+from augscale.data.image_tables import normal_split
 from augscale.data.retinal.downloads import PUBLISHED, Download, LabelledFile, files_below, images_of, shown
 from augscale.data.retinal.registry import SPLITS, RetinalDataset
-from augscale.data.tables import normal_split
 from augscale.errors import DataError
 
 _SEARCHED_DEPTH = 3

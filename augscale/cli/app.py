@@ -1,0 +1,327 @@
+"""The command line: parse, call one function, print; errors become one line and an exit code.
+
+Exit codes: 0 done; 1 other error; 2 wrong setting or flag; 3 images unusable; 4 checkpoint unusable; 5 diverged;
+6 the study cannot go on; 128 + number stopped by a signal with everything saved (SIGINT 130, SIGTERM 143, on Linux
+SIGUSR1 138 and SIGUSR2 140).
+Heavy libraries are imported inside the commands, so that `augscale --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from augscale.cli.data import data_app
+from augscale.cli.diagnose import diagnose
+from augscale.cli.evaluate import evaluate, promote
+from augscale.cli.options import (
+    AllowBad,
+    Data,
+    Exclude,
+    GreyRange,
+    Json,
+    MaxMemory,
+    parse_assignments,
+    parse_range,
+    print_json,
+)
+from augscale.cli.pretrain import pretrain
+from augscale.cli.validate import validate
+from augscale.errors import AugscaleError, InterruptedRun, StudyError
+from augscale.system.lasting_imports import lasting_imports
+from augscale.system.passwords import without_passwords
+from augscale.system.signals import ignore_further
+
+app = typer.Typer(
+    name="augscale",
+    help="Finds the augmentation scales for self-supervised pre-training on your own medical images.",
+    epilog="Exit codes: 0 done, 1 other error, 2 wrong setting, 3 images unusable, 4 checkpoint unusable, "
+    "5 diverged, 6 study cannot go on, 130/138/140/143 stopped by a signal with everything saved.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.add_typer(data_app, name="data")
+for command in (diagnose, pretrain, promote, evaluate, validate):
+    app.command()(command)
+
+WEIGHT_LAYOUTS = {"dino-checkpoint": "dino", "timm": "timm"}
+"""`export --to` for weights, and what the function calls them."""
+
+
+def run() -> None:
+    """Entry point: turns AugscaleError into one line and its exit code; AUGSCALE_DEBUG or --debug shows tracebacks."""
+    if "--debug" in sys.argv:  # accepted anywhere on the line
+        sys.argv.remove("--debug")
+        os.environ["AUGSCALE_DEBUG"] = "1"
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be UTF-8; such bytes are shown as \xNN.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except AugscaleError as error:
+        if isinstance(error, InterruptedRun):
+            ignore_further()
+        if _debug():
+            _print_traceback()
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        ignore_further()
+        print("augscale: stopped by SIGINT", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has closed the pipe: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        text = str(error).splitlines()[0] if str(error) else "no message"
+        if _debug():
+            _print_traceback()
+        elif type(error).__name__ == "StorageInternalError":
+            cause = (str(error.__cause__ or "").splitlines() or [""])[0] or text
+            _say(f"the study's storage is out of reach ({cause}); the same command goes on once it is back")
+        else:
+            _say(f"{type(error).__name__}: {text} (run again with --debug for the traceback)")
+        sys.exit(StudyError.exit_code if type(error).__name__ == "StorageInternalError" else 1)
+
+
+def _say(text: str) -> None:
+    """The last words on standard error; other libraries' errors may repeat a password."""
+    print(f"augscale: {without_passwords(text)}", file=sys.stderr)
+
+
+def _print_traceback() -> None:
+    print(without_passwords(traceback.format_exc()), file=sys.stderr, end="")
+
+
+def _debug() -> bool:
+    return os.environ.get("AUGSCALE_DEBUG", "") not in ("", "0")
+
+
+def _version(show: bool) -> None:
+    if show:
+        from augscale import __version__
+
+        print(f"augscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; at any place.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """`--debug` is taken off the line in `run`; it stands here to be shown in the help."""
+
+
+@app.command()
+def search(
+    study: Annotated[str, typer.Option("--study", help="Built-in study or study file (.toml).")] = "default",
+    data: Data = None,
+    exclude: Exclude = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Total wanted, not more.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for this call, e.g. 2h, 90m.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Database URL, for several hosts; its password is not kept.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per GPU or core if not given.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
+    init: Annotated[str | None, typer.Option(help="none, imagenet or a weights file.")] = None,
+    max_memory: MaxMemory = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
+    ] = None,
+    allow_bad: AllowBad = False,
+    as_json: Json = False,
+) -> None:
+    """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
+    with lasting_imports():
+        from rich.console import Console
+
+        from augscale.searching.search import search as run_search
+
+    result = run_search(
+        study,
+        data=list(data) if data else None,
+        trials=trials,
+        budget=budget,
+        storage=storage,
+        workers=workers,
+        device=device,
+        seed=seed,
+        out=out,
+        allow_bad=allow_bad,
+        max_memory=max_memory,
+        overrides=parse_assignments(set_ or [])
+        | ({"backbone.init": init} if init else {})
+        | ({"data.exclude": exclude} if exclude else {}),
+        # On a terminal everything a person reads goes to standard output; --json keeps that for the result.
+        console=Console(stderr=as_json),
+    )
+    if as_json:
+        print_json(result.answer | {"run": str(result.run_dir)})
+
+
+@app.command()
+def status(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Trials done, running, failed and why; best so far; forecast of the end."""
+    from rich.console import Console
+
+    from augscale.searching.display import render
+    from augscale.searching.search import status as read_status
+
+    progress = read_status(run_dir)
+    if as_json:
+        print_json(progress.to_dict())
+    else:
+        Console().print(render(progress, None, all_trials=True))
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write the report and the trial table again, also while the search still runs."""
+    from augscale.searching.search import rewrite_report
+
+    path = rewrite_report(run_dir)
+    if as_json:
+        print_json({"report": str(path)})
+    else:
+        print(path)
+
+
+@app.command()
+def preview(
+    data: Data = None,
+    exclude: Exclude = None,
+    scales: Annotated[str, typer.Option(help="Names or cards, with commas: strong,weak,best.toml.")] = "strong,weak",
+    study: Annotated[str, typer.Option("--study", help="Study whose crops and decoding are used.")] = "default",
+    images: Annotated[int, typer.Option(min=1, max=64, help="Photographs shown.")] = 6,
+    seed: Annotated[int, typer.Option(help="Which views are drawn.")] = 0,
+    grey_range: GreyRange = None,
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("preview.png"),
+    allow_bad: AllowBad = False,
+    as_json: Json = False,
+) -> None:
+    """Write a contact sheet: the same photographs at each scale."""
+    from augscale.cli.preview import preview as write_preview
+
+    names = tuple(name.strip() for name in scales.split(",") if name.strip())
+    result = write_preview(
+        list(data) if data else None,
+        names,
+        study=study,
+        images=images,
+        seed=seed,
+        grey_range=parse_range(grey_range),
+        out=out,
+        allow_bad=allow_bad,
+        exclude=exclude,
+    )
+    for line in result.remarks:
+        print(line, file=sys.stderr)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(result.path)
+
+
+@app.command()
+def export(
+    card: Annotated[
+        str, typer.Argument(metavar="CARD", help="best.toml, a name such as weak or strong@0.5, or a weights file.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="Scales: torchvision, dino, lightly, lightly-train or solo-learn. Weights: dino-checkpoint or timm.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="The file to write; scales are printed without.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print scales as the flags, config or code of another library, or write weights in its layout."""
+    if to in WEIGHT_LAYOUTS:
+        from augscale.networks.export import export_weights
+
+        written = export_weights(card, WEIGHT_LAYOUTS[to], out)
+        if as_json:
+            print_json(written.to_dict())
+        else:
+            print(written.path)
+            for note in written.notes:
+                print(f"note: {note}", file=sys.stderr)
+        return
+    from augscale.augmentation.export import export_scales
+    from augscale.augmentation.scales import load_scales
+    from augscale.runs.folders import write_text_atomic
+
+    text = export_scales(load_scales(card), to)
+    text += "" if text.endswith("\n") else "\n"
+    if out is not None:
+        write_text_atomic(out, text)
+    if as_json:
+        print_json({"to": to, "text": text} | ({"path": str(out)} if out else {}))
+    else:
+        print(out or text, end="\n" if out else "")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, device, faiss build, storage, free disk: what will run here and what will not."""
+    from augscale.cli.system_check import examine
+
+    findings = examine()
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(hidden=True)
+def worker(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN")],
+    device: Annotated[str, typer.Option()] = "cpu",
+    threads: Annotated[int | None, typer.Option()] = None,
+    num_workers: Annotated[int, typer.Option()] = 1,
+    deadline: Annotated[float | None, typer.Option()] = None,
+    free_memory: Annotated[int | None, typer.Option("--free-memory", help="Bytes.")] = None,
+    sharing: Annotated[int, typer.Option(min=1, help="Workers on this device.")] = 1,
+    parent: Annotated[int | None, typer.Option("--supervised-by", help="Stop when this parent process ends.")] = None,
+) -> None:
+    """Join a prepared search with one more process."""
+    with lasting_imports():
+        from augscale.searching.worker_process import run_worker
+    run_worker(
+        run_dir,
+        device=device,
+        threads=threads,
+        num_workers=num_workers,
+        deadline=deadline,
+        free_memory=free_memory,
+        sharing=sharing,
+        parent=parent,
+    )

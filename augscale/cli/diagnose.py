@@ -1,0 +1,92 @@
+"""`augscale diagnose`: flags to one call of `augscale.diagnose`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from augscale.cli.options import (
+    AllowBad,
+    Arch,
+    CropToField,
+    Data,
+    Device,
+    Exclude,
+    GreyRange,
+    Json,
+    Key,
+    Size,
+    Statistics,
+    Unlabelled,
+    Untrained,
+    parse_range,
+    print_json,
+    split_names,
+)
+
+
+def diagnose(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="CKPT...", help="Weights files, folders of trials, timm:NAME or random:NAME.")
+    ],
+    data: Data = None,
+    exclude: Exclude = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Scales to measure beside the fixed ladder; strong, weak and the own ones.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Photographs used.")] = 128,
+    views: Annotated[int, typer.Option(min=2, max=64, help="Views of each at each level.")] = 4,
+    size: Size = None,
+    crop_to_field: CropToField = None,
+    grey_range: GreyRange = None,
+    arch: Arch = None,
+    key: Key = None,
+    statistics: Statistics = None,
+    untrained: Untrained = True,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(help="Of photographs, views, bootstrap and maps.")] = 0,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of patients for the intervals.")] = 200,
+    out: Annotated[Path, typer.Option(help="Folder for diagnosis.json, diagnosis.html and the figures.")] = Path(
+        "diagnosis"
+    ),
+    allow_bad: AllowBad = False,
+    unlabelled: Unlabelled = None,
+    as_json: Json = False,
+) -> None:
+    """See how positive and negative pairs lie apart in checkpoints, side by side, and whether they are healthy."""
+    from rich.console import Console
+
+    from augscale.diagnosis.diagnose import diagnose as run_diagnosis
+    from augscale.reporting.diagnosis.terminal import print_diagnosis
+    from augscale.system.progress_bar import progress_bar
+
+    console = Console(stderr=as_json)
+    with progress_bar(console) as on_progress:
+        result = run_diagnosis(
+            checkpoints,
+            data=list(data) if data else None,
+            scales=None if scales is None else split_names(scales),
+            images=images,
+            views=views,
+            size=size,
+            crop_to_field=crop_to_field,
+            grey_range=parse_range(grey_range),
+            exclude=exclude or (),
+            arch=arch,
+            key=key,
+            statistics=statistics,
+            untrained=untrained,
+            device=device,
+            seed=seed,
+            bootstrap=bootstrap,
+            out=out,
+            allow_bad=allow_bad,
+            unlabelled=unlabelled or (),
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print_diagnosis(result.to_dict(), out, console)

@@ -1,0 +1,168 @@
+"""`augscale evaluate` and `augscale promote`: flags to one call each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from augscale.cli.options import (
+    AllowBad,
+    Arch,
+    CropToField,
+    DataRoot,
+    Datasets,
+    Device,
+    Exclude,
+    GreyRange,
+    Json,
+    Key,
+    MaxMemory,
+    Size,
+    Statistics,
+    Unlabelled,
+    Untrained,
+    parse_assignments,
+    parse_range,
+    print_json,
+    split_datasets,
+    split_names,
+)
+
+External = Annotated[bool, typer.Option("--external", help="Also test on every dataset that shares classes.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Repeats of the protocols that depend on a seed.")]
+Protocols = Annotated[str, typer.Option("--protocol", help="finetune, linear, released, knn; with commas.")]
+ProtocolSettings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any setting of the protocols, e.g. --set finetune.epochs=10.")
+]
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[str] | None, typer.Argument(metavar="[CKPT...]", help="As for diagnose; those of the newest promotion.")
+    ] = None,
+    datasets: Datasets = None,
+    exclude: Exclude = None,
+    protocol: Protocols = "linear,released,knn",
+    external: External = False,
+    seeds: Seeds = 5,
+    size: Size = None,
+    crop_to_field: CropToField = None,
+    grey_range: GreyRange = None,
+    untrained: Untrained = True,
+    data_root: DataRoot = None,
+    arch: Arch = None,
+    key: Key = None,
+    statistics: Statistics = None,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("evaluation"),
+    set_: ProtocolSettings = None,
+    allow_bad: AllowBad = False,
+    unlabelled: Unlabelled = None,
+    as_json: Json = False,
+) -> None:
+    """Measure checkpoints downstream: AUROC, AUPR and more, internal and external. The same command resumes."""
+    from rich.console import Console
+
+    from augscale.evaluation.evaluate import evaluate as run_evaluation
+    from augscale.reporting.evaluation.terminal import print_evaluation
+    from augscale.system.progress_bar import line_printer, progress_bar
+
+    console = Console(stderr=as_json)
+    config = _protocol_config(set_, seeds, size)
+    with progress_bar(console) as on_progress:
+        result = run_evaluation(
+            checkpoints or None,
+            datasets=split_datasets(datasets),
+            protocols=split_names(protocol),
+            external=external,
+            untrained=untrained,
+            config=config,
+            size=size,
+            crop_to_field=crop_to_field,
+            grey_range=parse_range(grey_range),
+            exclude=exclude or (),
+            data_root=data_root,
+            arch=arch,
+            key=key,
+            statistics=statistics,
+            device=device,
+            out=out,
+            allow_bad=allow_bad,
+            unlabelled=unlabelled or (),
+            on_progress=on_progress,
+            say=line_printer(console),
+        )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print_evaluation(result.summary, out, console)
+
+
+def promote(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished search.")],
+    top: Annotated[int, typer.Option(min=1, help="How many of the best scales.")] = 1,
+    epochs: Annotated[float | None, typer.Option(help="Of each full run; 100 without --steps.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser updates of each full run.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="The study's if not given.")] = None,
+    init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file; the study's.")] = None,
+    max_memory: MaxMemory = None,
+    datasets: Annotated[
+        list[str] | None, typer.Option("--datasets", help="As for evaluate; none leaves the evaluation out.")
+    ] = None,
+    protocol: Protocols = "linear,released,knn",
+    external: External = False,
+    seeds: Seeds = 5,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    set_: ProtocolSettings = None,
+    unlabelled: Unlabelled = None,
+    as_json: Json = False,
+) -> None:
+    """Confirm the best scales, pre-train them and the controls in full, and evaluate. The same command resumes."""
+    from rich.console import Console
+
+    from augscale.promotion.promote import promote as run_promotion
+    from augscale.reporting.evaluation.terminal import print_evaluation
+    from augscale.system.progress_bar import progress_bar
+
+    console = Console(stderr=as_json)
+    with progress_bar(console) as on_progress:
+        result = run_promotion(
+            run_dir,
+            top=top,
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            init=init,
+            max_memory=max_memory,
+            datasets=None if datasets == ["none"] else split_datasets(datasets),
+            protocols=split_names(protocol),
+            external=external,
+            config=_protocol_config(set_, seeds, None),
+            data_root=data_root,
+            unlabelled=unlabelled or (),
+            device=device,
+            console=console,
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(result.to_dict())
+        return
+    console.print(f"On fresh seeds at trial length: {result.confirmation}", highlight=False, markup=False)
+    if result.evaluation is not None:
+        print_evaluation(result.evaluation.summary, result.evaluation.out, console)
+    console.print(f"Report: {result.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _protocol_config(assignments: list[str] | None, seeds: int, size: int | None) -> Any:
+    """Settings of the protocols; without a size the first checkpoint decides it."""
+    from augscale.config import apply_overrides
+    from augscale.evaluation.protocol_config import ProtocolConfig
+    from augscale.settings import parse_settings
+
+    values = apply_overrides({"seeds": seeds}, parse_assignments(assignments or []))
+    if size is not None:
+        values["view_size"] = size
+    return parse_settings(ProtocolConfig, values, "--set")

@@ -1,0 +1,148 @@
+"""A look at the views before anything is trained: a contact sheet of the same images at each set of scales."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augscale.augmentation.scales import AugmentationScales, describe, load_scales
+from augscale.config import GreyRangeSetting, load_study
+from augscale.data.own_pictures import save_options
+from augscale.errors import ConfigError
+from augscale.seeding import derive_seed
+
+MOST_DECODED = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewResult:
+    """What a preview shows and where it is."""
+
+    path: Path
+    """The written image."""
+    scales: dict[str, AugmentationScales]
+    """By caption, in the order shown."""
+    image_ids: tuple[str, ...]
+    """One per row of the sheet."""
+    ranges: tuple[dict[str, Any], ...] = ()
+    """What is black and white in files of more than 8 bits, as in a run's manifest."""
+    remarks: tuple[str, ...] = ()
+    """What was passed over or excluded, and what is odd about the images, a line each."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "path": str(self.path),
+            "scales": {name: scales.model_dump(mode="json") for name, scales in self.scales.items()},
+            "descriptions": {name: describe(scales).splitlines() for name, scales in self.scales.items()},
+            "image_ids": list(self.image_ids),
+            "ranges": list(self.ranges),
+            "remarks": list(self.remarks),
+        }
+
+
+def preview(
+    data: str | Sequence[str] | None = None,
+    scales: Sequence[str] = ("strong", "weak"),
+    *,
+    study: str | Path = "default",
+    out: str | Path = "preview.png",
+    images: int = 6,
+    seed: int = 0,
+    grey_range: GreyRangeSetting | None = None,
+    views_per_image: int = 6,
+    cache_root: Path | None = None,
+    allow_bad: bool = False,
+    exclude: Sequence[str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> PreviewResult:
+    """Writes a contact sheet of views; nothing is trained.
+
+    Args:
+        data: folder, CSV manifest or "synthetic", or several; None takes the study's.
+        scales: presets, NAME@T or scale cards, one block each.
+        study: gives the decode settings and the sizes of the views.
+        out: the image to write; its folder is made. The ending gives the format (.png, .jpg, .webp).
+        images: rows of the sheet, drawn by the seed from 64 of the images, or from all where there are no more.
+        grey_range: as `data.range`; None takes the study's.
+        views_per_image: per block: two global views, the rest local.
+        cache_root: where decoded images are kept; None is the usual place.
+        allow_bad: go on with many unreadable files.
+        exclude: patterns of files that are not used; None takes the study's.
+        on_progress: called with (done, total) while images are decoded.
+    Raises:
+        ConfigError: unknown scales, study or output format, or no images or views asked for.
+        DataError: the images cannot be used.
+    """
+    from augscale.data.cache import build_cache
+    from augscale.data.facts import file_lines
+    from augscale.data.sanity import check_images
+    from augscale.reporting.shared.contact_sheet import contact_sheet
+
+    target = _writable(Path(out))
+    if images < 1 or views_per_image < 2:
+        raise ConfigError(
+            f"preview: images = {images}, views per image = {views_per_image}; expected at least 1 image and 2 views"
+        )
+    shown = _named(scales)
+    sources = None if data is None else [data] if isinstance(data, str) else list(data)
+    data_settings = {"data.sources": sources, "data.range": grey_range}
+    config = load_study(study, data_settings | {"data.exclude": list(exclude) if exclude else None})
+    # Of a large folder a fixed choice is decoded and no more; the seed chooses among it.
+    few = min(config.data.max_images or MOST_DECODED, max(MOST_DECODED, images))
+    data_config = config.data.model_copy(update={"max_images": few})
+    cache = build_cache(data_config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
+    # Said and not refused: a preview trains nothing, and shows what is wrong.
+    sanity = check_images(cache, allow_bad=True)
+    generator = np.random.default_rng(derive_seed(seed, "preview"))
+    count = min(images, len(cache.images))
+    rows = np.sort(generator.choice(len(cache.images), size=count, replace=False))
+    ids = tuple(cache.records[row].image_id for row in rows)
+    sheet = contact_sheet(
+        np.asarray(cache.images[rows]), shown, config.crops, seed=seed, views_per_image=views_per_image, labels=ids
+    )
+    _save(sheet, target)
+    return PreviewResult(
+        path=target,
+        scales=shown,
+        image_ids=ids,
+        ranges=tuple(cache.levels.facts()),
+        remarks=tuple(file_lines(cache, sanity)),
+    )
+
+
+def _named(scales: Sequence[str]) -> dict[str, AugmentationScales]:
+    if isinstance(scales, str):
+        scales = (scales,)
+    if not scales:
+        raise ConfigError("preview: no scales given; expected names such as strong,weak or a .toml card")
+    return {str(name): load_scales(name) for name in scales}
+
+
+def _writable(path: Path) -> Path:
+    from PIL import Image
+
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise ConfigError(f"{path}: {path.suffix or 'no ending'} is not an image format; expected .png, .jpg or .webp")
+    return path
+
+
+def _save(sheet: Any, target: Path) -> None:
+    """Writes beside the target and renames, so that a broken write leaves no half image."""
+    from PIL import Image
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
+        os.close(handle)
+        sheet.save(name, **save_options(Image.registered_extensions()[target.suffix.lower()]))
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written ({error.strerror or error})") from None

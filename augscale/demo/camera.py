@@ -1,0 +1,273 @@
+"""Fundus cameras: field of view, colour, light, optics, sensor and file compression.
+
+Nothing here knows the grade of the eye, so colour, brightness and camera say nothing about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.fft import dctn, idctn
+from scipy.ndimage import gaussian_filter
+
+from augscale.demo.draws import Draws, Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A model of camera and its usual settings.
+
+    name: how it is called. share: how often it is used. field_deg: angular diameter of the field. crop: diameter of the
+    field over the width of the photograph. cut: half height over the radius (1: full circle). colour: red, green, blue
+    of an average retina, 0 to 1. gain_sd: SD of the logarithm of the exposure. balance_sd: the same for each channel.
+    vignette: loss of light at the edge. glow: strength of the veil at the edge; glow_colour: its colour.
+    blur: usual SD of the blur over the width. noise: SD of the noise at 256 pixels. contrast: exponent of the
+    reflectance. tab: whether a notch marks the edge. quality: usual quality of the compression, 1 to 100.
+    """
+
+    name: str
+    share: float
+    field_deg: float
+    crop: float
+    cut: float
+    colour: tuple[float, float, float]
+    gain_sd: float
+    balance_sd: float
+    vignette: float
+    glow: float
+    glow_colour: tuple[float, float, float]
+    blur: float
+    noise: float
+    contrast: float
+    tab: bool
+    quality: int
+
+
+CAMERAS = (
+    Camera(
+        name="tabletop-round",
+        share=0.3,
+        field_deg=45.0,
+        crop=0.99,
+        cut=1.0,
+        colour=(0.66, 0.34, 0.07),
+        gain_sd=0.16,
+        balance_sd=0.10,
+        vignette=0.18,
+        glow=0.5,
+        glow_colour=(0.60, 0.56, 0.36),
+        blur=0.0030,
+        noise=0.004,
+        contrast=0.85,
+        tab=True,
+        quality=90,
+    ),
+    Camera(
+        name="tabletop-cut",
+        share=0.35,
+        field_deg=48.0,
+        crop=1.0,
+        cut=0.78,
+        colour=(0.58, 0.255, 0.06),
+        gain_sd=0.24,
+        balance_sd=0.14,
+        vignette=0.35,
+        glow=0.35,
+        glow_colour=(0.58, 0.40, 0.18),
+        blur=0.0023,
+        noise=0.005,
+        contrast=1.0,
+        tab=False,
+        quality=92,
+    ),
+    Camera(
+        name="nonmydriatic-pale",
+        share=0.25,
+        field_deg=45.0,
+        crop=1.0,
+        cut=0.9,
+        colour=(0.60, 0.37, 0.225),
+        gain_sd=0.2,
+        balance_sd=0.08,
+        vignette=0.3,
+        glow=0.35,
+        glow_colour=(0.50, 0.54, 0.58),
+        blur=0.0020,
+        noise=0.006,
+        contrast=1.1,
+        tab=False,
+        quality=88,
+    ),
+    Camera(
+        name="handheld",
+        share=0.1,
+        field_deg=40.0,
+        crop=1.13,
+        cut=1.0,
+        colour=(0.60, 0.40, 0.19),
+        gain_sd=0.22,
+        balance_sd=0.12,
+        vignette=0.45,
+        glow=0.3,
+        glow_colour=(0.55, 0.50, 0.30),
+        blur=0.0050,
+        noise=0.009,
+        contrast=0.9,
+        tab=False,
+        quality=82,
+    ),
+)
+
+_KEEPS_CLINIC_P = 0.85
+_BALANCE_SPREAD = np.array([0.8, 0.7, 1.5])  # blue varies most: it is the weakest channel and gets the strongest gain
+_KNEE = 0.72  # above this share of white the sensor's response bends
+
+# Luminance table of the JPEG standard (ITU-T T.81, Annex K.1).
+_JPEG_TABLE = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    dtype=np.float64,
+)
+_TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_FROM_YCC = np.linalg.inv(_TO_YCC)
+
+
+def choose_camera(clinic: float, draws: Draws) -> Camera:
+    """The camera of one photograph: mostly the one of the patient's clinic.
+
+    Args:
+        clinic: the patient's trait in [0, 1).
+        draws: stream of this photograph's camera.
+    """
+    place = clinic if draws.chance(_KEEPS_CLINIC_P) else draws.uniform()
+    for camera in CAMERAS:
+        place -= camera.share
+        if place < 0:
+            return camera
+    return CAMERAS[-1]
+
+
+def expose(draws: Draws, camera: Camera, reflectance: Floats, haze: float) -> np.ndarray:
+    """Turns the reflectance of the retina into a photograph.
+
+    Args:
+        draws: stream of this photograph's exposure.
+        camera: the camera.
+        reflectance: float64, shape (size, size, 3), 1 is an average retina.
+        haze: clouding of the media, 0 to 1.
+    Returns:
+        uint8, shape (size, size, 3), sRGB; 0 outside the field.
+    """
+    size = reflectance.shape[0]
+    axis = (np.arange(size) - (size - 1) / 2) / (size / 2)
+    x, y = axis[None, :] / camera.crop, -axis[:, None] / camera.crop
+    radius = np.sqrt(x**2 + y**2)
+    light = _light(draws, camera, x, y, radius)
+    gain = np.exp(
+        draws.normal(-0.02, camera.gain_sd)
+        + draws.normals(3, 0.0, 1.0).clip(-2.5, 2.5) * camera.balance_sd * _BALANCE_SPREAD
+    )
+    average = np.array(camera.colour)
+    image = average * reflectance**camera.contrast * light
+    image = _veil(draws, camera, image, average, haze, x, y, radius)
+    image = _blur(draws, camera, image * gain, haze)
+    image = np.where(image > _KNEE, 1 - (1 - _KNEE) * np.exp(-(image - _KNEE) / (1 - _KNEE)), image)
+    field = _field(draws, camera, size, x, y, radius)
+    image = _noise(draws, camera, image) * field[:, :, None] + draws.uniform(0.0, 0.012)
+    image = _compress(image, camera.quality + draws.normal(0.0, 3.0))
+    # No compressor leaves the black surround quite black; most collections mask it.
+    return np.rint(np.clip(image * (field > 0)[:, :, None], 0, 1) * 255).astype(np.uint8)
+
+
+def _light(draws: Draws, camera: Camera, x: Floats, y: Floats, radius: Floats) -> Floats:
+    """Vignetting around a point that is never quite the middle, and a tilt of the light; float64 (size, size, 3)."""
+    shift_x, shift_y = draws.normal(0.0, 0.2), draws.normal(0.0, 0.16)
+    off_axis = np.sqrt((x - shift_x) ** 2 + (y - shift_y) ** 2)
+    vignette = camera.vignette * draws.uniform(0.5, 1.6) * np.array([1.1, 1.0, 0.85])
+    tilt_x = draws.normal(0.0, 0.17) + draws.normals(3, 0.0, 0.04)
+    tilt_y = draws.normal(0.0, 0.12) + draws.normals(3, 0.0, 0.04)
+    fall_off = 1.06 - vignette * off_axis[:, :, None] ** 2.2
+    return np.clip(fall_off * (1 + tilt_x * x[:, :, None] + tilt_y * y[:, :, None]), 0.08, None)
+
+
+def _veil(
+    draws: Draws,
+    camera: Camera,
+    image: Floats,
+    average: Floats,
+    haze: float,
+    x: Floats,
+    y: Floats,
+    radius: Floats,
+) -> Floats:
+    """Stray light: an even veil from clouded media, a glow at one side of the edge, and now and then a lens flare."""
+    white = np.array(camera.glow_colour)
+    even = 0.6 * haze * draws.uniform(0.4, 1.2)
+    side = draws.uniform(0, 2 * np.pi)
+    lopsided = draws.uniform(0.0, 0.9)
+    direction = (np.cos(side) * x + np.sin(side) * y) / np.maximum(radius, 1e-6)
+    width = draws.uniform(0.04, 0.25)
+    rim = np.exp(np.minimum(radius - 1, 0) / width) * (1 - lopsided + lopsided * direction)
+    veil = even + camera.glow * draws.uniform(0.0, 1.6) * np.clip(rim, 0, None)
+    if draws.chance(0.18):
+        flare_x, flare_y = draws.normal(0.0, 0.35), draws.normal(0.0, 0.3)
+        extent = draws.uniform(0.06, 0.22)
+        squared = (x - flare_x) ** 2 + (y - flare_y) ** 2
+        veil = veil + draws.uniform(0.08, 0.4) * np.exp(-squared / (2 * extent**2))
+    veil = np.clip(veil, 0, 0.9)[:, :, None]
+    return image * (1 - veil) + (0.75 * white + 0.3 * average) * veil
+
+
+def _blur(draws: Draws, camera: Camera, image: Floats, haze: float) -> Floats:
+    """Defocus; a few photographs are badly out of focus."""
+    spread = camera.blur * np.exp(draws.normal(0.0, 0.4)) * (1 + 1.5 * haze)
+    if draws.chance(0.06):
+        spread *= draws.uniform(1.8, 3.2)
+    sigma = spread * image.shape[0]
+    return gaussian_filter(image, (sigma, sigma, 0), mode="nearest", truncate=3.0) if sigma > 0.2 else image
+
+
+def _field(draws: Draws, camera: Camera, size: int, x: Floats, y: Floats, radius: Floats) -> Floats:
+    """Share of each pixel that lies in the field of view, 0 to 1."""
+    px = camera.crop * size / 2
+    cut = camera.cut * (1 + draws.normal(0.0, 0.015)) if camera.cut < 1 else 2.0
+    field = np.clip((1 - radius) * px + 0.5, 0, 1) * np.clip((cut - np.abs(y)) * px + 0.5, 0, 1)
+    if camera.tab and draws.chance(0.7):
+        along, across = (x + y) * np.sqrt(0.5), (x - y) * np.sqrt(0.5)
+        tab = np.clip((1.035 - along) * px + 0.5, 0, 1) * np.clip((0.045 - np.abs(across)) * px + 0.5, 0, 1)
+        field = np.maximum(field, tab * (along > 0.9))
+    return field
+
+
+def _noise(draws: Draws, camera: Camera, image: Floats) -> Floats:
+    """Sensor noise as it is left after reduction to this size: finer pixels are averages over fewer sensor pixels."""
+    size = image.shape[0]
+    spread = camera.noise * draws.uniform(0.4, 1.4) * min(np.sqrt(size / 256), 1.5)
+    noise = draws.normals(size * size * 3).reshape(size, size, 3)
+    mostly_grey = 0.75 * noise[:, :, :1] + 0.5 * noise
+    return image + spread * mostly_grey * np.sqrt(np.clip(image, 0.02, 1) / 0.4)
+
+
+def _compress(image: Floats, quality: float) -> Floats:
+    """Rounds the coefficients of 8 x 8 blocks as JPEG does, chroma twice as coarsely as luminance."""
+    size = image.shape[0]
+    scale = (200 - 2 * quality) / 100 if quality >= 50 else 50 / quality
+    step = np.maximum(_JPEG_TABLE * max(scale, 0.02), 1.0) / 255
+    padding = -size % 8
+    padded = np.pad(image, ((0, padding), (0, padding), (0, 0)), mode="edge")
+    blocks = (np.clip(padded, 0, 1) - 0.5) @ _TO_YCC.T
+    count = padded.shape[0] // 8
+    blocks = blocks.reshape(count, 8, count, 8, 3)
+    steps = step[:, None, :, None] * np.array([1.0, 2.0, 2.0])
+    coefficients = np.rint(dctn(blocks, axes=(1, 3), norm="ortho") / steps) * steps
+    decoded = idctn(coefficients, axes=(1, 3), norm="ortho").reshape(padded.shape)
+    return (decoded @ _FROM_YCC.T + 0.5)[:size, :size]

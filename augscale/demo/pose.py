@@ -1,0 +1,92 @@
+"""Where the camera looks: the map between the retina in degrees and the photograph in pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from augscale.demo.draws import Draws, Floats
+from augscale.demo.stamps import Blobs, Strokes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """A turned, scaled and, for left eyes, mirrored view of the retina.
+
+    gaze: retinal point in the middle of the photograph, degrees in the frame of a right eye. turn: radians,
+    counter-clockwise. px_per_degree: scale. size: pixels. mirrored: the eye is a left one. Pixel (0, 0) is the centre
+    of the upper left pixel.
+    """
+
+    gaze: tuple[float, float]
+    turn: float
+    px_per_degree: float
+    size: int
+    mirrored: bool
+
+    def to_pixels(self, points: Floats) -> Floats:
+        """Retinal points (N, 2), degrees, to pixels (N, 2), x to the right and y downwards."""
+        x = (points[:, 0] - self.gaze[0]) * (-1.0 if self.mirrored else 1.0)
+        y = points[:, 1] - self.gaze[1]
+        cosine, sine, middle = np.cos(self.turn), np.sin(self.turn), (self.size - 1) / 2
+        turned = np.stack([cosine * x - sine * y, -sine * x - cosine * y], axis=1)
+        return middle + self.px_per_degree * turned
+
+    def retina_grid(self) -> tuple[Floats, Floats]:
+        """Retinal coordinates x, y of every pixel, degrees, float64, shape (size, size)."""
+        axis = (np.arange(self.size) - (self.size - 1) / 2) / self.px_per_degree
+        across, up = axis[None, :], -axis[:, None]
+        cosine, sine = np.cos(self.turn), np.sin(self.turn)
+        x = (cosine * across + sine * up) * (-1.0 if self.mirrored else 1.0)
+        return x + self.gaze[0], cosine * up - sine * across + self.gaze[1]
+
+    def strokes_to_pixels(self, strokes: Strokes) -> Strokes:
+        """The strokes in pixels."""
+        return Strokes(
+            start=self.to_pixels(strokes.start),
+            end=self.to_pixels(strokes.end),
+            radius=strokes.radius * self.px_per_degree,
+            strength=strokes.strength,
+        )
+
+    def blobs_to_pixels(self, blobs: Blobs) -> Blobs:
+        """The blobs in pixels; a mirrored outline is one of the outlines that might have been drawn."""
+        angle = -(blobs.angle + self.turn)
+        return Blobs(
+            centre=self.to_pixels(blobs.centre),
+            radius=blobs.radius * self.px_per_degree,
+            aspect=blobs.aspect,
+            angle=np.pi - angle - 2 * self.turn if self.mirrored else angle,
+            lobes=blobs.lobes,
+            phases=-blobs.phases if not self.mirrored else blobs.phases,
+            softness=blobs.softness,
+            strength=blobs.strength,
+        )
+
+
+def draw_pose(
+    draws: Draws, *, photograph: int, disc: Floats, field_deg: float, field_px: float, size: int, left: bool
+) -> Pose:
+    """The view of one photograph: the first of an eye is centred near the macula, later ones often on the disc.
+
+    Args:
+        draws: stream of this photograph's pose.
+        photograph: number of the photograph of this eye.
+        disc: centre of the optic disc, degrees, shape (2,).
+        field_deg: angular diameter of the camera's field.
+        field_px: the same in pixels.
+        size: pixels.
+        left: whether it is a left eye.
+    """
+    kind = draws.pick((0.6, 0.35, 0.05) if photograph == 0 else (0.35, 0.35, 0.3))
+    share = (0.12, 0.42, 0.95)[kind]
+    gaze = (share * disc[0] + draws.normal(0.0, 1.6), share * disc[1] + draws.normal(0.0, 1.3))
+    zoom = 1 + draws.normal(0.0, 0.025)
+    return Pose(
+        gaze=gaze,
+        turn=draws.normal(0.0, 0.07),
+        px_per_degree=zoom * field_px / field_deg,
+        size=size,
+        mirrored=left,
+    )

@@ -1,0 +1,197 @@
+"""Is a checkpoint healthy, and if not, what to try next? Evidence in numbers, a verdict, and advice.
+
+`health.verdict` judges a run while it trains; this looks at a finished file from all sides: its weights, the spread of
+its embeddings, how it separates pairs beside the same network before training, and what a training log or a head still
+tells. Collapse and a loss that stays at ln(out_dim) are the most frequent troubles of DINO on medical images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from augscale.config import ProbeConfig
+from augscale.scoring.distances import unit_rows
+from augscale.scoring.health import Check, Verdict, spread_checks, training_checks
+from augscale.scoring.spectrum import effective_rank, feature_sd
+
+CONSTANT_BELOW = 1e-4
+"""A dimension whose SD is below this share of the root mean square of all features is called constant."""
+MANY_CONSTANT = 0.5
+"""Share of constant dimensions from which on a checkpoint is suspicious."""
+NO_SEPARATION = 0.55
+"""Pair AUROC at the mildest level below which views of one image are hardly nearer than other images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSigns:
+    """What is known of the training, from a log, a head or a sidecar; None where nothing is."""
+
+    loss: float | None = None
+    """DINO's, nats, at the end."""
+    out_dim: int | None = None
+    information: float | None = None
+    """Nats that the teacher's outputs say about the image, see `dino.information`."""
+    source: str = ""
+    """Where it was found, for the evidence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """What the doctor found."""
+
+    verdict: Verdict
+    evidence: tuple[str, ...]
+    """What was checked and found, with numbers and limits; what speaks against the checkpoint comes first."""
+    advice: tuple[str, ...]
+    """What to try next; empty for a healthy one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"verdict": self.verdict, "evidence": list(self.evidence), "advice": list(self.advice)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sign:
+    verdict: Verdict
+    sentence: str
+    advice: tuple[str, ...] = ()
+
+
+_LONGER = "train longer: short runs often sit at ln(out_dim) first"
+_LEAVE_PLATEAU = "try batch norm in the head, a smaller out_dim (1024 to 4096 for small data) or a lower learning rate"
+_TEMPERATURE = "lower the teacher temperature (0.04 without warm-up) and check that centering is on"
+_MILDER = "try milder scales: `augscale search` finds those that keep pairs of your images apart"
+_STRONGER = "try stronger crops or jitter: without augmentation nothing has to be learned"
+
+
+def examine(
+    clean: npt.ArrayLike,
+    *,
+    mildest_auroc: float | None = None,
+    versus_untrained: tuple[float, float, float] | None = None,
+    training: TrainingSigns | None = None,
+    non_finite: tuple[str, ...] = (),
+    trained: bool = True,
+    probe: ProbeConfig | None = None,
+) -> Examination:
+    """Examines a checkpoint.
+
+    Args:
+        clean: float, shape (n, D): embeddings of images without augmentation; may hold NaN.
+        mildest_auroc: pair AUROC under the mildest views, in [0, 1].
+        versus_untrained: pair AUROC over the ladder minus that of the same network before training, and the 95 %
+            interval of this difference.
+        training: what is known of the training.
+        non_finite: names of weights that hold NaN or inf.
+        trained: False for a network before training, to which advice on training does not apply.
+        probe: limits; the defaults of a study if None.
+    """
+    limits = probe or ProbeConfig()
+    signs = _weight_signs(non_finite)
+    points = np.asarray(clean, dtype=np.float64)
+    if np.isfinite(points).all():
+        signs += _spread_signs(points, limits)
+        signs += _training_signs(training, limits) if training else []
+        signs += _separation_signs(mildest_auroc, versus_untrained)
+    elif not non_finite:
+        bad = int((~np.isfinite(points)).any(axis=1).sum())
+        sentence = f"{bad} of {len(points)} embeddings are not finite, although all weights are"
+        signs.append(_Sign(verdict="collapsed", sentence=sentence, advice=("embed in fp32; check the input images",)))
+    order: tuple[Verdict, ...] = ("collapsed", "suspicious", "healthy")
+    signs.sort(key=lambda sign: order.index(sign.verdict))
+    advice = dict.fromkeys(line for sign in signs for line in sign.advice if trained)
+    return Examination(verdict=signs[0].verdict, evidence=tuple(sign.sentence for sign in signs), advice=tuple(advice))
+
+
+def constant_dimensions(clean: npt.ArrayLike) -> int:
+    """How many features hardly differ between images: SD below 1e-4 of the root mean square of all features.
+
+    Args:
+        clean: finite, shape (n, D).
+    """
+    points = np.asarray(clean, dtype=np.float64)
+    size = float(np.sqrt(np.mean(np.square(points))))
+    return int((points.std(axis=0) < CONSTANT_BELOW * size).sum()) if size > 0 else points.shape[1]
+
+
+def _weight_signs(non_finite: tuple[str, ...]) -> list[_Sign]:
+    if not non_finite:
+        return [_Sign(verdict="healthy", sentence="all weights are finite")]
+    shown = ", ".join(non_finite[:3]) + (", ..." if len(non_finite) > 3 else "")
+    return [
+        _Sign(
+            verdict="collapsed",
+            sentence=f"NaN or inf in {len(non_finite)} tensor(s): {shown}; nothing can be embedded",
+            advice=(
+                "the training diverged: go back to an earlier checkpoint",
+                "lower the learning rate, keep clip_grad = 3, and train in bf16 or fp32 instead of fp16",
+            ),
+        )
+    ]
+
+
+def _spread_signs(points: npt.NDArray[np.float64], limits: ProbeConfig) -> list[_Sign]:
+    dim = points.shape[1]
+    checks = spread_checks(effective_rank(points), feature_sd(points), limits)
+    signs = [_of_check(check, (_TEMPERATURE, _LEAVE_PLATEAU)) for check in checks]
+    constant = constant_dimensions(points)
+    few = constant < MANY_CONSTANT * dim
+    signs.append(
+        _Sign(
+            verdict="healthy" if few else "suspicious" if constant < dim else "collapsed",
+            sentence=f"{constant} of {dim} dimensions are nearly constant over the images",
+            advice=() if few else (_TEMPERATURE, _LONGER),
+        )
+    )
+    unit, norms = unit_rows(points)
+    cosine = float(np.square(unit.mean(axis=0)).sum())
+    sentence = f"embeddings have length {norms.mean():.3g} (SD {norms.std():.2g}), mean cosine of two {cosine:.4f}"
+    return [*signs, _Sign(verdict="healthy", sentence=sentence)]
+
+
+def _training_signs(training: TrainingSigns, limits: ProbeConfig) -> list[_Sign]:
+    checks = training_checks(
+        limits, information=training.information, loss=training.loss, out_dim=training.out_dim, final=True
+    )
+    source = f" ({training.source})" if training.source else ""
+    signs = [_of_check(check, (_LONGER, _LEAVE_PLATEAU, _TEMPERATURE)) for check in checks]
+    return [replace(sign, sentence=sign.sentence + source) for sign in signs]
+
+
+def _of_check(check: Check, advice: tuple[str, ...]) -> _Sign:
+    close = ": close to it" if check.near and check.verdict == "suspicious" else ""
+    return _Sign(
+        verdict=check.verdict,
+        sentence=check.sentence + close,
+        advice=() if check.verdict == "healthy" else advice,
+    )
+
+
+def _separation_signs(mildest_auroc: float | None, versus_untrained: tuple[float, float, float] | None) -> list[_Sign]:
+    signs = []
+    if mildest_auroc is not None:
+        poor = mildest_auroc < NO_SEPARATION
+        signs.append(
+            _Sign(
+                verdict="suspicious" if poor else "healthy",
+                sentence=f"pair AUROC {mildest_auroc:.3f} under the mildest views, chance 0.5, poor below "
+                f"{NO_SEPARATION:g}",
+                advice=(_MILDER, _LONGER) if poor else (),
+            )
+        )
+    if versus_untrained is not None:
+        difference, low, high = versus_untrained
+        beaten = low > 0
+        signs.append(
+            _Sign(
+                verdict="healthy" if beaten else "suspicious",
+                sentence="pair AUROC over the ladder minus that of the same network before training: "
+                f"{difference:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"
+                + ("" if beaten else ": training has not made pairs of these images easier to tell apart"),
+                advice=() if beaten else (_LONGER, _MILDER, _STRONGER),
+            )
+        )
+    return signs

@@ -1,0 +1,98 @@
+"""From the arguments of a full run to its study: flags, length, checks before any image is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from augscale.augmentation.scales import load_scales
+from augscale.config import StudyConfig, apply_overrides, lasting_sources, load_study
+from augscale.data.cache import ImageCache
+from augscale.data.facts import file_facts, file_lines
+from augscale.data.sanity import Sanity
+from augscale.errors import ConfigError
+from augscale.networks.backbones import build_backbone
+from augscale.settings import parse_settings
+
+DEFAULT_EPOCHS = 100
+"""As the official script."""
+
+
+def check_lengths(epochs: float | None, steps: int | None, evaluations: int, log_every: int) -> None:
+    if epochs is not None and steps is not None:
+        raise ConfigError(f"--epochs {epochs:g} and --steps {steps}: expected one of them")
+    for name, value in (("epochs", epochs), ("steps", steps), ("evaluations", evaluations), ("log-every", log_every)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"--{name} {value}: expected a number above 0")
+
+
+def resolve_study(
+    study: str | Path | StudyConfig, arch: str | None, flags: dict[str, Any], overrides: dict[str, Any]
+) -> StudyConfig:
+    """The study with flags and, over them, single settings."""
+    config = study if isinstance(study, StudyConfig) else load_study(study)
+    if arch is not None and arch != config.backbone.name:
+        flags = {"backbone.name": arch, "backbone.overrides": {}} | flags
+    values = apply_overrides(apply_overrides(config.model_dump(), flags), overrides)
+    return parse_settings(StudyConfig, values, "study" if isinstance(study, StudyConfig) else str(study))
+
+
+def with_steps(config: StudyConfig, steps: int) -> StudyConfig:
+    return config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"steps": steps})})
+
+
+def check_networks(config: StudyConfig) -> int:
+    """Checks names and sizes before any image is read.
+
+    Returns:
+        The number of parameters of the backbone.
+    """
+    for level in config.probe.levels:
+        load_scales(level)
+    # Weights are loaded later; here only the architecture is checked, so that this stays quick.
+    backbone = build_backbone(config.backbone.model_copy(update={"init": "none"}), config.crops.global_size)
+    if config.crops.n_local:
+        backbone.check_view_size(config.crops.local_size, "crops.local_size")
+    if config.backbone.init not in ("none", "imagenet") and not Path(config.backbone.init).is_file():
+        raise ConfigError(f"--init {config.backbone.init}: no such file; expected none, imagenet or a weights file")
+    return sum(parameter.numel() for parameter in backbone.parameters())
+
+
+def evaluation_steps(steps: int, evaluations: int) -> list[int]:
+    """Evenly spread, the last at the end."""
+    return sorted({max(1, round(steps * (k + 1) / evaluations)) for k in range(evaluations)})
+
+
+def data_facts(
+    config: StudyConfig, cache: ImageCache, sanity: Sanity, num_train: int, num_panel: int
+) -> dict[str, Any]:
+    return {
+        "sources": lasting_sources(config.data),
+        "fingerprint": cache.fingerprint,
+        "ranges": cache.levels.facts(),
+        "num_images": len(cache),
+        "num_train": num_train,
+        "num_panel": num_panel,
+        **file_facts(cache, sanity),
+        "remarks": file_lines(cache, sanity),
+    }
+
+
+def scales_label(scales: str | Path) -> str:
+    """`weak`, or for a card its file's name, with the run's where it is a run's best.toml."""
+    path = Path(scales)
+    if path.suffix != ".toml":
+        return str(scales)
+    return f"{path.resolve().parent.name}-best" if path.name == "best.toml" else path.stem
+
+
+def default_folder(config: StudyConfig, scales_name: str, seed: int) -> Path:
+    name = re.sub(r"[^A-Za-z0-9._@+-]+", "-", f"{config.name}-{scales_name}" + (f"-seed{seed}" if seed else ""))
+    return Path("runs") / "pretrain" / name
+
+
+def source_list(data: str | Path | list[str | Path] | None) -> list[str] | None:
+    if data is None:
+        return None
+    return [str(source) for source in ([data] if isinstance(data, str | Path) else data)]

@@ -1,0 +1,126 @@
+"""A diagnosis for the terminal, and as plain text for logs and pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from augscale.reporting.diagnosis.records import CheckpointResult, Diagnosis, Metric, parse_diagnosis
+from augscale.reporting.diagnosis.wording import (
+    MAIN,
+    VERDICT_WORDS,
+    checkpoint_sentence,
+    comparison_words,
+    difference_text,
+    headline,
+    metric_text,
+    plain,
+    with_interval,
+)
+from augscale.reporting.shared.wording import NOTHING
+
+COLUMNS = ("pair_auroc", "dprime", "silhouette", "recall_at_1", "rankme")
+"""Metrics shown: over the ladder where they are computed there, else of the clean images."""
+STYLES = {"healthy": "green", "suspicious": "yellow", "collapsed": "red"}
+FILES = {
+    "diagnosis.html": "See why",
+    "distances.png": "For a paper",
+    "diagnosis.json": "All numbers",
+}
+
+
+def print_diagnosis(diagnosis: Mapping[str, Any], out_dir: Path | None, console: Console) -> None:
+    """Prints a diagnosis in the form that suits where it goes.
+
+    Args:
+        diagnosis: the content of diagnosis.json.
+        out_dir: where its files are; None where none were written.
+        console: a terminal gets a table, anything else plain lines.
+    """
+    if console.is_terminal:
+        console.print()
+        console.print(diagnosis_lines(diagnosis, out_dir), highlight=False)
+    else:
+        console.print(plain_diagnosis(diagnosis, out_dir), highlight=False, markup=False, soft_wrap=True)
+
+
+def diagnosis_lines(diagnosis: Mapping[str, Any], out_dir: Path | None) -> RenderableType:
+    """As rich text: headline, a table of the checkpoints, evidence and advice, notes, files."""
+    parsed = parse_diagnosis(diagnosis)
+    parts: list[RenderableType] = [Text(headline(parsed), style="bold"), Text(""), _table(parsed)]
+    parts.append(Text(f"95 % intervals over patients; values {parsed.where}, RankMe of the clean images", style="dim"))
+    for checkpoint in parsed.checkpoints:
+        parts += [Text(""), Text(checkpoint_sentence(parsed, checkpoint))]
+        parts += [_bullet("-", line, "dim") for line in checkpoint.evidence]
+        parts += [_bullet(">", line, "") for line in checkpoint.advice]
+    if parsed.notes:
+        parts += [Text(""), *(_bullet("-", note, "dim") for note in parsed.notes)]
+    if out_dir is not None:
+        width = max(map(len, FILES.values())) + 2
+        parts.append(Text(""))
+        parts += [
+            Text.assemble(f"{f'{what}:':<{width}}", (str(out_dir / name), "bold")) for name, what in FILES.items()
+        ]
+    return Group(*parts)
+
+
+def plain_diagnosis(diagnosis: Mapping[str, Any], out_dir: Path | None = None) -> str:
+    """As lines without styles, boxes, wrapping or typographic signs, one checkpoint per line."""
+    parsed = parse_diagnosis(diagnosis)
+    lines = [headline(parsed)]
+    for checkpoint in parsed.checkpoints:
+        numbers = [
+            with_interval(parsed.meaning(key).label, metric)
+            for key in COLUMNS
+            if (metric := _metric(checkpoint, key)).value is not None
+        ]
+        verdict = VERDICT_WORDS.get(checkpoint.verdict, checkpoint.verdict)
+        lines.append(f"{checkpoint.name}: {', '.join([verdict, *numbers])}")
+    for checkpoint in parsed.checkpoints:
+        lines += [f"evidence: {checkpoint.name}: {line}" for line in checkpoint.evidence]
+        lines += [f"advice: {checkpoint.name}: {line}" for line in checkpoint.advice]
+    for found in parsed.comparisons:
+        if found.metric == MAIN and found.level in ("ladder", ""):
+            words = comparison_words(parsed, found)
+            than = "from" if words == "not distinguishable" else "than"
+            label = parsed.meaning(found.metric).label
+            lines.append(f"comparison: {found.a} {words} {than} {found.b}: {label} {difference_text(found)}")
+    lines += [f"note: {note}" for note in parsed.notes]
+    if out_dir is not None:
+        lines += [f"{what.lower()}: {out_dir / name}" for name, what in FILES.items()]
+    return "\n".join(map(plain, lines))
+
+
+def _table(parsed: Diagnosis) -> Table:
+    """Values above, their intervals below, so that the table fits 80 columns."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
+    table.add_column("", overflow="fold")
+    table.add_column("health", no_wrap=True)
+    for key in COLUMNS:
+        table.add_column(parsed.meaning(key).label, no_wrap=True)
+    for checkpoint in parsed.checkpoints:
+        cells = [Text(_two_lines(_metric(checkpoint, key))) for key in COLUMNS]
+        verdict = VERDICT_WORDS.get(checkpoint.verdict, checkpoint.verdict)
+        table.add_row(Text(checkpoint.name), Text(verdict, style=STYLES.get(checkpoint.verdict, "")), *cells)
+    return table
+
+
+def _metric(checkpoint: CheckpointResult, key: str) -> Metric:
+    return checkpoint.ladder.get(key) or checkpoint.overall.get(key) or Metric()
+
+
+def _two_lines(metric: Metric) -> str:
+    places = 2 if metric.value is not None and abs(metric.value) < 10 else None
+    value, bounds = metric_text(metric, places=places)
+    return f"{value}\n{bounds.replace(' to ', NOTHING)}" if bounds else value
+
+
+def _bullet(sign: str, line: str, style: str) -> Table:
+    bullet = Table.grid(padding=(0, 1, 0, 0))
+    bullet.add_row(Text(sign), Text(line), style=style)
+    return bullet

@@ -1,0 +1,189 @@
+"""How a diagnosis is put into words, the same on the page and on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from augscale.reporting.diagnosis.records import CheckpointResult, Comparison, Diagnosis, Interval, Metric
+from augscale.reporting.shared.wording import MINUS, NOTHING, interval, number, signed
+
+MAIN = "pair_auroc"
+MOST_NUMBERS = 4
+"""Up to so many checkpoints, a sentence that compares them carries the numbers too."""
+PAPER_SILHOUETTES = {"strong": 0.117, "weak": 0.201, "weak+med": 0.130}
+PAPER_REMARK = (
+    "The paper's own silhouettes of view groups: strong 0.117, weak 0.201, weak+med 0.130. It does not state the image "
+    "set, the layer or the distance, so they are a rough orientation only."
+)
+VERDICT_WORDS = {"healthy": "healthy", "suspicious": "suspicious", "collapsed": "collapsed", "": "not judged"}
+SCOPE = (
+    "All of this is label-free or on frozen features: better separated pairs do not promise a better fine-tuned "
+    "classifier. Intervals are over the patients of this panel and do not count luck in training.",
+    "A checkpoint separates views of the kind it was trained on more easily, so read the levels side by side.",
+)
+
+
+def digits(value: float) -> int:
+    """Decimals that keep three to four significant figures."""
+    return 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 3 if abs(value) >= 0.001 or value == 0 else 5
+
+
+def value_text(value: float | None, *, places: int | None = None) -> str:
+    """A metric's value, or a dash."""
+    if value is None:
+        return NOTHING
+    return number(value, digits(value) if places is None else places)
+
+
+def metric_text(metric: Metric | None, *, places: int | None = None) -> tuple[str, str]:
+    """Value and interval, in the same decimals; the interval is empty where there is none."""
+    if metric is None or metric.value is None:
+        return NOTHING, ""
+    places = digits(metric.value) if places is None else places
+    return number(metric.value, places), interval(metric.interval, digits=places)
+
+
+def with_interval(label: str, metric: Metric | None) -> str:
+    """`d′ 1.421 (1.302 to 1.550)`."""
+    value, bounds = metric_text(metric)
+    return f"{label} {value} ({bounds})" if bounds else f"{label} {value}"
+
+
+def usable(diagnosis: Diagnosis) -> list[CheckpointResult]:
+    """Checkpoints that are not collapsed and have a main number, the highest first."""
+    found = [c for c in diagnosis.checkpoints if not c.is_collapsed and _main(c) is not None]
+    return sorted(found, key=lambda c: -(_main(c) or 0.0))
+
+
+def headline(diagnosis: Diagnosis) -> str:
+    """What a person must know, in one sentence."""
+    checkpoints, ranked = diagnosis.checkpoints, usable(diagnosis)
+    label, where = diagnosis.meaning(MAIN).label, diagnosis.where
+    if not checkpoints:
+        return "No checkpoint has been diagnosed"
+    if len(checkpoints) == 1:
+        return f"{checkpoints[0].name} {_is(checkpoints[0])}"
+    if all(c.is_collapsed for c in checkpoints):
+        return f"All {len(checkpoints)} checkpoints have collapsed"
+    if not ranked:
+        return f"{len(checkpoints)} checkpoints; none could be compared by {label} {where}"
+    leader, others = ranked[0], ranked[1:]
+    found = {c.name: comparison(diagnosis, leader.name, c.name) for c in others}
+    if not others:
+        rest = "the others have collapsed" if len(checkpoints) > 2 else "the other has collapsed"
+        return f"{leader.name} is the only checkpoint that separates pairs at all; {rest}"
+    if any(c is None for c in found.values()):
+        return f"{leader.name} has the highest {label} {where}; whether that is more than luck was not tested"
+    alike = [name for name, c in found.items() if c and not c.distinguishable]
+    if not alike:
+        return f"{leader.name} separates pairs best, by {label} {where}"
+    return f"{leader.name} has the highest {label} {where}, but is not distinguishable from {listed(alike)}"
+
+
+def checkpoint_sentence(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> str:
+    """The verdict on a checkpoint, and how it compares with the others where that was tested."""
+    parts = [f"{checkpoint.name} {_is(checkpoint)}", *_versus(diagnosis, checkpoint)]
+    return parts[0] + (": " + ", ".join(parts[1:]) if len(parts) > 1 else "")
+
+
+def checkpoint_numbers(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> str:
+    """AUROC and d' of a checkpoint with their intervals."""
+    if checkpoint.ladder.get(MAIN, Metric()).value is None:
+        reason = checkpoint.ladder.get(MAIN, Metric()).reason
+        return f"{diagnosis.meaning(MAIN).label} not computed" + (f": {reason}" if reason else "")
+    keys = [key for key in (MAIN, "dprime") if key in checkpoint.ladder]
+    return (
+        ", ".join(with_interval(diagnosis.meaning(key).label, checkpoint.ladder[key]) for key in keys)
+        + f" {diagnosis.where}"
+    )
+
+
+def comparison(diagnosis: Diagnosis, a: str, b: str, metric: str = MAIN) -> Comparison | None:
+    """The comparison of two checkpoints on the ladder, turned so that it speaks of `a`."""
+    for found in diagnosis.comparisons:
+        if found.metric != metric or found.level not in ("ladder", ""):
+            continue
+        if (found.a, found.b) == (a, b):
+            return found
+        if (found.a, found.b) == (b, a):
+            return turned(found)
+    return None
+
+
+def turned(found: Comparison) -> Comparison:
+    """The same comparison, seen from the other side."""
+    bounds: Interval | None = (-found.interval[1], -found.interval[0]) if found.interval else None
+    return Comparison(
+        level=found.level,
+        metric=found.metric,
+        a=found.b,
+        b=found.a,
+        difference=-found.difference,
+        interval=bounds,
+        distinguishable=found.distinguishable,
+    )
+
+
+def comparison_words(diagnosis: Diagnosis, found: Comparison) -> str:
+    """better, worse, or not distinguishable; higher or lower where neither is better."""
+    if not found.distinguishable:
+        return "not distinguishable"
+    direction = diagnosis.meaning(found.metric).direction
+    up = found.difference > 0
+    if direction == "none":
+        return "higher" if up else "lower"
+    return "better" if up == (direction == "higher") else "worse"
+
+
+def difference_text(found: Comparison) -> str:
+    """`+0.300 (+0.100 to +0.500)`."""
+    bounds = interval(found.interval, sign=True)
+    return f"{signed(found.difference)} ({bounds})" if bounds else signed(found.difference)
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def plain(line: str) -> str:
+    """A line for logs and pipes, whose encoding may lack typographic signs."""
+    return line.translate(_TO_ASCII)
+
+
+_TO_ASCII = str.maketrans({MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "..."})
+
+
+def _main(checkpoint: CheckpointResult) -> float | None:
+    return checkpoint.ladder.get(MAIN, Metric()).value
+
+
+def _is(checkpoint: CheckpointResult) -> str:
+    if checkpoint.verdict == "collapsed":
+        return "has collapsed"
+    return (
+        "looks healthy"
+        if checkpoint.verdict == "healthy"
+        else f"is {VERDICT_WORDS.get(checkpoint.verdict, checkpoint.verdict)}"
+    )
+
+
+def _versus(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> list[str]:
+    if checkpoint.is_collapsed:
+        return []
+    found: dict[str, list[str]] = {}
+    with_numbers = len(diagnosis.checkpoints) <= MOST_NUMBERS
+    for other in diagnosis.checkpoints:
+        versus = comparison(diagnosis, checkpoint.name, other.name)
+        if versus is None or other.is_collapsed:
+            continue
+        words = comparison_words(diagnosis, versus)
+        by = f" by {number(abs(versus.difference))} {diagnosis.meaning(MAIN).label}" if with_numbers else ""
+        found.setdefault(words, []).append(other.name + (by if words != "not distinguishable" else ""))
+    parts = []
+    for words in ("better", "higher", "worse", "lower"):
+        if words in found:
+            parts.append(f"separates pairs {words} than {listed(found[words])}")
+    if "not distinguishable" in found:
+        parts.append(f"not distinguishable from {listed(found['not distinguishable'])}")
+    return parts

@@ -1,0 +1,136 @@
+"""Embeddings prepared for float32 tiles of distances: normalised, around the origin, in units of histogram bins.
+
+Everything is moved and scaled in float64 and only then rounded, so that the error of a squared distance is some 1e-7 of
+the *spread* of the rows, also where a collapsing encoder leaves little of it; pairs that are closer than that allows
+are measured again, directly. Measured in bins, a distance becomes its bin by dropping its fraction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from augscale.scoring.bins import FINE_BINS, Bins
+
+Integers = npt.NDArray[np.int64]
+
+CHUNK_ROWS = 4096
+RAW_BINS = 2 * FINE_BINS
+"""Over twice the radius of the rows, which no distance exceeds."""
+_CLOSE = 2e-3
+"""Below this share of |a|^2 + |b|^2 a squared distance is measured directly; above, its relative error is < 1e-4."""
+_EQUAL = 1e-12
+"""Rows that spread less around their mean (raw: relative to their length) are equal but for float64's rounding."""
+_GATHERED = 4096
+"""Close pairs measured at a time."""
+
+
+class PreparedRows:
+    """Rows in a given order.
+
+    Args:
+        given: finite floats, shape (N, D).
+        order: int64, shape (N,): which given row stands where.
+    Attributes:
+        unit_bins: of L2-normalised distances; reach beyond the largest.
+        raw_bins: of raw distances; reach beyond the largest.
+    """
+
+    def __init__(self, given: npt.NDArray[Any], order: Integers) -> None:
+        num_rows, dim = given.shape
+        chunks = [slice(begin, begin + CHUNK_ROWS) for begin in range(0, num_rows, CHUNK_ROWS)]
+        # Divided first, so that squares of very large or very small features neither overflow nor vanish.
+        largest = max(float(np.abs(given[part]).max()) for part in chunks) or 1.0
+        norms, unit_mean, raw_mean = np.empty(num_rows), np.zeros(dim), np.zeros(dim)
+        for part in chunks:
+            raw = np.divide(given[order[part]], largest, dtype=np.float64)
+            norms[part] = np.sqrt(np.einsum("nd,nd->n", raw, raw))
+            raw_mean += raw.sum(axis=0) / num_rows
+            unit_mean += _inverse(norms[part]) @ raw / num_rows
+        points, lengths, raw_radius = np.empty((num_rows, dim), dtype=np.float32), np.empty(num_rows), 0.0
+        for part in chunks:
+            raw = np.divide(given[order[part]], largest, dtype=np.float64)
+            unit = raw * _inverse(norms[part])[:, None]
+            unit -= unit_mean
+            lengths[part] = np.sqrt(np.einsum("nd,nd->n", unit, unit))
+            points[part] = unit
+            raw -= raw_mean
+            raw_radius = max(raw_radius, float(np.einsum("nd,nd->n", raw, raw).max()) ** 0.5)
+        spread = float(lengths.max())
+        if spread < _EQUAL:
+            spread, points[:] = 0.0, 0.0
+        self.unit_bins = Bins.covering(2 * spread, FINE_BINS)
+        points *= 1 / self.unit_bins.width
+        self._points = torch.from_numpy(points)
+        squares = np.concatenate([np.square(points[part], dtype=np.float64).sum(axis=1) for part in chunks])
+        self._squares = torch.from_numpy(squares.astype(np.float32))
+        self._prepare_raw(norms, raw_radius, largest)
+
+    def _prepare_raw(self, norms: npt.NDArray[np.float64], radius: float, largest: float) -> None:
+        longest = float(norms.max()) or 1.0
+        bins = Bins.over(2 * max(radius, _EQUAL * longest), RAW_BINS)
+        self.raw_bins = Bins(width=bins.width * largest, count=RAW_BINS)
+        lengths = norms / bins.width
+        self._lengths = torch.from_numpy(lengths.astype(np.float32))
+        self._products = torch.from_numpy((lengths * self.unit_bins.width**2).astype(np.float32))
+        # Differences of lengths are those of moved ones, which keep the digits that nearly equal lengths have.
+        self._moved = torch.from_numpy((lengths - lengths.mean()).astype(np.float32))
+
+    def sample(self, count: int) -> tuple[float, float]:
+        """Typical distances in bins, normalised and raw, about which sums lose no digits."""
+        pick = torch.linspace(0, len(self._points) - 1, count).long()
+        squared = torch.square(self._points[pick, None] - self._points[None, pick]).sum(dim=2)
+        others = count / (count - 1)
+        unit = float(squared.sqrt().mean()) * others
+        return unit, float(self._raw(squared, pick, pick).mean()) * others
+
+    def squared(self, a: slice, b: slice, into: Tensor) -> tuple[float, float]:
+        """Squared normalised distances in bins, float32, shape (A, B), at least 0; of a row to itself: any number.
+
+        Returns:
+            The smallest and the largest.
+        """
+        torch.addmm(self._squares[None, b], self._points[a], self._points[b].T, alpha=-2, out=into)
+        into += self._squares[a, None]
+        if a == b:
+            # Not to be measured again.
+            into.fill_diagonal_(float(self._squares[a].max()))
+        smallest, largest = _range(into)
+        if smallest < _CLOSE * float(self._squares[a].max() + self._squares[b].max()):
+            self._measure_close(into, a, b)
+            smallest, largest = _range(into)
+        return smallest, largest
+
+    def _measure_close(self, product: Tensor, a: slice, b: slice) -> None:
+        scale = self._squares[a, None] + self._squares[None, b]
+        rows, columns = torch.nonzero(product < _CLOSE * scale, as_tuple=True)
+        for begin in range(0, len(rows), _GATHERED):
+            i, j = rows[begin : begin + _GATHERED], columns[begin : begin + _GATHERED]
+            difference = self._points[a][i] - self._points[b][j]
+            product[i, j] = torch.square(difference).sum(dim=1)
+        product.clamp_(min=0)
+
+    def raw(self, squared: Tensor, a: slice, b: slice) -> Tensor:
+        """Raw distances in raw bins from the squared normalised ones, which it overwrites.
+
+        |x - y|^2 = (|x| - |y|)^2 + |x| |y| (squared distance of directions).
+        """
+        return self._raw(squared, a, b)
+
+    def _raw(self, squared: Tensor, a: slice | Tensor, b: slice | Tensor) -> Tensor:
+        squared.mul_(self._products[a, None]).mul_(self._lengths[b][None])
+        return squared.add_((self._moved[a, None] - self._moved[b][None]).square_()).sqrt_()
+
+
+def _inverse(norms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """1 / norms; 1 for a row of zeros, which stays zero."""
+    return np.asarray(1 / np.where(norms > 0, norms, 1.0))
+
+
+def _range(values: Tensor) -> tuple[float, float]:
+    low, high = torch.aminmax(values)
+    return float(low), float(high)
