@@ -1,0 +1,72 @@
+"""JSON files as typed records: one class writes a file and reads it back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from augscale.errors import DataError
+from augscale.runs.folders import write_json
+
+SCHEMA = 2
+"""Version of the files' layout; files without a version are older and are read as far as their fields are known."""
+
+
+class Record(BaseModel):
+    """A JSON object with known fields. Immutable; numbers are finite; unknown fields of the file are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+class FileRecord(Record):
+    """A record that is a file of its own."""
+
+    writer: ClassVar[str] = "augscale"
+    """The command that writes the file; named in error messages."""
+
+    def write(self, path: Path) -> None:
+        """Writes the file whole or not at all, with its schema version.
+
+        Raises:
+            StudyError: the folder cannot be written; the old file is intact.
+        """
+        write_json(path, {"schema": SCHEMA} | self.to_dict())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads what `write` wrote, or what an earlier version wrote.
+
+        Raises:
+            DataError: the file is missing, is not JSON, is of a later version, or has a field of the wrong type.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError:
+            raise DataError(f"{path}: not JSON; expected what {cls.writer} writes") from None
+        return cls.parse(values, str(path))
+
+    @classmethod
+    def parse(cls, values: Any, source: str) -> Self:
+        """Checks values that were already read.
+
+        Raises:
+            DataError: as `read`.
+        """
+        found = values.get("schema", SCHEMA) if isinstance(values, dict) else SCHEMA
+        if not isinstance(found, int) or found > SCHEMA:
+            raise DataError(f"{source}: schema {found!r}; this version of augscale reads up to {SCHEMA}")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise DataError(f"{source}: {where}: {first['msg']}; expected what {cls.writer} writes") from None
