@@ -5,10 +5,10 @@
     python -m benchmarks.same_results run /tmp/new --photographs DIR
     python -m benchmarks.same_results compare /tmp/old /tmp/new
 
-`DIR` holds the labelled folders `palm` and `aptos2019`. A run takes about five minutes on one core. It makes a search on
-the built-in photographs and one on real ones, a diagnosis of two networks, an evaluation and a validation, all on one CPU
-thread with fixed seeds. `compare` prints, for every file, how many values agree, the largest difference relative to the
-value, and the values that only one side has. Times, paths and versions are not compared.
+`DIR` holds the labelled folders `palm` and `aptos2019`. A run takes about five minutes on one core. It makes a search
+on the built-in photographs and one on real ones, a diagnosis of two networks, an evaluation and a validation, all on
+one CPU thread with fixed seeds. `compare` prints, for every file, how many values agree, the largest difference
+relative to the value, and the values that only one side has. Times, paths and versions are not compared.
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ def main() -> None:
 def make(out: Path, photographs: Path) -> None:
     """Runs every command with the augscale of the current folder; what is already there is not made again."""
     data = photographs / "palm"
-    small = "pretrain.steps=24 pretrain.batch_size=16 backbone.overrides.channels=[8,16,24,32] probe.images=40".split()
+    small = [
+        "pretrain.steps=24",
+        "pretrain.batch_size=16",
+        "backbone.overrides.channels=[8,16,24,32]",
+        "probe.images=40",
+    ]
     settings = [word for setting in small for word in ("--set", setting)]
     search = ["--device", "cpu", "--workers", "1", "--seed", "7", "--trials", "8"]
     _augscale("search", "--study", "smoke", *search, "--out", str(out / "smoke"))
