@@ -7,8 +7,6 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 from augscale.config import DataConfig
 from augscale.data.file_kinds import installed_decoders
@@ -129,16 +127,9 @@ def _content(record: ImageRecord) -> str | BadFile:
 
 
 def _synthetic_content(image_id: str) -> str:
-    return _digest([image_id, SYNTHETIC_SEED, _renderer_hash()])
+    from augscale.demo import RENDERER  # brings SciPy, which real photographs do not need
 
-
-@cache
-def _renderer_hash() -> str:
-    """A hash of the renderer's own source, so that photographs of an older renderer are never taken for new ones."""
-    from augscale import demo as synthetic
-
-    sources = sorted(Path(str(synthetic.__file__)).parent.glob("*.py"))
-    return _digest([source.read_text(encoding="utf-8") for source in sources])
+    return _digest([image_id, SYNTHETIC_SEED, RENDERER])
 
 
 def _digest(value: object) -> str:

@@ -149,7 +149,8 @@ def scan_sources(
     if SYNTHETIC in sources:
         from augscale.demo import synthetic_records
 
-        records.extend(synthetic_records(synthetic_patients, SYNTHETIC_SEED))
+        listed = synthetic_records(synthetic_patients, SYNTHETIC_SEED)
+        records.extend(ImageRecord(path=None, source=SYNTHETIC, **vars(photograph)) for photograph in listed)
     notes = tuple(dict.fromkeys(note for listing in listings for note in listing.notes))
     if splits is not None:
         records = _of_splits(records, splits, notes)

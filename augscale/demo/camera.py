@@ -1,11 +1,12 @@
 """Fundus cameras: field of view, colour, light, optics, sensor and file compression.
 
-Nothing here knows the grade of the eye, so colour, brightness and camera say nothing about it.
+No function here receives the grade of the eye: color, brightness and camera carry no information about it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.fft import dctn, idctn
@@ -16,108 +17,61 @@ from augscale.demo.draws import Draws, Floats
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A model of camera and its usual settings.
-
-    name: how it is called. share: how often it is used. field_deg: angular diameter of the field. crop: diameter of the
-    field over the width of the photograph. cut: half height over the radius (1: full circle). colour: red, green, blue
-    of an average retina, 0 to 1. gain_sd: SD of the logarithm of the exposure. balance_sd: the same for each channel.
-    vignette: loss of light at the edge. glow: strength of the veil at the edge; glow_colour: its colour.
-    blur: usual SD of the blur over the width. noise: SD of the noise at 256 pixels. contrast: exponent of the
-    reflectance. tab: whether a notch marks the edge. quality: usual quality of the compression, 1 to 100.
-    """
+    """A model of camera and its usual settings."""
 
     name: str
     share: float
+    """Share of the photographs that are taken with it."""
     field_deg: float
+    """Angular diameter of the field of view."""
     crop: float
+    """Diameter of the field over the width of the photograph."""
     cut: float
+    """Half height of the field over its radius; 1 is a full circle."""
     colour: tuple[float, float, float]
+    """Red, green and blue of an average retina, 0 to 1."""
     gain_sd: float
+    """SD of the logarithm of the exposure."""
     balance_sd: float
+    """SD of the logarithm of the gain of each channel."""
     vignette: float
+    """Loss of light at the edge of the field."""
     glow: float
+    """Strength of the veil at the edge of the field."""
     glow_colour: tuple[float, float, float]
     blur: float
+    """Usual SD of the blur over the width of the photograph."""
     noise: float
+    """SD of the noise at 256 pixels."""
     contrast: float
+    """Exponent of the reflectance."""
     tab: bool
+    """True if a notch marks the edge of the field."""
     quality: int
+    """Usual quality of the compression, 1 to 100."""
 
 
-CAMERAS = (
-    Camera(
-        name="tabletop-round",
-        share=0.3,
-        field_deg=45.0,
-        crop=0.99,
-        cut=1.0,
-        colour=(0.66, 0.34, 0.07),
-        gain_sd=0.16,
-        balance_sd=0.10,
-        vignette=0.18,
-        glow=0.5,
-        glow_colour=(0.60, 0.56, 0.36),
-        blur=0.0030,
-        noise=0.004,
-        contrast=0.85,
-        tab=True,
-        quality=90,
-    ),
-    Camera(
-        name="tabletop-cut",
-        share=0.35,
-        field_deg=48.0,
-        crop=1.0,
-        cut=0.78,
-        colour=(0.58, 0.255, 0.06),
-        gain_sd=0.24,
-        balance_sd=0.14,
-        vignette=0.35,
-        glow=0.35,
-        glow_colour=(0.58, 0.40, 0.18),
-        blur=0.0023,
-        noise=0.005,
-        contrast=1.0,
-        tab=False,
-        quality=92,
-    ),
-    Camera(
-        name="nonmydriatic-pale",
-        share=0.25,
-        field_deg=45.0,
-        crop=1.0,
-        cut=0.9,
-        colour=(0.60, 0.37, 0.225),
-        gain_sd=0.2,
-        balance_sd=0.08,
-        vignette=0.3,
-        glow=0.35,
-        glow_colour=(0.50, 0.54, 0.58),
-        blur=0.0020,
-        noise=0.006,
-        contrast=1.1,
-        tab=False,
-        quality=88,
-    ),
-    Camera(
-        name="handheld",
-        share=0.1,
-        field_deg=40.0,
-        crop=1.13,
-        cut=1.0,
-        colour=(0.60, 0.40, 0.19),
-        gain_sd=0.22,
-        balance_sd=0.12,
-        vignette=0.45,
-        glow=0.3,
-        glow_colour=(0.55, 0.50, 0.30),
-        blur=0.0050,
-        noise=0.009,
-        contrast=0.9,
-        tab=False,
-        quality=82,
-    ),
-)
+# One column for each camera.
+_TABLE: dict[str, tuple[object, object, object, object]] = {
+    "name": ("tabletop-round", "tabletop-cut", "nonmydriatic-pale", "handheld"),
+    "share": (0.3, 0.35, 0.25, 0.1),
+    "field_deg": (45.0, 48.0, 45.0, 40.0),
+    "crop": (0.99, 1.0, 1.0, 1.13),
+    "cut": (1.0, 0.78, 0.9, 1.0),
+    "colour": ((0.66, 0.34, 0.07), (0.58, 0.255, 0.06), (0.60, 0.37, 0.225), (0.60, 0.40, 0.19)),
+    "gain_sd": (0.16, 0.24, 0.2, 0.22),
+    "balance_sd": (0.10, 0.14, 0.08, 0.12),
+    "vignette": (0.18, 0.35, 0.3, 0.45),
+    "glow": (0.5, 0.35, 0.35, 0.3),
+    "glow_colour": ((0.60, 0.56, 0.36), (0.58, 0.40, 0.18), (0.50, 0.54, 0.58), (0.55, 0.50, 0.30)),
+    "blur": (0.0030, 0.0023, 0.0020, 0.0050),
+    "noise": (0.004, 0.005, 0.006, 0.009),
+    "contrast": (0.85, 1.0, 1.1, 0.9),
+    "tab": (True, False, False, False),
+    "quality": (90, 92, 88, 82),
+}
+_Row = dict[str, Any]
+CAMERAS = tuple(Camera(**_Row(zip(_TABLE, column, strict=True))) for column in zip(*_TABLE.values(), strict=True))
 
 _KEEPS_CLINIC_P = 0.85
 _BALANCE_SPREAD = np.array([0.8, 0.7, 1.5])  # blue varies most: it is the weakest channel and gets the strongest gain
@@ -142,7 +96,7 @@ _FROM_YCC = np.linalg.inv(_TO_YCC)
 
 
 def choose_camera(clinic: float, draws: Draws) -> Camera:
-    """The camera of one photograph: mostly the one of the patient's clinic.
+    """Chooses the camera of one photograph, mostly that of the patient's clinic.
 
     Args:
         clinic: the patient's trait in [0, 1).
@@ -200,16 +154,9 @@ def _light(draws: Draws, camera: Camera, x: Floats, y: Floats, radius: Floats) -
 
 
 def _veil(
-    draws: Draws,
-    camera: Camera,
-    image: Floats,
-    average: Floats,
-    haze: float,
-    x: Floats,
-    y: Floats,
-    radius: Floats,
+    draws: Draws, camera: Camera, image: Floats, average: Floats, haze: float, x: Floats, y: Floats, radius: Floats
 ) -> Floats:
-    """Stray light: an even veil from clouded media, a glow at one side of the edge, and now and then a lens flare."""
+    """Adds stray light: an even veil from clouded media, a glow at one side of the edge, and sometimes a lens flare."""
     white = np.array(camera.glow_colour)
     even = 0.6 * haze * draws.uniform(0.4, 1.2)
     side = draws.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""Lesions of diabetic retinopathy: which ones an eye of a given grade has, and where, as strokes and blobs.
+"""Lesions of diabetic retinopathy: their kinds and places for a grade, as strokes and blobs.
 
 The grades follow the international clinical scale (Wilkinson et al., Ophthalmology 2003): 0 none; 1 microaneurysms
 only; 2 more than that; 3 many haemorrhages in all quadrants; 4 new vessels or preretinal haemorrhage. Sizes are at
@@ -7,12 +7,12 @@ the upper end of what is seen in patients, so that grades 2 to 4 still show at 9
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from augscale.demo.draws import Draws, Floats
-from augscale.demo.stamps import Blobs, Strokes, concatenate_blobs
+from augscale.demo.stamps import Blobs, Strokes, concatenate
 
 _FIELD_DEG = 21.0  # lesions lie within this distance of a point between disc and fovea
 _FIELD_CENTRE = np.array([4.0, 0.0])
@@ -56,22 +56,14 @@ def grow_lesions(draws: Draws, grade: int, disc: Floats, disc_radius: float) -> 
         disc_radius: degrees.
     """
     aneurysms, blots, flames, clusters, spots = _counts(draws, grade)
-    dark = concatenate_blobs(
+    dark = concatenate(
         [
-            _round(
-                draws,
-                _scatter(draws, aneurysms, 0.55),
-                0.15,
-                0.26,
-                softness=0.5,
-                uneven=0.03,
-                strength=(0.7, 1.0),
-            ),
+            _round(draws, _scatter(draws, aneurysms, 0.55), 0.15, 0.26, softness=0.5, uneven=0.03, strength=(0.7, 1.0)),
             _round(draws, _scatter(draws, blots, 0.9), 0.22, 0.9, softness=0.9, uneven=0.12, strength=(0.45, 1.1)),
             _flames(draws, flames, disc),
         ]
     )
-    exudates = concatenate_blobs([_exudate_cluster(draws) for _ in range(clusters)] + [_no_blobs()])
+    exudates = concatenate([_exudate_cluster(draws) for _ in range(clusters)] + [_no_blobs()])
     cotton_wool = _round(draws, _scatter(draws, spots, 0.7), 0.5, 1.1, softness=1.1, uneven=0.15, strength=(0.5, 0.9))
     preretinal, new_vessels = _no_blobs(), _no_strokes()
     if grade == 4:
@@ -88,7 +80,7 @@ def grow_lesions(draws: Draws, grade: int, disc: Floats, disc_radius: float) -> 
 
 
 def grow_drusen(draws: Draws, count: int) -> Blobs:
-    """Small pale spots around the fovea, which old eyes have whatever their grade."""
+    """Drusen: small pale spots around the fovea of old eyes, independent of the grade."""
     centre = np.stack([draws.normals(count, -0.5, 3.5), draws.normals(count, 0.0, 3.0)], axis=1)
     return _round(draws, centre, 0.1, 0.3, softness=0.8, uneven=0.1, strength=(0.2, 0.5))
 
@@ -104,13 +96,7 @@ def _counts(draws: Draws, grade: int) -> tuple[int, int, int, int, int]:
         return draws.integer(10, 22), draws.integer(6, 14), draws.integer(0, 2), clusters, draws.integer(0, 1)
     if grade == 3:
         clusters = draws.integer(1, 5) if draws.chance(0.75) else 0
-        return (
-            draws.integer(20, 40),
-            draws.integer(18, 40),
-            draws.integer(3, 9),
-            clusters,
-            draws.integer(1, 5),
-        )
+        return draws.integer(20, 40), draws.integer(18, 40), draws.integer(3, 9), clusters, draws.integer(1, 5)
     clusters = draws.integer(1, 4) if draws.chance(0.6) else 0
     return draws.integer(15, 35), draws.integer(10, 32), draws.integer(2, 8), clusters, draws.integer(0, 4)
 
@@ -151,16 +137,7 @@ def _flames(draws: Draws, count: int, disc: Floats) -> Blobs:
     centre = disc + np.stack([draws.normals(count, -4.0, 5.0), draws.normals(count, 0.0, 7.0)], axis=1)
     blobs = _round(draws, centre, 0.35, 0.8, softness=0.8, uneven=0.12, strength=(0.7, 1.0))
     away = np.arctan2(centre[:, 1] - disc[1], centre[:, 0] - disc[0])
-    return Blobs(
-        centre=blobs.centre,
-        radius=blobs.radius,
-        aspect=draws.uniforms(count, 2.0, 4.0),
-        angle=away + draws.normals(count, 0.0, 0.25),
-        lobes=blobs.lobes,
-        phases=blobs.phases,
-        softness=blobs.softness,
-        strength=blobs.strength,
-    )
+    return replace(blobs, aspect=draws.uniforms(count, 2.0, 4.0), angle=away + draws.normals(count, 0.0, 0.25))
 
 
 def _exudate_cluster(draws: Draws) -> Blobs:
@@ -179,16 +156,7 @@ def _boats(draws: Draws, count: int) -> Blobs:
     """Preretinal haemorrhages: large, wider than high."""
     centre = np.stack([draws.uniforms(count, -9, 14), draws.uniforms(count, -12, 9)], axis=1)
     blobs = _round(draws, centre, 1.4, 3.2, softness=0.35, uneven=0.12, strength=(0.85, 1.0))
-    return Blobs(
-        centre=blobs.centre,
-        radius=blobs.radius,
-        aspect=draws.uniforms(count, 1.3, 2.2),
-        angle=draws.normals(count, 0.0, 0.2),
-        lobes=blobs.lobes,
-        phases=blobs.phases,
-        softness=blobs.softness,
-        strength=blobs.strength,
-    )
+    return replace(blobs, aspect=draws.uniforms(count, 1.3, 2.2), angle=draws.normals(count, 0.0, 0.2))
 
 
 def _tufts(draws: Draws, count: int, disc: Floats, disc_radius: float) -> Strokes:
@@ -217,17 +185,8 @@ def _off_disc(blobs: Blobs, disc: Floats, disc_radius: float) -> Blobs:
 
 
 def _no_blobs() -> Blobs:
-    none, rows = np.zeros(0), np.zeros((0, 3))
-    return Blobs(
-        centre=np.zeros((0, 2)),
-        radius=none,
-        aspect=none,
-        angle=none,
-        lobes=rows,
-        phases=rows,
-        softness=none,
-        strength=none,
-    )
+    widths = {"centre": 2, "lobes": 3, "phases": 3}
+    return Blobs(**{name: np.zeros((0, widths[name]) if name in widths else 0) for name in Blobs.__dataclass_fields__})
 
 
 def _no_strokes() -> Strokes:

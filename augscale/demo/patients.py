@@ -1,4 +1,4 @@
-"""Who is photographed: patients, their two eyes, their grade, and the list of photographs as image records.
+"""The patients: their traits, their two eyes with a grade each, and the list of their photographs.
 
 Every trait is a function of (seed, patient, eye), so a photograph can be rendered from its name alone.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from augscale.data.manifest import ImageRecord
 from augscale.demo.draws import Draws
 from augscale.errors import DataError
 
@@ -39,8 +38,18 @@ class PhotographName:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SyntheticRecord:
+    """One photograph of a collection: its id, grade "0" to "4", patient, e.g. "p0012", and eye, "left" or "right"."""
+
+    image_id: str
+    label: str
+    patient_id: str
+    eye: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PatientTraits:
-    """What the two eyes of a patient share.
+    """Traits that the two eyes of a patient share.
 
     pigment: melanin of the fundus, 0 pale to 1 dark. tessellation: how clearly the choroidal vessels show, 0 to 1.
     youth: 1 young (bright reflexes of the nerve fibres) to 0 old. haze: clouding of lens and vitreous, 0 to 1.
@@ -100,18 +109,14 @@ def eye_grade(seed: int, patient: int, eye: str) -> int:
     """The severity of an eye, 0 (no lesion) to 4 (proliferative); the two eyes differ by one grade at most."""
     draws = Draws(seed, "patient", patient, "grade")
     grade = draws.pick(GRADE_SHARES)
-    differing_eye, step, differs = (
-        draws.integer(0, 1),
-        draws.integer(0, 1) * 2 - 1,
-        draws.chance(_GRADE_DIFFERS_P),
-    )
+    differing_eye, step, differs = draws.integer(0, 1), draws.integer(0, 1) * 2 - 1, draws.chance(_GRADE_DIFFERS_P)
     if differs and EYES[differing_eye] == eye:
         grade += step
     return min(max(grade, 0), NUM_GRADES - 1)
 
 
-def synthetic_records(num_patients: int, seed: int) -> list[ImageRecord]:
-    """The photographs of a synthetic collection, in a fixed order; nothing is rendered.
+def synthetic_records(num_patients: int, seed: int) -> list[SyntheticRecord]:
+    """Lists the photographs of a synthetic collection in a fixed order; renders none.
 
     Every patient has one photograph of each eye, and about a third of the eyes have a second one (same anatomy and
     lesions; other pose, light and perhaps camera).
@@ -119,8 +124,6 @@ def synthetic_records(num_patients: int, seed: int) -> list[ImageRecord]:
     Args:
         num_patients: at least 1; the first patients of a larger collection are those of a smaller one.
         seed: root seed, the one to give to `render`.
-    Returns:
-        Records with label "0" to "4", patient id "p0012", eye "left" or "right", source "synthetic" and no path.
     Raises:
         DataError: num_patients is below 1.
     """
@@ -133,14 +136,7 @@ def synthetic_records(num_patients: int, seed: int) -> list[ImageRecord]:
             label = str(eye_grade(seed, patient, eye))
             for photograph in range(2 if second else 1):
                 name = PhotographName(patient=patient, eye=eye, photograph=photograph)
-                record = ImageRecord(
-                    image_id=name.image_id,
-                    path=None,
-                    label=label,
-                    split=None,
-                    patient_id=f"p{patient:04d}",
-                    eye=eye,
-                    source="synthetic",
+                records.append(
+                    SyntheticRecord(image_id=name.image_id, label=label, patient_id=f"p{patient:04d}", eye=eye)
                 )
-                records.append(record)
     return records

@@ -1,8 +1,8 @@
-"""Where the camera looks: the map between the retina in degrees and the photograph in pixels."""
+"""Direction of the camera: the map between the retina in degrees and the photograph in pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,25 +43,18 @@ class Pose:
 
     def strokes_to_pixels(self, strokes: Strokes) -> Strokes:
         """The strokes in pixels."""
-        return Strokes(
-            start=self.to_pixels(strokes.start),
-            end=self.to_pixels(strokes.end),
-            radius=strokes.radius * self.px_per_degree,
-            strength=strokes.strength,
-        )
+        start, end = self.to_pixels(strokes.start), self.to_pixels(strokes.end)
+        return replace(strokes, start=start, end=end, radius=strokes.radius * self.px_per_degree)
 
     def blobs_to_pixels(self, blobs: Blobs) -> Blobs:
-        """The blobs in pixels; a mirrored outline is one of the outlines that might have been drawn."""
+        """The blobs in pixels; a mirrored outline is as probable as the outline itself."""
         angle = -(blobs.angle + self.turn)
-        return Blobs(
+        return replace(
+            blobs,
             centre=self.to_pixels(blobs.centre),
             radius=blobs.radius * self.px_per_degree,
-            aspect=blobs.aspect,
             angle=np.pi - angle - 2 * self.turn if self.mirrored else angle,
-            lobes=blobs.lobes,
             phases=-blobs.phases if not self.mirrored else blobs.phases,
-            softness=blobs.softness,
-            strength=blobs.strength,
         )
 
 
@@ -77,16 +70,11 @@ def draw_pose(
         field_deg: angular diameter of the camera's field.
         field_px: the same in pixels.
         size: pixels.
-        left: whether it is a left eye.
+        left: True for a left eye.
     """
     kind = draws.pick((0.6, 0.35, 0.05) if photograph == 0 else (0.35, 0.35, 0.3))
     share = (0.12, 0.42, 0.95)[kind]
     gaze = (share * disc[0] + draws.normal(0.0, 1.6), share * disc[1] + draws.normal(0.0, 1.3))
     zoom = 1 + draws.normal(0.0, 0.025)
-    return Pose(
-        gaze=gaze,
-        turn=draws.normal(0.0, 0.07),
-        px_per_degree=zoom * field_px / field_deg,
-        size=size,
-        mirrored=left,
-    )
+    turn = draws.normal(0.0, 0.07)
+    return Pose(gaze=gaze, turn=turn, px_per_degree=zoom * field_px / field_deg, size=size, mirrored=left)

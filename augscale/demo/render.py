@@ -15,6 +15,12 @@ from augscale.demo.pose import Pose, draw_pose
 from augscale.demo.stamps import Blobs, Strokes, draw_blobs, draw_strokes
 from augscale.errors import DataError
 
+RENDERER = "86c24cdb517b39d8389d9627bda3f6b9"
+"""Version of the photographs' pixels; caches of them are named after it, and runs are resumed with the same one only.
+
+Choose another text with every change that alters a pixel. The present text was a hash of the renderer's source in
+augscale 0.1.0, so runs that were begun with that version can be resumed.
+"""
 MIN_SIZE = 16
 
 # Optical depth of each layer at full strength, for red, green and blue.
@@ -32,7 +38,7 @@ _REFLEX = 0.16
 
 @dataclass(frozen=True, kw_only=True)
 class Landmarks:
-    """Where disc and fovea lie in a photograph, as (x, y) from 0 (left, top) to 1 (right, bottom); may be outside."""
+    """Places of disc and fovea as (x, y), from 0 (left, top) to 1 (right, bottom); may lie outside the photograph."""
 
     disc: tuple[float, float]
     fovea: tuple[float, float]
@@ -61,30 +67,18 @@ def render(image_id: str, seed: int, size: int) -> np.ndarray:
 
 
 def lesions_of(image_id: str, seed: int) -> Lesions:
-    """The lesions of the photographed eye, in degrees.
-
-    Raises:
-        DataError: the image id is not of the form "synthetic/p0012/left/0".
-    """
+    """The lesions of the photographed eye, in degrees; an image id of another form raises DataError."""
     name = parse_image_id(image_id)
     return eye_lesions(seed, name.patient, name.eye)
 
 
 def camera_of(image_id: str, seed: int) -> Camera:
-    """The camera that a photograph is taken with.
-
-    Raises:
-        DataError: the image id is not of the form "synthetic/p0012/left/0".
-    """
+    """The camera of a photograph; an image id of another form raises DataError."""
     return _camera(parse_image_id(image_id), seed)
 
 
 def landmarks_of(image_id: str, seed: int) -> Landmarks:
-    """Where disc and fovea lie in a photograph.
-
-    Raises:
-        DataError: the image id is not of the form "synthetic/p0012/left/0".
-    """
+    """The places of disc and fovea in a photograph; an image id of another form raises DataError."""
     name, size = parse_image_id(image_id), 256
     disc = grow_disc(seed, name.patient, name.eye)
     pose = _pose(name, disc, _camera(name, seed), seed, size)
@@ -118,15 +112,15 @@ def _reflectance(eye: Eye, pose: Pose, draws: Draws) -> Floats:
     x, y = pose.retina_grid()
     image = fundus_colour(draws, eye, x, y, pose.px_per_degree)
     lesions = eye.lesions
-    image = _paint(image, _blob_layer(pose, eye.drusen), _DRUSEN)
-    image = _paint(image, _blob_layer(pose, lesions.exudates), _EXUDATE)
-    image = _absorb(image, _blob_layer(pose, lesions.dark), _BLOOD)
-    image = _absorb(image, _stroke_layer(pose, eye.vessels.arteries), _ARTERY)
-    image = _absorb(image, _stroke_layer(pose, eye.vessels.veins), _VEIN)
-    image *= 1 + _REFLEX * _stroke_layer(pose, _reflexes(eye.vessels.arteries))[:, :, None]
-    image = _absorb(image, _stroke_layer(pose, lesions.new_vessels), _NEW_VESSEL)
-    image = _paint(image, _blob_layer(pose, lesions.cotton_wool), _COTTON_WOOL)
-    return _absorb(image, _blob_layer(pose, lesions.preretinal), _POOLED_BLOOD)
+    image = _paint(image, _layer(pose, eye.drusen), _DRUSEN)
+    image = _paint(image, _layer(pose, lesions.exudates), _EXUDATE)
+    image = _absorb(image, _layer(pose, lesions.dark), _BLOOD)
+    image = _absorb(image, _layer(pose, eye.vessels.arteries), _ARTERY)
+    image = _absorb(image, _layer(pose, eye.vessels.veins), _VEIN)
+    image *= 1 + _REFLEX * _layer(pose, _reflexes(eye.vessels.arteries))[:, :, None]
+    image = _absorb(image, _layer(pose, lesions.new_vessels), _NEW_VESSEL)
+    image = _paint(image, _layer(pose, lesions.cotton_wool), _COTTON_WOOL)
+    return _absorb(image, _layer(pose, lesions.preretinal), _POOLED_BLOOD)
 
 
 def _reflexes(arteries: Strokes) -> Strokes:
@@ -140,17 +134,12 @@ def _reflexes(arteries: Strokes) -> Strokes:
     )
 
 
-def _stroke_layer(pose: Pose, strokes: Strokes) -> Floats:
+def _layer(pose: Pose, shapes: Strokes | Blobs) -> Floats:
     layer = np.zeros((pose.size, pose.size))
-    if len(strokes):
-        draw_strokes(layer, pose.strokes_to_pixels(strokes))
-    return layer
-
-
-def _blob_layer(pose: Pose, blobs: Blobs) -> Floats:
-    layer = np.zeros((pose.size, pose.size))
-    if len(blobs):
-        draw_blobs(layer, pose.blobs_to_pixels(blobs))
+    if len(shapes) and isinstance(shapes, Strokes):
+        draw_strokes(layer, pose.strokes_to_pixels(shapes))
+    elif len(shapes) and isinstance(shapes, Blobs):
+        draw_blobs(layer, pose.blobs_to_pixels(shapes))
     return layer
 
 

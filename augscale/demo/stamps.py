@@ -7,8 +7,9 @@ the overlapping ends of the segments of one vessel do not add up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -64,14 +65,13 @@ class Blobs:
         return np.pi * self.radius**2 * (1 + 0.5 * (self.lobes**2).sum(axis=1))
 
 
-def concatenate_strokes(parts: list[Strokes]) -> Strokes:
-    """All strokes of the parts in order."""
-    return Strokes(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in Strokes.__dataclass_fields__})
+Shapes = TypeVar("Shapes", Strokes, Blobs)
 
 
-def concatenate_blobs(parts: list[Blobs]) -> Blobs:
-    """All blobs of the parts in order."""
-    return Blobs(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in Blobs.__dataclass_fields__})
+def concatenate(parts: Sequence[Shapes]) -> Shapes:
+    """All strokes, or all blobs, of the parts in order."""
+    kind = type(parts[0])
+    return kind(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in kind.__dataclass_fields__})
 
 
 def _windows(

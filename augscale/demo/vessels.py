@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 from augscale.demo.draws import Draws, Floats
-from augscale.demo.stamps import Strokes, concatenate_strokes
+from augscale.demo.stamps import Strokes, concatenate
 
 _STEP_DEG = 0.45
 _WOBBLE_DEG = 1.4  # length over which the heading of a vessel keeps its direction
@@ -57,7 +57,7 @@ class _Paths:
 
 @dataclass(frozen=True, kw_only=True)
 class _Buds:
-    """Where vessels start and where they want to go; all arrays with one row per vessel, angles in radians."""
+    """Starting points and courses of vessels; arrays with one row for each vessel, angles in radians."""
 
     start: Floats
     heading: Floats
@@ -87,7 +87,7 @@ def grow_vessels(draws: Draws, disc: Floats, disc_radius: float, calibre: float,
             strokes.append(_strokes(paths))
             if level < _LEVELS:
                 buds = _branch(draws, paths, level)
-        trees.append(concatenate_strokes(strokes))
+        trees.append(concatenate(strokes))
     return VesselTree(arteries=trees[0], veins=trees[1])
 
 
@@ -114,13 +114,9 @@ def _trunks(draws: Draws, disc: Floats, disc_radius: float, base_radius: float, 
                 )
             )
     table = np.array(rows)
+    heading, final_heading, turning, length, radius = table[:, 2:].T
     return _Buds(
-        start=table[:, :2],
-        heading=table[:, 2],
-        final_heading=table[:, 3],
-        turning=table[:, 4],
-        length=table[:, 5],
-        radius=table[:, 6],
+        start=table[:, :2], heading=heading, final_heading=final_heading, turning=turning, length=length, radius=radius
     )
 
 
@@ -164,13 +160,8 @@ def _branch(draws: Draws, paths: _Paths, level: int) -> _Buds:
     vessel, point = np.nonzero(buds | forks)
     if not len(vessel):
         vessel, point = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    return _buds(
-        draws,
-        paths.points[vessel, point],
-        paths.heading[vessel, point],
-        paths.radius[vessel, point],
-        forks[vessel, point],
-    )
+    at = (vessel, point)
+    return _buds(draws, paths.points[at], paths.heading[at], paths.radius[at], forks[at])
 
 
 def _buds(draws: Draws, start: Floats, heading: Floats, parent: Floats, fork: npt.NDArray[np.bool_]) -> _Buds:
@@ -188,14 +179,8 @@ def _buds(draws: Draws, start: Floats, heading: Floats, parent: Floats, fork: np
     ratio = np.where(fork, draws.uniforms(count, 0.7, 0.95), thin)
     radius = np.maximum(parent * ratio, _MIN_RADIUS_DEG)
     length = np.clip(10.0 * (radius / 0.1) ** 0.8 * draws.uniforms(count, 0.4, 1.5), 1.2, 26.0)
-    return _Buds(
-        start=start,
-        heading=first,
-        final_heading=last,
-        turning=draws.uniforms(count, 2.0, 6.0),
-        length=length,
-        radius=radius,
-    )
+    turning = draws.uniforms(count, 2.0, 6.0)
+    return _Buds(start=start, heading=first, final_heading=last, turning=turning, length=length, radius=radius)
 
 
 def _strokes(paths: _Paths) -> Strokes:
