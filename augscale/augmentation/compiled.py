@@ -1,10 +1,10 @@
-"""What views go through besides matrix products, for a GPU: all views at once, in two functions that torch compiles.
+"""Color operations for a GPU: all views at once, in two functions that torch compiles.
 
-`photometric` picks the images of an operation out, which spares a CPU arithmetic. A GPU is limited by how often the
-views pass through its memory: here they pass twice for all of jitter and grayscale, because only contrast, which every
-view gets once, has to see the whole view before it changes a pixel.
+`photometric` selects the images of each operation, which saves arithmetic on a CPU. A GPU is limited by the number of
+passes of the views through its memory: here jitter and grayscale need two passes together, because only contrast, which
+every view gets once, needs the whole view before it changes a pixel.
 
-Colours are worked on plane by plane (float32, shape (B, V, V)), so that everything between two passes is one kernel.
+Colors are processed plane by plane (float32, shape (B, V, V)): all operations between two passes are one kernel.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from augscale.system.transfer import constant, to_device
 Planes = tuple[Tensor, ...]
 
 
-def compiled_colour(crops: Tensor, params: ViewParameters) -> Tensor:
-    """`photometric.color_jitter` and `photometric.to_grayscale` of crops as the resampling leaves them.
+def compiled_color(crops: Tensor, params: ViewParameters) -> Tensor:
+    """`photometric.color_jitter` and `photometric.to_grayscale` of crops straight from the resampling.
 
     Args:
-        crops: float32, shape (B, 3, V, V), 0 to 255, beyond by overshoot.
+        crops: float32, shape (B, 3, V, V), 0 to 255, with overshoot.
         params: one row per view.
     Returns:
         float32, shape (B, 3, V, V), in [0, 1].
     """
-    phases, whole = (to_device(numbers, crops.device) for numbers in colour_numbers(params))
-    views: Tensor = compiled_version(colour)(crops, phases, whole)
+    phases, whole = (to_device(numbers, crops.device) for numbers in color_numbers(params))
+    views: Tensor = compiled_version(color)(crops, phases, whole)
     return views
 
 
@@ -43,12 +43,12 @@ def compiled_finish(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> Tensor:
-    """Solarises the chosen views, keeps all within [0, 1], normalises them and puts them in their places.
+    """Solarizes the chosen views, clamps all to [0, 1], normalizes them and puts them in their places.
 
     Args:
         views: float32, shape (B, 3, V, V).
-        order: shape (B,), the place where each of the views belongs.
-        solarized: shape (B,).
+        order: shape (B,), the place of each view in the result.
+        solarized: shape (B,), true for the views to solarize.
         mean, std: of the three channels.
     """
     device = views.device
@@ -58,16 +58,16 @@ def compiled_finish(
     return finished
 
 
-def colour_numbers(params: ViewParameters) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """What happens to each view, as numbers that do nothing where nothing happens.
+def color_numbers(params: ViewParameters) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The color operations of each view as numbers; those of an operation that a view does not get change nothing.
 
     Brightness and saturation (scale * pixel + luma * its luma) come before or after contrast, and there before or
-    after hue; two may stand side by side.
+    after hue; two may follow each other.
 
     Returns:
-        Phases, float32, shape (2, 10, B), before and after contrast: scale and luma of two steps before hue, hue's
-        shift and whether there is one, scale and luma of two steps after it.
-        Whole, float32, shape (2, B): the contrast factor, and whether the view becomes gray.
+        Phases, float32, shape (2, 10, B), before and after contrast: scale and luma of two steps before hue, the shift
+        of hue and 1 if there is one, scale and luma of two steps after it.
+        Whole, float32, shape (2, B): the contrast factor, and 1 if the view becomes gray.
     """
     count = len(params)
     each = np.arange(count)
@@ -98,8 +98,8 @@ def colour_numbers(params: ViewParameters) -> tuple[npt.NDArray[np.float32], npt
     return np.concatenate([before_hue, hue, after_hue], axis=1), whole
 
 
-def colour(crops: Tensor, phases: Tensor, whole: Tensor) -> Tensor:
-    """`compiled_colour`, as it is compiled; phases and whole from `colour_numbers`."""
+def color(crops: Tensor, phases: Tensor, whole: Tensor) -> Tensor:
+    """The compiled part of `compiled_color`; phases and whole from `color_numbers`."""
     contrast, gray = whole[:, :, None, None].unbind()
     planes: Planes = tuple((plane * (1 / 255)).clamp(0, 1) for plane in crops.unbind(dim=1))
     planes = _phase(planes, phases[0])
@@ -110,7 +110,7 @@ def colour(crops: Tensor, phases: Tensor, whole: Tensor) -> Tensor:
 
 
 def finish(views: Tensor, source: Tensor, solarized: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """`compiled_finish`, as it is compiled; source: int64, shape (B,), which view comes to each place."""
+    """The compiled part of `compiled_finish`; source: int64, shape (B,), the view that belongs in each place."""
     inverted = (solarized[:, None, None, None] > 0) & (views >= SOLARIZE_THRESHOLD)
     views = torch.where(inverted, 1 - views, views).clamp(0, 1)
     return ((views - mean[:, None, None]) / std[:, None, None])[source]

@@ -1,8 +1,8 @@
-"""Draws the parameters of views: which crop, which factors, which order. Applies nothing.
+"""Draws the parameters of views: crops, factors and orders of operations. Applies nothing.
 
-Every number is a pure function of (seed, role, sample id, slot): the same sample gets the same view whatever the batch
-size, the order of the batch, the device, or what other operations are switched on. Each quantity has a slot of its
-own, so two scales drawn with one seed share their randomness: a crop differs only by what the scales say.
+Every number is a pure function of (seed, role, sample id, slot): the same sample gets the same view for every batch
+size, order of the batch, device, and set of other operations. Each quantity has a slot of its own, so two scales drawn
+with one seed share their randomness: their crops differ only by the scales.
 Distributions are those of torchvision (`RandomResizedCrop`, `ColorJitter`) and of TorchIO (`RandomBlur`,
 `RandomNoise`, `RandomBiasField`).
 """
@@ -27,7 +27,7 @@ Flags = npt.NDArray[np.bool_]
 
 CROP_ATTEMPTS = 10
 BLUR_REFERENCE_SIZE = 224
-"""Pixels of the global view at which `blur_sigma` is meant."""
+"""Side of the global view, in pixels, that `blur_sigma` refers to."""
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _ORDERS = np.array(list(itertools.permutations(range(4))), dtype=np.int64)
@@ -48,7 +48,7 @@ _SLOTS = {
     "bias": 1,
     "coefficients": 21,
 }
-"""Uniform numbers per sample, by purpose. 21 coefficients serve a bias field of the largest order, 5."""
+"""Number of uniform numbers per sample, by purpose. A bias field of the largest order, 5, has 21 coefficients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class ViewParameters:
     factors: Floats
     """(N, 4): brightness, contrast and saturation factors (1 = unchanged), hue shift in turns (0 = unchanged)."""
     order: Integers
-    """(N, 4): which operation (0 brightness, 1 contrast, 2 saturation, 3 hue) comes first, second, ..."""
+    """(N, 4): the operations (0 brightness, 1 contrast, 2 saturation, 3 hue) in the order of application."""
     grayscale: Flags
     blur_sigma: Floats
     """Pixels of the view; 0 = no blur."""
@@ -80,7 +80,7 @@ class ViewParameters:
     noise_sigma: Floats
     """On values in [0, 1]; 0 = no noise."""
     noise_position: Floats
-    """(N,), in [0, 1): where in the pool of normal numbers the sample's noise begins."""
+    """(N,), in [0, 1): start of the sample's noise in the pool of normal numbers."""
     bias_field: Flags
     bias_coefficients: Floats
     """(N, K): of y^i x^j, i outer and j inner, i + j <= order, coordinates in [-1, 1]."""
@@ -99,7 +99,7 @@ class ViewParameters:
 
 
 def concatenate(parts: Sequence[ViewParameters]) -> ViewParameters:
-    """Stacks the rows of several draws of one geometry and one set of scales."""
+    """Stacks the rows of several draws with the same sizes and scales."""
     values: dict[str, Any] = {}
     for field in fields(ViewParameters):
         columns = [getattr(part, field.name) for part in parts]
@@ -120,14 +120,14 @@ def draw_view_parameters(
     """Draws one view of each sample.
 
     Args:
-        scales: what to draw from.
+        scales: the distributions to draw from.
         role: "global1", "global2", "local0", "local1", ...; views of different roles are independent.
         sample_ids: int64, shape (N,); a sample has one view per (seed, role).
         seed: of the whole run.
         image_size: side of the square source images, pixels.
         view_size: side of the views, pixels.
         reference_size: side of the run's *global* views, pixels. Blur sigmas are multiplied by reference_size / 224,
-            for local views too: at 224 px global views they are DINO's, and the ratio of local to global blur stays.
+            for local views too: at global views of 224 px they are DINO's, and local and global blur keep their ratio.
     Raises:
         ValueError: unknown role.
     """
@@ -189,7 +189,7 @@ def _between(u: Floats, low: float, high: float) -> Floats:
 def _crop_boxes(
     area: tuple[float, float], ratio: tuple[float, float], uniforms: dict[str, Floats], size: int
 ) -> tuple[Integers, Integers, Integers, Integers]:
-    """torchvision's RandomResizedCrop.get_params: the first of ten tries that fits, else the centre."""
+    """torchvision's RandomResizedCrop.get_params: the first of ten attempts that fits, else the center."""
     target = size * size * _between(uniforms["area"], *area)
     aspect = np.exp(_between(uniforms["aspect"], np.log(ratio[0]), np.log(ratio[1])))
     widths = np.rint(np.sqrt(target * aspect)).astype(np.int64)
@@ -198,10 +198,10 @@ def _crop_boxes(
     attempt = fits.argmax(axis=1)
     found = np.asarray(fits.any(axis=1))
     each = np.arange(len(fits))
-    centre_width = round(size * ratio[1]) if ratio[1] < 1 else size
-    centre_height = round(size / ratio[0]) if ratio[0] > 1 else size
-    width = np.where(found, widths[each, attempt], centre_width)
-    height = np.where(found, heights[each, attempt], centre_height)
+    center_width = round(size * ratio[1]) if ratio[1] < 1 else size
+    center_height = round(size / ratio[0]) if ratio[0] > 1 else size
+    width = np.where(found, widths[each, attempt], center_width)
+    height = np.where(found, heights[each, attempt], center_height)
     vertical, horizontal = uniforms["position"].T
     top = np.where(found, (vertical * (size - height + 1)).astype(np.int64), (size - height) // 2)
     left = np.where(found, (horizontal * (size - width + 1)).astype(np.int64), (size - width) // 2)

@@ -2,7 +2,7 @@
 
 Argument names were read in: torchvision's transforms v1; facebookresearch/dino `main_dino.py`; lightly
 `DINOTransform`; lightly-train `DINOTransformArgs`; solo-learn `build_transform_pipeline` and its augmentation files.
-What a library cannot express is said in a comment of the output.
+Comments in the output name the settings that a library cannot express.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def export_scales(scales: AugmentationScales, to: str) -> str:
     """Writes the scales for another library.
 
     Args:
-        scales: what to write.
+        scales: the scales to write.
         to: "torchvision" (runnable Python defining `global1`, `global2`, `local`), "dino" (flags of main_dino.py and
             the lines to change), "lightly" (a DINOTransform), "lightly-train" (transform_args of method="dino"),
             or "solo-learn" (an augmentation YAML list).
     Returns:
-        Text in the library's own language that ends in a newline.
+        Text in the language of the library, with a newline at the end.
     Raises:
         ConfigError: unknown library.
     """

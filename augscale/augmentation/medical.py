@@ -1,8 +1,8 @@
 """The medical transforms of `weak+med`: blur, noise and bias field with TorchIO's meaning of the numbers.
 
-TorchIO (Pérez-García et al. 2021) is written for volumes; a view is here a slice of depth 1, so the third axis of its
-blur and of its polynomial drops out (the coefficients of powers of z multiply zeros). The paper does not say where the
-transforms stand; they are applied to [0, 1] values after everything else, in the order blur, noise, bias field.
+TorchIO (Pérez-García et al. 2021) is made for volumes; here a view is a slice of depth 1, so the third axis of its blur
+and of its polynomial has no effect (the coefficients of powers of z multiply zeros). The paper does not give the place
+of the transforms; they are applied to [0, 1] values after all others, in the order blur, noise, bias field.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from augscale.augmentation.photometric import blur_rows, gaussian_matrices, upda
 from augscale.system.transfer import to_device
 
 POOL_SIZE = 2**22
-"""Normal numbers that noise is taken from; views start at different places of the pool."""
+"""Number of normal numbers in the pool that noise is taken from; views start at different places of it."""
 _POOL_SEED = 2501_02451
 _SCIPY_TRUNCATE = 4.0
 
@@ -39,7 +39,7 @@ def medical(views: Tensor, params: ViewParameters) -> Tensor:
 
 
 def has_medical(params: ViewParameters) -> bool:
-    """Whether `medical` changes any view."""
+    """True if `medical` changes any view."""
     return bool(params.med_blur_sigma.any() or params.noise_sigma.any() or params.bias_field.any())
 
 
@@ -63,7 +63,7 @@ def med_blur(views: Tensor, params: ViewParameters) -> None:
 def add_noise(views: Tensor, params: ViewParameters) -> None:
     """Adds normal noise of each image's own sigma (TorchIO `Noise`, mean 0), in place.
 
-    The noise is a stretch of a fixed pool, so a view's noise is the same on every device.
+    The noise is a section of a fixed pool, so it is the same on every device.
     """
     chosen = np.flatnonzero(params.noise_sigma > 0)
     if not len(chosen):
@@ -101,7 +101,7 @@ def apply_bias_field(views: Tensor, params: ViewParameters) -> None:
 
 @lru_cache(maxsize=8)
 def _polynomials(size: int, order: int, device: str) -> Tensor:
-    """float32, shape (K, size * size): y^i x^j, i outer and j inner, at pixel centres scaled to [-1, 1]."""
+    """float32, shape (K, size * size): y^i x^j, i outer and j inner, at pixel centers scaled to [-1, 1]."""
     line = np.linspace(-1, 1, size) if size > 1 else np.zeros(1)
     powers = [line**k for k in range(order + 1)]
     terms = [np.outer(powers[i], powers[j]).ravel() for i in range(order + 1) for j in range(order + 1 - i)]

@@ -1,9 +1,9 @@
-"""Colour and blur of a batch of views, each image with its own factors and its own order of operations.
+"""Color and blur of a batch of views, each image with its own factors and its own order of operations.
 
 Agrees with torchvision's functional transforms on float images (`adjust_brightness`, `adjust_contrast`,
 `adjust_saturation`, `adjust_hue`, `rgb_to_grayscale`, `gaussian_blur` with reflect padding, `solarize`), and keeps
-DINO's sequence: jitter, grayscale, blur, solarise. An operation touches only the images that drew it; which these are
-is known on the host, so the device never has to be waited for.
+DINO's sequence: jitter, grayscale, blur, solarize. An operation changes only the images that drew it; the host knows
+them, so it never waits for the device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from augscale.augmentation.resample import separable
 from augscale.system.transfer import to_device
 
 GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
-"""Of red, green and blue (ITU-R BT.601, as rounded by torchvision)."""
+"""Weights of red, green and blue (ITU-R BT.601, as rounded by torchvision)."""
 SOLARIZE_THRESHOLD = 128 / 255
 BLUR_TRUNCATE = 4.0
 """The blur's kernel is cut at this many sigmas."""
@@ -30,7 +30,7 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 
 
 def photometric(views: Tensor, params: ViewParameters) -> Tensor:
-    """Jitter, grayscale, blur and solarise, in this order.
+    """Jitter, grayscale, blur and solarization, in this order.
 
     Args:
         views: float32, shape (B, 3, V, V), in [0, 1], contiguous; overwritten.
@@ -48,8 +48,8 @@ def photometric(views: Tensor, params: ViewParameters) -> Tensor:
 def color_jitter(views: Tensor, params: ViewParameters) -> None:
     """Brightness, contrast, saturation and hue in each image's own order, in place.
 
-    In each of the four turns brightness, contrast and saturation are one affine step with per-image numbers, so only
-    hue needs its images picked out.
+    In each of the four turns brightness, contrast and saturation are one affine step with numbers for each image, so
+    images are selected for hue only.
     """
     for turn in range(4):
         operation = np.where(params.jitter, params.order[:, turn], -1)
@@ -141,7 +141,7 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 def turned_hue(red: Tensor, green: Tensor, blue: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Lowest channel, chroma, and the hue in sixths of a turn after the shift; each float32, shape (B, V, V).
 
-    Which channel is the highest is kept as numbers 0 and 1, because selecting by masks is slow on CPUs.
+    The highest channel is marked by numbers 0 and 1, because selection by masks is slow on CPUs.
     """
     lowest = torch.minimum(torch.minimum(red, green), blue)
     highest = torch.maximum(torch.maximum(red, green), blue)
@@ -174,7 +174,7 @@ def gaussian_blur(views: Tensor, sigma: npt.NDArray[np.float64]) -> None:
     if not len(rows):
         return
     if views.device.type == "cpu":
-        # Half the time of the matrices there: they multiply mostly by 0.
+        # Takes half the time of the matrices, which hold mostly zeros.
         index = torch.from_numpy(rows)
         views.index_copy_(0, index, _convolved(views.index_select(0, index), sigma[rows], radius[rows]).clamp_(0, 1))
         return
@@ -204,7 +204,7 @@ def _kernels(sigma: npt.NDArray[np.float64], radius: npt.NDArray[np.int64], devi
 
 
 def blur_rows(views: Tensor, rows: npt.NDArray[np.int64], y_weights: Tensor, x_weights: Tensor) -> None:
-    """Filters some of the images with their matrices, in place; weights that sum to 1 can leave [0, 1] by rounding."""
+    """Filters some of the images with their matrices, in place, and clamps: rounding can leave [0, 1]."""
     if len(rows) == len(views):
         views.copy_(separable(views, y_weights, x_weights).clamp_(0, 1))
         return
@@ -227,7 +227,7 @@ def gaussian_matrices(
         sigma: pixels, shape (B,); where radius is 0 the matrix is the identity.
         radius: of the kernel, pixels, shape (B,).
         size: of the axis, pixels.
-        mirror_edge: whether the border is repeated once (d c b a | a b c d, scipy's "reflect") or not
+        mirror_edge: true repeats the border pixel (d c b a | a b c d, scipy's "reflect"); false does not
             (d c b | a b c d, torch's "reflect").
     Returns:
         float32, shape (B, size, size); rows sum to 1.

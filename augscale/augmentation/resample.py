@@ -1,11 +1,11 @@
 """Crop, flip and resize of a batch, each image with its own crop.
 
 Reproduces `torchvision.transforms.functional.resized_crop` with antialias=True on float images: the crop is cut first,
-so no weight lies outside the box; bicubic (a = -0.5) as DINO uses it, or bilinear.
+so no weight lies outside the box; bicubic (a = -0.5) as in DINO, or bilinear.
 
-On a CPU image by image with torch's own resize, which skips the filter's zeros. On a GPU, where one call per view would
-cost more than the arithmetic, as two matrix products with a pair of weight matrices per image; the filter, its support
-and its normalisation follow PIL's resampling (as ATen's `_upsample_bicubic2d_aa`).
+A CPU resizes image by image with torch's own function, which skips the zeros of the filter. On a GPU one call per view
+would cost more than the arithmetic; there, two matrix products with a pair of weight matrices per image resize all. The
+filter, its support and its normalization follow PIL's resampling (as ATen's `_upsample_bicubic2d_aa`).
 
 Axis letters: B images, S side of the source, W side of the window that holds the crop, V side of the view, K taps.
 """
@@ -26,7 +26,7 @@ from augscale.system.transfer import to_device
 Interpolation = Literal["bicubic", "bilinear"]
 
 WINDOW_STEP = 32
-"""Windows come in multiples of this many pixels: small crops cost less, and few different shapes occur."""
+"""Sides of windows are multiples of this number of pixels: small crops cost less, and few different shapes occur."""
 _SUPPORT = {"bicubic": 2.0, "bilinear": 1.0}
 
 
@@ -44,7 +44,7 @@ def crop_resize(
         images: uint8, shape (B, S, S, 3), on any device.
         params: one row per view.
         view_size: V, pixels.
-        image_rows: int64, shape (N,), which image each row of params is for; None: row i is for image i.
+        image_rows: int64, shape (N,), the image of each row of params; None takes image i for row i.
     Returns:
         float32, shape (N, 3, V, V), in [0, 1] (bicubic overshoot is clamped), contiguous.
     """
@@ -84,7 +84,7 @@ def crop_resize_by_products(
     view_size: int,
     interpolation: Interpolation,
 ) -> Tensor:
-    """`crop_resize` for a GPU, right on any device."""
+    """`crop_resize` for a GPU; works on any device."""
     order = order_by_window(params)
     crops = crops_by_products(images, params.rows(order), image_rows[order], view_size, interpolation)
     views = torch.empty_like(crops).index_copy_(0, to_device(order, images.device), crops)
@@ -92,7 +92,7 @@ def crop_resize_by_products(
 
 
 def order_by_window(params: ViewParameters) -> npt.NDArray[np.int64]:
-    """The order in which views with windows of one size stand side by side; int64, shape (N,)."""
+    """An order of the views in which windows of one size are neighbors; int64, shape (N,)."""
     return np.argsort(_window_sizes(params), kind="stable")
 
 
@@ -103,7 +103,7 @@ def crops_by_products(
     view_size: int,
     interpolation: Interpolation,
 ) -> Tensor:
-    """The resized crops as the filter leaves them: 0 to 255, beyond by overshoot.
+    """The resized crops straight from the filter: 0 to 255, with overshoot.
 
     Args:
         params: one row per view, in the order of `order_by_window`.
@@ -114,7 +114,7 @@ def crops_by_products(
     last = params.image_size - windows
     top, left = np.minimum(params.top, last), np.minimum(params.left, last)
     places = to_device(np.stack([image_rows, top, left]), images.device)
-    # Both axes of all views at once: a GPU is told once what to do, not once per window.
+    # Both axes of all views at once: one call for a GPU instead of one for each window.
     axes = [
         (params.top - top, params.left - left),
         (params.height, params.width),
@@ -151,14 +151,14 @@ def _to_unit_range(views: Tensor, interpolation: Interpolation) -> Tensor:
 def separable(images: Tensor, y_weights: Tensor, x_weights: Tensor, out: Tensor | None = None) -> Tensor:
     """Applies a matrix to the columns and one to the rows of every image.
 
-    out[b, c, v, u] = sum over i, j of y_weights[b, v, i] images[b, c, i, j] x_weights[b, u, j], in float32 whatever
-    autocast says.
+    out[b, c, v, u] = sum over i, j of y_weights[b, v, i] images[b, c, i, j] x_weights[b, u, j], in float32 also under
+    autocast.
 
     Args:
         images: float32, shape (B, 3, I, J), contiguous.
         y_weights: float32, shape (B, V, I).
         x_weights: float32, shape (B, U, J).
-        out: where to write to.
+        out: the tensor to write to.
     Returns:
         float32, shape (B, 3, V, U), contiguous.
     """
@@ -186,7 +186,7 @@ def _weights(
     view_size: int,
     interpolation: Interpolation,
 ) -> Tensor:
-    """float32, shape (B, V, W): what each source pixel of the window contributes to each pixel of the view."""
+    """Contribution of each source pixel of the window to each pixel of the view; float32, shape (B, V, W)."""
     position = torch.arange(view_size, device=start.device) + 0.5
     position = torch.where(flip[:, None] > 0, view_size - position, position)
     scale = (length.float() / view_size)[:, None]
@@ -206,7 +206,7 @@ def _weights(
 def _cubic(x: Tensor) -> Tensor:
     """Keys' cubic convolution kernel with a = -0.5 (PIL's bicubic) at x >= 0, as the sum of its two pieces.
 
-    Each piece is 0 at the ends it is clamped to, which spares a selection (slow on CPUs).
+    Each piece is 0 at its clamped ends, so no selection is needed, which would be slow on CPUs.
     """
     inner, outer = x.clamp(max=1), x.clamp(1, 2)
     return ((1.5 * inner - 2.5) * inner * inner + 1).add_(((-0.5 * outer + 2.5) * outer - 4) * outer + 2)

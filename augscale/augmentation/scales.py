@@ -1,13 +1,13 @@
-"""Augmentation scales: everything that a view of an image is drawn from, in one frozen type.
+"""Augmentation scales: the distributions that the views of an image are drawn from, in one frozen type.
 
 The presets are Table 2 of Cheng et al. (MIDL 2025, PMLR 301:214-225) over the augmentation of DINO (Caron et al.
-2021, `DataAugmentationDINO`). Where the table is silent or ambiguous, these readings are taken:
+2021, `DataAugmentationDINO`). Where the table is silent or ambiguous, it is read as follows:
 
-* jitter has p = 0.8 in every preset (strong is said to be DINO's default set);
-* saturation, hue, grayscale, solarise, flip and DINO's own blur are those of strong in every preset: the columns
+* jitter has p = 0.8 in every preset (the paper calls strong DINO's default set);
+* saturation, hue, grayscale, solarization, flip and DINO's own blur are those of strong in every preset: the columns
   Blur, Noise and Bias field name the *added* TorchIO transforms only;
-* TorchIO's `coefficients` is what the table calls the bias field's scale; its order stays 3;
-* TorchIO's blur with std 0.1 does nothing: its kernel has radius 0 below a sigma of 0.125 px.
+* the bias field's scale of the table is TorchIO's `coefficients`; its order stays 3;
+* TorchIO's blur with std 0.1 has no effect: its kernel has radius 0 below a sigma of 0.125 px.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MED_BLUR_NO_OP_BELOW = 0.125
 
 
 class AugmentationScales(Settings):
-    """What views are drawn from. Defaults are `strong`, so a card needs to name only what differs from it."""
+    """Distributions of views. Defaults are those of `strong`, so a card names only the fields that differ."""
 
     global_crops_scale: Range = (0.4, 1.0)
     """Area of a global crop as a fraction of the image, low and high."""
@@ -42,11 +42,11 @@ class AugmentationScales(Settings):
     jitter_p: Probability = 0.8
     """Probability of brightness, contrast, saturation and hue together, in random order."""
     brightness: Annotated[float, Field(ge=0, le=2)] = 0.4
-    """The factor is drawn from [max(0, 1 - x), 1 + x]; so are those of contrast and saturation."""
+    """The factors of brightness, contrast and saturation are drawn from [max(0, 1 - x), 1 + x]."""
     contrast: Annotated[float, Field(ge=0, le=2)] = 0.4
     saturation: Annotated[float, Field(ge=0, le=2)] = 0.2
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """The shift is drawn from [-x, x], in turns of the colour circle."""
+    """The shift is drawn from [-x, x], in turns of the color circle."""
     grayscale_p: Probability = 0.2
     blur_p: tuple[Probability, Probability, Probability] = (1.0, 0.1, 0.5)
     """DINO's Gaussian blur: first global view, second global view, local views."""
@@ -120,7 +120,7 @@ PRESETS: dict[str, AugmentationScales] = {
     "weak+med": WEAK_MED,
     "official-dino": STRONG,
 }
-"""By name. `official-dino` equals `strong`: the paper's strong set is DINO's default. `none` is the image itself."""
+"""Scales by name. `official-dino` equals `strong`: the paper's strong set is DINO's default. `none` changes nothing."""
 
 _OPERATIONS: dict[str, tuple[str, ...]] = {
     "jitter_p": ("brightness", "contrast", "saturation", "hue"),
@@ -137,7 +137,7 @@ def interpolate(a: AugmentationScales, b: AugmentationScales, t: float) -> Augme
     Every number moves linearly, the aspect ratio geometrically. An operation with a strength of its own (jitter and
     the medical transforms) that is off at one end fades through its strength and keeps the other end's probability:
     half of "jitter 0.4 at p 0.8" is "jitter 0.2 at p 0.8", not a rarer or a doubly weakened jitter. Operations
-    without a strength (flips, grayscale, blur, solarise) fade through their probability.
+    without a strength (flips, grayscale, blur, solarization) fade through their probability.
 
     Args:
         a: the scales at t = 0.
@@ -157,7 +157,7 @@ def interpolate(a: AugmentationScales, b: AugmentationScales, t: float) -> Augme
 
 
 def _faded(values: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The same scales, but what is off here and on in the other is given strength 0 at the other's probability."""
+    """The same scales; operations that are off here and on in the other get strength 0 at its probability."""
     faded = dict(values)
     for p, strengths in _OPERATIONS.items():
         on_here, on_there = (x[p] > 0 and any(x[name] > 0 for name in strengths) for x in (values, other))
@@ -216,7 +216,7 @@ def _read_card(path: Path) -> AugmentationScales:
 
 
 def describe(scales: AugmentationScales) -> str:
-    """The scales in words and numbers, crops in the first line and colours in the second."""
+    """The scales in words and numbers, crops in the first line and colors in the second."""
     g, low = scales.global_crops_scale, scales.local_crops_scale
     crops = [f"global crops {_percent(g)} and local crops {_percent(low)} of the image"]
     if scales.aspect_ratio != (1.0, 1.0):
@@ -274,7 +274,7 @@ def _medical(scales: AugmentationScales) -> list[str]:
 
 
 def to_toml(scales: AugmentationScales) -> str:
-    """The `[scales]` table of a card; `load_scales` reads exactly these scales back from it."""
+    """The `[scales]` table of a card, from which `load_scales` reads exactly these scales."""
     lines = ["[scales]"]
     for name, value in scales.model_dump().items():
         text = f"[{', '.join(map(repr, value))}]" if isinstance(value, tuple) else repr(value)

@@ -1,4 +1,4 @@
-"""From a batch of images to the views of one training step, drawn and applied on the device of the images."""
+"""The views of one training step from a batch of images; parameters are drawn and applied on the images' device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from augscale.augmentation.compiled import compiled_colour, compiled_finish
+from augscale.augmentation.compiled import compiled_color, compiled_finish
 from augscale.augmentation.draw import ViewParameters, concatenate, draw_view_parameters
 from augscale.augmentation.medical import has_medical, medical
 from augscale.augmentation.photometric import gaussian_blur, photometric, solarize, update_rows
@@ -22,12 +22,12 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _CHUNK_VALUES = {"cpu": 2**20, "cuda": 2**27}
-"""Numbers (of views) worked on at a time: what stays in a CPU's cache, or what bounds the memory of a GPU."""
+"""Number of view values processed at a time: they fit in the cache of a CPU, or bound the memory use of a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """The views of B images, normalised, view-major: all images' first view, then all images' second view, ..."""
+    """The normalized views of B images: the first view of all images, then the second view of all images, ..."""
 
     global_crops: Tensor
     """float32, shape (2 B, 3, G, G)."""
@@ -36,7 +36,7 @@ class Views:
 
 
 def views_at_a_time(view_size: int, device: torch.device) -> int:
-    """How many views of a size are worked on together, at least 1."""
+    """Number of views of a size that are processed together, at least 1."""
     return max(1, _CHUNK_VALUES.get(device.type, _CHUNK_VALUES["cuda"]) // (3 * view_size * view_size))
 
 
@@ -53,17 +53,17 @@ def normalize(views: Tensor) -> Tensor:
 def apply_views(
     images: Tensor, params: ViewParameters, view_size: int, *, interpolation: Interpolation = "bicubic"
 ) -> Tensor:
-    """Applies drawn parameters: crop, flip, resize, colour, blur, solarise, medical transforms.
+    """Applies drawn parameters: crop, flip, resize, color, blur, solarization, medical transforms.
 
     Args:
         images: uint8, shape (B, S, S, 3), S = params.image_size.
         params: one row per image, from `draw_view_parameters`.
         view_size: V, pixels; params.view_size.
     Returns:
-        float32, shape (B, 3, V, V), on the device of the images, in [0, 1]: noise and bias field are clamped, because
-        an image has no values beyond its range.
+        float32, shape (B, 3, V, V), on the device of the images, in [0, 1]: results of noise and bias field are
+        clamped, because an image has no values outside its range.
     Raises:
-        ValueError: the images are not what the parameters were drawn for.
+        ValueError: the parameters were drawn for images of another size, number or type.
     """
     _check(images, params, view_size)
     views = torch.empty(len(images), 3, view_size, view_size, device=images.device)
@@ -72,14 +72,14 @@ def apply_views(
 
 
 class MultiCropViews:
-    """Two global views and the local views of a batch, as DINO trains on.
+    """DINO's two global views and local views of a batch.
 
     Args:
-        scales: what the views are drawn from.
-        crops: how many views, and their sizes.
+        scales: the distributions of the views.
+        crops: number and sizes of the views.
         image_size: side of the source images, pixels.
         seed: of the run's views.
-        compiled: whether torch compiles what it can of them, for a GPU.
+        compiled: use functions that torch compiles, for a GPU.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class MultiCropViews:
         """Draws and applies all views.
 
         Args:
-            images: uint8, shape (B, S, S, 3), on the device that the views are wanted on.
-            sample_ids: int64, shape (B,); decide the views together with the seed. An image that comes again wants
-                another id, e.g. epoch * number of images + row.
+            images: uint8, shape (B, S, S, 3), on the device for the views.
+            sample_ids: int64, shape (B,); decide the views together with the seed. An image needs another id each time
+                it is used, e.g. epoch * number of images + row.
         """
         local_roles = [f"local{i}" for i in range(self.crops.n_local)]
         return Views(
@@ -161,13 +161,13 @@ def _apply_into(
 def _compiled_views(
     images: Tensor, params: ViewParameters, view_size: int, image_rows: npt.NDArray[np.int64]
 ) -> Tensor:
-    """What `_apply_into` does, normalised, in fewer passes: views stay in the order of their windows till the end."""
+    """As `_apply_into`, normalized, in fewer passes: views stay in the order of their windows until the end."""
     parts = []
     for part in _parts(len(params), view_size, images.device):
         drawn, rows = params.rows(part), image_rows[part]
         order = order_by_window(drawn)
         drawn, rows = drawn.rows(order), rows[order]
-        views = compiled_colour(crops_by_products(images, drawn, rows, view_size, "bicubic"), drawn)
+        views = compiled_color(crops_by_products(images, drawn, rows, view_size, "bicubic"), drawn)
         gaussian_blur(views, drawn.blur_sigma)
         solarized = drawn.solarize
         if has_medical(drawn):
@@ -179,7 +179,7 @@ def _compiled_views(
 
 
 def _parts(num_views: int, view_size: int, device: torch.device) -> list[slice]:
-    """Rows to be worked on together: as equal as can be, so that few shapes occur."""
+    """Rows to process together, in parts of nearly equal size, so that few shapes occur."""
     number = max(1, -(-num_views // views_at_a_time(view_size, device)))
     size = max(1, -(-num_views // number))
     return [slice(begin, begin + size) for begin in range(0, num_views, size)]

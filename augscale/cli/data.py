@@ -29,7 +29,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="MESSIDOR-2, IDRiD, AP
 
 @data_app.command("list")
 def list_(data_root: DataRoot = None, as_json: Json = False) -> None:
-    """What each dataset is, where to get it, its licence, and what is present."""
+    """List the datasets: content, source, licence, and state on this machine."""
     from augscale.data.retinal import default_data_root, list_datasets
 
     root = (data_root or default_data_root()).expanduser().absolute()
@@ -49,9 +49,9 @@ def prepare(
     split: Annotated[
         str, typer.Option(help="published, image or patient: the last two at random with Table 1's numbers.")
     ] = "published",
-    seed: Annotated[int, typer.Option(help="Of a split that is made at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of a random split.")] = 0,
     data_root: DataRoot = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what was prepared otherwise.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a dataset that was prepared otherwise.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the manifest of a downloaded dataset; images stay where they are."""
@@ -67,7 +67,7 @@ def prepare(
 
 @data_app.command()
 def check(name: Name, data_root: DataRoot = None, as_json: Json = False) -> None:
-    """Counts against Table 1, duplicates, patient leakage, unreadable files; exit code 3 if there is an error."""
+    """Check a dataset: counts against Table 1, duplicates, patient leakage, unreadable files; exit code 3 on errors."""
     from rich.console import Console
     from rich.progress import Progress
 

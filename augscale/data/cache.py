@@ -1,15 +1,15 @@
-"""The decoded images on disk: `[N, S, S, 3]` uint8, memory-mapped, built once and shared by every process.
+"""The decoded images on disk, uint8, shape (N, S, S, 3): built once, memory-mapped, shared by all processes.
 
     <root>/<key>/images.npy      the pixels
     <root>/<key>/cache.json      records, refused files with reasons, duplicates, notes, settings, fingerprint
     <root>/<key>/set_aside.csv   the files that cannot be used, for people
     <root>/lookup/<listing>      from paths, sizes and modification times to the key: a second call opens no image
 
-The key is a hash of every file's bytes, of what tables say about the files, of the decode settings and, where files are
-not plain 8-bit files, of the range of grey levels found for their source: a changed file gives another cache, a moved
-or touched one the same. Exact duplicates are kept once, because a copy in the held-out
-panel of an image that was trained on would make the score too good. Rows are in the order of the contents' hashes, so
-that neither names nor folders change a result. A cache appears under its name only when it is complete.
+The key is a hash of the bytes of all files, of their rows in tables, of the decode settings and, for files that are not
+plain 8-bit files, of the ranges of grey levels: a changed file gives another cache, a moved or touched one the same.
+Exact duplicates are kept once, because a copy in the held-out panel of an image that was trained on would make the
+score too good. Rows are in the order of the contents' hashes, so that neither names nor folders change a result. A
+cache appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -29,32 +29,30 @@ from filelock import FileLock
 from augscale.config import DataConfig
 from augscale.data.cache_keys import cache_key, listing_key, read_contents
 from augscale.data.cache_writer import CACHE_FILE, IMAGES_FILE, OWN_PICTURE, write_cache, write_set_aside
-from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord, first_reasons, scan_sources
+from augscale.data.file_types import OWN_PICTURES, PassedOver, count_passed
+from augscale.data.image_records import BadFile, ImageRecord, first_reasons
 from augscale.data.parallel import num_workers
-from augscale.data.passed_over import OWN_PICTURES, PassedOver, count_passed
 from augscale.data.source_ranges import PLAIN_LEVELS, GreyLevels, SourceRange, find_grey_levels
+from augscale.data.sources import SYNTHETIC_SEED, scan_sources
 from augscale.data.splits import choose_subset
 from augscale.errors import DataError
-
-__all__ = ["BadFile", "ImageCache", "build_cache", "default_cache_root", "open_cache"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageCache:
-    """Decoded images and what is known about them.
+    """Decoded images with their records.
 
     Attributes:
         images: uint8, shape (N, S, S, 3), RGB, memory-mapped and read-only.
         records: one per row of `images`, with `content`.
         bad: files that cannot be used.
-        fingerprint: hash of the images, of which belong to one patient, and of the decode settings.
+        fingerprint: hash of the images, of their grouping into patients, and of the decode settings.
         directory: the cache's folder.
         duplicates: for each exact copy that was left out, its image id and that of the image kept.
-        notes: what was left out of an image that is used (further frames), by image id.
-        passed_over: files in the sources that are no images, by kind.
-        excluded: how many files each pattern of `data.exclude` has matched.
+        notes: unused parts of images (further frames), by image id.
         levels: the ranges of grey levels of files of more than 8 bits, by source and kind of file.
-        source_notes: what is to be said of tables and folders, a line each, see `SourceScan`.
+        passed_over, excluded: see `SourceScan`.
+        source_notes: `SourceScan.notes`.
     """
 
     images: np.memmap[Any, np.dtype[np.uint8]]
@@ -79,11 +77,7 @@ class ImageCache:
 
 
 def default_cache_root() -> Path:
-    """$AUGSCALE_CACHE, else `augscale` in $XDG_CACHE_HOME, else ~/.cache/augscale.
-
-    Raises:
-        DataError: none of them, e.g. in a container whose user has no home.
-    """
+    """$AUGSCALE_CACHE, else `augscale` in $XDG_CACHE_HOME, else ~/.cache/augscale; DataError without a home folder."""
     if own := os.environ.get("AUGSCALE_CACHE"):
         return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
@@ -104,15 +98,15 @@ def build_cache(
     allow_bad: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageCache:
-    """Opens the cache of these images and settings, decoding them first where there is none.
+    """Opens the cache of these images and settings; decodes the images first if there is none.
 
     Several processes may call this at once: one decodes, the others wait for it.
 
     Args:
         config: images and decode settings.
         cache_root: folder of all caches; None takes `default_cache_root()`.
-        allow_bad: go on when more than `config.max_bad` of the files cannot be used.
-        on_progress: called with (images done, images in all) while files are read and decoded.
+        allow_bad: accept more than the share `config.max_bad` of files that cannot be used.
+        on_progress: called with (images done, all images) while files are read and decoded.
     Raises:
         DataError: no images, too many files that cannot be used, or the disk is full or cannot be written.
     """
@@ -124,9 +118,8 @@ def build_cache(
     )
     whole = records = scan.records
     if config.splits is not None:
-        whole = scan_sources(
-            config.sources, synthetic_patients=config.synthetic_patients, exclude=config.exclude
-        ).records
+        scanned = scan_sources(config.sources, synthetic_patients=config.synthetic_patients, exclude=config.exclude)
+        whole = scanned.records
     if config.max_images is not None:
         records = choose_subset(records, config.max_images, SYNTHETIC_SEED)
     root = (cache_root or default_cache_root()).absolute()
@@ -144,14 +137,14 @@ def build_cache(
 
 
 class CacheOutOfReach(DataError):
-    """A cache that is there and cannot be read now, e.g. for want of memory or of rights; it need not be damaged."""
+    """A cache that exists and cannot be read now, e.g. for lack of memory or rights; it may be intact."""
 
 
 def open_cache(directory: Path) -> ImageCache:
     """Opens a cache that was built before.
 
     Raises:
-        DataError: there is none in the folder, or it is damaged.
+        DataError: the folder holds none, or it is damaged.
     """
     try:
         stored = json.loads((directory / CACHE_FILE).read_text(encoding="utf-8"))
@@ -225,7 +218,7 @@ def _find_or_decode(
 
 
 class _Progress:
-    """Turns reading and decoding, two steps for a file and one for a built-in photograph, into images done."""
+    """Converts steps into images done: a file takes two steps, read and decode; a built-in photograph takes one."""
 
     def __init__(self, records: Sequence[ImageRecord], report: Callable[[int, int], None] | None) -> None:
         self._report = report
@@ -234,7 +227,7 @@ class _Progress:
         self._done = self._shown = 0
 
     def more(self, count: int) -> None:
-        """Files that are looked at once more; what is shown does not go back."""
+        """Adds steps for files that are measured; the number shown does not go back."""
         self._steps += count
 
     def step(self, count: int = 1) -> None:
@@ -245,9 +238,9 @@ class _Progress:
 
 
 def _as_listed(cache: ImageCache, records: Sequence[ImageRecord], bad: list[BadFile]) -> ImageCache:
-    """The cache with today's paths: it may have been built when the images lay elsewhere.
+    """The cache with the present paths: the images may have been moved after it was built.
 
-    Copies of a file that was refused are refused too: only one of them was tried.
+    Copies of a refused file are refused, too: only one of them was decoded.
     """
     paths = {record.image_id: record.path for record in records}
     refused = {
@@ -267,7 +260,7 @@ def _as_listed(cache: ImageCache, records: Sequence[ImageRecord], bad: list[BadF
 
 
 def _without_own_pictures(cache: ImageCache) -> ImageCache:
-    """Contact sheets and figures of augscale that lie among the images are no bad files: they are passed over."""
+    """Passes over contact sheets and figures of augscale among the images; they do not count as bad files."""
     own = {entry.path: (entry.path.name, OWN_PICTURES) for entry in cache.bad if entry.reason == OWN_PICTURE}
     return replace(
         cache,
@@ -292,7 +285,7 @@ def _record(values: dict[str, Any]) -> ImageRecord:
 
 
 def _levels(values: dict[str, Any] | None) -> GreyLevels:
-    """As stored; caches made before ranges were found hold plain files, or are not found any more."""
+    """The stored ranges; caches without them are older than ranges and hold plain files."""
     if values is None:
         return PLAIN_LEVELS
     return GreyLevels(plain=values["plain"], ranges=tuple(SourceRange(**found) for found in values["ranges"]))

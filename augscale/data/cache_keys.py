@@ -1,4 +1,4 @@
-"""Names for caches: by what the files hold, and, as a shortcut, by where they lie and when they changed."""
+"""Names of caches: from the contents of the files, and, as a shortcut, from their paths and modification times."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from augscale.config import DataConfig
-from augscale.data.file_kinds import installed_decoders
+from augscale.data.formats.reading import installed_decoders
+from augscale.data.image_records import BadFile, ImageRecord
 from augscale.data.images import DECODER_VERSION
-from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord
 from augscale.data.parallel import map_in_order
 from augscale.data.source_ranges import GreyLevels
+from augscale.data.sources import SYNTHETIC_SEED
 from augscale.data.splits import patient_groups
 
 CACHE_VERSION = 1
@@ -26,14 +27,14 @@ _DIGEST_BYTES = 16
 
 
 def listing_key(records: Sequence[ImageRecord], whole: Sequence[ImageRecord], config: DataConfig) -> str:
-    """A hash of paths, sizes, modification times, what is known of each image, the decode settings and the decoders.
+    """A hash of paths, sizes, modification times, records, decode settings and installed decoders.
 
     Args:
         records: the images in use.
-        whole: all images of the sources: a range of grey levels is found over them.
+        whole: all images of the sources, which ranges of grey levels are found over.
         config: decode settings.
     Raises:
-        OSError: a file vanished after it was listed.
+        OSError: a file was deleted after it was listed.
     """
     used = {record.image_id for record in records}
     lines = [[*_where(record), *_facts(record)] for record in records]
@@ -56,7 +57,7 @@ def read_contents(
     """Hashes the bytes of every file.
 
     Returns:
-        The records with their `content`, and the files that could not be read.
+        The records with their `content`, and the files that cannot be read.
     """
     read: list[ImageRecord] = []
     bad: list[BadFile] = []
@@ -71,9 +72,9 @@ def read_contents(
 
 
 def cache_key(records: Iterable[ImageRecord], config: DataConfig, levels: GreyLevels) -> str:
-    """A hash of the contents, of what is known of each image, and the decode settings; 32 hexadecimal digits.
+    """A hash of contents, records and decode settings; 32 hexadecimal digits.
 
-    Where files are not plain 8-bit files, the ranges of grey levels and the optional decoders count, too.
+    For files that are not plain 8-bit files, the ranges of grey levels and the installed decoders count, too.
     """
     settings: list[object] = [_settings(config), *_exclusion(config)]
     if not levels.plain:
@@ -82,7 +83,7 @@ def cache_key(records: Iterable[ImageRecord], config: DataConfig, levels: GreyLe
 
 
 def fingerprint(records: Sequence[ImageRecord], config: DataConfig, levels: GreyLevels) -> str:
-    """What a result depends on: the images in their order, who belongs to whom, the decode settings and the ranges.
+    """A hash of all that results depend on: the images in order, their patients, decode settings and ranges.
 
     Names of files and folders, labels and splits do not count.
     """
@@ -92,7 +93,7 @@ def fingerprint(records: Sequence[ImageRecord], config: DataConfig, levels: Grey
 
 
 def levels_digest(levels: GreyLevels) -> list[str]:
-    """What the pixels of files that are not plain depend on, without names of folders; empty where all are plain."""
+    """A hash of the ranges, without names of folders; empty if all files are plain 8-bit files."""
     if levels.plain:
         return []
     ranges = sorted({(found.kind, found.low, found.high, found.given) for found in levels.ranges})
@@ -104,7 +105,7 @@ def _settings(config: DataConfig) -> list[int | bool]:
 
 
 def _exclusion(config: DataConfig) -> list[list[str]]:
-    """Nothing where nothing is excluded: caches made before there were exclusions are still found."""
+    """Empty without exclusions, so that caches older than `data.exclude` are still found."""
     return [["exclude", *sorted(config.exclude)]] if config.exclude else []
 
 

@@ -1,4 +1,4 @@
-"""Decodes images into a new cache folder, which appears under its name only when it is complete."""
+"""Decoding of images into a new cache folder, which appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ import PIL
 
 from augscale.config import DataConfig
 from augscale.data.cache_keys import fingerprint
-from augscale.data.images import DecodedImage, Pixels, Ranges, UnusableImage, decode_image
-from augscale.data.manifest import SYNTHETIC_SEED, BadFile, ImageRecord, first_reasons
+from augscale.data.image_records import BadFile, ImageRecord, UnusableImage, first_reasons
+from augscale.data.images import DecodedImage, Ranges, decode_image
 from augscale.data.own_pictures import MARK, is_own_picture
 from augscale.data.parallel import map_in_order
 from augscale.data.source_ranges import GreyLevels
+from augscale.data.sources import SYNTHETIC_SEED
 from augscale.errors import DataError
 
 IMAGES_FILE = "images.npy"
 CACHE_FILE = "cache.json"
 OWN_PICTURE = f"a picture {MARK}"
-"""Reason to refuse a picture of our own; it is no bad file, but one that is passed over."""
+"""Reason that marks a picture of augscale; `ImageCache` passes it over instead of counting it as bad."""
 SET_ASIDE_FILE = "set_aside.csv"
 
 
@@ -46,7 +47,7 @@ def write_cache(
 
     Args:
         directory: the folder to make; must not exist.
-        records: with `content`; of those with the same content one is kept.
+        records: with `content`; one of each content is kept.
         config: decode settings.
         levels: the ranges of grey levels.
         pool: threads to decode in.
@@ -75,7 +76,7 @@ def write_cache(
         }
         with (partial_directory / CACHE_FILE).open("w", encoding="utf-8") as file:
             json.dump(stored, file)
-            _to_disk(file.fileno())
+            os.fsync(file.fileno())
         write_set_aside(partial_directory, refused)
         os.replace(partial_directory, directory)
     except OSError as error:
@@ -99,9 +100,9 @@ def write_set_aside(directory: Path, bad: Iterable[BadFile]) -> Path:
 
 
 def _without_duplicates(records: Sequence[ImageRecord]) -> tuple[list[ImageRecord], dict[str, str]]:
-    """One record per content, sorted by it, and the ids of the others with that of the one kept.
+    """One record of each content, sorted by content, and the ids of the other copies with that of the one kept.
 
-    Kept is the first whose patient is known, so that a copy without an id does not hide whose image it is.
+    The first copy with a patient id is kept, so that a copy without one does not hide the patient.
     """
     copies: dict[str, list[ImageRecord]] = {}
     for record in records:
@@ -132,9 +133,9 @@ def _write_images(
     pool: Executor,
     on_done: Callable[[int], None],
 ) -> tuple[list[ImageRecord], list[BadFile], dict[str, str]]:
-    """Appends every image that can be decoded; returns its record, the refused files, and notes by image id.
+    """Appends every image that can be decoded; returns the records, the refused files, and notes by image id.
 
-    Written as a stream: through a memory map a full disk would kill the process instead of raising an error.
+    The file is written as a stream: with a memory map, a full disk would kill the process instead of raising an error.
     """
     kept: list[ImageRecord] = []
     refused: list[BadFile] = []
@@ -142,7 +143,7 @@ def _write_images(
     ranges = {origin: levels.of(origin) for origin in {record.origin for record in records}}
     decode = partial(_decode, size=config.cache_size, crop_to_field=config.crop_to_field, ranges=ranges)
     with path.open("wb") as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL|pydicom")  # what matters of a damaged file is in its reason
+        warnings.filterwarnings("ignore", module="PIL|pydicom")  # the reason of a damaged file says enough
         start = _write_header(file, len(records), config.cache_size)
         for record, result in zip(records, map_in_order(pool, decode, records), strict=True):
             if isinstance(result, str):
@@ -158,7 +159,7 @@ def _write_images(
         file.seek(0)
         rewritten = _write_header(file, len(kept), config.cache_size)
         assert rewritten == start  # NumPy pads the header so that the first dimension may change
-        _to_disk(file.fileno())
+        os.fsync(file.fileno())
     return kept, refused, notes
 
 
@@ -169,9 +170,11 @@ def _write_header(file: BinaryIO, num_images: int, size: int) -> int:
 
 
 def _decode(record: ImageRecord, *, size: int, crop_to_field: bool, ranges: Mapping[str, Ranges]) -> DecodedImage | str:
-    """The image, or why it cannot be used."""
+    """The image, or the reason to refuse it."""
     if record.path is None:
-        return DecodedImage(pixels=_render(record.image_id, size))
+        from augscale.demo import render  # brings SciPy, which real photographs do not need
+
+        return DecodedImage(pixels=render(record.image_id, SYNTHETIC_SEED, size))
     try:
         if is_own_picture(record.path):
             return OWN_PICTURE
@@ -180,13 +183,3 @@ def _decode(record: ImageRecord, *, size: int, crop_to_field: bool, ranges: Mapp
         return str(error)
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-
-
-def _render(image_id: str, size: int) -> Pixels:
-    from augscale.demo import render
-
-    return render(image_id, SYNTHETIC_SEED, size)
-
-
-def _to_disk(handle: int) -> None:
-    os.fsync(handle)

@@ -1,4 +1,4 @@
-"""What manifests, diagnoses and people are told of the files of a cache that were not used, and of odd images."""
+"""Facts for manifests and lines for people about the files of a cache that were not used, and about odd images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from augscale.data.cache import ImageCache
+from augscale.data.file_types import passed_over_lines
 from augscale.data.folders import excluded_lines
-from augscale.data.passed_over import passed_over_lines
 from augscale.data.sanity import Sanity
 
 MOST_BAD_LISTED = 1000
@@ -25,17 +25,13 @@ def file_facts(cache: ImageCache, sanity: Sanity) -> dict[str, Any]:
 
 
 def file_lines(cache: ImageCache, sanity: Sanity) -> list[str]:
-    """For people, a line each: what was passed over and excluded, and what is odd about the images."""
+    """Lines for people: files passed over and excluded, files with several frames, and findings of the check."""
     passed = [*passed_over_lines(cache.passed_over), *excluded_lines(cache.excluded)]
     return [*passed, *frame_lines(cache.notes), *sanity.lines()]
 
 
 def frame_lines(notes: Mapping[str, str]) -> list[str]:
-    """One line where files hold more frames or pages than the one that is used; empty where none does.
-
-    Args:
-        notes: by image id, see `ImageCache`.
-    """
+    """At most one line about files with more frames or pages than the one that is used, from `ImageCache.notes`."""
     if not notes:
         return []
     example = min(notes)

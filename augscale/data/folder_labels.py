@@ -1,4 +1,4 @@
-"""Splits and labels from folders: `train`/`val`/`test`, and class folders; what keeps them from being read."""
+"""Splits and labels from folders: `train`/`val`/`test`, and class folders; notes on why they are not read."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from augscale.data.labels import is_no_class, label_text
 _SPLITS = ("train", "val", "test")
 _NAMES_SHOWN = 3
 _MOSTLY = 0.75
-"""Share of the images that have to lie in class folders for the rest to be called astray."""
+"""If a larger share of the images lies in class folders, a note names the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderRows:
-    """What folders say.
+    """Splits and labels from folders.
 
     Attributes:
         rows: split and label of each file.
-        notes: what keeps the folders of a split from being read, for everybody.
-        label_notes: what keeps class folders from being read, or is no class; for those who need labels.
+        notes: reasons why split folders are not read.
+        label_notes: reasons why class folders are not read, and folders that are no classes; of interest with labels.
     """
 
     rows: list[Row]
@@ -32,9 +32,9 @@ class FolderRows:
 
 
 def folder_rows(files: Sequence[PurePosixPath]) -> FolderRows:
-    """Split and label of each file by its folders, where *every* file lies in such folders; else nothing.
+    """Split and label of each file by its folders, if *every* file lies in such folders; else empty rows.
 
-    So a plain folder with some images in subfolders is not mistaken for a labelled one.
+    A plain folder with some images in subfolders is therefore not mistaken for a labelled one.
 
     Args:
         files: paths below the source.
@@ -54,11 +54,11 @@ def folder_rows(files: Sequence[PurePosixPath]) -> FolderRows:
 
 
 def against_table(files: Sequence[PurePosixPath], rows: Sequence[Row]) -> str | None:
-    """What is said where a table contradicts folders that are called as its classes or splits; None: nothing does so.
+    """A note if a table contradicts folders that have the names of its classes or splits; None if none does.
 
     Args:
         files: paths below the table.
-        rows: what the table says of each.
+        rows: their rows in the table.
     """
     told = folder_rows(files).rows
     for name in ("label", "split"):
@@ -93,7 +93,7 @@ def _without_label(folders: Sequence[tuple[str, ...]]) -> str | None:
 
 
 def _beside_splits(files: Sequence[PurePosixPath]) -> str | None:
-    """What lies beside the folders of a split: then `train` and `test` are neither splits nor classes."""
+    """A note on images beside split folders, because of which `train` and `test` are neither splits nor classes."""
     inside = [file for file in files if _in_split(file.parts[:-1])]
     splits = sorted({file.parts[0] for file in inside})
     names = {normal_split(split) for split in splits}
@@ -106,7 +106,7 @@ def _beside_splits(files: Sequence[PurePosixPath]) -> str | None:
 
 
 def _astray(files: Sequence[PurePosixPath], folders: Sequence[tuple[str, ...]]) -> str | None:
-    """Which files keep the others from being read as classes; None where most do not lie in class folders."""
+    """A note on files outside class folders if most of the others lie in such folders, else None."""
     proper = [parts[0] for parts in folders if len(parts) == 1]
     others = [file for file, parts in zip(files, folders, strict=True) if len(parts) != 1]
     if not others or len(proper) <= _MOSTLY * len(files) or len({*proper}) < 2:

@@ -1,4 +1,4 @@
-"""Walking a folder of images: what is never looked into, and what a person excludes."""
+"""Walking a folder of images: folders that are never searched, and patterns of files that a person excludes."""
 
 from __future__ import annotations
 
@@ -8,28 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
-from augscale.data.passed_over import OWN_FOLDERS, STORES, Kind
+from augscale.data.file_types import OWN_FOLDERS, STORES, Kind
 from augscale.errors import DataError
 
 _SYSTEM_FOLDERS = frozenset(
-    {
-        "@eadir",
-        "@tmp",
-        "@recycle",
-        "@recently-snapshot",
-        "#recycle",
-        "#snapshot",
-        "__macosx",
-        "$recycle.bin",
-        "system volume information",
-        "lost+found",
-        "__pycache__",
-    }
+    {"@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "$recycle.bin"}
+    | {"system volume information", "lost+found", "__pycache__"}
 )
-"""Written by operating systems and storage boxes, @eaDir with thumbnails of every image; lower case."""
+"""Folders of operating systems and storage boxes, lower case; @eaDir holds thumbnails of every image."""
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
 THUMBNAIL_FOLDERS = frozenset({"thumbs", "thumb", "thumbnails", "thumbnail", "_thumbs", "_thumbnails"})
-"""Smaller copies of images that lie elsewhere; lower case."""
+"""Folders of smaller copies of images, lower case."""
 _STORE_SUFFIXES = (".zarr", ".n5")
 _OWN_FILES = (
     {"study.db"},
@@ -39,16 +28,15 @@ _OWN_FILES = (
     {"validation.json"},
     {"promotion.json"},
 )
-"""Folders that hold one of these sets were written by augscale."""
+"""A folder that holds one of these sets was written by augscale."""
 
 
 def walk_files(root: Path, passed: dict[Path, Kind] | None = None) -> Iterator[tuple[Path, list[str]]]:
-    """Folders and their sorted file names, each real folder once, hidden names and those of systems left out.
+    """Folders and their sorted file names; each real folder once, without hidden names and those of systems.
 
     Args:
-        root: where to begin.
-        passed: takes up the folders that augscale wrote and array stores, which are then not looked into; None looks
-            into them.
+        root: the folder to start in.
+        passed: receives folders that augscale wrote and array stores, which are then not searched; None searches them.
     Raises:
         DataError: a folder cannot be listed.
     """
@@ -67,7 +55,7 @@ def walk_files(root: Path, passed: dict[Path, Kind] | None = None) -> Iterator[t
 
 
 def is_thumbnail(inside: PurePosixPath) -> bool:
-    """Whether a file, by its path below the source, lies in a folder of thumbnails."""
+    """True for a file, by its path below the source, in a folder of thumbnails."""
     return any(part.lower() in THUMBNAIL_FOLDERS for part in inside.parts[:-1])
 
 
@@ -82,11 +70,11 @@ def _refuse(error: OSError) -> None:
 
 
 class Exclusion:
-    """Patterns of files that shall not be used, and how many each has matched.
+    """Patterns of files that are not used, and the number of files that each has matched.
 
     A pattern is matched against the path below the source, with `/` between folders, against the name alone, and in
     the same two ways against every folder above the file: `*_mask.png`, `masks/*`, `masks`, `**/masks/*.png`. `*` also
-    stands for `/`; upper and lower case differ.
+    matches `/`; upper and lower case differ.
     """
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:
@@ -94,11 +82,7 @@ class Exclusion:
         self._compiled = {pattern: re.compile(_expression(pattern)) for pattern in self.counts}
 
     def hits(self, inside: PurePosixPath) -> bool:
-        """Whether a file is excluded, by its path below the source; counts it.
-
-        Args:
-            inside: without `.` or `..`.
-        """
+        """True for an excluded file, by its path below the source without `.` or `..`; counts the file."""
         if not self._compiled:
             return False
         names = [text for path in (inside, *inside.parents) if path.parts for text in {str(path), path.name}]
@@ -107,13 +91,9 @@ class Exclusion:
             self.counts[pattern] += 1
         return bool(matching)
 
-    def lines(self) -> list[str]:
-        """What a person is told, a line per pattern."""
-        return excluded_lines(self.counts)
-
 
 def excluded_lines(counts: Mapping[str, int]) -> list[str]:
-    """The same from counts by pattern."""
+    """One line for people for each pattern, from the number of files that it has matched."""
     return [
         f"{count} file{'' if count == 1 else 's'} excluded by {pattern!r}"
         if count

@@ -1,13 +1,13 @@
-"""Which stored values become black and white: one range for all files of a kind in a source, never one per file.
+"""The stored values that become black and white: one range for all files of a kind in a source, never one per file.
 
-A file of more than 8 bits says little about brightness: cameras keep 10, 12 or 14 bits in 16, scanners use a small part
-of what they could store. Scaled by its own maximum, each image would lose its exposure; so the range is found over
-the files of a source together, from the 0.1th and 99.9th percentile of their values:
+A file of more than 8 bits does not define its brightness: cameras keep 10, 12 or 14 bits in 16, scanners use a small
+part of what they could store. Scaled by its own maximum, each image would lose its exposure; so the range is found over
+all files of a source, from the 0.1th and 99.9th percentile of their values:
 
-- DICOM: the range that the stored bits can hold, where the values fill a quarter of it; else the percentiles.
-- Other files: 0 to 1 (floating point), 0 to 255, 0 to 4095 or 0 to 65535, where the values fill a quarter of it; else,
-  of whole numbers, the power of two above them, as cameras count; else, and where values are negative or far from 0,
-  the percentiles.
+- DICOM: the range that the stored bits can hold, if the values fill a quarter of it; else the percentiles.
+- Other files: 0 to 1 (floating point), 0 to 255, 0 to 4095 or 0 to 65535, if the values fill a quarter of it; else, for
+  whole numbers, up to the power of two above them, as cameras count; else, and for values that are negative or far from
+  0, the percentiles.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ import numpy.typing as npt
 
 LOW_QUANTILE, HIGH_QUANTILE = 0.001, 0.999
 _FILLED = 0.25
-"""A range is kept where the brightest values reach this share of it."""
+"""A declared or usual range is taken if the brightest values reach this share of it ..."""
 _SPREAD = 0.125
-"""And where the values extend over this share: below it fewer than 32 grey levels would be left."""
+"""... and if the values extend over this share: below it fewer than 32 grey levels would remain."""
 _USUAL_TOPS = (1.0, 255.0, 4095.0, 65535.0)
 _QUANTILES = np.linspace(0, 1, 1001)
 _MOST_VALUES_A_SIDE = 512
-"""Of larger images every n-th row and column is looked at."""
+"""Every n-th row and column of larger images is measured."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GreyRange:
-    """Values, in the units of the file, that become 0 and 255; what lies outside is clipped."""
+    """Values, in the units of the file, that become 0 and 255; values outside are clipped."""
 
     low: float
     high: float
@@ -43,16 +43,16 @@ class GreyRange:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """What a file stores, before it becomes 8 bits.
+    """The stored values of a file, before they become 8 bits.
 
     Attributes:
         values: numbers of any type, shape (H, W) or (H, W, 3), all finite.
-        kind: files of one kind in one source share a range, e.g. "DICOM CT"; None where the file itself says what is
-            black and white, which is then `nominal`.
-        nominal: the range that the format declares; None where it declares none.
-        counts: whether the values are a camera's counts, so that a range of whole bits is likely.
-        inverted: whether low values are bright (MONOCHROME1, MINISWHITE).
-        padding: bool, shape (H, W): pixels outside the image, not looked at when a range is found.
+        kind: files of one kind in one source share a range, e.g. "DICOM CT"; None if the file itself defines black
+            and white, which is then `nominal`.
+        nominal: the range that the format declares, if any.
+        counts: True for counts of a camera, which probably have a range of whole bits.
+        inverted: True if low values are bright (MONOCHROME1, MINISWHITE).
+        padding: bool, shape (H, W): pixels outside the image, not measured when a range is found.
     """
 
     values: npt.NDArray[np.generic]
@@ -65,13 +65,13 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """What a range is chosen from: 1001 evenly spread quantiles of one file's values, and what its format declares."""
+    """Basis of a range: 1001 evenly spread quantiles of the values of one file, and the facts of its format."""
 
     quantiles: npt.NDArray[np.float64]
     nominal: GreyRange | None
     counts: bool
     whole: bool
-    """Whether the values are whole numbers."""
+    """True for whole numbers."""
 
 
 def measure(samples: Samples) -> Measured:
@@ -93,11 +93,7 @@ def measure(samples: Samples) -> Measured:
 
 
 def choose_range(files: Sequence[Measured]) -> GreyRange:
-    """The range of files of one kind, see the head of this module; each file counts alike.
-
-    Args:
-        files: at least one.
-    """
+    """The range of files of one kind (at least one), see the head of this module; each file has the same weight."""
     pooled = np.concatenate([file.quantiles for file in files])
     low, high = (float(value) for value in np.quantile(pooled, (LOW_QUANTILE, HIGH_QUANTILE), method="nearest"))
     nominal = files[0].nominal
@@ -112,11 +108,7 @@ def choose_range(files: Sequence[Measured]) -> GreyRange:
 
 
 def to_8_bit(samples: Samples, grey_range: GreyRange) -> Pixels:
-    """Scales, clips and turns round what is inverted.
-
-    Returns:
-        uint8, of the shape of the values.
-    """
+    """Scales and clips the values and turns inverted ones; uint8, of the shape of the values."""
     scaled = samples.values.astype(np.float64)
     scaled -= grey_range.low
     scaled *= 255.0 / (grey_range.high - grey_range.low)
@@ -125,13 +117,13 @@ def to_8_bit(samples: Samples, grey_range: GreyRange) -> Pixels:
 
 
 def full_scale(highest: float, declared: float) -> float:
-    """The top of a lookup table's output: as declared, or 2**bits - 1 of the fewest bits that hold the highest entry
-    where that fills less than a quarter of what is declared (8-bit values in 16-bit entries)."""
+    """The top of a lookup table's output: as declared; if the highest entry fills less than a quarter of that (8-bit
+    values in 16-bit entries), 2**bits - 1 of the fewest bits that hold it."""
     return declared if highest > declared * _FILLED or highest <= 0 else _power_of_two(highest)
 
 
 def range_lines(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For people: one line for each entry of a manifest's `ranges`."""
+    """Lines for people, one for each entry of a manifest's `ranges`."""
     return [
         f"{found['source']} ({found['kind']}): {found['low']:.6g} is black and {found['high']:.6g} white "
         + ("(data.range)" if found["given"] else f"(found over {found['files']} files)")
@@ -140,7 +132,7 @@ def range_lines(facts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _counted_top(low: float, high: float, *, whole: bool) -> float | None:
-    """The likely full scale of a camera; None where the values are far from 0, or small fractions."""
+    """The likely full scale of a camera; None for values far from 0, or small fractions."""
     if whole and high <= 255:
         return 255.0  # 8 bits in a wider file: as they are, like those of 8-bit files
     usual = next((top for top in _USUAL_TOPS[1 if whole else 0 :] if high <= top), None)

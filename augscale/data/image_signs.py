@@ -1,4 +1,4 @@
-"""What the pixels of a cache's images say about them, found once and kept beside the images in `signs.npz`."""
+"""Signs of odd images in the pixels of a cache, found once and kept beside the images in `signs.npz`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.data.cache import ImageCache
-from augscale.data.manifest import ImageRecord
+from augscale.data.image_records import ImageRecord
 from augscale.data.parallel import map_in_order, num_workers
 from augscale.data.pixel_signs import file_is_mask, pixel_signs
-from augscale.data.twins import near_twins
+from augscale.data.thumbnails import near_twins
 
 SIGNS_FILE = "signs.npz"
 SIGNS_VERSION = 1
-"""Raise when the same images would be judged otherwise."""
+"""Raise when the same images would get other signs."""
 MOST_FILES_OPENED = 2000
 
 Flags = npt.NDArray[np.bool_]
@@ -34,11 +34,11 @@ class ImageSigns:
 
     Attributes:
         brightness: float32, shape (N,), mean grey value.
-        black, constant, mask: bool, (N,); see `PixelSigns`. At most one of them holds for an image.
-        unsure: int, how many images may be masks and were not looked at more closely: at most 2000 files are opened.
-        opened, opened_masks: int, how many files were opened, and how many of them are masks.
-        looked_at: int64, (Q,), rows whose most similar other image was looked for.
-        twins: int64, (Q,), row of that image where the two are nearly the same, else -1.
+        black, constant, mask: bool, (N,); see `PixelSigns`. At most one of them is true for an image.
+        unsure: number of images that may be masks and whose files were not opened; at most 2000 files are opened.
+        opened, opened_masks: number of files that were opened, and of the masks among them.
+        looked_at: int64, (Q,), rows whose most similar other image was searched.
+        twins: int64, (Q,), row of that image if the two are nearly the same, else -1.
     """
 
     brightness: npt.NDArray[np.float32]
@@ -53,24 +53,24 @@ class ImageSigns:
 
     @property
     def expected_masks(self) -> int:
-        """How many masks there are, judging the files that were not opened by those that were."""
+        """Estimated number of masks: files that were not opened hold the same share of masks as those opened."""
         share = self.opened_masks / self.opened if self.opened else 0.0
         return int(self.mask.sum()) + round(share * self.unsure)
 
 
 def image_signs(cache: ImageCache) -> ImageSigns:
-    """Reads what was found before, or looks at the images and keeps what is found."""
+    """Reads the signs from the cache folder, or finds and stores them."""
     path = cache.directory / SIGNS_FILE
     signs = _read(path, len(cache))
     if signs is None:
         signs = find_signs(cache.images, cache.records)
-        with suppress(OSError):  # a cache that may only be read is looked at again each time
+        with suppress(OSError):  # in a cache that cannot be written, signs are found again each time
             _write(path, signs)
     return signs
 
 
 def find_signs(images: npt.NDArray[np.uint8], records: Sequence[ImageRecord]) -> ImageSigns:
-    """Looks at the images, and at the files of those that may be masks: shrinking has blurred their edges.
+    """Finds the signs; files of images that may be masks are opened, because shrinking has blurred their edges.
 
     Args:
         images: uint8, shape (N, S, S, 3).
@@ -109,7 +109,7 @@ def _file_is_mask(path: Path | None) -> bool | None:
 
 
 def _read(path: Path, num_images: int) -> ImageSigns | None:
-    """None where there is nothing that can be used."""
+    """The stored signs; None if they are missing, damaged or of another version."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             if int(stored["version"]) != SIGNS_VERSION or len(stored["mask"]) != num_images:

@@ -1,11 +1,11 @@
-"""Tables about images (`file,label,split,patient_id,eye`), alone as a manifest or lying in a folder of images."""
+"""Tables about images (`file,label,split,patient_id,eye`), given by themselves or lying in a folder of images."""
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from augscale.data.labels import is_no_value, is_rounded, label_text, no_value_note, whole_number
@@ -14,7 +14,7 @@ from augscale.errors import DataError
 from augscale.settings import nearest
 
 FOLDER_TABLES = tuple(f"{stem}{end}" for end in (".csv", ".tsv", ".xlsx") for stem in ("manifest", "labels", "meta"))
-"""Tables that are looked for in every folder of images; where two give a value, the first of this list wins."""
+"""Tables that are read in every folder of images; if two give a value, the first of this list counts."""
 
 COLUMNS = ("file", "label", "split", "patient_id", "eye")
 _ALIASES = {"patient": "patient_id", "patientid": "patient_id"}
@@ -27,12 +27,12 @@ _OTHER_NAMES = {
     ),
     "label": ("diagnosis", "class", "level", "grade", "target", "category", "y", "dr_grade", "retinopathy_grade"),
 }
-"""What other programs call these columns, for the message."""
+"""Names of these columns in other programs, for the message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What tables say about one file; None where they say nothing."""
+    """The values of tables for one file; None if unknown."""
 
     label: str | None = None
     split: str | None = None
@@ -45,7 +45,7 @@ class Row:
         return replace(self, **gaps)
 
     def difference(self, other: Row, *, gaps: bool = True) -> str:
-        """What two rows say differently, e.g. `label = '1', here '2'`; without `gaps` only what both of them say."""
+        """Different values of two rows, e.g. `label = '1', here '2'`; without `gaps` only values known in both."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return ", ".join(
             f"{name} = {first!r}, here {second!r}"
@@ -60,8 +60,8 @@ class Table:
 
     Attributes:
         rows: by the file cell as written, in the order of the table.
-        nameless: line numbers (the header is line 1) of rows whose file cell is empty.
-        notes: what was taken otherwise than it is written, a line each.
+        nameless: line numbers (the header is line 1) of rows with an empty file cell.
+        notes: readings that differ from the written text, a line each.
         paths: the tables.
     """
 
@@ -71,30 +71,15 @@ class Table:
     paths: tuple[Path, ...] = ()
 
 
-@dataclass(kw_only=True)
-class _Reading:
-    """A table while it is read."""
-
-    rows: dict[str, Row] = field(default_factory=dict)
-    nameless: list[int] = field(default_factory=list)
-    no_labels: Counter[str] = field(default_factory=Counter)
-
-
-def _column(name: str) -> str:
-    """The column that a header cell stands for, e.g. patient_id for "PatientID" or "patient id"."""
-    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
-    return _ALIASES.get(plain.replace("_", ""), plain)
-
-
 def normal_split(name: str) -> str:
     """`train`, `val` or `test` for their usual spellings; any other name as it is."""
     return _SPLITS.get(name.lower(), name.lower() if name.lower() in ("train", "val", "test") else name)
 
 
 def read_table(path: Path) -> Table:
-    """Reads one table; columns beside those known are ignored, empty cells and `nan`, `NA`, ... mean "not known".
+    """Reads one table; unknown columns are ignored, empty cells and `nan`, `NA`, ... mean "not known".
 
-    Labels and patient ids such as `12.0` are whole numbers. The same row twice counts once.
+    Labels and patient ids such as `12.0` are whole numbers. A repeated row counts once.
 
     Args:
         path: CSV, TSV or Excel with a header, see `read_lines`.
@@ -104,36 +89,38 @@ def read_table(path: Path) -> Table:
     header, lines = read_lines(path)
     names = [_column(name) for name in header]
     columns = _columns(path, header, names, lines)
-    reading = _Reading()
-    # What stands behind the last column can only be a part of it if that is free text; else cells have been shifted.
+    # Cells behind the last column belong to its text if that is free text; otherwise the cells are shifted.
     most = len(names) if names[-1] in COLUMNS else None
+    rows: dict[str, Row] = {}
+    nameless: list[int] = []
+    no_labels: Counter[str] = Counter()
     for number, cells in lines:
         if most is not None and any(cell.strip() for cell in cells[most:]):
             raise DataError(
                 f"{path}: line {number} has {len(cells)} cells, the header {most}; put text that holds the separator "
                 "in quotes"
             )
-        values = {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()}
+        values = {name: _cell(cells, place) for name, place in columns.items()}
         file = values.pop("file")
         if is_no_value(file):
-            reading.nameless.append(number)
+            nameless.append(number)
             continue
         if is_rounded(values.get("patient_id", "")):
             raise DataError(
                 f"{path}: line {number}: patient_id {values['patient_id']!r} is a number whose last digits a "
                 "spreadsheet has cut off, so different patients look alike; export the ids as text"
             )
-        row = _row(values, reading.no_labels)
-        if reading.rows.setdefault(file, row) != row:
-            difference = reading.rows[file].difference(row)
-            raise DataError(f"{path}: line {number}: {file} is listed before with {difference}")
-    note = _no_label_note(path, reading)
-    notes = (f"{path.name}: {note}",) if note else ()
-    return Table(rows=reading.rows, nameless=tuple(reading.nameless), notes=notes, paths=(path,))
+        if "label" in values and is_no_value(values["label"]):
+            no_labels[values["label"]] += 1
+        row = _row(values)
+        if rows.setdefault(file, row) != row:
+            raise DataError(f"{path}: line {number}: {file} is listed before with {rows[file].difference(row)}")
+    note = _no_label_note(path, rows, no_labels)
+    return Table(rows=rows, nameless=tuple(nameless), notes=(f"{path.name}: {note}",) if note else (), paths=(path,))
 
 
 def read_folder_tables(folder: Path) -> Table:
-    """The tables lying in a folder, merged on `file`; without `paths` where none of them has a `file` column.
+    """The tables lying in a folder, merged on `file`; without `paths` if none of them has a `file` column.
 
     A `labels.csv` without that column belongs to another program and is passed over with a note. So is a TSV or Excel
     file that cannot be read.
@@ -158,19 +145,20 @@ def read_folder_tables(folder: Path) -> Table:
         else:
             notes.append(f"passed over: {path}: {_no_file_column(header, [_column(name) for name in header])}")
     merged: dict[str, Row] = {}
-    for table in tables:
+    for place, table in enumerate(tables):
+        above = " and ".join(other.paths[0].name for other in tables[:place])
         differences = {
-            file: merged[file].difference(row, gaps=False) for file, row in table.rows.items() if file in merged
+            file: said
+            for file, row in table.rows.items()
+            if file in merged and (said := merged[file].difference(row, gaps=False))
         }
-        if differing := [(file, said) for file, said in differences.items() if said]:
-            file, said = differing[0]
-            above = " and ".join(other.paths[0].name for other in tables[: tables.index(table)])
+        if differences:
+            file, said = next(iter(differences.items()))
             notes.append(
-                f"{table.paths[0]}: differs from {above} for {len(differing)} files, "
+                f"{table.paths[0]}: differs from {above} for {len(differences)} files, "
                 f"e.g. {file}: {said}; {above} counts"
             )
-        for file, row in table.rows.items():
-            merged[file] = merged[file].filled_from(row) if file in merged else row
+        merged |= {file: merged[file].filled_from(row) if file in merged else row for file, row in table.rows.items()}
     return Table(
         rows=merged,
         nameless=tuple(number for table in tables for number in table.nameless),
@@ -179,26 +167,36 @@ def read_folder_tables(folder: Path) -> Table:
     )
 
 
+def _column(name: str) -> str:
+    """The column of a header cell, e.g. patient_id for "PatientID" or "patient id"."""
+    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+    return _ALIASES.get(plain.replace("_", ""), plain)
+
+
+def _cell(cells: Sequence[str], place: int) -> str:
+    return cells[place].strip() if place < len(cells) else ""
+
+
 def _columns(
     path: Path, header: Sequence[str], names: Sequence[str], lines: Sequence[tuple[int, list[str]]]
 ) -> dict[str, int]:
     """The place of each known column.
 
     Raises:
-        DataError: there is no `file`, a column is misspelt, or is there twice with different values.
+        DataError: `file` is missing, a column is misspelt, or occurs twice with different values.
     """
     if "file" not in names:
         raise DataError(f"{path}: {_no_file_column(header, names)}")
     missing = [name for name in COLUMNS if name not in names]
     for name in names:
-        # Passed over, a misspelt patient_id would let one patient be on both sides of a split.
+        # Ignored, a misspelt patient_id would let one patient be on both sides of a split.
         if name not in COLUMNS and (meant := difflib.get_close_matches(name, missing, n=1, cutoff=0.8)):
             raise DataError(f"{path}: unknown column {name!r} (did you mean {meant[0]}?); rename it either way")
     for name in COLUMNS:
         first, *others = [place for place, found in enumerate(names) if found == name] or [0]
         for other in others:
             for number, cells in lines:
-                pair = [cells[i].strip() if i < len(cells) else "" for i in (first, other)]
+                pair = _cell(cells, first), _cell(cells, other)
                 if pair[0] != pair[1]:
                     raise DataError(
                         f"{path}: two columns mean {name} ({header[first].strip()!r}, {header[other].strip()!r}) and "
@@ -224,32 +222,27 @@ def _no_file_column(header: Sequence[str], names: Sequence[str]) -> str:
     return f"no column named 'file'; columns found: {found}; {rename} if that is what they hold"
 
 
-def _row(values: dict[str, str], no_labels: Counter[str]) -> Row:
-    known = {name: value for name, value in values.items() if not is_no_value(value)}
-    if "label" in values and "label" not in known:
-        no_labels[values["label"]] += 1
-    if "label" in known:
-        known["label"] = label_text(known["label"])
-    if "patient_id" in known:
-        known["patient_id"] = whole_number(known["patient_id"])
-    if "eye" in known:
-        known["eye"] = _EYES.get(known["eye"].lower(), known["eye"])
-    if "split" in known:
-        known["split"] = normal_split(known["split"])
-    return Row(**known)
+def _row(values: dict[str, str]) -> Row:
+    normal = {
+        "label": label_text,
+        "patient_id": whole_number,
+        "eye": lambda eye: _EYES.get(eye.lower(), eye),
+        "split": normal_split,
+    }
+    return Row(**{name: normal[name](value) for name, value in values.items() if not is_no_value(value)})
 
 
-def _no_label_note(path: Path, reading: _Reading) -> str | None:
-    """What is said of labels such as `nan`.
+def _no_label_note(path: Path, rows: dict[str, Row], no_labels: Counter[str]) -> str | None:
+    """A note about labels such as `nan`.
 
     Raises:
-        DataError: `None` beside a class `none`: whether it is that class nobody can tell.
+        DataError: `None` beside a class `none`: it may mean that class or no label.
     """
-    written = {row.label for row in reading.rows.values() if row.label is not None}
+    written = {row.label for row in rows.values() if row.label is not None}
     alike = sorted(label for label in written if label.casefold() == "none")
-    if alike and reading.no_labels["None"]:
+    if alike and no_labels["None"]:
         raise DataError(
-            f"{path}: label 'None' (no label, {reading.no_labels['None']} rows) beside label {alike[0]!r} (a class); "
+            f"{path}: label 'None' (no label, {no_labels['None']} rows) beside label {alike[0]!r} (a class); "
             "write them alike, or leave cells without label empty"
         )
-    return no_value_note(reading.no_labels)
+    return no_value_note(no_labels)

@@ -1,7 +1,7 @@
-"""What a cell of a label or patient column means: no value, a number written otherwise, one class in two spellings.
+"""Meaning of cells in label and patient columns: no value, numbers written otherwise, spellings of one class.
 
-Tables go through spreadsheets and pandas on their way here: a column of grades with one gap comes out as `1.0`, the gap
-as `nan`. Words for "no value" are those of `pandas.read_csv` and `?`.
+Tables have often passed through spreadsheets and pandas, which turn a column of grades with one gap into `1.0` and
+`nan`. Words for "no value" are those of `pandas.read_csv` and `?`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NO_VALUE_IN_ANY_CASE = frozenset(
     | {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
 )
 _WORDS_OF_CLASSES = frozenset({"None", "NA", "na"})
-"""As the name of a class folder, which somebody made on purpose, these are classes."""
+"""These are classes as names of class folders, which are made on purpose."""
 
 _WITHOUT_FRACTION = re.compile(r"([+-]?\d+)(?:\.0*|,0+)")
 _SCIENTIFIC = re.compile(r"[+-]?\d(?:\.\d*[eE][+-]?\d{1,3}|[eE][+-]\d{2})")
@@ -36,11 +36,11 @@ _CLASSES_SHOWN = 60
 
 @dataclass(frozen=True, kw_only=True)
 class CleanLabels:
-    """Labels that mean one class each.
+    """Labels with one spelling for each class.
 
     Attributes:
-        labels: as many as given; None: no label.
-        notes: what was joined or left out, a line each.
+        labels: as many as given; None means no label.
+        notes: labels that were joined or left out, a line each.
     """
 
     labels: tuple[str | None, ...]
@@ -48,7 +48,7 @@ class CleanLabels:
 
 
 def is_no_value(text: str) -> bool:
-    """Whether a cell says that its value is not known: empty, `nan`, `NA`, `None`, `null`, `?` and the like.
+    """True for an unknown value: empty, `nan`, `NA`, `None`, `null`, `?` and the like.
 
     `none`, unlike Python's `None`, is a word for "nothing found", a class.
     """
@@ -57,7 +57,7 @@ def is_no_value(text: str) -> bool:
 
 
 def is_no_class(folder: str) -> bool:
-    """The same for the name of a class folder; `None` and `NA` are classes there."""
+    """As `is_no_value`, for the name of a class folder; `None` and `NA` are classes there."""
     return is_no_value(folder) and folder.strip() not in _WORDS_OF_CLASSES
 
 
@@ -70,14 +70,14 @@ def whole_number(text: str) -> str:
 
 
 def is_rounded(text: str) -> bool:
-    """Whether a spreadsheet has cut off the last digits of a long number: `1.23457E+10`."""
+    """True if a spreadsheet has cut off the last digits of a long number: `1.23457E+10`."""
     return _ROUNDED.fullmatch(text) is not None
 
 
 def label_text(text: str) -> str:
-    """A label as it is compared: whole numbers without fraction, also those that numpy writes (`1.000e+00`).
+    """A label in the form that is compared: whole numbers without fraction, also numpy's (`1.000e+00`).
 
-    Characters without width, which come along when text is copied from a web page, are left out.
+    Characters without width, which occur in text copied from a web page, are removed.
     """
     text = text.translate(_INVISIBLE).strip()
     if _SCIENTIFIC.fullmatch(text):
@@ -93,18 +93,18 @@ def clean_labels(
     unlabelled: Collection[str] = (),
     classes: Sequence[str] | None = None,
 ) -> CleanLabels:
-    """Leaves out what is told to be no label, and joins spellings of one class.
+    """Removes labels that mean no label, and joins spellings of one class.
 
-    Spellings that differ in case, spaces or Unicode form are one class, `01` and `1` too; the most frequent one is its
-    name, or that of `classes`.
+    Spellings that differ in case, spaces or Unicode form are one class, and so are `01` and `1`. The name of the class
+    is the spelling in `classes`, else the most frequent one.
 
     Args:
         name: of the dataset, for messages.
-        labels: as tables and folders say; None: no label.
+        labels: from tables and folders; None means no label.
         unlabelled: labels that mean no label, e.g. "-1"; compared as above.
         classes: names that are kept as they are.
     Raises:
-        DataError: a negative number that nobody has spoken of (-1 mostly means "no label"), or a spreadsheet's error.
+        DataError: a negative number that is not in `unlabelled` (-1 mostly means "no label"), or a spreadsheet's error.
     """
     given = [None if label is None else label_text(label) for label in labels]
     known = {_key(label_text(label)): label for label in classes or ()}
@@ -130,7 +130,7 @@ def clean_labels(
 
 
 def no_value_note(words: Counter[str]) -> str | None:
-    """What is to be said of cells that were taken as no label; None where all of them are simply empty."""
+    """A note about cells that were read as no label; None if all of them are empty."""
     shown = [f"{word!r} ({count})" for word, count in sorted(words.items()) if word]
     if not shown:
         return None
@@ -138,7 +138,7 @@ def no_value_note(words: Counter[str]) -> str | None:
 
 
 def classes_line(name: str, counts: Iterable[tuple[str, int]], splits: Iterable[tuple[str, int]]) -> str:
-    """One line that says what will be learned: classes with their images, and the images of each split."""
+    """One line about the task: numbers of images of each split and each class."""
     classes = list(counts)
     shown = ", ".join(f"{label} ({count})" for label, count in classes[:_CLASSES_SHOWN])
     shown += f" and {len(classes) - _CLASSES_SHOWN} more" if len(classes) > _CLASSES_SHOWN else ""
@@ -147,7 +147,7 @@ def classes_line(name: str, counts: Iterable[tuple[str, int]], splits: Iterable[
 
 
 def _key(label: str) -> str:
-    """Equal for spellings of one class."""
+    """The same text for all spellings of a class."""
     if _WHOLE.fullmatch(label):
         return str(int(label))
     return " ".join(unicodedata.normalize("NFC", label).split()).casefold()

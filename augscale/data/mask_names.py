@@ -1,7 +1,7 @@
-"""Names that masks and annotations are given: of files (`x_mask.png`, `x_seg.png`) and of folders (`masks/`).
+"""Usual names of masks and annotations: of files (`x_mask.png`, `x_seg.png`) and of folders (`masks/`).
 
-A name alone excludes nothing: `labelled/` and `gt_camera/` may hold photographs. Words that say it clearly count by
-themselves; others only with a second sign.
+A name alone excludes nothing: `labelled/` and `gt_camera/` may hold photographs. Clear words count by themselves, vague
+words only with a second sign.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _WORDS = re.compile(r"[a-z]+\d*|\d+")
 
 
 def named_masks(names: Sequence[str], looks_like_mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which images are called like masks; none where all are, for then the name says nothing.
+    """Images with names of masks; none if all have such names, which then say nothing.
 
-    A vague word counts where an image of the same name without it is there, or half of those images look like masks.
+    A vague word counts if an image of the same name without it exists, or half of those images look like masks.
 
     Args:
         names: N paths below their source.
-        looks_like_mask: bool, shape (N,), by the pixels.
+        looks_like_mask: bool, shape (N,), from the pixels.
     Returns:
         bool, shape (N,).
     """
@@ -43,12 +43,10 @@ def named_masks(names: Sequence[str], looks_like_mask: npt.NDArray[np.bool_]) ->
 
 
 def mask_words(path: PurePosixPath) -> tuple[bool, bool]:
-    """Whether a name says that the file is a mask: clearly, or vaguely.
+    """Two flags for a path below the source: its name says clearly that it is a mask; its name says so vaguely.
 
-    Only whole words count, and of folders only names that consist of them: neither `unmasked_1.png` nor `labelled/`.
-
-    Args:
-        path: below the source.
+    Only whole words count, and vague ones only in folder names that consist of them: neither `unmasked_1.png` nor
+    `labelled/`.
     """
     words = set(_split(path.stem))
     folders = [set(_split(folder)) for folder in path.parts[:-1]]
@@ -58,13 +56,13 @@ def mask_words(path: PurePosixPath) -> tuple[bool, bool]:
 
 
 def plain_name(path: PurePosixPath) -> str:
-    """The name of the photograph that a mask would belong to: the stem without the words of masks, lower case."""
+    """The stem without the words of masks, lower case: the name of the photograph that a mask would belong to."""
     words = [word for word in _split(path.stem) if word not in _CLEAR | _VAGUE | {"ground"}]
     return " ".join(words)
 
 
 def exclude_pattern(masks: Sequence[str], others: Iterable[str]) -> str | None:
-    """A pattern that matches all of the masks and nothing else, or None where none is simple.
+    """A simple pattern that matches all of the masks and nothing else, or None.
 
     Args:
         masks, others: paths below their source.
@@ -84,7 +82,7 @@ def exclude_pattern(masks: Sequence[str], others: Iterable[str]) -> str | None:
 
 
 def _split(name: str) -> list[str]:
-    """Words of a name: `IDRiD_01_MA` and `groundTruth` apart, letters and the digits behind them together."""
+    """Words of a name, split at `_` and inner capitals; letters and the digits behind them stay together."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     joined = re.sub(r"ground[ _-]*truth", "groundtruth", spaced.lower())
     return _WORDS.findall(joined)

@@ -1,13 +1,10 @@
-"""Pictures that augscale writes carry a mark, so that a folder of images in which they lie does not train on them."""
+"""The mark in pictures that augscale writes, so that a search does not train on pictures among the images."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 MARK = "written by augscale"
 _SOFTWARE_TAG = 0x0131
@@ -15,10 +12,10 @@ _HEAD_BYTES, _TAIL_BYTES = 2048, 512
 
 
 def save_options(image_format: str) -> dict[str, Any]:
-    """What to hand to Pillow's `save` so that the file carries the mark.
+    """Arguments for Pillow's `save` that put the mark into the file.
 
     Args:
-        image_format: as Pillow names it. PNG, JPEG, WEBP and TIFF can carry the mark; others are saved without.
+        image_format: Pillow's name. PNG, JPEG, WEBP and TIFF can carry the mark; other formats are saved without.
     """
     from PIL import Image, PngImagePlugin
 
@@ -36,11 +33,7 @@ def save_options(image_format: str) -> dict[str, Any]:
 
 
 def is_own_picture(path: Path) -> bool:
-    """Whether the file carries the mark in its first 2048 or last 512 bytes, where `save_options` puts it.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """True if the first 2048 or last 512 bytes hold the mark, where `save_options` puts it; raises OSError."""
     mark = MARK.encode()
     with path.open("rb") as file:
         if mark in file.read(_HEAD_BYTES):

@@ -1,4 +1,4 @@
-"""Work on many images at once, results in order, a bounded number in flight."""
+"""Work on many images in threads: results in order, a bounded number in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def num_workers() -> int:
 
 
 def map_in_order(pool: Executor, task: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`pool.map`, but with few results waiting in memory, and nothing left queued when the consumer stops early."""
+    """`pool.map` with a bounded number of waiting results, and an empty queue when the consumer stops early."""
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:

@@ -1,7 +1,7 @@
-"""Signs in the pixels that an image is no photograph: nearly black, of one colour, or of few grey levels like a mask.
+"""Signs in the pixels that an image is no photograph: nearly black, of one color, or of few grey levels like a mask.
 
-Everything is told from histograms of grey values. Black bars, which the decoder lays around images that are not square,
-do not count. All functions are for many images at once.
+All signs come from histograms of grey values. Black bars, which the decoder adds around images that are not square, do
+not count. All functions work on many images at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Counts = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 BLACK_BELOW = 17
-"""Grey value that 99.9 % of the pixels of a nearly black image do not reach; 12 bits read as 16 give 16 at most."""
+"""99.9 % of the pixels of a nearly black image are below this grey value; 12 bits read as 16 give at most 16."""
 _BRIGHT_SHARE = 0.001
 _CONSTANT_SPREAD = 2
 _CONSTANT_SHARE = 0.998
-"""Share of the pixels of an image of one colour that lie within 2 grey levels of the most frequent one."""
+"""Least share of pixels within 2 grey levels of the most frequent one, in an image of one color."""
 _SHARP_SPREAD, _BLURRED_SPREAD = 2, 8
-"""Grey levels on both sides of a frequent one that belong to it. A hazy fundus is a hump of 15 levels, a mask peaks."""
+"""Grey levels on both sides of a frequent one that belong to it; a hazy fundus has a hump of 15 levels."""
 _MODE_DISTANCE = 30
 _MOST_MODES = 6
 _MASK_SHARE = 0.94
@@ -32,9 +32,9 @@ _MASK_REST_SHARE = 0.75
 _FRAYED = 33
 _MASK_SHARE_LOSSY, _MASK_REST_SHARE_LOSSY = 0.9, 0.6
 _FLAT_COLOURS = 8
-"""A file with no more colours than this is a mask."""
+"""A file with at most this number of colors is a mask."""
 _SUSPECT_SHARE, _SUSPECT_SHARE_COLOUR = 0.5, 0.7
-"""Shrinking blurs the edges of a mask. Where two grey levels hold this share, the file itself is looked at."""
+"""Shrinking blurs the edges of a mask. If two grey levels hold this share, the file itself is examined."""
 _COLOURLESS = 4.0
 _CHUNK_IMAGES = 128
 _MOST_SIDE_PX = 128
@@ -48,9 +48,9 @@ class PixelSigns:
     Attributes:
         brightness: float32, shape (N,), mean grey value, 0 to 255.
         black: bool, (N,), nearly black.
-        constant: bool, (N,), of one colour, and not black.
+        constant: bool, (N,), of one color, and not black.
         mask: bool, (N,), of few, far-apart grey levels.
-        suspect: bool, (N,), perhaps a mask with blurred edges: the file tells.
+        suspect: bool, (N,), perhaps a mask with blurred edges; only the file can tell.
     """
 
     brightness: npt.NDArray[np.float32]
@@ -61,7 +61,7 @@ class PixelSigns:
 
 
 def pixel_signs(images: npt.NDArray[np.uint8]) -> PixelSigns:
-    """Looks at every image.
+    """Finds the signs of every image.
 
     Args:
         images: uint8, shape (N, S, S, 3); may be memory-mapped.
@@ -105,14 +105,14 @@ def grey_counts(pixels: npt.NDArray[np.uint8]) -> Counts:
 
 
 def mode_shares(shares: npt.NDArray[np.float64], spread: int) -> tuple[npt.NDArray[np.float64], ...]:
-    """How much of each histogram a few far-apart grey levels hold.
+    """Shares of each histogram that a few far-apart grey levels hold.
 
     Args:
         shares: float64, shape (N, 256), rows that add up to 1.
-        spread: how many levels on both sides belong to a frequent one.
+        spread: number of levels on both sides that belong to a frequent one.
     Returns:
-        Three of float64, shape (N,), each in [0, 1]: the share of the two most frequent levels, that of all but the
-        most frequent level among the pixels outside it, and that of all together.
+        Three arrays, float64, shape (N,), each in [0, 1]: the share of the two most frequent levels; that of all but
+        the most frequent level among the pixels outside it; that of all levels together.
     """
     left = shares.copy()
     rows = np.arange(len(shares))
@@ -131,7 +131,7 @@ def mode_shares(shares: npt.NDArray[np.float64], spread: int) -> tuple[npt.NDArr
 
 
 def file_is_mask(path: Path) -> bool | None:
-    """Whether an image file holds few, far-apart grey levels; None where Pillow cannot tell."""
+    """True if an image file holds few, far-apart grey levels; None if Pillow cannot read it."""
     try:
         with Image.open(path) as image:
             if image.mode == "1":
@@ -142,17 +142,17 @@ def file_is_mask(path: Path) -> bool | None:
             if image.getcolors(_FLAT_COLOURS) is not None:
                 return True
             counts = np.array(image.convert("L").histogram(), dtype=np.float64)[None]
-            # An overexposed photograph is black and white, too, but has colours.
+            # An overexposed photograph is black and white, too, but has colors.
             colours = np.asarray(image.convert("RGB"))[None]
             lossy = image.format in ("JPEG", "MPO", "WEBP") and _is_colourless(colours)[0]
-    except Exception:  # DICOM and what else is not Pillow's; the decoder has had its own way
+    except Exception:  # DICOM and other files that Pillow does not read
         return None
     shares = counts / counts.sum()
     return bool(_is_mask(shares)[0]) or bool(lossy and _is_black_and_white(shares[0]))
 
 
 def _is_black_and_white(shares: npt.NDArray[np.float64]) -> bool:
-    """Whether nearly all is black or white: lossy compression frays the edges of thin masks."""
+    """True if nearly all pixels are black or white: lossy compression frays the edges of thin masks."""
     black, white = shares[:_FRAYED].sum(), shares[-_FRAYED:].sum()
     return bool(black + white >= _MASK_SHARE_LOSSY and white >= _MASK_REST_SHARE_LOSSY * (1 - black) and black > 0)
 
@@ -170,7 +170,7 @@ def _is_colourless(pixels: npt.NDArray[np.uint8]) -> Flags:
 
 
 def _peaks(left: npt.NDArray[np.float64], windows: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The level of the fullest window; of several that are as full, that with most pixels itself."""
+    """The level of the fullest window; of several equal ones, the level with most pixels itself."""
     return np.asarray((windows + 1e-6 * left).argmax(axis=1))
 
 

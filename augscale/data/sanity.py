@@ -1,7 +1,7 @@
-"""A check before any training: do the decoded images look like photographs at all?
+"""A check before any training that the decoded images look like photographs.
 
-Nearly black images (a wrong range of grey levels), images of one colour, masks among the photographs, near-duplicates,
-images far darker or brighter than the rest, and names of masks. Good data give no line.
+It finds nearly black images (a wrong range of grey levels), images of one color, masks among the photographs, names of
+masks, images far darker or brighter than the rest, and near-duplicates. Good data give no line.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.data.cache import ImageCache
+from augscale.data.image_records import ImageRecord
 from augscale.data.image_signs import ImageSigns, image_signs
-from augscale.data.manifest import ImageRecord
 from augscale.data.mask_names import exclude_pattern, named_masks
 from augscale.errors import DataError
 
@@ -29,12 +29,12 @@ WORDS = {
     "brightness": "far darker or brighter than the others of their source",
     "twin": "nearly the same as another",
 }
-"""What is said of images, by kind of finding, the gravest first."""
+"""Words about images, by kind of finding, the gravest first."""
 BAD_KINDS = ("black", "constant", "mask")
 MOST_BAD = 0.5
-"""More images than this that are black, of one colour or masks stop a run."""
+"""A larger share of images that are black, of one color or masks stops a run."""
 LEAST_SAID = dict.fromkeys(WORDS, 0.005) | {"twin": 0.03}
-"""A finding about a smaller share of the images is in the manifest and not said: every large set has a few."""
+"""A finding about a smaller share of images is in the manifest, but not printed: every large set has a few."""
 _OUTLIER_SIGMAS, _OUTLIER_LEVELS = 6.0, 30.0
 """Robust standard deviations, and grey levels, from the median brightness of a source."""
 _LEAST_SOURCE = 20
@@ -44,15 +44,15 @@ _WORST = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is odd about some of the images.
+    """One oddity of some of the images.
 
     Attributes:
         kind: a key of `WORDS`.
-        count: how many images; estimated where not all could be looked at.
-        total: of how many.
-        examples: paths of some, below their source.
+        count: number of images; an estimate if not all were examined.
+        total: number of all images.
+        examples: paths of some odd images, below their source.
         text: the line for people.
-        said: whether it is worth a line on a terminal.
+        said: True if the line is printed.
     """
 
     kind: str
@@ -65,11 +65,11 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sanity:
-    """What the check found.
+    """Result of the check.
 
     Attributes:
-        findings: at most one per kind, the gravest first.
-        flags: by kind, bool, shape (N,): the images it is about.
+        findings: at most one of each kind, the gravest first.
+        flags: odd images, bool, shape (N,), by kind.
     """
 
     findings: tuple[Finding, ...]
@@ -77,29 +77,39 @@ class Sanity:
 
     @property
     def bad(self) -> Flags:
-        """bool, shape (N,): images that are black, of one colour, or masks."""
+        """Images that are black, of one color, or masks; bool, shape (N,)."""
         return np.logical_or.reduce([self.flags[kind] for kind in BAD_KINDS])
 
     def lines(self) -> list[str]:
-        """What a person is told, a line per finding; empty for good data."""
+        """Lines for people, one for each finding; empty for good data."""
         return [finding.text for finding in self.findings if finding.said]
 
     def facts(self) -> list[dict[str, Any]]:
-        """For manifests: plain values of each finding."""
+        """Plain values of each finding, for manifests."""
         return [{**vars(finding), "examples": list(finding.examples)} for finding in self.findings]
 
     def require_photographs(self) -> None:
-        """Refuses images most of which are none.
+        """Refuses a set of images most of which are no photographs.
 
         Raises:
-            DataError: most are black, of one colour, or masks.
+            DataError: most are black, of one color, or masks.
         """
         bad = [finding for finding in self.findings if finding.kind in BAD_KINDS]
-        if bad and sum(finding.count for finding in bad) > MOST_BAD * bad[0].total:
-            raise DataError(_most_are_bad(bad, bad[0].total))
+        if not bad or sum(finding.count for finding in bad) <= MOST_BAD * bad[0].total:
+            return
+        parts = "; ".join(
+            f"{found.count} {_verb(found.kind)} {WORDS[found.kind]}, e.g. {', '.join(found.examples[:2])}"
+            for found in bad
+        )
+        black = any(found.kind == "black" for found in bad)
+        ranges = ", data.range sets what is black and white in files of more than 8 bits" if black else ""
+        raise DataError(
+            f"most of the {bad[0].total} images are no photographs: {parts}; expected fewer than half of such images "
+            f"(--exclude GLOB leaves files out{ranges}, --allow-bad goes on)"
+        )
 
     def worst(self) -> list[tuple[int, str]]:
-        """Row and kind of up to 12 images to show, kinds in turn; none of near-duplicates."""
+        """Rows and kinds of up to 12 odd images to show, the kinds in turn, without near-duplicates."""
         queues = [[(int(row), kind) for row in np.flatnonzero(self.flags[kind])] for kind in WORDS if kind != "twin"]
         shown: dict[int, str] = {}
         for turn in range(_WORST):
@@ -110,13 +120,13 @@ class Sanity:
 
 
 def check_images(cache: ImageCache, *, allow_bad: bool = False) -> Sanity:
-    """Looks at the decoded images, or at what was seen of them before.
+    """Checks the decoded images; signs that were found before are read from the cache.
 
     Raises:
-        DataError: most of them are black, of one colour, or masks, and not `allow_bad`.
+        DataError: most of them are black, of one color, or masks, and `allow_bad` is false.
     """
     signs = image_signs(cache)
-    names = [name_below_source(record) for record in cache.records]
+    names = [record.name_below_source for record in cache.records]
     flags = {"black": signs.black, "constant": signs.constant, "mask": signs.mask}
     flags["name"] = named_masks(names, signs.mask) & ~np.logical_or.reduce(list(flags.values()))
     flags["brightness"] = brightness_outliers(signs, cache.records)
@@ -130,10 +140,9 @@ def check_images(cache: ImageCache, *, allow_bad: bool = False) -> Sanity:
 
 
 def brightness_outliers(signs: ImageSigns, records: Sequence[ImageRecord]) -> Flags:
-    """Images far from the median brightness of their source: bool, shape (N,).
+    """Images more than 6 robust standard deviations and 30 grey levels from the median of their source; bool, (N,).
 
-    Far is more than 6 robust standard deviations and 30 grey levels. Images that are odd in a graver way do not count,
-    nor do sources of fewer than 20 images.
+    Images with a graver oddity and sources of fewer than 20 images do not count.
     """
     usual = ~(signs.black | signs.constant | signs.mask)
     outlier = np.zeros(len(records), dtype=bool)
@@ -147,13 +156,8 @@ def brightness_outliers(signs: ImageSigns, records: Sequence[ImageRecord]) -> Fl
     return outlier
 
 
-def name_below_source(record: ImageRecord) -> str:
-    """The path of an image below the source that was asked for."""
-    return record.image_id.removeprefix(f"{record.origin}/") if record.origin else record.image_id
-
-
 def advice(names: Sequence[str], others: Sequence[str]) -> str:
-    """How to leave images out, with a pattern where a simple one fits them and none of the others."""
+    """The way to leave images out, with a pattern if a simple one matches them and none of the others."""
     pattern = exclude_pattern(names, others)
     return f"--exclude '{pattern}' leaves them out" if pattern else "--exclude GLOB leaves files out"
 
@@ -182,15 +186,3 @@ def _finding(kind: str, flags: Flags, signs: ImageSigns, names: Sequence[str]) -
 
 def _verb(kind: str) -> str:
     return "look" if kind == "mask" else "are"
-
-
-def _most_are_bad(bad: Sequence[Finding], total: int) -> str:
-    parts = "; ".join(
-        f"{found.count} {_verb(found.kind)} {WORDS[found.kind]}, e.g. {', '.join(found.examples[:2])}" for found in bad
-    )
-    black = any(found.kind == "black" for found in bad)
-    ranges = ", data.range sets what is black and white in files of more than 8 bits" if black else ""
-    return (
-        f"most of the {total} images are no photographs: {parts}; expected fewer than half of such images "
-        f"(--exclude GLOB leaves files out{ranges}, --allow-bad goes on)"
-    )

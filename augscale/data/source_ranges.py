@@ -1,7 +1,7 @@
-"""The ranges of grey levels of sources: found once over the files of each, or given by `data.range`.
+"""The ranges of grey levels of sources: found once over the files of each source, or given by `data.range`.
 
-A range belongs to a whole source, whatever part of it is used: a choice of splits or a subset of the images does not
-change it. At most 1000 files of a source are looked at, chosen by their names below it.
+A range belongs to a whole source: a choice of splits or a subset of the images does not change it. At most 1000 files
+of a source are measured, chosen by their names below it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from augscale.config import DataConfig
-from augscale.data.file_kinds import FileKind, file_kind
+from augscale.data.formats.reading import FileKind, file_kind
 from augscale.data.grey_levels import GreyRange, Measured, choose_range, measure, range_lines
-from augscale.data.images import Ranges, UnusableImage, read_samples
-from augscale.data.manifest import SYNTHETIC_SEED, ImageRecord
+from augscale.data.image_records import ImageRecord, UnusableImage
+from augscale.data.images import Ranges, read_samples
 from augscale.data.parallel import map_in_order
+from augscale.data.sources import SYNTHETIC_SEED
 from augscale.data.splits import seeded_rank
 
 MOST_FILES_MEASURED = 1000
@@ -33,9 +34,9 @@ class SourceRange:
 
     Attributes:
         source: name of the source; see `ImageRecord.origin`.
-        kind: which of its files; see `Samples.kind`.
+        kind: see `Samples.kind`.
         low, high: values, after a DICOM file's modality LUT, that become 0 and 255.
-        files: how many files it was found over; 0 where it was given.
+        files: number of files it was found over; 0 if it was given.
     """
 
     source: str
@@ -46,16 +47,16 @@ class SourceRange:
 
     @property
     def given(self) -> bool:
-        """Whether `data.range` gave it."""
+        """True if `data.range` gave it."""
         return self.files == 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class GreyLevels:
-    """What decides the pixels of files that are not plain 8-bit files.
+    """The ranges that decide the pixels of files that are not plain 8-bit files.
 
     Attributes:
-        plain: whether all files in use are plain; nothing else is known then.
+        plain: True if all files in use are plain; there are no ranges then.
         ranges: sorted by source and kind.
     """
 
@@ -67,7 +68,7 @@ class GreyLevels:
         return [asdict(found) | {"given": found.given} for found in self.ranges]
 
     def lines(self) -> list[str]:
-        """For people: one line for each range; empty where none is needed."""
+        """Lines for people, one for each range."""
         return [f"grey levels of {line}" for line in range_lines(self.facts())]
 
     def of(self, origin: str) -> Ranges:
@@ -88,15 +89,15 @@ def find_grey_levels(
     on_planned: Callable[[int], None],
     on_done: Callable[[], None],
 ) -> GreyLevels:
-    """Looks at the files, and finds a range for each source and kind of file that needs one.
+    """Finds a range for each source and kind of file that needs one.
 
     Args:
-        used: the images that will be decoded.
-        whole: all images of the sources, those not used too.
+        used: the images to decode.
+        whole: all images of the sources, including unused ones.
         config: with `range`.
         pool: threads to read in.
-        on_planned: called once with the number of files that are going to be measured.
-        on_done: called for each file that was measured.
+        on_planned: called once with the number of files to measure.
+        on_done: called after each of them.
     """
     kinds = _kinds(used, config, pool)
     needed = sorted({key for record in used if (key := _key(record, kinds)) is not None})
@@ -112,17 +113,15 @@ def find_grey_levels(
         on_done()
         if found is not None:
             measured.setdefault(key, []).append(found)
-    ranges = []
-    for (source, kind), of_files in sorted(measured.items()):
-        found_range = choose_range(of_files)
-        ranges.append(
-            SourceRange(source=source, kind=kind, low=found_range.low, high=found_range.high, files=len(of_files))
-        )
+    ranges = [
+        SourceRange(source=source, kind=kind, files=len(of_files), **asdict(choose_range(of_files)))
+        for (source, kind), of_files in sorted(measured.items())
+    ]
     return GreyLevels(plain=plain, ranges=tuple(ranges))
 
 
 def _kinds(records: Iterable[ImageRecord], config: DataConfig, pool: Executor) -> dict[str, FileKind]:
-    """By image id; built-in photographs are plain."""
+    """Kinds of files by image id, without built-in photographs, which are plain."""
     files = [record for record in records if record.path is not None]
     look = partial(file_kind, use_window=config.range == "auto")
     found = map_in_order(pool, lambda record: look(Path(record.path or "")), files)
@@ -142,7 +141,7 @@ def _files_to_measure(
     config: DataConfig,
     pool: Executor,
 ) -> list[tuple[Key, Path]]:
-    """Of each source a fixed choice of its files; for a rare kind that it misses, files in use."""
+    """A fixed choice of the files of each source, with files in use of rare kinds that it misses."""
     chosen = []
     for source in sorted({source for source, _ in needed}):
         chosen += _first([record for record in whole if record.origin == source])
@@ -161,7 +160,7 @@ def _first(records: Sequence[ImageRecord]) -> list[ImageRecord]:
 
 
 def _measured(path: Path) -> Measured | None:
-    """None of a file that cannot be decoded: it is refused with its reason later."""
+    """None for a file that cannot be decoded: it is refused with its reason later."""
     try:
         samples = read_samples(path)
     except UnusableImage:

@@ -1,19 +1,27 @@
-"""Which images belong together, and which are held out: a patient is never on both sides."""
+"""Patients, held-out images and seeded splits: images of one patient are never separated.
+
+`stratified_split` keeps class shares. With groups of one image the numbers per split are exact, and those per class
+exact up to rounding. With larger groups the assignment is greedy, the largest groups and the rarest classes first, each
+group to the split that lacks its classes most (the idea of iterative stratification: Sechidis, Tsoumakas & Vlahavas,
+ECML PKDD 2011).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from augscale.data.manifest import ImageRecord
+from augscale.data.image_records import ImageRecord
 from augscale.errors import DataError
 
 Indices = npt.NDArray[np.int64]
 
 MAX_HELD_OUT_SHARE = 0.5
+REST = "train"
+"""The split that takes all images the others leave, and at least one of every class if groups allow it."""
 
 
 def patient_groups(records: Sequence[ImageRecord]) -> Indices:
@@ -53,14 +61,14 @@ def hold_out(records: Sequence[ImageRecord], num_images: int, seed: int) -> tupl
 
     Args:
         records: the images.
-        num_images: how many to hold out, at most half of them. Where whole patients do not fit exactly, the
-            result is a little smaller, never larger.
+        num_images: number to hold out, at most half of them. If whole patients do not fit exactly, the result is a
+            little smaller, never larger.
         seed: any integer.
     Returns:
-        Rows to train on and rows held out, each int64 and in an order that does not depend on that of `records`;
-        together every row once.
+        Rows to train on and rows held out, each int64; the order does not depend on that of `records`; together they
+        hold every row once.
     Raises:
-        DataError: more than half asked for, or patients with so many images that less than half of the wish fits.
+        DataError: more than half is asked for, or less than half of `num_images` fits in whole patients.
     """
     limit = int(len(records) * MAX_HELD_OUT_SHARE)
     if not 1 <= num_images <= limit:
@@ -86,7 +94,7 @@ def hold_out(records: Sequence[ImageRecord], num_images: int, seed: int) -> tupl
 def _whole_patients(
     groups: dict[int, tuple[str, list[int]]], names: Sequence[str], num_images: int, seed: int
 ) -> list[int]:
-    """Rows of patients in seeded order, as long as they fit: first into each source's share, then into what is left."""
+    """Rows of patients in seeded order that fit: first into each source's share, then into the rest."""
     totals: dict[str, int] = {}
     for source, rows in groups.values():
         totals[source] = totals.get(source, 0) + len(rows)
@@ -132,12 +140,12 @@ def _members(records: Sequence[ImageRecord], names: Sequence[str]) -> dict[int, 
 
 
 def proportional_shares(sizes: Sequence[int], total: int, *, caps: Sequence[int] | None = None) -> list[int]:
-    """Splits a total in proportion to sizes, by largest remainder.
+    """Divides a total in proportion to sizes, by largest remainder.
 
     Args:
         sizes: at least one above 0.
-        total: what the shares add up to.
-        caps: the most that rounding up may give each; where all are reached the shares add up to less.
+        total: sum of the shares.
+        caps: upper limits when rounding up; if all are reached, the shares add up to less.
     """
     exact = [size * total / sum(sizes) for size in sizes]
     shares = [int(value) for value in exact]
@@ -149,5 +157,74 @@ def proportional_shares(sizes: Sequence[int], total: int, *, caps: Sequence[int]
 
 
 def seeded_rank(seed: int, name: str) -> bytes:
-    """Sorts names into an order that depends on the seed and the names alone."""
+    """Sort key: an order of names that depends on the seed and the names alone."""
     return hashlib.blake2b(f"{seed}\x1f{name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def stratified_split(
+    labels: Sequence[int] | npt.NDArray[np.int64],
+    groups: Sequence[int] | npt.NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    counts: Mapping[str, int],
+    seed: int,
+) -> list[str]:
+    """Assigns every image to a split; depends on the seed and the names, not on the order of the images.
+
+    Args:
+        labels: class number of each image, at least 0, length N.
+        groups: group of each image, any integers; a group is never divided.
+        names: one for each image, all different.
+        counts: images wanted in each split, among them `REST`; proportions if they do not add up to N.
+        seed: any integer.
+    Returns:
+        The split of each image, length N.
+    """
+    if len(labels) == 0:
+        return []
+    classes, numbers = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
+    splits = [*sorted(name for name in counts if name != REST), REST]
+    targets = _targets(np.bincount(numbers, minlength=len(classes)), [counts[name] for name in splits])
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(np.asarray(groups).tolist()):
+        members.setdefault(group, []).append(row)
+    class_sizes = targets.sum(axis=0)
+    order = sorted(
+        members.values(),
+        key=lambda rows: (
+            -len(rows),
+            min(class_sizes[numbers[row]] for row in rows),
+            seeded_rank(seed, min(names[row] for row in rows)),
+        ),
+    )
+    assigned = np.zeros_like(targets)
+    result = [REST] * len(names)
+    for rows in order:
+        contents = np.bincount(numbers[rows], minlength=len(classes))
+        chosen = _neediest(contents, assigned, targets)
+        assigned[chosen] += contents
+        for row in rows:
+            result[row] = splits[chosen]
+    return result
+
+
+def _targets(class_sizes: npt.NDArray[np.int64], wanted: list[int]) -> npt.NDArray[np.int64]:
+    """Images of each class in each split, shape (splits, classes); the last split leaves no class empty."""
+    totals = proportional_shares(wanted, int(class_sizes.sum()))
+    left = class_sizes.copy()
+    targets = np.zeros((len(wanted), len(class_sizes)), dtype=np.int64)
+    for row, total in enumerate(totals[:-1]):
+        targets[row] = proportional_shares(left.tolist(), total, caps=(left - 1).tolist())
+        left -= targets[row]
+    targets[-1] = left
+    return targets
+
+
+def _neediest(contents: npt.NDArray[np.int64], assigned: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> int:
+    """The split with room whose squared shortfall, relative to its target, these images reduce most."""
+    room = targets.sum(axis=1) - assigned.sum(axis=1)
+    change = (contents * (2 * (assigned - targets) + contents) / np.maximum(targets, 0.5)).sum(axis=1)
+    fits = room >= contents.sum()
+    if not fits.any():
+        return int(np.argmax(room))
+    return int(np.argmin(np.where(fits, change, np.inf)))

@@ -1,7 +1,7 @@
-"""Cells of tables as people have them: CSV and TSV in any of the usual dialects, and Excel workbooks.
+"""Cells of tables: CSV and TSV in any of the usual dialects, and Excel workbooks.
 
-What would be guessed is refused by its name: text that is not Unicode, rows that are longer than the header, quotes
-that never close, merged cells, formulas without a stored value.
+Ambiguous content is refused by its name instead of being guessed: text that is not Unicode, quotes that never close,
+merged cells, formulas without a stored value.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OTHER_TABLES = {
     ".sav": "an SPSS file: export it as CSV",
     ".dta": f"a Stata file: write it as CSV, e.g. {_WITH_PANDAS.format(call='read_stata({file!r})')}",
 }
-"""Tables that are not read, and the way on."""
+"""Tables that are not read, and the way to convert them."""
 
 _CONTENTS = {
     b"PK\x03\x04": "an Excel workbook or another archive under this name: rename it to .xlsx if it is a workbook",
@@ -54,22 +54,22 @@ _MARKS = (
 )
 _DELIMITERS = ",;\t"
 _MOST_EXACT = 2**53
-"""Whole numbers above it are rounded in a workbook, which stores floating point."""
+"""A workbook stores floating point, which rounds whole numbers above this one."""
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t])", re.IGNORECASE)
-"""The line that Excel wants above a header to know the separator."""
+"""The line above a header that tells Excel the separator."""
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table by its name, read or not."""
+    """True for a table by its name, also of types that are not read."""
     return path.suffix.lower() in TABLE_SUFFIXES or path.suffix.lower() in OTHER_TABLES
 
 
 def read_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header's cells, and every other non-empty line's number and cells.
+    """The cells of the header, and number and cells of every other line that is not empty.
 
     Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark; the separator is that of the header: comma, semicolon or
-    tab. Of a workbook the sheet with a column `file` is taken, else the first one; numbers without fraction are
-    written without.
+    tab. In a workbook the sheet with a column `file` is read, else the first one; numbers without fraction become whole
+    numbers.
 
     Raises:
         DataError: unreadable, not Unicode text, a kind of table that is not read, or openpyxl is missing.
@@ -83,7 +83,7 @@ def read_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def has_file_column(header: Sequence[str]) -> bool:
-    """Whether one of the header's cells is `file`."""
+    """True if one of the cells is `file`."""
     return "file" in [cell.strip().lower() for cell in header]
 
 
@@ -113,7 +113,7 @@ def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _delimiter(path: Path, first: str) -> str:
-    """The delimiter that gives a column `file`, else the most cells; what stands in quotes does not count."""
+    """The delimiter that gives a column `file`, else the most cells; text in quotes does not count."""
     order = "\t,;" if path.suffix.lower() in (".tsv", ".tab") else _DELIMITERS
     plain = re.sub('"[^"]*"', "", first)
 
@@ -124,7 +124,7 @@ def _delimiter(path: Path, first: str) -> str:
 
 
 def _check_quotes(path: Path, text: str, delimiter: str) -> None:
-    """Refuses a quote that never closes: all rows behind it would be one cell."""
+    """Refuses a quote that never closes: all following rows would be one cell."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     begin = 1
     try:
@@ -156,7 +156,7 @@ def _text(path: Path) -> str:
 
 
 def _not_unicode(content: bytes, error: UnicodeDecodeError) -> str:
-    """What the first offending word would be in the encoding of Western Windows, the usual cause."""
+    """The line of the first invalid byte, and its word read as Windows-1252, the usual cause."""
     number = content.count(b"\n", 0, error.start) + 1
     begin = max(content.rfind(mark, 0, error.start) for mark in (b"\n", b"\r", b",", b";", b"\t", b'"')) + 1
     word = re.split(rb'[\r\n,;\t"]', content[begin : begin + 60], maxsplit=1)[0]
@@ -196,7 +196,7 @@ def _first_row(sheet: Any) -> list[str]:
 
 
 def _refuse_formulas(path: Path, values: Any) -> None:
-    """Refuses formulas whose value nobody has computed: such cells would be empty in silence."""
+    """Refuses formulas without a stored value: such cells would silently be empty."""
     for row in _workbook(path, data_only=False)[values.title].iter_rows():
         for cell in row:
             if cell.data_type == "f" and values[cell.coordinate].value is None:
@@ -222,7 +222,7 @@ def _workbook(path: Path, *, data_only: bool) -> Any:
 
 
 def _cell_text(value: Any) -> str:
-    """A cell as the same table would hold it in CSV."""
+    """The text of the cell in the same table as CSV."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""Files that a table names and that are not there: why, and where they are if one repair finds all of them.
+"""Files that a table names and that do not exist as written: likely causes, and one repair that finds all of them.
 
-A name that does not exist as written is compared with the files on the disk in ways that forgive one kind of mishap
-each (`STEPS`). A repair is taken where it is the same for all missing names and leads each of them to exactly one file.
+A missing name is compared with the files on the disk in several ways, each of which ignores one kind of difference
+(`STEPS`). A repair is used if it is the same for all missing names and leads each of them to exactly one file.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ STEPS = {
     "percent": "%20 for a space",
     "backslash": "backslashes",
 }
-"""What may differ between a name in a table and a file, and its words for people; least trusted first."""
+"""Kinds of difference between a name in a table and a file, with words for people; least trusted first."""
 
 _NOT_TAKEN = "other extension"
-"""Said, never taken: `a.png` beside `a.jpg` may well be its mask."""
+"""Named as a cause, never used as a repair: `a.png` beside `a.jpg` may be its mask."""
 
 _SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".dcm", ".dicom", ".ima", ".gif", ".jp2", ".ppm"}
@@ -48,12 +48,12 @@ _LONGEST_SHOWN = 160
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFiles:
-    """Where the files of a table are.
+    """Places of the files of a table.
 
     Attributes:
-        paths: by name as written; also of names that lead nowhere.
-        reasons: by name that leads nowhere and for which something alike lies there: the likely cause.
-        notes: the repair that was taken, one line.
+        paths: by name as written, also for files that are not found.
+        reasons: likely causes, by name, for files that are not found if similar ones exist.
+        notes: the repair that was used, one line.
     """
 
     paths: dict[str, Path]
@@ -67,11 +67,11 @@ class _Option:
 
     path: Path
     steps: Steps
-    """What has to be forgiven."""
+    """The differences to ignore."""
     dropped: str
-    """With another folder: the folders at the front of the name that the file does not have."""
+    """Folders at the front of the name that the path of the file lacks."""
     shared: int
-    """How many folders and names at the end are the same."""
+    """Number of equal folders and names at the end."""
 
 
 def find_files(table: Path, folder: Path, names: Sequence[str], *, must_exist: bool) -> FoundFiles:
@@ -79,11 +79,11 @@ def find_files(table: Path, folder: Path, names: Sequence[str], *, must_exist: b
 
     Args:
         table: for messages.
-        folder: that names are relative to; files are searched in it and everything below.
+        folder: names are relative to it; files are searched in it and below.
         names: as written in the table.
         must_exist: refuse a table none of whose files can be found.
     Raises:
-        DataError: two files fit a name, or no file is there.
+        DataError: two files fit a name, or no file exists.
     """
     paths = {name: folder / name for name in names}
     missing = [name for name, path in paths.items() if not _is_file(path)]
@@ -105,7 +105,7 @@ def find_files(table: Path, folder: Path, names: Sequence[str], *, must_exist: b
 
 
 class _Index:
-    """The files below a folder, and in the folders that names lead to, by a key that forgives everything."""
+    """The files below a folder, and in the folders that names lead to, by a key that ignores all differences."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._folder = folder
@@ -116,7 +116,7 @@ class _Index:
             self._by_key.setdefault(_loose(os.path.basename(path)), []).append(path)
 
     def options(self, name: str) -> list[_Option]:
-        """The files that a name may mean; of those in other folders the ones with the longest common end."""
+        """The files that a name may mean; of those in other folders only the ones with the longest common end."""
         base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
         keys = {_loose(form) for form in (base, _unfloated(base), unquote(base))}
         found = dict.fromkeys(path for key in sorted(keys) for path in self._by_key.get(key, []))
@@ -138,7 +138,7 @@ class _Index:
         return _Option(path=self._folder / path, steps=steps, dropped=dropped, shared=shared + 1)
 
     def _files(self, outside: Collection[str]) -> Iterator[str]:
-        """Paths as a table would name them, hidden ones left out: all below the folder, and those in some others."""
+        """Paths in the form of a table, without hidden ones: all below the folder, and those in some others."""
         seen = set()
         for here, folders, files in os.walk(self._folder, followlinks=True):
             real = os.path.realpath(here)
@@ -152,14 +152,14 @@ class _Index:
                 self.size += 1
                 yield name if inside == "." else f"{inside}/{name}"
         for other in sorted(outside):
-            with suppress(OSError):  # not there, or closed to us
+            with suppress(OSError):  # missing, or without permission
                 yield from sorted(f"{other}/{name}" for name in os.listdir(self._folder / other) if name[0] != ".")
 
 
 def _common_repair(table: Path, options: dict[str, list[_Option]], *, everything: bool) -> dict[str, _Option]:
-    """The one repair that finds a file for every name, by name; none where there is no such repair.
+    """The one repair that finds a file for every name, by name; empty if there is none.
 
-    Where nothing exists as written, one that finds more than half of the files is such a repair, too.
+    If no file exists as written, a repair that finds more than half of them is accepted, too.
 
     Raises:
         DataError: two files fit a name.
@@ -185,19 +185,19 @@ def _common_repair(table: Path, options: dict[str, list[_Option]], *, everything
 
 
 def _fitting(options: Sequence[_Option], steps: Steps) -> list[_Option]:
-    """The files that this repair leads to, those for which the least is forgiven."""
+    """The files that this repair finds, those with the fewest differences."""
     fits = [option for option in options if option.steps <= steps]
     least = min((len(option.steps) for option in fits), default=0)
     return [option for option in fits if len(option.steps) == least]
 
 
 def _without_wrong_folders(options: list[_Option], name: str, right: Collection[str]) -> list[_Option]:
-    """A folder in which other files of the table are found is the right one: a file that is not there is missing."""
+    """Files in other folders do not count if the folder of the name holds other files of the table."""
     return [option for option in options if "folder" not in option.steps or _parent(name) not in right]
 
 
 def _forms(name: str, path: str, steps: Steps) -> tuple[str, str]:
-    """A name and a path, made alike in the ways allowed."""
+    """A name and a path without the differences in `steps`."""
     if "backslash" in steps:
         name = name.replace("\\", "/")
     if not os.path.isabs(name):
@@ -226,7 +226,7 @@ def _forms(name: str, path: str, steps: Steps) -> tuple[str, str]:
 
 
 def _loose(name: str) -> str:
-    """The same for all names that `_forms` can make alike."""
+    """The same text for all names that `_forms` can make equal."""
     text = _trimmed(unicodedata.normalize("NFC", name)).casefold()
     return _without_zeros(_trimmed(text.removesuffix(_suffix(text))))
 
@@ -239,7 +239,7 @@ def _trimmed(part: str) -> str:
 
 
 def _suffix(name: str) -> str:
-    """The extension if it is one of images, as written; else nothing."""
+    """The extension as written if it is one of images, else an empty text."""
     suffix = os.path.splitext(name)[1]
     return suffix if suffix.lower() in _SUFFIXES else ""
 
@@ -273,7 +273,7 @@ def _words(steps: Steps) -> str:
 
 
 def _cause(folder: Path, options: Sequence[_Option]) -> tuple[str, str]:
-    """The files most like a name that leads nowhere, and the likely cause."""
+    """The most similar files to a name that is not found, and the likely cause."""
     least = min(len(option.steps) for option in options)
     like = sorted((o for o in options if len(o.steps) == least), key=lambda option: option.path)
     return " and ".join(_below(option.path, folder) for option in like[:2]), _words(like[0].steps)

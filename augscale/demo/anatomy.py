@@ -21,12 +21,12 @@ from augscale.demo.vessels import VesselTree, grow_vessels
 class Disc:
     """The optic disc.
 
-    centre: degrees, shape (2,). radius: degrees, of the circle of the same area. elongation: height over width.
+    center: degrees, shape (2,). radius: degrees, of the circle of the same area. elongation: height over width.
     tilt: radians. cup: cup-to-disc ratio. crescent: strength of the pale crescent on the temporal side, 0 to 1.
     pallor: brightness relative to the mean.
     """
 
-    centre: Floats
+    center: Floats
     radius: float
     elongation: float
     tilt: float
@@ -54,7 +54,7 @@ def grow_eye(seed: int, patient: int, eye: str) -> Eye:
     return Eye(
         traits=traits,
         disc=disc,
-        vessels=grow_vessels(vessel_draws, disc.centre, disc.radius, traits.calibre, traits.tortuosity),
+        vessels=grow_vessels(vessel_draws, disc.center, disc.radius, traits.calibre, traits.tortuosity),
         lesions=eye_lesions(seed, patient, eye),
         drusen=grow_drusen(Draws(seed, "patient", patient, eye, "drusen"), traits.drusen),
         macula_depth=Draws(seed, "patient", patient, eye, "macula").uniform(0.5, 1.15),
@@ -64,14 +64,14 @@ def grow_eye(seed: int, patient: int, eye: str) -> Eye:
 def eye_lesions(seed: int, patient: int, eye: str) -> Lesions:
     """The lesions alone, without the work of growing the vessels."""
     disc, grade = grow_disc(seed, patient, eye), eye_grade(seed, patient, eye)
-    return grow_lesions(Draws(seed, "patient", patient, eye, "lesions"), grade, disc.centre, disc.radius)
+    return grow_lesions(Draws(seed, "patient", patient, eye, "lesions"), grade, disc.center, disc.radius)
 
 
 def grow_disc(seed: int, patient: int, eye: str) -> Disc:
     """The optic disc of an eye."""
     draws, traits = Draws(seed, "patient", patient, eye, "disc"), patient_traits(seed, patient)
     return Disc(
-        centre=np.array([draws.normal(15.4, 0.6), draws.normal(1.6, 0.7)]),
+        center=np.array([draws.normal(15.4, 0.6), draws.normal(1.6, 0.7)]),
         radius=draws.normal(3.25, 0.22),
         elongation=draws.normal(1.08, 0.05),
         tilt=draws.normal(0.0, 0.15),
@@ -81,7 +81,7 @@ def grow_disc(seed: int, patient: int, eye: str) -> Disc:
     )
 
 
-def fundus_colour(draws: Draws, eye: Eye, x: Floats, y: Floats, px_per_degree: float) -> Floats:
+def fundus_color(draws: Draws, eye: Eye, x: Floats, y: Floats, px_per_degree: float) -> Floats:
     """Light that comes back from pigment epithelium, choroid, macula and disc, without vessels and lesions.
 
     Args:
@@ -116,7 +116,7 @@ def _macula(eye: Eye, x: Floats, y: Floats) -> Floats:
 
 def _fibre_sheen(draws: Draws, eye: Eye, x: Floats, y: Floats) -> Floats:
     """Reflex of the nerve fibres above and below the disc, bright and streaked in the young, and the foveal reflex."""
-    from_x, from_y = x - eye.disc.centre[0], y - eye.disc.centre[1]
+    from_x, from_y = x - eye.disc.center[0], y - eye.disc.center[1]
     distance = np.sqrt(from_x**2 + from_y**2)
     direction = np.arctan2(np.abs(from_y), -from_x)
     along_arcade = np.exp(-(((direction - 1.15) / 0.5) ** 2))
@@ -129,16 +129,16 @@ def _fibre_sheen(draws: Draws, eye: Eye, x: Floats, y: Floats) -> Floats:
 def _with_disc(eye: Eye, base: Floats, x: Floats, y: Floats) -> Floats:
     disc = eye.disc
     cosine, sine = np.cos(disc.tilt), np.sin(disc.tilt)
-    from_x, from_y = x - disc.centre[0], y - disc.centre[1]
+    from_x, from_y = x - disc.center[0], y - disc.center[1]
     across = (cosine * from_x + sine * from_y) * np.sqrt(disc.elongation) / disc.radius
     up = (cosine * from_y - sine * from_x) / np.sqrt(disc.elongation) / disc.radius
     edge_distance = np.sqrt(across**2 + up**2)
     nasal = across / np.maximum(edge_distance, 1e-6)
-    rim_colour = disc.pallor * np.array([1.72, 1.72, 1.95])
-    cup_colour = disc.pallor * np.array([1.85, 2.65, 3.4])
-    crescent_colour = np.array([1.3, 1.55, 1.7])
+    rim_color = disc.pallor * np.array([1.72, 1.72, 1.95])
+    cup_color = disc.pallor * np.array([1.85, 2.65, 3.4])
+    crescent_color = np.array([1.3, 1.55, 1.7])
     crescent = disc.crescent * np.clip(-nasal, 0, 1) * _smooth_step((1.42 - edge_distance) / 0.18)
-    base = base + (crescent_colour - base) * crescent[:, :, None] * 0.6
+    base = base + (crescent_color - base) * crescent[:, :, None] * 0.6
     # A thin dark line of pigment often borders the disc.
     border = np.exp(-(((edge_distance - 1.08) / 0.07) ** 2)) * (0.05 + 0.1 * eye.traits.pigment)
     base = base * (1 - border[:, :, None])
@@ -146,9 +146,9 @@ def _with_disc(eye: Eye, base: Floats, x: Floats, y: Floats) -> Floats:
     in_cup = _smooth_step((disc.cup - cup_distance) / 0.3 + 0.5)
     # The nasal rim is pinker and fades into the retina, the temporal rim is pale and sharp.
     paler = 1 - 0.12 * nasal
-    colour = rim_colour * paler[:, :, None] + (cup_colour - rim_colour) * in_cup[:, :, None]
+    color = rim_color * paler[:, :, None] + (cup_color - rim_color) * in_cup[:, :, None]
     inside = _smooth_step((1 - edge_distance) / (0.16 + 0.08 * nasal) + 0.5)
-    return base + (colour - base) * inside[:, :, None]
+    return base + (color - base) * inside[:, :, None]
 
 
 def _smooth_step(ramp: Floats) -> Floats:

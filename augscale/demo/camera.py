@@ -1,4 +1,4 @@
-"""Fundus cameras: field of view, colour, light, optics, sensor and file compression.
+"""Fundus cameras: field of view, color, light, optics, sensor and file compression.
 
 No function here receives the grade of the eye: color, brightness and camera carry no information about it.
 """
@@ -28,7 +28,7 @@ class Camera:
     """Diameter of the field over the width of the photograph."""
     cut: float
     """Half height of the field over its radius; 1 is a full circle."""
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     """Red, green and blue of an average retina, 0 to 1."""
     gain_sd: float
     """SD of the logarithm of the exposure."""
@@ -38,7 +38,7 @@ class Camera:
     """Loss of light at the edge of the field."""
     glow: float
     """Strength of the veil at the edge of the field."""
-    glow_colour: tuple[float, float, float]
+    glow_color: tuple[float, float, float]
     blur: float
     """Usual SD of the blur over the width of the photograph."""
     noise: float
@@ -58,12 +58,12 @@ _TABLE: dict[str, tuple[object, object, object, object]] = {
     "field_deg": (45.0, 48.0, 45.0, 40.0),
     "crop": (0.99, 1.0, 1.0, 1.13),
     "cut": (1.0, 0.78, 0.9, 1.0),
-    "colour": ((0.66, 0.34, 0.07), (0.58, 0.255, 0.06), (0.60, 0.37, 0.225), (0.60, 0.40, 0.19)),
+    "color": ((0.66, 0.34, 0.07), (0.58, 0.255, 0.06), (0.60, 0.37, 0.225), (0.60, 0.40, 0.19)),
     "gain_sd": (0.16, 0.24, 0.2, 0.22),
     "balance_sd": (0.10, 0.14, 0.08, 0.12),
     "vignette": (0.18, 0.35, 0.3, 0.45),
     "glow": (0.5, 0.35, 0.35, 0.3),
-    "glow_colour": ((0.60, 0.56, 0.36), (0.58, 0.40, 0.18), (0.50, 0.54, 0.58), (0.55, 0.50, 0.30)),
+    "glow_color": ((0.60, 0.56, 0.36), (0.58, 0.40, 0.18), (0.50, 0.54, 0.58), (0.55, 0.50, 0.30)),
     "blur": (0.0030, 0.0023, 0.0020, 0.0050),
     "noise": (0.004, 0.005, 0.006, 0.009),
     "contrast": (0.85, 1.0, 1.1, 0.9),
@@ -130,7 +130,7 @@ def expose(draws: Draws, camera: Camera, reflectance: Floats, haze: float) -> np
         draws.normal(-0.02, camera.gain_sd)
         + draws.normals(3, 0.0, 1.0).clip(-2.5, 2.5) * camera.balance_sd * _BALANCE_SPREAD
     )
-    average = np.array(camera.colour)
+    average = np.array(camera.color)
     image = average * reflectance**camera.contrast * light
     image = _veil(draws, camera, image, average, haze, x, y, radius)
     image = _blur(draws, camera, image * gain, haze)
@@ -157,7 +157,7 @@ def _veil(
     draws: Draws, camera: Camera, image: Floats, average: Floats, haze: float, x: Floats, y: Floats, radius: Floats
 ) -> Floats:
     """Adds stray light: an even veil from clouded media, a glow at one side of the edge, and sometimes a lens flare."""
-    white = np.array(camera.glow_colour)
+    white = np.array(camera.glow_color)
     even = 0.6 * haze * draws.uniform(0.4, 1.2)
     side = draws.uniform(0, 2 * np.pi)
     lopsided = draws.uniform(0.0, 0.9)

@@ -1,7 +1,7 @@
 """Lesions of diabetic retinopathy: their kinds and places for a grade, as strokes and blobs.
 
 The grades follow the international clinical scale (Wilkinson et al., Ophthalmology 2003): 0 none; 1 microaneurysms
-only; 2 more than that; 3 many haemorrhages in all quadrants; 4 new vessels or preretinal haemorrhage. Sizes are at
+only; 2 more than that; 3 many hemorrhages in all quadrants; 4 new vessels or preretinal hemorrhage. Sizes are at
 the upper end of what is seen in patients, so that grades 2 to 4 still show at 96 pixels.
 """
 
@@ -22,8 +22,8 @@ _FIELD_CENTRE = np.array([4.0, 0.0])
 class Lesions:
     """The lesions of one eye, in degrees on the retina of a right eye (see `vessels`).
 
-    dark: microaneurysms and dot, blot and flame haemorrhages, below the large vessels. exudates: hard exudates.
-    cotton_wool: cotton-wool spots, above the vessels. preretinal: haemorrhages that hide what lies below.
+    dark: microaneurysms and dot, blot and flame hemorrhages, below the large vessels. exudates: hard exudates.
+    cotton_wool: cotton-wool spots, above the vessels. preretinal: hemorrhages that hide what lies below.
     new_vessels: strokes of neovascular tufts.
     """
 
@@ -52,7 +52,7 @@ def grow_lesions(draws: Draws, grade: int, disc: Floats, disc_radius: float) -> 
     Args:
         draws: stream of this eye's lesions.
         grade: 0 to 4.
-        disc: centre of the optic disc, degrees, shape (2,); haemorrhages and exudates keep off it.
+        disc: center of the optic disc, degrees, shape (2,); hemorrhages and exudates keep off it.
         disc_radius: degrees.
     """
     aneurysms, blots, flames, clusters, spots = _counts(draws, grade)
@@ -81,12 +81,12 @@ def grow_lesions(draws: Draws, grade: int, disc: Floats, disc_radius: float) -> 
 
 def grow_drusen(draws: Draws, count: int) -> Blobs:
     """Drusen: small pale spots around the fovea of old eyes, independent of the grade."""
-    centre = np.stack([draws.normals(count, -0.5, 3.5), draws.normals(count, 0.0, 3.0)], axis=1)
-    return _round(draws, centre, 0.1, 0.3, softness=0.8, uneven=0.1, strength=(0.2, 0.5))
+    center = np.stack([draws.normals(count, -0.5, 3.5), draws.normals(count, 0.0, 3.0)], axis=1)
+    return _round(draws, center, 0.1, 0.3, softness=0.8, uneven=0.1, strength=(0.2, 0.5))
 
 
 def _counts(draws: Draws, grade: int) -> tuple[int, int, int, int, int]:
-    """Microaneurysms, blot and flame haemorrhages, clusters of exudates, cotton-wool spots."""
+    """Microaneurysms, blot and flame hemorrhages, clusters of exudates, cotton-wool spots."""
     if grade == 0:
         return 0, 0, 0, 0, 0
     if grade == 1:
@@ -110,7 +110,7 @@ def _scatter(draws: Draws, count: int, spread: float) -> Floats:
 
 def _round(
     draws: Draws,
-    centre: Floats,
+    center: Floats,
     smallest: float,
     largest: float,
     *,
@@ -119,9 +119,9 @@ def _round(
     strength: tuple[float, float],
 ) -> Blobs:
     """Roundish blobs; small ones are more frequent than large ones."""
-    count = len(centre)
+    count = len(center)
     return Blobs(
-        centre=centre,
+        center=center,
         radius=smallest + (largest - smallest) * draws.uniforms(count) ** 2.2,
         aspect=1 + 3 * uneven * draws.uniforms(count),
         angle=draws.uniforms(count, 0, np.pi),
@@ -133,10 +133,10 @@ def _round(
 
 
 def _flames(draws: Draws, count: int, disc: Floats) -> Blobs:
-    """Haemorrhages in the nerve fibre layer: streaks that point away from the disc and bend around the macula."""
-    centre = disc + np.stack([draws.normals(count, -4.0, 5.0), draws.normals(count, 0.0, 7.0)], axis=1)
-    blobs = _round(draws, centre, 0.35, 0.8, softness=0.8, uneven=0.12, strength=(0.7, 1.0))
-    away = np.arctan2(centre[:, 1] - disc[1], centre[:, 0] - disc[0])
+    """hemorrhages in the nerve fibre layer: streaks that point away from the disc and bend around the macula."""
+    center = disc + np.stack([draws.normals(count, -4.0, 5.0), draws.normals(count, 0.0, 7.0)], axis=1)
+    blobs = _round(draws, center, 0.35, 0.8, softness=0.8, uneven=0.12, strength=(0.7, 1.0))
+    away = np.arctan2(center[:, 1] - disc[1], center[:, 0] - disc[0])
     return replace(blobs, aspect=draws.uniforms(count, 2.0, 4.0), angle=away + draws.normals(count, 0.0, 0.25))
 
 
@@ -148,14 +148,14 @@ def _exudate_cluster(draws: Draws) -> Blobs:
     ring = draws.chance(0.5)
     extent = draws.uniform(1.2, 3.2)
     spread = np.abs(draws.normals(count, 1.0 if ring else 0.0, 0.18 if ring else 0.7))
-    centre = middle + extent * (spread * np.stack([np.cos(turn), np.sin(turn)])).T
-    return _round(draws, centre, 0.09, 0.5, softness=0.5, uneven=0.2, strength=(0.35, 1.0))
+    center = middle + extent * (spread * np.stack([np.cos(turn), np.sin(turn)])).T
+    return _round(draws, center, 0.09, 0.5, softness=0.5, uneven=0.2, strength=(0.35, 1.0))
 
 
 def _boats(draws: Draws, count: int) -> Blobs:
-    """Preretinal haemorrhages: large, wider than high."""
-    centre = np.stack([draws.uniforms(count, -9, 14), draws.uniforms(count, -12, 9)], axis=1)
-    blobs = _round(draws, centre, 1.4, 3.2, softness=0.35, uneven=0.12, strength=(0.85, 1.0))
+    """Preretinal hemorrhages: large, wider than high."""
+    center = np.stack([draws.uniforms(count, -9, 14), draws.uniforms(count, -12, 9)], axis=1)
+    blobs = _round(draws, center, 1.4, 3.2, softness=0.35, uneven=0.12, strength=(0.85, 1.0))
     return replace(blobs, aspect=draws.uniforms(count, 1.3, 2.2), angle=draws.normals(count, 0.0, 0.2))
 
 
@@ -180,12 +180,12 @@ def _tufts(draws: Draws, count: int, disc: Floats, disc_radius: float) -> Stroke
 
 
 def _off_disc(blobs: Blobs, disc: Floats, disc_radius: float) -> Blobs:
-    distance = np.sqrt(((blobs.centre - disc) ** 2).sum(axis=1))
+    distance = np.sqrt(((blobs.center - disc) ** 2).sum(axis=1))
     return blobs.where(distance > 1.1 * disc_radius + blobs.radius)
 
 
 def _no_blobs() -> Blobs:
-    widths = {"centre": 2, "lobes": 3, "phases": 3}
+    widths = {"center": 2, "lobes": 3, "phases": 3}
     return Blobs(**{name: np.zeros((0, widths[name]) if name in widths else 0) for name in Blobs.__dataclass_fields__})
 
 

@@ -15,7 +15,7 @@ class Pose:
     """A turned, scaled and, for left eyes, mirrored view of the retina.
 
     gaze: retinal point in the middle of the photograph, degrees in the frame of a right eye. turn: radians,
-    counter-clockwise. px_per_degree: scale. size: pixels. mirrored: the eye is a left one. Pixel (0, 0) is the centre
+    counter-clockwise. px_per_degree: scale. size: pixels. mirrored: the eye is a left one. Pixel (0, 0) is the center
     of the upper left pixel.
     """
 
@@ -51,7 +51,7 @@ class Pose:
         angle = -(blobs.angle + self.turn)
         return replace(
             blobs,
-            centre=self.to_pixels(blobs.centre),
+            center=self.to_pixels(blobs.center),
             radius=blobs.radius * self.px_per_degree,
             angle=np.pi - angle - 2 * self.turn if self.mirrored else angle,
             phases=-blobs.phases if not self.mirrored else blobs.phases,
@@ -61,12 +61,12 @@ class Pose:
 def draw_pose(
     draws: Draws, *, photograph: int, disc: Floats, field_deg: float, field_px: float, size: int, left: bool
 ) -> Pose:
-    """The view of one photograph: the first of an eye is centred near the macula, later ones often on the disc.
+    """The view of one photograph: the first of an eye is centered near the macula, later ones often on the disc.
 
     Args:
         draws: stream of this photograph's pose.
         photograph: number of the photograph of this eye.
-        disc: centre of the optic disc, degrees, shape (2,).
+        disc: center of the optic disc, degrees, shape (2,).
         field_deg: angular diameter of the camera's field.
         field_px: the same in pixels.
         size: pixels.

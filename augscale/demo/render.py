@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from augscale.demo.anatomy import Disc, Eye, eye_lesions, fundus_colour, grow_disc, grow_eye
+from augscale.demo.anatomy import Disc, Eye, eye_lesions, fundus_color, grow_disc, grow_eye
 from augscale.demo.camera import Camera, choose_camera, expose
 from augscale.demo.draws import Draws, Floats
 from augscale.demo.lesions import Lesions
@@ -82,7 +82,7 @@ def landmarks_of(image_id: str, seed: int) -> Landmarks:
     name, size = parse_image_id(image_id), 256
     disc = grow_disc(seed, name.patient, name.eye)
     pose = _pose(name, disc, _camera(name, seed), seed, size)
-    places = (pose.to_pixels(np.stack([disc.centre, np.zeros(2)])) + 0.5) / size
+    places = (pose.to_pixels(np.stack([disc.center, np.zeros(2)])) + 0.5) / size
     return Landmarks(disc=(places[0, 0], places[0, 1]), fovea=(places[1, 0], places[1, 1]))
 
 
@@ -99,7 +99,7 @@ def _pose(name: PhotographName, disc: Disc, camera: Camera, seed: int, size: int
     return draw_pose(
         _photograph_draws(seed, name, "pose"),
         photograph=name.photograph,
-        disc=disc.centre,
+        disc=disc.center,
         field_deg=camera.field_deg,
         field_px=camera.crop * size,
         size=size,
@@ -110,7 +110,7 @@ def _pose(name: PhotographName, disc: Disc, camera: Camera, seed: int, size: int
 def _reflectance(eye: Eye, pose: Pose, draws: Draws) -> Floats:
     """Light that comes back from the retina, float64 (size, size, 3), 1 is an average retina."""
     x, y = pose.retina_grid()
-    image = fundus_colour(draws, eye, x, y, pose.px_per_degree)
+    image = fundus_color(draws, eye, x, y, pose.px_per_degree)
     lesions = eye.lesions
     image = _paint(image, _layer(pose, eye.drusen), _DRUSEN)
     image = _paint(image, _layer(pose, lesions.exudates), _EXUDATE)
@@ -147,5 +147,5 @@ def _absorb(image: Floats, layer: Floats, depth: Floats) -> Floats:
     return image * np.exp(-layer[:, :, None] * depth) if layer.any() else image
 
 
-def _paint(image: Floats, layer: Floats, colour: Floats) -> Floats:
-    return image + (colour - image) * layer[:, :, None] if layer.any() else image
+def _paint(image: Floats, layer: Floats, color: Floats) -> Floats:
+    return image + (color - image) * layer[:, :, None] if layer.any() else image

@@ -38,12 +38,12 @@ class Strokes:
 class Blobs:
     """Uneven discs, all arrays float64 with one row per blob.
 
-    centre (N, 2); radius (N,), in the unit of centre; aspect (N,), length over width; angle (N,), of the long axis,
+    center (N, 2); radius (N,), in the unit of center; aspect (N,), length over width; angle (N,), of the long axis,
     radians; lobes (N, 3), relative amplitude of the second to fourth harmonic of the outline; phases (N, 3),
     radians; softness (N,), width of the edge relative to the radius; strength (N,).
     """
 
-    centre: Floats
+    center: Floats
     radius: Floats
     aspect: Floats
     angle: Floats
@@ -75,12 +75,12 @@ def concatenate(parts: Sequence[Shapes]) -> Shapes:
 
 
 def _windows(
-    centre: Floats, half_extent: Floats, size: int
+    center: Floats, half_extent: Floats, size: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Groups of shapes with windows of one size: (rows of the shapes (n,), columns x and rows y of pixels (n, k))."""
     half = np.maximum(np.ceil(half_extent), 1).astype(np.int64)
-    inside = np.all((centre > -half[:, None]) & (centre < size - 1 + half[:, None]), axis=1)
-    origin = np.rint(centre).astype(np.int64)
+    inside = np.all((center > -half[:, None]) & (center < size - 1 + half[:, None]), axis=1)
+    origin = np.rint(center).astype(np.int64)
     for extent in np.unique(half[inside]):
         rows = np.flatnonzero(inside & (half == extent))
         offset_y, offset_x = (grid.ravel() for grid in np.mgrid[-extent : extent + 1, -extent : extent + 1])
@@ -126,8 +126,8 @@ def draw_blobs(layer: Floats, blobs: Blobs) -> None:
     stretch = np.sqrt(blobs.aspect)
     half_extent = drawn * stretch * (1 + np.abs(blobs.lobes).sum(axis=1) + blobs.softness) + 1
     orders = np.arange(2, 2 + _NUM_LOBES)
-    for rows, x, y in _windows(blobs.centre, half_extent, layer.shape[0]):
-        from_x, from_y = x - blobs.centre[rows, 0, None], y - blobs.centre[rows, 1, None]
+    for rows, x, y in _windows(blobs.center, half_extent, layer.shape[0]):
+        from_x, from_y = x - blobs.center[rows, 0, None], y - blobs.center[rows, 1, None]
         cosine, sine = np.cos(blobs.angle[rows, None]), np.sin(blobs.angle[rows, None])
         long = (from_x * cosine + from_y * sine) / stretch[rows, None]
         short = (from_y * cosine - from_x * sine) * stretch[rows, None]

@@ -80,8 +80,8 @@ def choroid(draws: Draws, x: Floats, y: Floats, px_per_degree: float) -> Floats:
         float64, shape of `x`, about -1 (pigment between the vessels) to 1 (a vessel), fading towards the macula.
     """
     bend_x, bend_y = (_field(draws, x, y, _BEND_DEG, _BEND_DEG * px_per_degree) for _ in range(2))
-    centre_x, centre_y = draws.uniform(3.0, 10.0), draws.uniform(-3.0, 3.0)
-    from_x, from_y = x - centre_x + 1.1 * bend_x, y - centre_y + 1.1 * bend_y
+    center_x, center_y = draws.uniform(3.0, 10.0), draws.uniform(-3.0, 3.0)
+    from_x, from_y = x - center_x + 1.1 * bend_x, y - center_y + 1.1 * bend_y
     distance = np.sqrt(from_x**2 + from_y**2) + 1e-6
     # The lattice has 64 knots around the circle, so the stripes close without a seam.
     turn = np.arctan2(from_y, from_x) / (2 * np.pi) * _LATTICE

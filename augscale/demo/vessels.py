@@ -72,7 +72,7 @@ def grow_vessels(draws: Draws, disc: Floats, disc_radius: float, calibre: float,
 
     Args:
         draws: stream of this eye's vessels.
-        disc: centre of the optic disc, degrees, shape (2,).
+        disc: center of the optic disc, degrees, shape (2,).
         disc_radius: degrees.
         calibre: widths relative to the mean.
         tortuosity: SD of the heading around its course, radians.

@@ -15,7 +15,7 @@ from PIL import Image
 
 from augscale.augmentation.scales import AugmentationScales, describe, load_scales
 from augscale.config import ProbeConfig
-from augscale.data.manifest import ImageRecord
+from augscale.data.image_records import ImageRecord
 from augscale.data.splits import patient_groups
 from augscale.data.thumbnails import thumbnails_standardised
 from augscale.diagnosis.checkpoint_doctor import TrainingSigns, examine

@@ -22,8 +22,8 @@ from augscale.augmentation.scales import NONE, AugmentationScales, load_scales
 from augscale.config import DataConfig, GreyRangeSetting, ProbeConfig
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.facts import file_facts, file_lines
+from augscale.data.image_records import ImageRecord
 from augscale.data.labels import clean_labels
-from augscale.data.manifest import ImageRecord
 from augscale.data.sanity import Sanity, check_images
 from augscale.data.splits import choose_subset, patient_groups
 from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels

@@ -17,15 +17,16 @@ from augscale.config import DataConfig, GreyRangeSetting
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.cache_keys import CACHE_VERSION, levels_digest
 from augscale.data.facts import file_lines
+from augscale.data.image_records import MISSING, ImageRecord, first_reasons
 from augscale.data.image_tables import FOLDER_TABLES
 from augscale.data.images import DECODER_VERSION
 from augscale.data.labels import classes_line, clean_labels
-from augscale.data.manifest import MISSING, SYNTHETIC, ImageRecord, SourceScan, first_reasons, scan_sources
 from augscale.data.retinal import default_data_root, find_dataset, missing_text, read_prepared
 from augscale.data.retinal.prepared import FACTS_FILE, MANIFEST_FILE
 from augscale.data.retinal.registry import NAMES, SPLITS
 from augscale.data.sanity import check_images
 from augscale.data.source_ranges import GreyLevels
+from augscale.data.sources import SYNTHETIC, SourceScan, scan_sources
 from augscale.data.splits import patient_groups
 from augscale.errors import DataError
 from augscale.evaluation.class_order import class_order

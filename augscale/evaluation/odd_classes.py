@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from augscale.data.cache import ImageCache
-from augscale.data.manifest import ImageRecord
+from augscale.data.image_records import ImageRecord
 from augscale.data.mask_names import mask_words
-from augscale.data.sanity import MOST_BAD, WORDS, Sanity, advice, name_below_source
+from augscale.data.sanity import MOST_BAD, WORDS, Sanity, advice
 from augscale.errors import DataError
 
 _PHOTOGRAPHS = frozenset(
@@ -53,9 +53,9 @@ def check_classes(
 def _class_text(
     label: str, members: Sequence[ImageRecord], odd: Sequence[bool], kind: str, records: Sequence[ImageRecord]
 ) -> str:
-    names = [name_below_source(record) for record in members]
+    names = [record.name_below_source for record in members]
     shown = [below for below, is_odd in zip(names, odd, strict=True) if is_odd]
-    others = [name_below_source(record) for record in records if record.label != label]
+    others = [record.name_below_source for record in records if record.label != label]
     verb = "look" if kind == "mask" else "are"
     return (
         f"{len(shown)} of {len(names)} images of the class {label!r} {verb} {WORDS[kind]}, e.g. "

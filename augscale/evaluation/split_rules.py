@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from augscale.data.manifest import ImageRecord
+from augscale.data.image_records import ImageRecord
 from augscale.data.retinal.registry import SPLITS
-from augscale.data.stratified import stratified_split
+from augscale.data.splits import stratified_split
 from augscale.errors import DataError
 
 Indices = npt.NDArray[np.int64]

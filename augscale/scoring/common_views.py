@@ -19,7 +19,7 @@ from augscale.augmentation.scales import load_scales
 from augscale.augmentation.views import apply_views, normalize
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache
-from augscale.data.manifest import ImageRecord
+from augscale.data.image_records import ImageRecord
 from augscale.networks.batch_norm import NUM_IMAGES
 from augscale.pretraining.student_teacher import gathers_statistics
 from augscale.scoring.panel import image_keys

@@ -22,7 +22,7 @@ from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.augmentation.views import apply_views, normalize
 from augscale.config import CropsConfig, ProbeConfig, StudyConfig
 from augscale.data.cache import ImageCache
-from augscale.data.manifest import ImageRecord
+from augscale.data.image_records import ImageRecord
 from augscale.data.splits import hold_out, patient_groups
 from augscale.errors import ConfigError, DataError
 from augscale.seeding import derive_seed

@@ -11,7 +11,7 @@ from test_photometric import EVERYTHING, draw
 from torch import Tensor
 
 from augscale.augmentation import compiled
-from augscale.augmentation.compiled import colour, colour_numbers, compiled_colour
+from augscale.augmentation.compiled import color, color_numbers, compiled_color
 from augscale.augmentation.photometric import color_jitter, to_grayscale
 from augscale.augmentation.scales import PRESETS, AugmentationScales
 from augscale.augmentation.views import MultiCropViews
@@ -36,8 +36,8 @@ def one_by_one(views: Tensor, scales: AugmentationScales, seed: int) -> Tensor:
 
 
 def at_once(views: Tensor, scales: AugmentationScales, seed: int) -> Tensor:
-    numbers = colour_numbers(draw(len(views), scales, seed))
-    return colour(255 * views, *(torch.from_numpy(array) for array in numbers))
+    numbers = color_numbers(draw(len(views), scales, seed))
+    return color(255 * views, *(torch.from_numpy(array) for array in numbers))
 
 
 def multi_crop(scales: AugmentationScales, *, compiled: bool) -> MultiCropViews:
@@ -60,7 +60,7 @@ def test_without_jitter_and_grayscale_the_views_stay(views: Tensor):
 
 def test_every_jittered_view_gets_every_operation_once():
     params = draw(300)
-    phases, whole = colour_numbers(params)
+    phases, whole = color_numbers(params)
     assert phases.shape == (2, 10, 300)
     assert phases.dtype == whole.dtype == np.float32
     factors = np.where(params.jitter[:, None], params.factors, [1, 1, 1, 0]).astype(np.float32)
@@ -84,7 +84,7 @@ def test_views_are_what_they_are_without(photographs: Tensor, name: str, monkeyp
 
 @pytest.mark.slow
 def test_compiled_on_a_cpu_colours_are_the_same(views: Tensor):
-    found = compiled_colour(255 * views, draw(len(views)))
+    found = compiled_color(255 * views, draw(len(views)))
     torch.testing.assert_close(found, one_by_one(views, EVERYTHING, 0), rtol=0, atol=2e-6)
 
 

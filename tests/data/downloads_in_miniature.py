@@ -10,7 +10,9 @@ import numpy as np
 import openpyxl
 from PIL import Image
 
-from augscale.data.retinal.registry import JSIEC_CLASSES
+from augscale.data.retinal.registry import get_dataset
+
+JSIEC_CLASSES = get_dataset("JSIEC").classes
 
 # Images per grade; test of IDRiD apart.
 APTOS_GRADES = (20, 8, 12, 6, 6)

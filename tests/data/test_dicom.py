@@ -12,7 +12,8 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 from augscale.config import DataConfig
 from augscale.data.cache import build_cache
-from augscale.data.images import UnusableImage, decode_image
+from augscale.data.image_records import UnusableImage
+from augscale.data.images import decode_image
 
 SIDE = 16
 
@@ -86,7 +87,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path, monkeypatch):
     empty.save_as(tmp_path / "report.dcm")
     with pytest.raises(UnusableImage, match="without an image"):
         decode_image(tmp_path / "report.dcm", SIDE)
-    monkeypatch.setattr("augscale.data.dicom.can_read_dicom", lambda: False)
+    monkeypatch.setattr("augscale.data.formats.dicom.can_read_dicom", lambda: False)
     with pytest.raises(UnusableImage, match=r"augscale\[dicom\]"):
         decode_image(path, SIDE)
 

@@ -17,9 +17,10 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from augscale.data.dicom import dicom_kind, is_dicom, read_dicom
+from augscale.data.formats.dicom import dicom_kind, is_dicom, read_dicom
 from augscale.data.grey_levels import GreyRange
-from augscale.data.images import Ranges, UnusableImage, decode_image
+from augscale.data.image_records import UnusableImage
+from augscale.data.images import Ranges, decode_image
 
 SIDE = 16
 EXAMPLES = settings(

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from augscale.data.folder_labels import folder_rows
-from augscale.data.manifest import scan_sources
+from augscale.data.sources import scan_sources
 
 SPLITS = ["train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "test/a/4.jpg", "test/b/5.jpg"]
 CLASSES = ["a/1.jpg", "a/2.jpg", "b/3.jpg", "b/4.jpg"]

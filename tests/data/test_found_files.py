@@ -17,9 +17,9 @@ from augscale.cli.preview import preview
 from augscale.config import DataConfig
 from augscale.data.cache import build_cache
 from augscale.data.cache_keys import cache_key, listing_key
-from augscale.data.manifest import scan_sources
-from augscale.data.passed_over import passed_over_lines
+from augscale.data.file_types import passed_over_lines
 from augscale.data.source_ranges import PLAIN_LEVELS
+from augscale.data.sources import scan_sources
 from augscale.errors import ConfigError, DataError
 from augscale.settings import parse_settings
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augscale.data.images import UnusableImage, decode_image, field_of_view, square
+from augscale.data.image_records import UnusableImage
+from augscale.data.images import decode_image, field_of_view, square
 
 SIDE = 32
 

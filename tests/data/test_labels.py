@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from augscale.data.image_tables import read_table
 from augscale.data.labels import classes_line, clean_labels, is_no_value
-from augscale.data.manifest import scan_sources
+from augscale.data.sources import scan_sources
 from augscale.data.splits import patient_groups
 from augscale.errors import DataError
 

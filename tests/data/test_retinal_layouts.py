@@ -26,8 +26,10 @@ from downloads_in_miniature import (
 
 from augscale.data.retinal.downloads import PUBLISHED
 from augscale.data.retinal.native import read_download
-from augscale.data.retinal.registry import DR_CLASSES, JSIEC_CLASSES, REGISTRY, get_dataset
+from augscale.data.retinal.registry import REGISTRY, get_dataset
 from augscale.errors import ConfigError, DataError
+
+DR_CLASSES, JSIEC_CLASSES = get_dataset("APTOS2019").classes, get_dataset("JSIEC").classes
 
 
 def _class_counts(images, num_classes):

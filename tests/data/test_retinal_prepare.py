@@ -13,8 +13,8 @@ import pytest
 from downloads_in_miniature import aptos, idrid, jsiec, messidor, papila, photo, published, retina, table
 
 from augscale.data.image_tables import read_table
-from augscale.data.manifest import read_sources
 from augscale.data.retinal import check, default_data_root, get_dataset, list_datasets, missing_text, prepare
+from augscale.data.sources import scan_sources
 from augscale.errors import ConfigError, DataError
 
 MAKERS = {
@@ -37,7 +37,7 @@ def test_every_download_becomes_a_manifest_that_opens(tmp_path: Path, name: str)
     prepared = prepare(name, source, tmp_path / "root")
     dataset = get_dataset(name)
     assert prepared.manifest == tmp_path / "root" / dataset.name / "manifest.csv"
-    records = read_sources([str(prepared.manifest)])
+    records = scan_sources([str(prepared.manifest)]).records
     assert all(record.path is not None and record.path.is_relative_to(source) for record in records)
     assert {record.label for record in records} == set(dataset.classes)
     assert Counter(record.split for record in records) == prepared.counts
@@ -166,7 +166,8 @@ def test_images_below_the_prepared_folder_are_named_relative_to_it(tmp_path: Pat
     assert all(file.startswith("download/dataset/") for file in _rows(prepared))
     shutil.move(tmp_path / "root", tmp_path / "moved")
     assert all(
-        record.path and record.path.is_file() for record in read_sources([str(tmp_path / "moved/Retina/manifest.csv")])
+        record.path and record.path.is_file()
+        for record in scan_sources([str(tmp_path / "moved/Retina/manifest.csv")]).records
     )
 
 
@@ -203,7 +204,7 @@ def test_check_of_a_complete_download_against_table_1(tmp_path: Path) -> None:
     assert result.counts == result.table1 == {"train": 336, "val": 84, "test": 181}
     assert seen[-1] == (601, 601)
     # A copy into another split under another label, a file that is gone, and one that is no image any more.
-    rows = read_sources([str(tmp_path / "root" / "Retina" / "manifest.csv")])
+    rows = scan_sources([str(tmp_path / "root" / "Retina" / "manifest.csv")]).records
     train = next(r for r in rows if r.split == "train" and r.label == "normal")
     test = next(r for r in rows if r.split == "test" and r.label == "glaucoma")
     gone, broken = [r for r in rows if r.split == "val"][:2]

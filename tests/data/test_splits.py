@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augscale.data.manifest import ImageRecord, read_sources
+from augscale.data.image_records import ImageRecord
+from augscale.data.sources import scan_sources
 from augscale.data.splits import choose_subset, hold_out, patient_groups
 from augscale.errors import DataError
 
@@ -128,7 +129,7 @@ def test_a_subset_has_the_number_asked_for_and_keeps_patients_together() -> None
 
 
 def test_real_patients_stay_on_one_side(fundus_dir: Path) -> None:
-    records = read_sources([str(fundus_dir / "odir3"), str(fundus_dir / "srahim_dr")])
+    records = scan_sources([str(fundus_dir / "odir3"), str(fundus_dir / "srahim_dr")]).records
     train, held_out = hold_out(records, 256, 0)
     assert len(held_out) == 256
     patients = [{(records[i].source, records[i].patient_id) for i in side} for side in (train, held_out)]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augscale.data.retinal.registry import REGISTRY
-from augscale.data.stratified import stratified_split
+from augscale.data.splits import stratified_split
 
 SPLITS = ("train", "val", "test")
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from augscale.data.image_tables import Table, read_table
-from augscale.data.manifest import scan_sources
+from augscale.data.sources import scan_sources
 from augscale.data.table_files import OTHER_TABLES
 from augscale.errors import DataError
 

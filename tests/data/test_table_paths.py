@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from augscale.data.manifest import MISSING, SourceScan, scan_sources
+from augscale.data.image_records import MISSING
+from augscale.data.sources import SourceScan, scan_sources
 from augscale.errors import DataError
 
 

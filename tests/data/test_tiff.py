@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from augscale.data import tiff
-from augscale.data.file_kinds import file_kind
-from augscale.data.images import UnusableImage, decode_image, read_samples
+from augscale.data.formats import tiff
+from augscale.data.formats.reading import file_kind
+from augscale.data.image_records import UnusableImage
+from augscale.data.images import decode_image, read_samples
 
 SIDE = 32
 

@@ -160,7 +160,7 @@ def test_the_fovea_is_darker_than_what_surrounds_it_and_15_degrees_from_the_disc
     assert 14.5 < np.mean(separations) < 16.5
 
 
-def test_the_two_eyes_of_a_patient_share_their_colour():
+def test_the_two_eyes_of_a_patient_share_their_color():
     means = {}
     for patient in range(40):
         for eye in ("left", "right"):
@@ -212,7 +212,7 @@ def test_lesions_can_be_seen_at_96_pixels(monkeypatch):
         assert (change > 8).mean() < 0.2
 
 
-def test_colour_and_brightness_say_almost_nothing_about_the_grade(collection):
+def test_color_and_brightness_say_almost_nothing_about_the_grade(collection):
     records, grades, photographs = collection
     inside = photographs.sum(axis=3) > 45
     means = np.array([image[mask].mean(axis=0) for image, mask in zip(photographs, inside, strict=True)])
@@ -230,11 +230,11 @@ def test_colour_and_brightness_say_almost_nothing_about_the_grade(collection):
     even = np.array([int(record.patient_id[1:]) % 2 == 0 for record in records])[chosen]
     areas = []
     for train in (even, ~even):
-        centred = features - features[train].mean(axis=0)
+        centered = features - features[train].mean(axis=0)
         target = sick[train] - sick[train].mean()
-        gram = centred[train].T @ centred[train] + 0.5 * np.eye(features.shape[1])
-        weights = np.linalg.solve(gram, centred[train].T @ target)
-        areas.append(_auc(centred[~train] @ weights, sick[~train]))
+        gram = centered[train].T @ centered[train] + 0.5 * np.eye(features.shape[1])
+        weights = np.linalg.solve(gram, centered[train].T @ target)
+        areas.append(_auc(centered[~train] @ weights, sick[~train]))
     assert 0.35 < np.mean(areas) < 0.65
 
 
@@ -248,16 +248,16 @@ def test_camera_and_framing_are_independent_of_the_grade():
     assert np.all(table.sum(axis=1) > 30)
 
 
-def test_cameras_differ_in_field_and_colour():
+def test_cameras_differ_in_field_and_color():
     reflectance = np.ones((96, 96, 3))
-    seen, colours = {}, {}
+    seen, colors = {}, {}
     for camera in CAMERAS:
         images = [expose(Draws(SEED, "test", i), camera, reflectance, 0.0) for i in range(12)]
         seen[camera.name] = np.mean([(image.sum(axis=2) > 30).mean() for image in images])
-        colours[camera.name] = np.mean([image[40:56, 40:56].mean(axis=(0, 1)) for image in images], axis=0)
+        colors[camera.name] = np.mean([image[40:56, 40:56].mean(axis=(0, 1)) for image in images], axis=0)
     assert abs(seen["tabletop-round"] - np.pi / 4) < 0.03
     assert seen["tabletop-cut"] < seen["tabletop-round"] - 0.05
-    blue_share = {name: colour[2] / colour.sum() for name, colour in colours.items()}
+    blue_share = {name: color[2] / color.sum() for name, color in colors.items()}
     assert blue_share["nonmydriatic-pale"] > 1.5 * blue_share["tabletop-round"]
 
 
@@ -341,9 +341,9 @@ def test_a_blob_absorbs_in_proportion_to_its_area(radius):
     }
     total = []
     for shift in np.linspace(0, 1, 7, endpoint=False):
-        centre, angle = np.array([[20 + shift, 20 + 0.37 * shift]]), np.array([0.4])
+        center, angle = np.array([[20 + shift, 20 + 0.37 * shift]]), np.array([0.4])
         layer = np.zeros((41, 41))
-        blobs = Blobs(centre=centre, radius=np.array([radius]), aspect=np.array([1.5]), angle=angle, **row)
+        blobs = Blobs(center=center, radius=np.array([radius]), aspect=np.array([1.5]), angle=angle, **row)
         draw_blobs(layer, blobs)
         total.append(layer.sum())
     assert blobs.area[0] == pytest.approx(np.pi * radius**2)
@@ -358,7 +358,7 @@ def test_a_mirrored_pose_mirrors_an_elongated_blob():
         "strength": np.ones(1),
     }
     blobs = Blobs(
-        centre=np.array([[4.0, 2.0]]),
+        center=np.array([[4.0, 2.0]]),
         radius=np.array([3.0]),
         aspect=np.array([4.0]),
         angle=np.array([0.6]),
@@ -373,7 +373,7 @@ def test_a_mirrored_pose_mirrors_an_elongated_blob():
     np.testing.assert_allclose(layers[1], layers[0][:, ::-1], atol=1e-9)
 
 
-def test_colours_match_real_photographs(fundus_dir):
+def test_colors_match_real_photographs(fundus_dir):
     """Mean of each channel inside the field within one between-photograph SD of three real collections together."""
     from PIL import Image
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import CropsConfig, ProbeConfig
-from augscale.data.manifest import ImageRecord
+from augscale.data.image_records import ImageRecord
 from augscale.errors import ConfigError, DataError
 from augscale.scoring import panel as panel_module
 from augscale.scoring.panel import ProbePanel, build_panel

@@ -13,7 +13,7 @@ from torch import nn
 
 from augscale.augmentation.scales import load_scales
 from augscale.config import CropsConfig, ProbeConfig
-from augscale.data.manifest import ImageRecord
+from augscale.data.image_records import ImageRecord
 from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
 from augscale.errors import DataError, DivergedError
 from augscale.scoring.health import violation

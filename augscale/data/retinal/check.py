@@ -1,30 +1,33 @@
-"""`augscale data check`: what a prepared dataset holds, against Table 1 and against itself."""
+"""`augscale data check`: the contents of a prepared dataset against Table 1 and against itself."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from augscale.data.cache_keys import read_contents
-from augscale.data.images import UnusableImage, decode_image
-from augscale.data.manifest import BadFile, ImageRecord, scan_sources
+from augscale.data.image_records import BadFile, ImageRecord, UnusableImage
+from augscale.data.image_tables import read_table
+from augscale.data.images import decode_image
 from augscale.data.parallel import map_in_order, num_workers
 from augscale.data.retinal.downloads import shown
-from augscale.data.retinal.prepared import Prepared, digest, read_manifest, read_prepared
+from augscale.data.retinal.prepared import Prepared, digest, read_prepared
 from augscale.data.retinal.registry import SPLITS, RetinalDataset, get_dataset
+from augscale.data.sources import scan_sources
 from augscale.errors import DataError
 
 Severity = Literal["error", "warning", "note"]
 
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _DECODED_SIZE_PX = 64
-"""Enough to see whether a file can be decoded; a JPEG is then read at a reduced scale."""
+"""Enough to see that a file can be decoded; a JPEG is then read at a reduced scale."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """One line of a check.
 
@@ -32,7 +35,7 @@ class Finding:
         severity: "error" (cannot be evaluated as it is), "warning" (results are affected) or "note".
         kind: "counts", "classes", "missing", "unreadable", "duplicates", "conflicting labels", "patients", "split"
             or "manifest".
-        text: what was found, in one line.
+        text: the finding, in one line.
         files: the files concerned, as in the manifest's image ids.
     """
 
@@ -53,7 +56,7 @@ class CheckResult:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error; warnings and notes may be there."""
+        """True without errors; there may be warnings and notes."""
         return all(finding.severity != "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def check(
     Args:
         name: name in the registry, any case.
         data_root: folder of all prepared datasets; None takes the default.
-        on_progress: called with (files done, files in all).
+        on_progress: called with (files done, all files).
     Raises:
         ConfigError: unknown name.
         DataError: not prepared, or its manifest cannot be read.
@@ -80,7 +83,7 @@ def check(
         raise DataError(
             f"{dataset.name} is not prepared; expected first: augscale data prepare {dataset.name} --from DOWNLOAD"
         )
-    read_manifest(prepared)
+    read_table(prepared.manifest)
     scan = scan_sources([str(prepared.manifest)])
     readable, unreadable = _readable(scan.records, on_progress)
     counts = {split: sum(record.split == split for record in scan.records) for split in SPLITS}
@@ -94,12 +97,11 @@ def check(
         *_duplicates(readable),
         *_patients(dataset, scan.records),
     ]
-    order = ("error", "warning", "note")
     return CheckResult(
         name=dataset.name,
         counts=counts,
         table1=dict(zip(SPLITS, dataset.table1, strict=True)),
-        findings=tuple(sorted(findings, key=lambda finding: order.index(finding.severity))),
+        findings=tuple(sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))),
     )
 
 
@@ -119,87 +121,76 @@ def _readable(
     with ThreadPoolExecutor(num_workers(), thread_name_prefix="check") as pool:
         read, bad = read_contents(records, pool, step)
         good = []
-        for record, reason in zip(read, map_in_order(pool, _why_unusable, read), strict=True):
+        for record, problem in zip(read, map_in_order(pool, _why_unusable, read), strict=True):
             step()
-            if reason is None:
+            if problem is None:
                 good.append(record)
-            elif record.path is not None:
-                bad.append(BadFile(path=record.path, reason=reason, image_id=record.image_id))
+            else:
+                bad.append(problem)
     return good, bad
 
 
-def _why_unusable(record: ImageRecord) -> str | None:
+def _why_unusable(record: ImageRecord) -> BadFile | None:
     if record.path is None:
         return None
     try:
         decode_image(record.path, _DECODED_SIZE_PX)
     except UnusableImage as error:
-        return str(error)
+        return BadFile(path=record.path, reason=str(error), image_id=record.image_id)
     return None
 
 
-def _manifest(prepared: Prepared) -> list[Finding]:
-    if digest(prepared.manifest.read_text(encoding="utf-8")) == prepared.facts.get("manifest_digest"):
-        return []
-    return [Finding(severity="warning", kind="manifest", text="manifest.csv was changed after it was prepared")]
+def _manifest(prepared: Prepared) -> Iterator[Finding]:
+    if digest(prepared.manifest.read_text(encoding="utf-8")) != prepared.facts.get("manifest_digest"):
+        yield Finding("warning", "manifest", "manifest.csv was changed after it was prepared")
 
 
-def _bad(kind: str, what: str, bad: Sequence[BadFile]) -> list[Finding]:
-    if not bad:
-        return []
-    text = f"{len(bad)} files {what}: {bad[0].path} ({bad[0].reason})"
-    return [Finding(severity="error", kind=kind, text=text, files=tuple(str(entry.path) for entry in bad))]
+def _bad(kind: str, what: str, bad: Sequence[BadFile]) -> Iterator[Finding]:
+    if bad:
+        text = f"{len(bad)} files {what}: {bad[0].path} ({bad[0].reason})"
+        yield Finding("error", kind, text, tuple(str(entry.path) for entry in bad))
 
 
-def _classes(dataset: RetinalDataset, records: Sequence[ImageRecord]) -> list[Finding]:
+def _classes(dataset: RetinalDataset, records: Sequence[ImageRecord]) -> Iterator[Finding]:
     unknown = [record for record in records if record.label not in dataset.classes]
-    findings = []
     if unknown:
         names = shown(sorted({str(record.label) for record in unknown}))
         text = f"{len(unknown)} images of unknown classes ({names}); expected {', '.join(dataset.classes)}"
-        files = tuple(record.image_id for record in unknown)
-        findings.append(Finding(severity="error", kind="classes", text=text, files=files))
+        yield Finding("error", "classes", text, tuple(record.image_id for record in unknown))
+    severities: dict[str, Severity] = {"train": "error", "val": "note", "test": "warning"}
     for split in SPLITS:
         present = {record.label for record in records if record.split == split}
         absent = [name for name in dataset.classes if name not in present]
         if present and absent:
-            severity: Severity = "warning" if split == "test" else "error" if split == "train" else "note"
             text = f"{len(absent)} classes have no image in {split} ({shown(absent)})"
-            findings.append(Finding(severity=severity, kind="classes", text=text))
-    return findings
+            yield Finding(severities[split], "classes", text)
 
 
-def _splits(records: Sequence[ImageRecord]) -> list[Finding]:
-    findings = []
+def _splits(records: Sequence[ImageRecord]) -> Iterator[Finding]:
     for split in SPLITS:
         if not any(record.split == split for record in records):
-            severity: Severity = "warning" if split == "val" else "error"
-            findings.append(Finding(severity=severity, kind="split", text=f"no image is in {split}"))
+            yield Finding("warning" if split == "val" else "error", "split", f"no image is in {split}")
     unknown = sorted({str(record.split) for record in records if record.split not in SPLITS})
     if unknown:
-        text = f"unknown splits {', '.join(unknown)}; expected {', '.join(SPLITS)}"
-        findings.append(Finding(severity="error", kind="split", text=text))
-    return findings
+        yield Finding("error", "split", f"unknown splits {', '.join(unknown)}; expected {', '.join(SPLITS)}")
 
 
-def _counts(dataset: RetinalDataset, counts: dict[str, int], records: Sequence[ImageRecord]) -> list[Finding]:
-    findings = []
+def _counts(dataset: RetinalDataset, counts: dict[str, int], records: Sequence[ImageRecord]) -> Iterator[Finding]:
     for split, expected in zip(SPLITS, dataset.table1, strict=True):
         if counts[split] != expected:
             # Table 1 itself disagrees with PAPILA's release by one image.
             known = len(records) == dataset.official != dataset.table1_total and abs(counts[split] - expected) <= 1
             text = f"{split}: {counts[split]} images, Table 1 has {expected}"
-            findings.append(Finding(severity="note" if known else "warning", kind="counts", text=text))
+            yield Finding("note" if known else "warning", "counts", text)
     if dataset.class_counts is not None:
         found = Counter(record.label for record in records)
         for name, expected in zip(dataset.classes, dataset.class_counts, strict=True):
             if found[name] != expected:
                 text = f"class {name}: {found[name]} images, commonly reported are {expected}"
-                findings.append(Finding(severity="note", kind="counts", text=text))
-    return findings
+                yield Finding("note", "counts", text)
 
 
-def _duplicates(records: Sequence[ImageRecord]) -> list[Finding]:
+def _duplicates(records: Sequence[ImageRecord]) -> Iterator[Finding]:
     copies: dict[str, list[ImageRecord]] = {}
     for record in records:
         copies.setdefault(record.content or record.image_id, []).append(record)
@@ -207,34 +198,31 @@ def _duplicates(records: Sequence[ImageRecord]) -> list[Finding]:
     torn = [alike for alike in groups if len({record.label for record in alike}) > 1]
     across = [alike for alike in groups if len({record.split for record in alike}) > 1]
     within = [alike for alike in groups if len({record.split for record in alike}) == 1]
-    findings = []
-    for severity, kind, found, text in (
+    kinds: tuple[tuple[Severity, str, list[list[ImageRecord]], str], ...] = (
         ("warning", "conflicting labels", torn, "have copies with different labels"),
         ("warning", "duplicates", across, "have exact copies in different splits"),
         ("note", "duplicates", within, "have exact copies in the same split"),
-    ):
+    )
+    for severity, kind, found, what in kinds:
         if found:
             files = tuple(record.image_id for alike in found for record in alike)
-            line = f"{len(found)} images {text} ({len(files)} files: {shown(files)})"
-            findings.append(Finding(severity=severity, kind=kind, text=line, files=files))  # type: ignore[arg-type]
-    return findings
+            text = f"{len(found)} images {what} ({len(files)} files: {shown(files)})"
+            yield Finding(severity, kind, text, files)
 
 
-def _patients(dataset: RetinalDataset, records: Sequence[ImageRecord]) -> list[Finding]:
-    known = [record for record in records if record.patient_id is not None]
-    if not known:
-        why = f"known from {dataset.patients}, which was not there" if dataset.patients else "not told by any release"
-        text = f"patients are {why}: leakage between splits cannot be checked"
-        return [Finding(severity="note", kind="patients", text=text)]
+def _patients(dataset: RetinalDataset, records: Sequence[ImageRecord]) -> Iterator[Finding]:
     splits: dict[str, set[str | None]] = {}
-    for record in known:
-        splits.setdefault(record.patient_id or "", set()).add(record.split)
+    for record in records:
+        if record.patient_id is not None:
+            splits.setdefault(record.patient_id, set()).add(record.split)
+    if not splits:
+        why = f"known from {dataset.patients}, which was not there" if dataset.patients else "not told by any release"
+        yield Finding("note", "patients", f"patients are {why}: leakage between splits cannot be checked")
     leaking = {patient for patient, parts in splits.items() if len(parts) > 1}
-    if not leaking:
-        return []
-    files = tuple(record.image_id for record in known if record.patient_id in leaking)
-    text = (
-        f"{len(leaking)} of {len(splits)} patients have images in several splits ({len(files)} images): "
-        "results are too good; --split patient avoids it"
-    )
-    return [Finding(severity="warning", kind="patients", text=text, files=files)]
+    if leaking:
+        files = tuple(record.image_id for record in records if record.patient_id in leaking)
+        text = (
+            f"{len(leaking)} of {len(splits)} patients have images in several splits ({len(files)} images): "
+            "results are too good; --split patient avoids it"
+        )
+        yield Finding("warning", "patients", text, files)

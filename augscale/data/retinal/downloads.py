@@ -1,4 +1,4 @@
-"""An unpacked download to a list of labelled files: RETFound's split folders, or the owners' own layout."""
+"""An unpacked download: its files, the images among them by name, and the tables that label them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from augscale.data.manifest import IMAGE_SUFFIXES, walk_files
+from augscale.data.file_types import IMAGE_SUFFIXES
+from augscale.data.folders import walk_files
 from augscale.data.retinal.registry import RetinalDataset
 from augscale.data.table_files import read_lines
 from augscale.errors import DataError
@@ -33,17 +34,71 @@ class LabelledFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """What was found in a download.
+    """Labelled images of a download.
 
     Attributes:
         layout: `PUBLISHED` or `NATIVE`.
         images: sorted by path.
-        notes: what was left out and what is uncertain, a line each.
+        notes: images left out and doubts, a line each.
     """
 
     layout: str
     images: list[LabelledFile]
     notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpacked:
+    """The files of an unpacked download, sorted, without hidden ones and those of macOS archives."""
+
+    dataset: RetinalDataset
+    folder: Path
+    files: list[Path]
+
+    @classmethod
+    def open(cls, dataset: RetinalDataset, source: Path | str) -> Unpacked:
+        """Lists the files of a download.
+
+        Raises:
+            DataError: no folder, still packed, or a folder that cannot be listed.
+        """
+        folder = Path(source).expanduser()
+        if folder.is_file() and folder.suffix.lower() in _PACKED:
+            raise DataError(f"{folder} is packed; unpack it first and give the folder")
+        if not folder.is_dir():
+            raise DataError(f"{folder} is no folder; expected the unpacked download")
+        return cls(dataset=dataset, folder=folder.absolute(), files=files_below(folder.absolute()))
+
+    @property
+    def images(self) -> list[Path]:
+        return images_of(self.files)
+
+    def named(self, *words: str, suffix: str) -> list[Path]:
+        """Files whose names hold all words, in any case."""
+        return [
+            path
+            for path in self.files
+            if path.suffix.lower() == suffix and all(word in path.stem.casefold() for word in words)
+        ]
+
+    def the_only(self, tables: Sequence[Path], what: str) -> Path:
+        """The single element of a list of tables.
+
+        Raises:
+            DataError: none or several; `what` names them.
+        """
+        if len(tables) != 1:
+            raise self.not_recognised(f"{len(tables)} {what}")
+        return tables[0]
+
+    def not_recognised(self, what: str) -> DataError:
+        """The error for a folder that does not hold what a layout needs; names an archive that is still packed."""
+        packed = [path.name for path in self.files if path.suffix.lower() in _PACKED]
+        hint = f"; {packed[0]} lies there packed: unpack it first" if packed else ""
+        return DataError(
+            f"{self.folder}: {what}; expected for {self.dataset.name}: {self.dataset.native}, or "
+            f"train/val/test/CLASS folders{hint}"
+        )
 
 
 class ImageIndex:
@@ -86,26 +141,8 @@ class ImageIndex:
         return [path for path in found if path is not None]
 
 
-def source_folder(source: Path | str) -> Path:
-    """The folder of a download.
-
-    Raises:
-        DataError: nothing there, or still packed.
-    """
-    folder = Path(source).expanduser()
-    if folder.is_file() and folder.suffix.lower() in _PACKED:
-        raise DataError(f"{folder} is packed; unpack it first and give the folder")
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; expected the unpacked download")
-    return folder.absolute()
-
-
 def files_below(folder: Path) -> list[Path]:
-    """All files, sorted, hidden ones and those of macOS archives left out.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
+    """All files, sorted, without hidden ones and those of macOS archives; raises DataError."""
     found = (here / name for here, names in walk_files(folder) for name in names if "__MACOSX" not in here.parts)
     return sorted(found)
 
@@ -114,24 +151,8 @@ def images_of(files: Iterable[Path]) -> list[Path]:
     return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
-def not_recognised(dataset: RetinalDataset, folder: Path, files: Sequence[Path], what: str) -> DataError:
-    """The error for a folder that does not hold what a layout needs; names an archive that is still packed."""
-    packed = [path.name for path in files if path.suffix.lower() in _PACKED]
-    hint = f"; {packed[0]} lies there packed: unpack it first" if packed else ""
-    return DataError(
-        f"{folder}: {what}; expected for {dataset.name}: {dataset.native}, or train/val/test/CLASS folders{hint}"
-    )
-
-
-def named_files(files: Iterable[Path], *words: str, suffix: str) -> list[Path]:
-    """Files whose name holds all words, in any case."""
-    return [
-        path for path in files if path.suffix.lower() == suffix and all(word in path.stem.casefold() for word in words)
-    ]
-
-
 def table_columns(path: Path, *columns: str) -> list[tuple[str, ...]]:
-    """The cells of some columns of a CSV table, stripped; spaces around column names do not matter.
+    """The stripped cells of some columns of a table; spaces around column names do not matter.
 
     Raises:
         DataError: unreadable, or a column is missing.
@@ -148,19 +169,26 @@ def table_columns(path: Path, *columns: str) -> list[tuple[str, ...]]:
     return [tuple(cells[i].strip() if i < len(cells) else "" for i in places) for _, cells in lines]
 
 
-def grade(text: str, table: Path, name: str, num_classes: int) -> int:
-    """A grade cell as a number: "2" or "2.0".
+def graded(
+    dataset: RetinalDataset, table: Path, index: ImageIndex, rows: Sequence[tuple[str, str]], split: str | None = None
+) -> list[LabelledFile]:
+    """The images that a table names, with their grades, such as "2" or "2.0".
 
     Raises:
-        DataError: something else, or out of range.
+        DataError: an image is missing, or a grade is no whole number of a class.
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if value not in range(num_classes):
-        raise DataError(f"{table}: grade {text!r} of {name}; expected a whole number from 0 to {num_classes - 1}")
-    return int(value)
+    images = []
+    for path, (name, text) in zip(index.find_all([name for name, _ in rows], table), rows, strict=True):
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if value not in range(len(dataset.classes)):
+            raise DataError(
+                f"{table}: grade {text!r} of {name}; expected a whole number from 0 to {len(dataset.classes) - 1}"
+            )
+        images.append(LabelledFile(path=path, label=int(value), split=split))
+    return images
 
 
 def once_each(names: Sequence[str], table: Path) -> None:
@@ -177,12 +205,12 @@ def once_each(names: Sequence[str], table: Path) -> None:
 
 
 def with_patients(images: Iterable[LabelledFile], patients: dict[Path, tuple[str, str]]) -> list[LabelledFile]:
-    """The images with patient and eye where these are known."""
+    """The images with known patients and eyes filled in."""
+    unknown = (None, None)
     return [
-        replace(image, patient_id=patients[image.path][0], eye=patients[image.path][1])
-        if image.path in patients
-        else image
+        replace(image, patient_id=patient or image.patient_id, eye=eye or image.eye)
         for image in images
+        for patient, eye in [patients.get(image.path, unknown)]
     ]
 
 

@@ -11,7 +11,6 @@ from augscale.data.retinal.downloads import PUBLISHED, Download, LabelledFile
 from augscale.data.retinal.native import read_download
 from augscale.data.retinal.prepared import (
     FORMAT,
-    ManifestRow,
     Prepared,
     counts_of,
     default_data_root,
@@ -21,7 +20,7 @@ from augscale.data.retinal.prepared import (
     write_prepared,
 )
 from augscale.data.retinal.registry import RetinalDataset, get_dataset
-from augscale.data.stratified import stratified_split
+from augscale.data.splits import stratified_split
 from augscale.errors import ConfigError
 from augscale.runs.folders import now, versions
 
@@ -40,68 +39,55 @@ def prepare(
 ) -> Prepared:
     """Writes the manifest of one of the six datasets; images are not opened, copied or moved.
 
-    Preparing again what is prepared already changes nothing; anything else needs `force`.
+    A second call with the same arguments and images changes nothing; any difference needs `force`.
 
     Args:
         name: name in the registry, any case.
         source: folder of the unpacked download.
         data_root: folder of all prepared datasets; None takes `default_data_root()`.
         split: "published" takes the split that comes with the download (RETFound's folders; IDRiD's official test
-            set), and makes what is missing as "image" does; "image" is a seeded stratified split with the numbers of
-            Table 1; "patient" the same with all images of a patient in one split.
+            set), and makes the missing splits as "image" does; "image" is a seeded stratified split with the numbers
+            of Table 1; "patient" the same with all images of a patient in one split.
         seed: of the seeded splits.
-        force: replace what was prepared otherwise.
+        force: replace a dataset that was prepared otherwise.
     Raises:
         ConfigError: unknown name or split, no patients known, or prepared otherwise before.
-        DataError: the download is not recognised or not complete, or the manifest cannot be written.
+        DataError: the download is unknown or incomplete, or the manifest cannot be written.
     """
     dataset = get_dataset(name)
     if split not in SPLIT_KINDS:
         raise ConfigError(f"--split {split!r}; expected {', '.join(SPLIT_KINDS)}")
     root = (data_root or default_data_root()).expanduser().absolute()
     download = read_download(dataset, source)
-    images, how = _split(dataset, download, split, seed)
-    rows = [
-        ManifestRow(
-            path=image.path,
-            label=dataset.classes[image.label],
-            split=image.split or "",
-            patient_id=image.patient_id,
-            eye=image.eye,
-        )
-        for image in images
-    ]
-    text = manifest_text(rows, root / dataset.name)
+    images, how, seeded = _split(dataset, download, split, seed)
+    text = manifest_text(images, dataset.classes, root / dataset.name)
     # A published split does not depend on the seed, so another seed is not another dataset.
-    asked = {
-        "source": str(Path(source).expanduser().absolute()),
-        "split": split,
-        "seed": seed if how["seeded"] else None,
-    }
+    source_folder = str(Path(source).expanduser().absolute())
     facts: dict[str, Any] = {
         "format": FORMAT,
         "name": dataset.name,
-        "asked": asked,
+        "asked": {"source": source_folder, "split": split, "seed": seed if seeded else None},
         "layout": download.layout,
-        "split": how["text"],
-        "counts": counts_of(rows, dataset.classes),
+        "split": how,
+        "counts": counts_of(images, dataset.classes),
         "classes": list(dataset.classes),
         "label_space": dataset.label_space,
         "licence": dataset.licence,
-        "notes": [*download.notes, *_count_notes(dataset, len(rows)), *dataset.notes],
+        "notes": [*download.notes, *_count_notes(dataset, len(images)), *dataset.notes],
         "manifest_digest": digest(text),
         "date": now(),
         "versions": {key: value for key, value in versions().items() if key in ("python", "augscale", "numpy")},
     }
     before = None if force else read_prepared(dataset, root)
     if before is not None:
-        return _same_as_before(before, facts)
+        _refuse_other(before, facts)
+        return before
     prepared = Prepared(name=dataset.name, directory=root / dataset.name, facts=facts, changed=True)
     write_prepared(prepared, text)
     return prepared
 
 
-def _same_as_before(before: Prepared, facts: dict[str, Any]) -> Prepared:
+def _refuse_other(before: Prepared, facts: dict[str, Any]) -> None:
     asked, wanted = before.facts.get("asked", {}), facts["asked"]
     if asked != wanted:
         differences = ", ".join(
@@ -114,43 +100,33 @@ def _same_as_before(before: Prepared, facts: dict[str, Any]) -> Prepared:
             f"{before.facts['counts'].get('total')} images, now {facts['counts']['total']}, or others; "
             "--force prepares it again"
         )
-    return before
 
 
 def _split(
     dataset: RetinalDataset, download: Download, kind: SplitKind, seed: int
-) -> tuple[list[LabelledFile], dict[str, Any]]:
+) -> tuple[list[LabelledFile], str, bool]:
+    """The images with their splits, the origin of the splits in words, and whether they depend on the seed."""
     images = download.images
     if kind == "published" and download.layout == PUBLISHED:
-        return images, {"text": "published by RETFound's authors", "seeded": False}
+        return images, "published by RETFound's authors", False
     if kind == "patient":
         _need_patients(dataset, images)
     train, val, test = dataset.table1
     if kind == "published" and all(image.split for image in images):  # IDRiD: an official test set
-        rows = [row for row, image in enumerate(images) if image.split == "train"]
-        made = _seeded(dataset, [images[row] for row in rows], {"train": train, "val": val}, seed)
-        parts = [image.split or "" for image in images]
-        for row, part in zip(rows, made, strict=True):
-            parts[row] = part
-        text = f"official test set; the rest split at random by image into train and val, stratified, seed {seed}"
+        rest = [image for image in images if image.split == "train"]
+        made = iter(_seeded(rest, {"train": train, "val": val}, seed))
+        parts = [next(made) if image.split == "train" else image.split for image in images]
+        how = f"official test set; the rest split at random by image into train and val, stratified, seed {seed}"
     else:
         counts = {"train": train, "val": val, "test": test}
-        parts = _seeded(dataset, images, counts, seed, by_patient=kind == "patient")
+        parts = [*_seeded(images, counts, seed, by_patient=kind == "patient")]
         unit = "patient" if kind == "patient" else "image"
-        text = f"at random by {unit}, stratified, in the proportions of Table 1, seed {seed}"
-    return [replace(image, split=part) for image, part in zip(images, parts, strict=True)], {
-        "text": text,
-        "seeded": True,
-    }
+        how = f"at random by {unit}, stratified, in the proportions of Table 1, seed {seed}"
+    return [replace(image, split=part) for image, part in zip(images, parts, strict=True)], how, True
 
 
 def _seeded(
-    dataset: RetinalDataset,
-    images: Sequence[LabelledFile],
-    counts: dict[str, int],
-    seed: int,
-    *,
-    by_patient: bool = False,
+    images: Sequence[LabelledFile], counts: dict[str, int], seed: int, *, by_patient: bool = False
 ) -> list[str]:
     """A split that depends on the images' names, not on the folder that the download was unpacked into."""
     names = [f"{image.split}/{image.path.parent.name}/{image.path.name}" for image in images]

@@ -1,7 +1,7 @@
-"""Prepared datasets on disk: `DATA_ROOT/NAME/manifest.csv` and `dataset.json`; images stay where they are.
+"""Prepared datasets on disk: `DATA_ROOT/NAME/manifest.csv` and `dataset.json`; images are not moved or copied.
 
-`manifest.csv` (`file,label,split,patient_id,eye`) is an ordinary CSV manifest, for every command
-that takes one. `dataset.json` is written last: a folder without it is not prepared.
+`manifest.csv` (`file,label,split,patient_id,eye`) is an ordinary table for every command that takes one.
+`dataset.json` is written last: a folder without it is not prepared.
 """
 
 from __future__ import annotations
@@ -16,25 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from augscale.data.image_tables import COLUMNS, Table, read_table
-from augscale.data.retinal.registry import SPLITS, RetinalDataset
+from augscale.data.image_tables import COLUMNS, read_table
+from augscale.data.retinal.downloads import LabelledFile
+from augscale.data.retinal.registry import REGISTRY, SPLITS, RetinalDataset
 from augscale.errors import DataError, StudyError
 from augscale.runs.folders import read_json, write_json, write_text_atomic
 
 MANIFEST_FILE = "manifest.csv"
 FACTS_FILE = "dataset.json"
 FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ManifestRow:
-    """One image of a prepared dataset; `label` is a class name."""
-
-    path: Path
-    label: str
-    split: str
-    patient_id: str | None
-    eye: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +35,7 @@ class Prepared:
         name: as in the registry.
         directory: `DATA_ROOT/NAME`.
         facts: `dataset.json`: source, layout, split, counts, classes, notes, date, versions.
-        changed: whether this call wrote it; False where it was there already.
+        changed: True if this call wrote it; False if it existed already.
     """
 
     name: str
@@ -65,11 +55,40 @@ class Prepared:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        return {"name": self.name, "manifest": str(self.manifest), "changed": self.changed, **self.facts}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetStatus:
+    """One dataset of the registry and its state on disk.
+
+    Attributes:
+        dataset: its entry in the registry.
+        prepared: None if it is not prepared, or damaged.
+        files: number of images in the manifest, and of those that exist.
+        problem: the reason why a prepared dataset cannot be used, if any.
+    """
+
+    dataset: RetinalDataset
+    prepared: Prepared | None
+    files: tuple[int, int] = (0, 0)
+    problem: str | None = None
+
+    @property
+    def how_to_get(self) -> list[str]:
+        """Steps from nothing to a prepared dataset, a line each."""
+        prepare = f"unpack, then: augscale data prepare {self.dataset.name} --from FOLDER"
+        return [*self.dataset.get, self.dataset.published_page(), prepare]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
         return {
-            "name": self.name,
-            "manifest": str(self.manifest),
-            "changed": self.changed,
-            **self.facts,
+            **self.dataset.model_dump(),
+            "how_to_get": self.how_to_get,
+            "prepared": None if self.prepared is None else self.prepared.to_dict(),
+            "files_listed": self.files[0],
+            "files_present": self.files[1],
+            "problem": self.problem,
         }
 
 
@@ -81,11 +100,22 @@ def default_data_root() -> Path:
     return (Path(shared) if shared else Path.home() / ".local" / "share") / "augscale"
 
 
+def list_datasets(data_root: Path | None = None) -> list[DatasetStatus]:
+    """The six datasets and their state on disk; images are not opened."""
+    return [_status(dataset, data_root) for dataset in REGISTRY]
+
+
+def missing_text(dataset: RetinalDataset) -> str:
+    """One line for a dataset that is wanted and not prepared."""
+    then = f"then augscale data prepare {dataset.name} --from FOLDER"
+    return f"{dataset.name}: not prepared; get it from {dataset.get[0]}; {then}"
+
+
 def read_prepared(dataset: RetinalDataset, data_root: Path | None = None) -> Prepared | None:
-    """The prepared dataset; None where it has not been prepared (or only half: a crash before `dataset.json`).
+    """The prepared dataset; None if it is not prepared, or only half (a crash before `dataset.json`).
 
     Raises:
-        DataError: `dataset.json` is there and cannot be understood.
+        DataError: `dataset.json` exists and cannot be understood.
     """
     directory = (data_root or default_data_root()).expanduser().absolute() / dataset.name
     path = directory / FACTS_FILE
@@ -97,24 +127,16 @@ def read_prepared(dataset: RetinalDataset, data_root: Path | None = None) -> Pre
     return Prepared(name=dataset.name, directory=directory, facts=facts)
 
 
-def read_manifest(prepared: Prepared) -> Table:
-    """The rows of a prepared dataset's manifest.
-
-    Raises:
-        DataError: unreadable or contradictory.
-    """
-    return read_table(prepared.manifest)
-
-
-def manifest_text(rows: Sequence[ManifestRow], directory: Path) -> str:
+def manifest_text(images: Sequence[LabelledFile], classes: Sequence[str], directory: Path) -> str:
     """`manifest.csv` as text: files below `directory` relative to it, others by absolute path."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for row in sorted(rows, key=lambda row: row.path):
-        inside = row.path.is_relative_to(directory)
-        file = (row.path.relative_to(directory) if inside else row.path).as_posix()
-        writer.writerow([file, row.label, row.split, row.patient_id or "", row.eye or ""])
+    for image in sorted(images, key=lambda image: image.path):
+        inside = image.path.is_relative_to(directory)
+        file = (image.path.relative_to(directory) if inside else image.path).as_posix()
+        cells = (classes[image.label], image.split, image.patient_id, image.eye)
+        writer.writerow([file, *(cell or "" for cell in cells)])
     return text.getvalue()
 
 
@@ -122,14 +144,14 @@ def digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def counts_of(rows: Sequence[ManifestRow], classes: Sequence[str]) -> dict[str, Any]:
-    """Images per split, in all, and per class and split."""
-    by_split = Counter(row.split for row in rows)
-    by_class = Counter((row.label, row.split) for row in rows)
+def counts_of(images: Sequence[LabelledFile], classes: Sequence[str]) -> dict[str, Any]:
+    """Images per split, in total, and per class and split."""
+    by_split = Counter(image.split for image in images)
+    by_class = Counter((image.label, image.split) for image in images)
     return {
         **{split: by_split[split] for split in SPLITS},
-        "total": len(rows),
-        "classes": {name: [by_class[name, split] for split in SPLITS] for name in classes},
+        "total": len(images),
+        "classes": {name: [by_class[label, split] for split in SPLITS] for label, name in enumerate(classes)},
     }
 
 
@@ -149,3 +171,16 @@ def write_prepared(prepared: Prepared, manifest: str) -> None:
         raise DataError(f"{error.filename or prepared.directory}: cannot be written ({error.strerror})") from None
     except StudyError as error:
         raise DataError(str(error)) from None
+
+
+def _status(dataset: RetinalDataset, data_root: Path | None) -> DatasetStatus:
+    try:
+        prepared = read_prepared(dataset, data_root)
+        if prepared is None:
+            return DatasetStatus(dataset=dataset, prepared=None)
+        files = list(read_table(prepared.manifest).rows)
+    except DataError as error:
+        return DatasetStatus(dataset=dataset, prepared=None, problem=str(error))
+    present = sum((prepared.directory / file).is_file() for file in files)
+    problem = None if present == len(files) else f"{len(files) - present} of its {len(files)} images are missing"
+    return DatasetStatus(dataset=dataset, prepared=prepared, files=(len(files), present), problem=problem)

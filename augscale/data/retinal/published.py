@@ -17,7 +17,7 @@ _LEADING_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\.\s*\S")
 
 
 def read_published(dataset: RetinalDataset, folder: Path) -> Download | None:
-    """The images of split folders at or a little below a folder; None where there are none.
+    """The images of split folders at or a little below a folder; None if there are none.
 
     Raises:
         DataError: split folders in several places, or class folders that do not belong to this dataset.
@@ -29,7 +29,6 @@ def read_published(dataset: RetinalDataset, folder: Path) -> Download | None:
         raise DataError(
             f"{folder}: train and test folders in several places, {tops[0]} and {tops[1]}; give one of them"
         )
-    notes = []
     found: dict[str, list[tuple[str, Path]]] = {}
     loose = 0
     for child in sorted(path for path in tops[0].iterdir() if path.is_dir()):
@@ -42,8 +41,7 @@ def read_published(dataset: RetinalDataset, folder: Path) -> Download | None:
                 found.setdefault(parts[0], []).append((split, path))
             else:
                 loose += 1
-    if loose:
-        notes.append(f"{loose} images that do not lie in SPLIT/CLASS/ are left out")
+    notes = [f"{loose} images that do not lie in SPLIT/CLASS/ are left out"] if loose else []
     numbers = class_numbers(dataset, sorted(found), tops[0])
     images = [
         LabelledFile(path=path, label=numbers[name], split=split)
@@ -56,8 +54,8 @@ def read_published(dataset: RetinalDataset, folder: Path) -> Download | None:
 def class_numbers(dataset: RetinalDataset, folders: Sequence[str], where: Path) -> dict[str, int]:
     """The class number of each class folder.
 
-    Known are the class names, the folder names of RETFound's splits, for JSIEC the leading number, and otherwise
-    names that open with a, b, c, ... in class order, as RETFound's do.
+    A folder is known by the name of a class, by the folder name of RETFound's splits, for JSIEC by its leading number,
+    and otherwise by an initial a, b, c, ... in class order, as RETFound's have.
 
     Raises:
         DataError: an unknown folder, a class without a folder, or two folders of one class.
@@ -80,7 +78,7 @@ def class_numbers(dataset: RetinalDataset, folders: Sequence[str], where: Path) 
 
 
 def class_number(dataset: RetinalDataset, folder: str) -> int | None:
-    """The class number that a folder name stands for, or None."""
+    """The class number of a folder name, or None."""
     name = folder.strip().casefold()
     for known in (dataset.published_folders, dataset.classes):
         names = [each.casefold() for each in known]
@@ -103,13 +101,13 @@ def leading_number(name: str) -> str | None:
 
 
 def _alike(name: str, known: str) -> bool:
-    """Whether two folder names of one letter begin the same word: "dsevere_dr" and "dseveredr"."""
+    """True if two folder names of one letter begin with the same word: "dsevere_dr" and "dseveredr"."""
     letters = ["".join(filter(str.isalpha, text)) for text in (name, known)]
     return letters[0][:3] == letters[1][:3]
 
 
 def _has_splits(folder: Path) -> bool:
-    """Whether there are train and test folders, and images in class folders below them (not, say, lists of folds)."""
+    """True for train and test folders with images in class folders below them (not, say, lists of folds)."""
     splits = {normal_split(child.name): child for child in folder.iterdir() if child.is_dir()}
     return {"train", "test"} <= splits.keys() and any(
         path.parent.parent == splits[split]
@@ -119,7 +117,7 @@ def _has_splits(folder: Path) -> bool:
 
 
 def _split_tops(folder: Path) -> list[Path]:
-    """Folders with split folders of classes, the given one first, at most a few levels down."""
+    """Folders that hold split folders with classes: the given one, or others at most a few levels below it."""
     level = [folder]
     for _ in range(_SEARCHED_DEPTH):
         tops = [path for path in level if _has_splits(path)]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from augscale.data.image_records import ImageRecord
 from augscale.data.image_tables import read_table
-from augscale.data.manifest import ImageRecord, read_sources, scan_sources
+from augscale.data.sources import scan_sources
 from augscale.errors import DataError
 
 
@@ -65,7 +66,7 @@ def test_dicom_files_are_images_where_pydicom_is_installed_and_set_aside_elsewhe
 
 def test_class_folders_give_labels(tmp_path: Path) -> None:
     root = _touch(tmp_path / "set", "normal/a.jpg", "sick/a.jpg", "sick/b.jpg")
-    records = _by_id(read_sources([str(root)]))
+    records = _by_id(scan_sources([str(root)]).records)
     assert {name: record.label for name, record in records.items()} == {
         "set/normal/a.jpg": "normal",
         "set/sick/a.jpg": "sick",
@@ -75,7 +76,7 @@ def test_class_folders_give_labels(tmp_path: Path) -> None:
 
 def test_split_folders_above_class_folders_give_both(tmp_path: Path) -> None:
     root = _touch(tmp_path / "set", "train/0/a.jpg", "train/1/b.jpg", "Validation/0/c.jpg", "test/1/d.jpg")
-    records = _by_id(read_sources([str(root)]))
+    records = _by_id(scan_sources([str(root)]).records)
     assert {(record.split, record.label) for record in records.values()} == {
         ("train", "0"),
         ("train", "1"),
@@ -86,7 +87,7 @@ def test_split_folders_above_class_folders_give_both(tmp_path: Path) -> None:
 
 def test_a_plain_folder_with_some_subfolders_gets_no_labels(tmp_path: Path) -> None:
     root = _touch(tmp_path / "set", "a.jpg", "2019/b.jpg", "test/c.jpg", "2020/jan/d.jpg")
-    assert {(record.label, record.split) for record in read_sources([str(root)])} == {(None, None)}
+    assert {(record.label, record.split) for record in scan_sources([str(root)]).records} == {(None, None)}
 
 
 def test_csv_manifest_names_its_images_relative_to_itself(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_csv_manifest_names_its_images_relative_to_itself(tmp_path: Path) -> Non
         root / "list.csv",
         "file,label,split,patient_id,eye,camera\nimg/a.jpg,2,train,p1,OS,Topcon\nimg/b.jpg,,valid,p1,right,\n",
     )
-    records = _by_id(read_sources([str(table)]))
+    records = _by_id(scan_sources([str(table)]).records)
     assert set(records) == {"set/img/a.jpg", "set/img/b.jpg"}
     a, b = records["set/img/a.jpg"], records["set/img/b.jpg"]
     assert (a.label, a.split, a.patient_id, a.eye, a.source) == ("2", "train", "p1", "left", "set")
@@ -110,7 +111,7 @@ def test_csv_may_have_a_byte_order_mark_spaces_and_another_delimiter(tmp_path: P
     lines = [delimiter.join(["File ", " Patient"]), delimiter.join(["a.jpg", " p1 "]), ""]
     lines.append(delimiter.join(['"b, the second.jpg"', "p2"]))
     (root / "list.csv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
-    records = read_sources([str(root / "list.csv")])
+    records = scan_sources([str(root / "list.csv")]).records
     assert [record.patient_id for record in records] == ["p1", "p2"]
 
 
@@ -120,7 +121,7 @@ def test_absolute_paths_in_a_csv_leave_no_trace_in_the_ids(tmp_path: Path) -> No
     ids = []
     for number, root in enumerate((first, second)):
         table = _write(tmp_path / f"{number}" / "lists" / "list.csv", f"file\n{root}/x/a.jpg\n{root}/y/b.jpg\n")
-        ids.append([record.image_id for record in read_sources([str(table)])])
+        ids.append([record.image_id for record in scan_sources([str(table)]).records])
     assert ids[0] == ids[1] == ["lists/x/a.jpg", "lists/y/b.jpg"]
 
 
@@ -144,10 +145,10 @@ def test_missing_files_of_other_splits_are_not_counted(tmp_path: Path) -> None:
 def test_the_same_row_twice_counts_once_but_a_contradiction_is_an_error(tmp_path: Path) -> None:
     root = _touch(tmp_path / "set", "a.jpg")
     twice = _write(root / "twice.csv", "file,label\na.jpg,1\na.jpg,1\n")
-    assert len(read_sources([str(twice)])) == 1
+    assert len(scan_sources([str(twice)]).records) == 1
     torn = _write(root / "torn.csv", "file,label\na.jpg,1\na.jpg,2\n")
     with pytest.raises(DataError, match=r"torn\.csv: line 3: a\.jpg is listed before with label = '1', here '2'"):
-        read_sources([str(torn)])
+        scan_sources([str(torn)])
 
 
 def test_a_csv_without_file_column_names_the_columns_found(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_a_csv_without_file_column_names_the_columns_found(tmp_path: Path) -> No
     with pytest.raises(
         DataError, match=r"no column named 'file' \(did you mean files\?\); columns found: files, label"
     ):
-        read_sources([str(table)])
+        scan_sources([str(table)])
 
 
 @pytest.mark.parametrize("content", [b"", b"file\n\xff\xfe\x00.jpg\n"])
@@ -163,7 +164,7 @@ def test_a_csv_that_is_empty_or_no_text_is_one_clear_error(tmp_path: Path, conte
     table = tmp_path / "list.csv"
     table.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_sources([str(table)])
+        scan_sources([str(table)])
     assert "list.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -172,7 +173,7 @@ def test_tables_in_a_folder_are_merged_and_unlisted_images_kept(tmp_path: Path) 
     root = _touch(tmp_path / "set", "a.jpg", "b.jpg", "c.jpg")
     _write(root / "labels.csv", "file,label,split\na.jpg,1,train\nb.jpg,0,test\n")
     _write(root / "meta.csv", "file,source_file,patient\na.jpg,x,7\nb.jpg,y,\n")
-    records = _by_id(read_sources([str(root)]))
+    records = _by_id(scan_sources([str(root)]).records)
     a = records["set/a.jpg"]
     assert (a.label, a.split, a.patient_id) == ("1", "train", "7")
     assert (records["set/b.jpg"].label, records["set/b.jpg"].patient_id) == ("0", None)
@@ -193,14 +194,14 @@ def test_folders_with_tables_below_a_source_are_sources_of_their_own(tmp_path: P
     root = _touch(tmp_path / "all", "one/a.jpg", "two/b.jpg", "loose.jpg")
     for name in ("one/a.jpg", "two/b.jpg"):
         _write((root / name).parent / "meta.csv", f"file,patient\n{Path(name).name},7\n")
-    records = read_sources([str(root)])
+    records = scan_sources([str(root)]).records
     assert {(r.source, r.patient_id) for r in records} == {("all/one", "7"), ("all/two", "7"), ("all", None)}
 
 
 def test_a_table_above_may_name_files_below(tmp_path: Path) -> None:
     root = _touch(tmp_path / "set", "img/a.jpg")
     _write(root / "labels.csv", "file,label\n./img/a.jpg,3\n")
-    assert [(r.image_id, r.label) for r in read_sources([str(root)])] == [("set/img/a.jpg", "3")]
+    assert [(r.image_id, r.label) for r in scan_sources([str(root)]).records] == [("set/img/a.jpg", "3")]
 
 
 def test_a_file_reached_twice_counts_once_and_keeps_what_is_known(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_a_file_reached_twice_counts_once_and_keeps_what_is_known(tmp_path: Path
     os.symlink(root / "img", root / "img_again")
     os.symlink(root, root / "img" / "loop")
     table = _write(tmp_path / "list" / "list.csv", f"file,label,patient_id\n{root}/img/a.jpg,4,p9\n")
-    records = read_sources([str(root), str(root / "img"), str(table)])
+    records = scan_sources([str(root), str(root / "img"), str(table)]).records
     assert [record.path and record.path.name for record in records] == ["a.jpg", "b.jpg"]
     assert (records[0].label, records[0].patient_id) == ("4", "p9")
 
@@ -224,12 +225,12 @@ def test_a_broken_link_is_set_aside(tmp_path: Path) -> None:
 
 def test_sources_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     first, second = _touch(tmp_path / "x" / "images", "a.jpg"), _touch(tmp_path / "y" / "images", "a.jpg")
-    assert [r.image_id for r in read_sources([str(first), str(second)])] == ["x/images/a.jpg", "y/images/a.jpg"]
+    assert [r.image_id for r in scan_sources([str(first), str(second)]).records] == ["x/images/a.jpg", "y/images/a.jpg"]
 
 
 def test_one_image_file_is_a_source(tmp_path: Path) -> None:
     root = _touch(tmp_path / "set", "a.jpg", "b.jpg")
-    assert [record.image_id for record in read_sources([str(root / "b.jpg")])] == ["set/b.jpg"]
+    assert [record.image_id for record in scan_sources([str(root / "b.jpg")]).records] == ["set/b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -242,19 +243,19 @@ def test_one_image_file_is_a_source(tmp_path: Path) -> None:
 )
 def test_nothing_to_read_is_one_line(tmp_path: Path, prepare: object, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        read_sources([prepare(tmp_path)])  # type: ignore[operator]
+        scan_sources([prepare(tmp_path)])  # type: ignore[operator]
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_splits_name_those_found(tmp_path: Path) -> None:
     root = _touch(tmp_path / "set", "train/a.jpg", "test/b.jpg")
-    assert [r.image_id for r in read_sources([str(root)], splits=["train"])] == ["set/train/a.jpg"]
+    assert [r.image_id for r in scan_sources([str(root)], splits=["train"]).records] == ["set/train/a.jpg"]
     with pytest.raises(DataError, match="splits found: test, train"):
-        read_sources([str(root)], splits=["trian"])
+        scan_sources([str(root)], splits=["trian"])
 
 
 def test_real_folders_have_the_counts_of_their_description(fundus_dir: Path) -> None:
-    records = read_sources([str(fundus_dir / name) for name in ("aptos2019", "odir3", "pool")])
+    records = scan_sources([str(fundus_dir / name) for name in ("aptos2019", "odir3", "pool")]).records
     assert Counter(record.source for record in records) == {"aptos2019": 2627, "odir3": 1659, "pool": 122}
     aptos = [record for record in records if record.source == "aptos2019"]
     assert Counter(record.split for record in aptos) == {"train": 1573, "val": 423, "test": 631}
@@ -263,7 +264,7 @@ def test_real_folders_have_the_counts_of_their_description(fundus_dir: Path) -> 
 
 
 def test_the_whole_real_collection_is_scoped_by_its_folders(fundus_dir: Path) -> None:
-    records = read_sources([str(fundus_dir)])
+    records = scan_sources([str(fundus_dir)]).records
     assert len(records) == 6000
     assert {r.source for r in records} == {
         f"fundus/{name}" for name in ("aptos2019", "srahim_dr", "odir3", "retina_cg", "palm", "pool")

@@ -1,6 +1,6 @@
-"""What the files of a folder are: images, images that are not read, or other things, which are counted by kind.
+"""Types of files: images, images of types that are not read, and other kinds, which are passed over and counted.
 
-The name decides where its ending is a known one; every other file is looked at by its first bytes.
+The name decides if its ending is known; otherwise the first bytes decide.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from augscale.data.dicom import DICOM_SUFFIXES, looks_like_dicom
-from augscale.data.tiff import TIFF_MAGICS
+from augscale.data.formats.dicom import DICOM_SUFFIXES, looks_like_dicom
+from augscale.data.formats.tiff import TIFF_MAGICS
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
 _LINES_SAID = 8
 _HEAD_BYTES = 560
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +27,9 @@ class Kind:
     """A kind of files that are not images.
 
     Attributes:
-        name: what they are, in the plural.
-        advice: what to do to use them.
-        said: whether a person is told; all kinds are in the manifest and the report.
+        name: their name, in the plural.
+        advice: the way to use them.
+        said: whether people are told; manifest and report hold all kinds.
     """
 
     name: str
@@ -127,11 +129,10 @@ class PassedOver:
     """Files of one kind and ending that were found and not used.
 
     Attributes:
-        suffix: their ending, lower case; empty where they have none.
-        count: how many.
-        kind, advice: what they are and what to do to use them.
+        suffix: their ending, lower case; may be empty.
+        count: number of files.
+        kind, advice, said: see `Kind`.
         example: path of one of them below its source.
-        said: whether a person is told.
     """
 
     suffix: str
@@ -165,7 +166,7 @@ def full_suffix(name: str) -> str:
 
 
 def verdict_by_name(name: str) -> Verdict | None:
-    """What the file's name says it is; None where only its content can tell."""
+    """The type of a file by its name; None if only its content can tell."""
     suffix = full_suffix(name)
     if suffix in IMAGE_SUFFIXES:
         return IsImage()
@@ -179,10 +180,10 @@ def verdict_by_name(name: str) -> Verdict | None:
 
 
 def verdict_by_content(path: Path) -> Verdict:
-    """What the file is by its first bytes, whatever its name.
+    """The type of a file by its first bytes.
 
     Raises:
-        OSError: it is not there, or cannot be read.
+        OSError: the file does not exist, or cannot be read.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         return SPECIAL
@@ -200,11 +201,31 @@ def verdict_by_content(path: Path) -> Verdict:
     return TEXT if _is_text(head) else UNKNOWN
 
 
+def why_not_an_image(path: Path) -> str:
+    """The reason to refuse a file that Pillow does not recognize.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(_HEAD_BYTES).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "not an image file (a web page)"
+    if start.startswith(_LFS_POINTER):
+        return "not an image file (a pointer of git-lfs in its place; fetch the images with `git lfs pull`)"
+    if start.startswith(_JPEG_MAGIC):
+        return "a JPEG file of a kind that is not read (12 bits, JPEG-LS), or its header is damaged; convert it to PNG"
+    verdict = verdict_by_content(path)
+    if isinstance(verdict, UnsupportedImage):
+        return f"not an image file that is read: {verdict.reason}"
+    return "not an image file (no JPEG, PNG, TIFF, WebP, BMP or DICOM, or its header is damaged)"
+
+
 def count_passed(found: Mapping[Path, tuple[str, Kind]]) -> tuple[PassedOver, ...]:
     """Files by ending and kind, the most frequent first.
 
     Args:
-        found: by file: its path below the source, and its kind.
+        found: path below the source and kind, by file.
     """
     groups: dict[tuple[str, Kind], list[str]] = {}
     for inside, kind in found.values():
@@ -219,7 +240,7 @@ def count_passed(found: Mapping[Path, tuple[str, Kind]]) -> tuple[PassedOver, ..
 
 
 def passed_over_lines(passed: Iterable[PassedOver]) -> list[str]:
-    """What a person is told, a line per kind."""
+    """Lines for people, one for each kind."""
     said = [entry for entry in passed if entry.said]
     lines = [entry.line() for entry in said[:_LINES_SAID]]
     more = said[_LINES_SAID:]
@@ -233,7 +254,7 @@ def _shown_suffix(inside: str, kind: Kind) -> str:
 
 
 def _is_image(head: bytes) -> bool:
-    if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", *TIFF_MAGICS)):
+    if head.startswith((_JPEG_MAGIC, b"\x89PNG\r\n\x1a\n", *TIFF_MAGICS)):
         return True
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return True

@@ -1,8 +1,8 @@
-"""What the stored values of a DICOM image mean: modality LUT, VOI LUT or window, palette, and what else is declared.
+"""Meaning of the stored values of a DICOM image: modality LUT, VOI LUT or window, palette, padding.
 
 The tables are applied by pydicom (DICOM PS3.3 C.11.1, C.11.2 and C.7.9). They are handed to it with 16 bits an entry,
-because it indexes a table of 8-bit entries with 8 bits, whatever its length. In images of several frames they are
-also looked for in the functional groups of all frames and of the first.
+because it indexes a table of 8-bit entries with 8 bits, whatever its length. In images of several frames the
+functional groups of all frames and of the first frame are searched, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.data.grey_levels import GreyRange, Samples, full_scale
-from augscale.errors import DataError
+from augscale.data.image_records import UnusableImage
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -24,25 +24,21 @@ if TYPE_CHECKING:
 Values = npt.NDArray[Any]
 
 _NOMINAL_BITS = 8
-"""Up to so many bits stored are taken as they are, as those of other 8-bit files."""
+"""Values of at most this many stored bits are taken as they are, like those of other 8-bit files."""
 _OUTPUT_BITS = 16
-"""Of a window's output; more than the 8 bits that it becomes."""
-
-
-class UnusableDicom(DataError):
-    """The file cannot be used; the message is the reason alone."""
+"""Bits of a window's output; more than the 8 bits that it becomes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GreyMeaning:
-    """How the stored grey values of one file are read.
+    """Meaning of the stored grey values of one file.
 
     Attributes:
-        modality: Rescale Slope and Intercept, or a Modality LUT Sequence; empty where there is neither.
-        voi: a window or a VOI LUT Sequence, with what pydicom needs to apply it; None takes a range instead.
+        modality: Rescale Slope and Intercept, or a Modality LUT Sequence; empty if there is neither.
+        voi: a window or a VOI LUT Sequence, with all that pydicom needs to apply it; None takes a range instead.
         voi_top: highest output of `voi`; the lowest is 0.
-        nominal: range of the values after the modality LUT that the bits stored can give; None of floating point.
-        kind: see `Samples`; None where the file itself says what is black and white.
+        nominal: range of the values after the modality LUT that the stored bits can give; None for floating point.
+        kind: see `Samples`; None if the file itself defines black and white.
         inverted: MONOCHROME1.
     """
 
@@ -59,10 +55,10 @@ def grey_meaning(header: Dataset, *, use_window: bool = True) -> GreyMeaning:
 
     Args:
         header: of a MONOCHROME1 or MONOCHROME2 image.
-        use_window: take the file's own window or VOI LUT where it has one. Files of 8 bits without a modality LUT
-            do so always: no range is asked for them.
+        use_window: apply the file's own window or VOI LUT if it has one. Files of 8 bits without a modality LUT
+            always apply it: they need no range.
     Raises:
-        UnusableDicom: a table that means nothing.
+        UnusableImage: a table is invalid.
     """
     modality = _modality(header)
     stored = _stored_range(header)
@@ -72,13 +68,13 @@ def grey_meaning(header: Dataset, *, use_window: bool = True) -> GreyMeaning:
     voi, top = _voi(header, nominal) if by_itself else (None, 0.0)
     kind = None if voi is not None or (few_bits and by_itself) else _kind(header, stored, modality)
     if stored is not None and (stored.low < 0 or stored.high >= 2**_OUTPUT_BITS):
-        nominal = None  # nobody uses the whole range of signed or 32-bit values
+        nominal = None  # no equipment uses the whole range of signed or 32-bit values
     inverted = photometric(header) == "MONOCHROME1"
     return GreyMeaning(modality=modality, voi=voi, voi_top=top, nominal=nominal, kind=kind, inverted=inverted)
 
 
 def grey_samples(stored: Values, header: Dataset, meaning: GreyMeaning) -> Samples:
-    """Applies the modality LUT and, where the file has one, its window or VOI LUT.
+    """Applies the modality LUT and the window or VOI LUT, if the file has them.
 
     Args:
         stored: stored values, shape (H, W).
@@ -107,18 +103,18 @@ def grey_samples(stored: Values, header: Dataset, meaning: GreyMeaning) -> Sampl
 
 
 def colour_kind(header: Dataset) -> str | None:
-    """The kind of a colour image, see `Samples`; None of 8 bits."""
+    """The kind of a color image, see `Samples`; None for 8 bits."""
     bits = int(header.BitsStored)
     return None if bits <= _NOMINAL_BITS else f"DICOM {_modality_name(header)} colour, {bits} bits"
 
 
 def apply_palette(indices: Values, header: Dataset) -> tuple[Values, float]:
-    """Colours by palette.
+    """Applies the palette.
 
     Args:
         indices: stored values, shape (H, W).
     Returns:
-        Values, shape (H, W, 3), and the value that stands for full brightness.
+        Values, shape (H, W, 3), and the value of full brightness.
     """
     from pydicom.pixels import apply_color_lut
 
@@ -153,7 +149,7 @@ def photometric(header: Dataset) -> str:
 
 
 def _tables(header: Dataset, group: str) -> Iterator[Dataset]:
-    """The places where a table may lie: the image itself, the groups of all frames, those of the first frame."""
+    """Places of a table: the image itself, the groups of all frames, those of the first frame."""
     yield header
     for sequence in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for frame in (header.get(sequence) or [])[:1]:
@@ -172,7 +168,7 @@ def _modality(header: Dataset) -> Dataset:
         slope, intercept = _number(place.get("RescaleSlope")), _number(place.get("RescaleIntercept"))
         if slope is not None and intercept is not None:
             if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
-                raise UnusableDicom(f"a DICOM file with RescaleSlope {slope:g} and RescaleIntercept {intercept:g}")
+                raise UnusableImage(f"a DICOM file with RescaleSlope {slope:g} and RescaleIntercept {intercept:g}")
             if (slope, intercept) != (1, 0):
                 modality.RescaleSlope, modality.RescaleIntercept = place.RescaleSlope, place.RescaleIntercept
             return modality
@@ -180,7 +176,7 @@ def _modality(header: Dataset) -> Dataset:
 
 
 def _voi(header: Dataset, stored: GreyRange | None) -> tuple[Dataset | None, float]:
-    """The first VOI LUT or window that says anything, as a data set, and its highest output; the lowest is 0."""
+    """The first VOI LUT or valid window, as a data set, and its highest output; the lowest is 0."""
     from pydicom import Dataset
 
     for place in _tables(header, "FrameVOILUTSequence"):
@@ -201,7 +197,7 @@ def _voi(header: Dataset, stored: GreyRange | None) -> tuple[Dataset | None, flo
 
 
 def _is_window(center: float, width: float, function: str, stored: GreyRange | None) -> bool:
-    """Whether the window says anything: equipment that sets none writes zeros, or all that could be stored."""
+    """True for a valid window: equipment that sets none writes zeros, or the whole range that can be stored."""
     least = 1 if function == "LINEAR" else 0
     if not (math.isfinite(center) and math.isfinite(width) and width >= least and width > 0):
         return False
@@ -228,7 +224,7 @@ def _table(item: Dataset, header: Dataset, *, signed: bool) -> tuple[Dataset, fl
         if len(table) < entries <= 2 * len(table):  # two 8-bit entries to a word
             table = table.astype("<u2").view(np.uint8)
     if len(table) < entries or not 1 <= bits <= 16:
-        raise UnusableDicom(f"a DICOM file whose LUT has {len(table)} entries of {bits} bits; it declares {entries}")
+        raise UnusableImage(f"a DICOM file whose LUT has {len(table)} entries of {bits} bits; it declares {entries}")
     table = table[:entries]
     wide = Dataset()
     wide.add(DataElement("LUTDescriptor", "SS" if first < 0 else "US", [entries % 2**16, first, 16]))
@@ -258,7 +254,7 @@ def _after_modality(stored: GreyRange | None, modality: Dataset, header: Dataset
 
 
 def _kind(header: Dataset, stored: GreyRange | None, modality: Dataset) -> str:
-    """Values after a modality LUT are in common units; without one they are comparable between equal bit depths."""
+    """Values after a modality LUT have common units; without one they are comparable between equal bit depths."""
     name = f"DICOM {_modality_name(header)}"
     if len(modality) or (stored is not None and stored.low < 0):
         return name
@@ -282,7 +278,7 @@ def _padding(stored: Values, header: Dataset) -> npt.NDArray[np.bool_] | None:
 
 
 def _number(value: Any) -> float | None:
-    """A number, or the first of several; None where there is none."""
+    """A number, or the first of several; None if there is none."""
     if value is not None and not isinstance(value, (str, bytes, int, float)) and hasattr(value, "__len__"):
         value = value[0] if len(value) else None
     try:

@@ -1,8 +1,8 @@
-"""TIFF files that Pillow reads wrongly or not at all, with tifffile (the extra `tiff`), and what to call them.
+"""TIFF files: facts from their tags, and decoding with tifffile (the extra `tiff`) of those that Pillow misreads.
 
 Pillow takes signed 8-bit samples for unsigned ones, the first of separate 16-bit planes for all of them, compressed
-big-endian samples that are signed or have 32 bits for little-endian ones, and grey files that do not say what black
-is for MINISWHITE. It knows no floating point of 16 or 64 bits and no colour of floating point.
+big-endian samples that are signed or have 32 bits for little-endian ones, and grey files without a photometric
+interpretation for MINISWHITE. It knows no floating point of 16 or 64 bits and no color of floating point.
 """
 
 from __future__ import annotations
@@ -20,22 +20,14 @@ import numpy.typing as npt
 from PIL import TiffImagePlugin
 
 from augscale.data.grey_levels import Samples
-from augscale.errors import DataError
+from augscale.data.image_records import UnusableImage
 
 TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _FORMATS = {_UNSIGNED: "unsigned", _SIGNED: "signed", _FLOAT: "floating point", 5: "complex", 6: "complex"}
 _MINISWHITE, _MINISBLACK, _RGB = 0, 1, 2
-_PHOTOMETRIC = {
-    3: "palette",
-    4: "mask",
-    5: "CMYK",
-    6: "YCbCr",
-    8: "CIELab",
-    32803: "CFA",
-    32844: "LogL",
-    32845: "LogLuv",
-}
+_PHOTOMETRIC = {3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab"}
+_PHOTOMETRIC |= {32803: "CFA", 32844: "LogL", 32845: "LogLuv"}
 _SEPARATE, _UNCOMPRESSED = 2, 1
 _COLOR_MAP = 320
 _SUBFILE_TYPE, _REDUCED = 254, 1
@@ -43,13 +35,9 @@ COUNTS_KIND, FLOAT_KIND = "grey of more than 8 bits", "floating point"
 """Files of one kind in one source share a range. PNG and TIFF are one kind."""
 
 
-class UnusableTiff(DataError):
-    """The file cannot be used; the message is the reason alone."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class TiffFacts:
-    """What the first page says of its samples."""
+    """Facts about the samples of the first page."""
 
     bits: tuple[int, ...]
     sample_format: int
@@ -57,11 +45,11 @@ class TiffFacts:
     separate: bool
     channels: int
     swapped: bool = False
-    """Whether Pillow exchanges the bytes of each sample: libtiff has already put them in order."""
+    """True if Pillow exchanges the bytes of each sample although libtiff has already put them in order."""
     says_black: bool = True
-    """Whether the photometric interpretation is there."""
+    """True if the photometric interpretation is given."""
     palette: bytes | None = None
-    """Red, green and blue of each colour of a palette that holds 8 bits in 16; Pillow takes the upper byte, 0."""
+    """Red, green and blue of each color of a palette that holds 8 bits in 16; Pillow takes the upper byte, 0."""
 
     @property
     def name(self) -> str:
@@ -73,7 +61,7 @@ class TiffFacts:
 
     @property
     def kind(self) -> str | None:
-        """See `Samples`; None of 8-bit and of 16-bit colour files, which need no range."""
+        """See `Samples`; None for files of 8 bits and color files of 16 bits, which need no range."""
         if self.sample_format == _FLOAT:
             return FLOAT_KIND
         colour = self.photometric not in (_MINISWHITE, _MINISBLACK)
@@ -82,29 +70,26 @@ class TiffFacts:
 
     @property
     def misread_by_pillow(self) -> bool:
-        """Whether Pillow opens the file and delivers other values than it holds."""
-        few_and_signed = self.sample_format == _SIGNED and max(self.bits) <= 8
-        taken_for_white = not self.says_black and self.channels == 1 and max(self.bits) <= 8
-        return (
-            self.swapped
-            or taken_for_white
-            or few_and_signed
-            or (self.separate and self.channels > 1 and max(self.bits) > 8)
-        )
+        """True if Pillow opens the file and delivers other values than it holds."""
+        if max(self.bits) <= 8:
+            taken_for_white = not self.says_black and self.channels == 1
+            return self.swapped or taken_for_white or self.sample_format == _SIGNED
+        return self.swapped or (self.separate and self.channels > 1)
+
+    @property
+    def inverted(self) -> bool:
+        """True if low values are bright."""
+        return self.photometric == _MINISWHITE
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether the file begins like a TIFF.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """True if the file begins like a TIFF; raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return file.read(4) in TIFF_MAGICS
 
 
 def facts_of(tags: Mapping[int, Any]) -> TiffFacts:
-    """From a directory's tags."""
+    """Facts from the tags of a page."""
     channels = int(tags.get(277, 1))
     formats = tags.get(339, (_UNSIGNED,))
     found = tags.get(258, (1,))
@@ -125,14 +110,14 @@ def facts_of(tags: Mapping[int, Any]) -> TiffFacts:
 
 
 def _palette_of_8_bits(entries: Any) -> bytes | None:
-    """Red, green and blue of each colour, where all entries of a palette are below 256; as libtiff tells them apart."""
+    """Red, green and blue of each color if all entries of a palette are below 256, which is libtiff's criterion."""
     if not isinstance(entries, tuple) or len(entries) % 3 or not 0 < max(entries, default=0) < 256:
         return None
     return np.array(entries, dtype=np.uint8).reshape(3, -1).T.tobytes()
 
 
 def skip_thumbnails(image: TiffImagePlugin.TiffImageFile) -> int:
-    """Goes to the first page that is no reduced copy of another; returns how many pages lie before it."""
+    """Goes to the first page that is not a reduced copy of another; returns the number of pages before it."""
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
         if not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & _REDUCED:
@@ -142,11 +127,7 @@ def skip_thumbnails(image: TiffImagePlugin.TiffImageFile) -> int:
 
 
 def tiff_facts(path: Path) -> TiffFacts:
-    """Reads the first page's tags alone; also of files that Pillow cannot open.
-
-    Raises:
-        UnusableTiff: damaged.
-    """
+    """Reads the tags of the first page, also in files that Pillow cannot open; raises UnusableImage if damaged."""
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -156,12 +137,7 @@ def tiff_facts(path: Path) -> TiffFacts:
             directory.load(file)
             return facts_of(directory)
     except Exception as error:  # a damaged directory raises almost anything
-        raise UnusableTiff(f"a TIFF file whose header is damaged ({type(error).__name__})") from None
-
-
-def inverted(facts: TiffFacts) -> bool:
-    """Whether low values are bright."""
-    return facts.photometric == _MINISWHITE
+        raise UnusableImage(f"a TIFF file whose header is damaged ({type(error).__name__})") from None
 
 
 def read_tiff(path: Path, facts: TiffFacts, max_pixels: int) -> tuple[Samples | npt.NDArray[np.uint8], int, int]:
@@ -169,64 +145,64 @@ def read_tiff(path: Path, facts: TiffFacts, max_pixels: int) -> tuple[Samples | 
 
     Args:
         path: a TIFF file.
-        facts: of it.
+        facts: its facts.
         max_pixels: larger images are refused before they are decoded.
     Returns:
         Samples, or finished pixels, uint8, shape (H, W) or (H, W, 3); the orientation tag; the number of pages.
     Raises:
-        UnusableTiff: tifffile is missing, or the file holds what is not supported; the message says what it is.
+        UnusableImage: tifffile is missing, or the content is not supported; the message names it.
     """
     if facts.photometric not in (_MINISWHITE, _MINISBLACK, _RGB) or facts.sample_format not in (1, 2, 3):
-        raise UnusableTiff(f"{facts.name}; not supported: convert it to grey or RGB of 8 or 16 bits")
+        raise UnusableImage(f"{facts.name}; not supported: convert it to grey or RGB of 8 or 16 bits")
     if facts.channels != (3 if facts.photometric == _RGB else 1):
-        raise UnusableTiff(f"{facts.name}; expected 1 channel, or 3 of RGB")
+        raise UnusableImage(f"{facts.name}; expected 1 channel, or 3 of RGB")
     if find_spec("tifffile") is None:
-        raise UnusableTiff(f"{facts.name}; reading it needs `pip install augscale[tiff]`")
+        raise UnusableImage(f"{facts.name}; reading it needs `pip install augscale[tiff]`")
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters of a damaged file is in its reason
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the reason of a damaged file says enough
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         if page.imagewidth * page.imagelength > max_pixels:
-            raise UnusableTiff(
+            raise UnusableImage(
                 f"{page.imagewidth}x{page.imagelength} pixels; at most {max_pixels // 10**6} million are accepted"
             )
         _refuse_missing_data(page, path.stat().st_size, facts)
         try:
             values = page.asarray(maxworkers=1)
         except Exception as error:  # codecs raise almost anything
-            raise UnusableTiff(f"{facts.name}; cannot be decoded ({str(error) or type(error).__name__})") from None
+            raise UnusableImage(f"{facts.name}; cannot be decoded ({str(error) or type(error).__name__})") from None
         orientation = page.tags[274].value if 274 in page.tags else 1
         pages = len(file.pages)
     if facts.channels > 1 and facts.separate:
         values = np.moveaxis(values, 0, -1)
     if values.ndim != (3 if facts.channels > 1 else 2):
-        raise UnusableTiff(f"{facts.name}; its shape {values.shape} is not supported")
+        raise UnusableImage(f"{facts.name}; its shape {values.shape} is not supported")
     return _finished(np.ascontiguousarray(values), facts), int(orientation), pages
 
 
 def _refuse_missing_data(page: Any, file_size: int, facts: TiffFacts) -> None:
-    """tifffile fills what is missing with zeros."""
+    """Refuses truncated files: tifffile would fill the missing part with zeros."""
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     whole = all(offset > 0 and count > 0 and offset + count <= file_size for offset, count in segments)
     if not whole or len(segments) != math.prod(page.chunked):
-        raise UnusableTiff(f"{facts.name}; part of its data is missing (truncated or damaged)")
+        raise UnusableImage(f"{facts.name}; part of its data is missing (truncated or damaged)")
 
 
 def _finished(values: npt.NDArray[Any], facts: TiffFacts) -> Samples | npt.NDArray[np.uint8]:
     if facts.kind is None and values.dtype == np.uint16:
         if values.max() < 16 * 256:
-            raise UnusableTiff("16-bit colour that holds 12 bits or fewer; convert it to 8 bits first")
-        return (values >> 8).astype(np.uint8)  # as Pillow does of 16-bit colour that is not separate
+            raise UnusableImage("16-bit colour that holds 12 bits or fewer; convert it to 8 bits first")
+        return (values >> 8).astype(np.uint8)  # as Pillow reads 16-bit color that is not separate
     if facts.kind is None and values.dtype == bool:
         values = values.astype(np.uint8)
     if facts.kind is None and values.dtype == np.uint8:
         top = 2 ** max(facts.bits) - 1
         if top < 255:
             values = (values * (255.0 / top)).round().astype(np.uint8)
-        return ~values if inverted(facts) else values
+        return ~values if facts.inverted else values
     if facts.kind is None:
-        raise UnusableTiff(f"{facts.name}, which its data are not ({values.dtype})")
+        raise UnusableImage(f"{facts.name}, which its data are not ({values.dtype})")
     if not np.isfinite(values).all():
-        raise UnusableTiff("samples that are not finite numbers")
-    return Samples(values=values, kind=facts.kind, counts=True, inverted=inverted(facts))
+        raise UnusableImage("samples that are not finite numbers")
+    return Samples(values=values, kind=facts.kind, counts=True, inverted=facts.inverted)
