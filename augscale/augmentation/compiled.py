@@ -49,7 +49,7 @@ def compiled_finish(
         views: float32, shape (B, 3, V, V).
         order: shape (B,), the place of each view in the result.
         solarized: shape (B,), true for the views to solarize.
-        mean, std: of the three channels.
+        mean, std: mean and standard deviation of the three channels.
     """
     device = views.device
     source = to_device(order.argsort(), device)

@@ -123,7 +123,7 @@ def draw_view_parameters(
         scales: the distributions to draw from.
         role: "global1", "global2", "local0", "local1", ...; views of different roles are independent.
         sample_ids: int64, shape (N,); a sample has one view per (seed, role).
-        seed: of the whole run.
+        seed: seed of the whole run.
         image_size: side of the square source images, pixels.
         view_size: side of the views, pixels.
         reference_size: side of the run's *global* views, pixels. Blur sigmas are multiplied by reference_size / 224,

@@ -225,8 +225,8 @@ def gaussian_matrices(
 
     Args:
         sigma: pixels, shape (B,); where radius is 0 the matrix is the identity.
-        radius: of the kernel, pixels, shape (B,).
-        size: of the axis, pixels.
+        radius: radius of the kernel, pixels, shape (B,).
+        size: length of the axis, pixels.
         mirror_edge: true repeats the border pixel (d c b a | a b c d, scipy's "reflect"); false does not
             (d c b | a b c d, torch's "reflect").
     Returns:

@@ -78,7 +78,7 @@ class MultiCropViews:
         scales: the distributions of the views.
         crops: number and sizes of the views.
         image_size: side of the source images, pixels.
-        seed: of the run's views.
+        seed: seed of the run's views.
         compiled: use functions that torch compiles, for a GPU.
     """
 

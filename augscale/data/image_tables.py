@@ -59,7 +59,7 @@ class Table:
     """The rows of one or more tables.
 
     Attributes:
-        rows: by the file cell as written, in the order of the table.
+        rows: the rows in the order of the table, by the file cell as written.
         nameless: line numbers (the header is line 1) of rows with an empty file cell.
         notes: readings that differ from the written text, a line each.
         paths: the tables.

@@ -48,8 +48,8 @@ class Ranges:
     """The ranges of one source.
 
     Attributes:
-        given: by a person, for every kind; windows of DICOM files are then not applied. None takes `found`.
-        found: by kind, see `Samples`; None if a file is decoded alone, and is its own source.
+        given: `data.range`, for every kind; windows of DICOM files are then not applied. None takes `found`.
+        found: ranges by kind, see `Samples`; None if a file is decoded alone, and is its own source.
     """
 
     given: GreyRange | None = None
@@ -85,7 +85,7 @@ def decode_image(path: Path, size: int, *, crop_to_field: bool = False, ranges: 
         path: JPEG, PNG, TIFF, WebP, BMP or DICOM, recognized by content.
         size: side of the result, pixels.
         crop_to_field: cut the black surround of a fundus photograph first, see `field_of_view`.
-        ranges: of the source that the file belongs to.
+        ranges: the ranges of the source of the file.
     Raises:
         UnusableImage: missing, empty, truncated, not an image, too large or too small.
     """

@@ -39,7 +39,7 @@ class CleanLabels:
     """Labels with one spelling for each class.
 
     Attributes:
-        labels: as many as given; None means no label.
+        labels: one for each given label; None means no label.
         notes: labels that were joined or left out, a line each.
     """
 
@@ -99,7 +99,7 @@ def clean_labels(
     is the spelling in `classes`, else the most frequent one.
 
     Args:
-        name: of the dataset, for messages.
+        name: name of the dataset, for messages.
         labels: from tables and folders; None means no label.
         unlabelled: labels that mean no label, e.g. "-1"; compared as above.
         classes: names that are kept as they are.

@@ -82,6 +82,8 @@ def scan_sources(
     by_file = _merged(listings)
     missing = {key for key in by_file if isinstance(key, Path)}
     records = [*by_file.values(), *(_built_in(synthetic_patients) if SYNTHETIC in sources else ())]
+    if not records:
+        raise DataError("data.sources: every image is excluded by data.exclude on one of the ways to it")
     notes = tuple(dict.fromkeys(note for listing in listings for note in listing.notes))
     if splits is not None:
         records = _of_splits(records, splits, notes)
@@ -113,7 +115,7 @@ def _built_in(patients: int) -> Iterator[ImageRecord]:
 
 
 def _merged(listings: Sequence[Listing]) -> dict[_FileKey, ImageRecord]:
-    """One record for each file, whatever the number of ways to it."""
+    """One record for each file, also if several sources lead to it."""
     names = _source_names([listing.base for listing in listings])
     by_file: dict[_FileKey, ImageRecord] = {}
     for listing in listings:

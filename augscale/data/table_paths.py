@@ -51,7 +51,7 @@ class FoundFiles:
     """Places of the files of a table.
 
     Attributes:
-        paths: by name as written, also for files that are not found.
+        paths: path of each name as written, also for files that are not found.
         reasons: likely causes, by name, for files that are not found if similar ones exist.
         notes: the repair that was used, one line.
     """
@@ -80,7 +80,7 @@ def find_files(table: Path, folder: Path, names: Sequence[str], *, must_exist: b
     Args:
         table: for messages.
         folder: names are relative to it; files are searched in it and below.
-        names: as written in the table.
+        names: the names as written in the table.
         must_exist: refuse a table none of whose files can be found.
     Raises:
         DataError: two files fit a name, or no file exists.

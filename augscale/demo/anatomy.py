@@ -103,7 +103,7 @@ def fundus_color(draws: Draws, eye: Eye, x: Floats, y: Floats, px_per_degree: fl
     amount = 0.02 + 0.36 * traits.tessellation**2
     base *= np.exp(amount * stripes[:, :, None] * np.array([0.85, 0.65, 0.2]))
     base *= _macula(eye, x, y)[:, :, None] ** np.array([0.75, 1.0, 0.9])
-    base *= 1 + _fibre_sheen(draws, eye, x, y)[:, :, None] * np.array([0.6, 1.0, 1.5])
+    base *= 1 + _fiber_sheen(draws, eye, x, y)[:, :, None] * np.array([0.6, 1.0, 1.5])
     return _with_disc(eye, base, x, y)
 
 
@@ -114,8 +114,8 @@ def _macula(eye: Eye, x: Floats, y: Floats) -> Floats:
     return np.exp(-eye.macula_depth * (0.26 * wide + 0.42 * narrow))
 
 
-def _fibre_sheen(draws: Draws, eye: Eye, x: Floats, y: Floats) -> Floats:
-    """Reflex of the nerve fibres above and below the disc, bright and streaked in the young, and the foveal reflex."""
+def _fiber_sheen(draws: Draws, eye: Eye, x: Floats, y: Floats) -> Floats:
+    """Reflex of the nerve fibers above and below the disc, bright and streaked in the young, and the foveal reflex."""
     from_x, from_y = x - eye.disc.center[0], y - eye.disc.center[1]
     distance = np.sqrt(from_x**2 + from_y**2)
     direction = np.arctan2(np.abs(from_y), -from_x)

@@ -13,7 +13,9 @@ from augscale.seeding import counter_uniforms, derive_seed
 
 Floats = npt.NDArray[np.float64]
 
-_BUFFERED = 64  # so many numbers or fewer come from a buffered row: a call of the generator costs as much as 500
+_BUFFERED = (
+    64  # up to this count, numbers come from a buffered row: a call of the generator costs as much as 500 numbers
+)
 
 
 class Draws:
@@ -24,7 +26,7 @@ class Draws:
 
     Args:
         seed: root seed of the collection.
-        names: what the numbers are for, e.g. `("patient", 12, "left", "vessels")`.
+        names: purpose of the numbers, e.g. `("patient", 12, "left", "vessels")`.
     """
 
     def __init__(self, seed: int, *names: str | int) -> None:

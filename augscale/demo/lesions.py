@@ -133,7 +133,7 @@ def _round(
 
 
 def _flames(draws: Draws, count: int, disc: Floats) -> Blobs:
-    """hemorrhages in the nerve fibre layer: streaks that point away from the disc and bend around the macula."""
+    """Hemorrhages in the nerve fiber layer: streaks that point away from the disc and bend around the macula."""
     center = disc + np.stack([draws.normals(count, -4.0, 5.0), draws.normals(count, 0.0, 7.0)], axis=1)
     blobs = _round(draws, center, 0.35, 0.8, softness=0.8, uneven=0.12, strength=(0.7, 1.0))
     away = np.arctan2(center[:, 1] - disc[1], center[:, 0] - disc[0])

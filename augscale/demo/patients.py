@@ -52,7 +52,7 @@ class PatientTraits:
     """Traits that the two eyes of a patient share.
 
     pigment: melanin of the fundus, 0 pale to 1 dark. tessellation: how clearly the choroidal vessels show, 0 to 1.
-    youth: 1 young (bright reflexes of the nerve fibres) to 0 old. haze: clouding of lens and vitreous, 0 to 1.
+    youth: 1 young (bright reflexes of the nerve fibers) to 0 old. haze: clouding of lens and vitreous, 0 to 1.
     calibre: width of the vessels relative to the mean. tortuosity: SD of the heading of a vessel, radians.
     cup: cup-to-disc ratio. drusen: number of drusen, which say nothing about the grade. clinic: uniform in [0, 1),
     decides the usual camera.

@@ -257,6 +257,13 @@ def test_a_file_excluded_on_one_way_does_not_come_in_by_another(tmp_path: Path) 
     assert [Path(record.image_id).name for record in scan.records] == ["b.png"]
 
 
+def test_sources_that_exclude_the_images_of_each_other_are_refused_in_one_line(tmp_path: Path) -> None:
+    _photo(tmp_path / "set" / "x" / "sub" / "a.png")
+    _photo(tmp_path / "set" / "x" / "b.png", 1)
+    with pytest.raises(DataError, match=r"every image is excluded by data\.exclude"):
+        scan_sources([str(tmp_path / "set"), str(tmp_path / "set" / "x")], exclude=["x/b.png", "sub/*"])
+
+
 def test_exclusion_enters_the_names_of_caches_only_where_there_is_one(tmp_path: Path) -> None:
     _photo(tmp_path / "set" / "a.png")
     records = scan_sources([str(tmp_path / "set")]).records

@@ -1,7 +1,7 @@
 """Meaning of the stored values of a DICOM image: modality LUT, VOI LUT or window, palette, padding.
 
 The tables are applied by pydicom (DICOM PS3.3 C.11.1, C.11.2 and C.7.9). They are handed to it with 16 bits an entry,
-because it indexes a table of 8-bit entries with 8 bits, whatever its length. In images of several frames the
+because it indexes a table of 8-bit entries with 8 bits for any length. In images of several frames the
 functional groups of all frames and of the first frame are searched, too.
 """
 
@@ -54,7 +54,7 @@ def grey_meaning(header: Dataset, *, use_window: bool = True) -> GreyMeaning:
     """Reads the tables of a grey image from its header; needs no pixels.
 
     Args:
-        header: of a MONOCHROME1 or MONOCHROME2 image.
+        header: header of a MONOCHROME1 or MONOCHROME2 image.
         use_window: apply the file's own window or VOI LUT if it has one. Files of 8 bits without a modality LUT
             always apply it: they need no range.
     Raises:

@@ -29,7 +29,7 @@ class FileKind:
 
     Attributes:
         plain: 8 bits, read by Pillow alone: the pixels depend on nothing else.
-        kind: as `Samples.kind`; None if the file needs no range.
+        kind: see `Samples.kind`; None if the file needs no range.
     """
 
     plain: bool
@@ -73,7 +73,7 @@ def file_kind(path: Path, *, use_window: bool = True) -> FileKind:
 
     Args:
         path: any file.
-        use_window: as in `read_file`.
+        use_window: see `read_file`.
     """
     try:
         with path.open("rb") as file:

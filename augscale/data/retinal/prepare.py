@@ -48,7 +48,7 @@ def prepare(
         split: "published" takes the split that comes with the download (RETFound's folders; IDRiD's official test
             set), and makes the missing splits as "image" does; "image" is a seeded stratified split with the numbers
             of Table 1; "patient" the same with all images of a patient in one split.
-        seed: of the seeded splits.
+        seed: seed of the seeded splits.
         force: replace a dataset that was prepared otherwise.
     Raises:
         ConfigError: unknown name or split, no patients known, or prepared otherwise before.

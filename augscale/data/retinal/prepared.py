@@ -32,7 +32,7 @@ class Prepared:
     """A prepared dataset.
 
     Attributes:
-        name: as in the registry.
+        name: the name in the registry.
         directory: `DATA_ROOT/NAME`.
         facts: `dataset.json`: source, layout, split, counts, classes, notes, date, versions.
         changed: True if this call wrote it; False if it existed already.
