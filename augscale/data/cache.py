@@ -136,15 +136,16 @@ def build_cache(
     return cache
 
 
-class CacheOutOfReach(DataError):
-    """A cache that exists and cannot be read now, e.g. for lack of memory or rights; it may be intact."""
+class NoCache(DataError):
+    """There is no cache in the folder, or it is damaged; other errors, e.g. lack of memory, may leave it intact."""
 
 
 def open_cache(directory: Path) -> ImageCache:
     """Opens a cache that was built before.
 
     Raises:
-        DataError: the folder holds none, or it is damaged.
+        NoCache: the folder holds none, or it is damaged.
+        DataError: it cannot be read now.
     """
     try:
         stored = json.loads((directory / CACHE_FILE).read_text(encoding="utf-8"))
@@ -162,13 +163,13 @@ def open_cache(directory: Path) -> ImageCache:
             levels=_levels(stored.get("levels")),
         )
     except FileNotFoundError as error:
-        raise DataError(f"{directory} is no cache of images ({Path(error.filename).name} is missing)") from None
+        raise NoCache(f"{directory} is no cache of images ({Path(error.filename).name} is missing)") from None
     except OSError as error:
-        raise CacheOutOfReach(f"{directory}: cannot be read ({error.strerror or error})") from None
+        raise DataError(f"{directory}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{directory}: damaged cache ({error}); delete the folder to have it built again") from None
+        raise NoCache(f"{directory}: damaged cache ({error}); delete the folder to have it built again") from None
     if images.ndim != 4 or len(images) != len(records):
-        raise DataError(
+        raise NoCache(
             f"{directory}: damaged cache (pixels of shape {images.shape} for {len(records)} records); "
             "delete the folder to have it built again"
         )
@@ -178,9 +179,7 @@ def open_cache(directory: Path) -> ImageCache:
 def _looked_up(root: Path, lookup: Path) -> ImageCache | None:
     try:
         return open_cache(root / lookup.read_text(encoding="utf-8"))
-    except CacheOutOfReach:
-        raise
-    except (FileNotFoundError, DataError):
+    except (FileNotFoundError, NoCache):
         return None
 
 
@@ -202,9 +201,7 @@ def _find_or_decode(
             directory = root / key
             try:
                 cache = open_cache(directory)
-            except CacheOutOfReach:
-                raise
-            except DataError:
+            except NoCache:
                 shutil.rmtree(directory, ignore_errors=True)
                 write_cache(directory, read, config, levels, pool, progress.step)
                 cache = open_cache(directory)

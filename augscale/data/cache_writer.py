@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -90,12 +89,9 @@ def write_cache(
 
 def write_set_aside(directory: Path, bad: Iterable[BadFile]) -> Path:
     """Writes the list of files that cannot be used, as `file,reason`."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["file", "reason"])
-    writer.writerows([str(entry.path), entry.reason] for entry in bad)
     path = directory / SET_ASIDE_FILE
-    path.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace", newline="")
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        csv.writer(file).writerows([("file", "reason"), *((str(entry.path), entry.reason) for entry in bad)])
     return path
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +17,8 @@ from augscale.data.image_records import ImageRecord
 from augscale.data.parallel import map_in_order, num_workers
 from augscale.data.pixel_signs import file_is_mask, pixel_signs
 from augscale.data.thumbnails import near_twins
+from augscale.errors import CheckpointError
+from augscale.runs.binary_files import write_atomic
 
 SIGNS_FILE = "signs.npz"
 SIGNS_VERSION = 1
@@ -64,8 +64,9 @@ def image_signs(cache: ImageCache) -> ImageSigns:
     signs = _read(path, len(cache))
     if signs is None:
         signs = find_signs(cache.images, cache.records)
-        with suppress(OSError):  # in a cache that cannot be written, signs are found again each time
-            _write(path, signs)
+        values = asdict(signs)
+        with suppress(CheckpointError):  # in a cache that cannot be written, signs are found again each time
+            write_atomic(path, lambda file: np.savez(file, version=SIGNS_VERSION, **values))
     return signs
 
 
@@ -82,15 +83,13 @@ def find_signs(images: npt.NDArray[np.uint8], records: Sequence[ImageRecord]) ->
     chosen = candidates[:: -(-len(candidates) // MOST_FILES_OPENED) or 1]
     mask = seen.mask.copy()
     with ThreadPoolExecutor(num_workers(), thread_name_prefix="look") as pool:
-        verdicts = list(map_in_order(pool, _file_is_mask, [records[row].path for row in chosen]))
+        verdicts = list(map_in_order(pool, file_is_mask, [records[row].path for row in chosen]))
     for row, verdict in zip(chosen.tolist(), verdicts, strict=True):
         if verdict is not None:
             mask[row] = verdict
     closer = np.zeros(len(images), dtype=bool)
     closer[chosen] = True
-    odd = seen.black | seen.constant | mask
-    rows = np.flatnonzero(~odd)
-    looked_at, twins = near_twins(images, rows)
+    looked_at, twins = near_twins(images, np.flatnonzero(~(seen.black | seen.constant | mask)))
     return ImageSigns(
         brightness=seen.brightness,
         black=seen.black,
@@ -102,10 +101,6 @@ def find_signs(images: npt.NDArray[np.uint8], records: Sequence[ImageRecord]) ->
         looked_at=looked_at,
         twins=twins,
     )
-
-
-def _file_is_mask(path: Path | None) -> bool | None:
-    return None if path is None else file_is_mask(path)
 
 
 def _read(path: Path, num_images: int) -> ImageSigns | None:
@@ -120,14 +115,3 @@ def _read(path: Path, num_images: int) -> ImageSigns | None:
     for name in ("unsure", "opened", "opened_masks"):
         values[name] = int(values[name])
     return ImageSigns(**values)
-
-
-def _write(path: Path, signs: ImageSigns) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    os.close(handle)
-    try:
-        np.savez(name, version=SIGNS_VERSION, **asdict(signs))
-        os.replace(name, path)
-    except OSError:
-        os.unlink(name)
-        raise

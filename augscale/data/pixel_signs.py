@@ -130,8 +130,10 @@ def mode_shares(shares: npt.NDArray[np.float64], spread: int) -> tuple[npt.NDArr
     return held[:2].sum(axis=0), held[1:].sum(axis=0) / outside, held.sum(axis=0)
 
 
-def file_is_mask(path: Path) -> bool | None:
-    """True if an image file holds few, far-apart grey levels; None if Pillow cannot read it."""
+def file_is_mask(path: Path | None) -> bool | None:
+    """True if an image file holds few, far-apart grey levels; None if Pillow cannot read it, or there is no file."""
+    if path is None:
+        return None
     try:
         with Image.open(path) as image:
             if image.mode == "1":

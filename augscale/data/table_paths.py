@@ -89,11 +89,14 @@ def find_files(table: Path, folder: Path, names: Sequence[str], *, must_exist: b
     missing = [name for name, path in paths.items() if not _is_file(path)]
     if not missing:
         return FoundFiles(paths=paths, reasons={})
-    lost = set(missing)
-    right = {_parent(name) for name in names if name not in lost}
+    right = {_parent(name) for name in {*names} - {*missing}}
     index = _Index(folder, missing)
     alike = {name: index.options(name) for name in missing}
-    options = {name: _without_wrong_folders(found, name, right) for name, found in alike.items()}
+    # A file that is missing from a folder with other files of the table is not taken from another folder.
+    options = {
+        name: [option for option in found if "folder" not in option.steps or _parent(name) not in right]
+        for name, found in alike.items()
+    }
     repair = _common_repair(table, options, everything=len(missing) == len(paths))
     causes = {name: _cause(folder, found) for name, found in alike.items() if found and name not in repair}
     if must_exist and len(missing) == len(paths) and not repair:
@@ -167,8 +170,7 @@ def _common_repair(table: Path, options: dict[str, list[_Option]], *, everything
     sets = {option.steps for found in options.values() for option in found if _NOT_TAKEN not in option.steps}
     best: dict[str, list[_Option]] = {}
     for steps in sorted(sets, key=lambda steps: (len(steps), sorted(steps))):
-        fits = {name: _fitting(found, steps) for name, found in options.items()}
-        fits = {name: found for name, found in fits.items() if found}
+        fits = {name: nearest for name, found in options.items() if (nearest := _nearest(found, steps))}
         moved = {option.dropped for found in fits.values() for option in found if "folder" in option.steps}
         if len(moved) <= 1 and len(fits) > len(best):
             best = fits
@@ -184,16 +186,11 @@ def _common_repair(table: Path, options: dict[str, list[_Option]], *, everything
     return {name: found[0] for name, found in best.items()}
 
 
-def _fitting(options: Sequence[_Option], steps: Steps) -> list[_Option]:
-    """The files that this repair finds, those with the fewest differences."""
+def _nearest(options: Iterable[_Option], steps: Steps = frozenset(STEPS)) -> list[_Option]:
+    """The options without differences other than `steps`, of these the ones with the fewest differences."""
     fits = [option for option in options if option.steps <= steps]
     least = min((len(option.steps) for option in fits), default=0)
     return [option for option in fits if len(option.steps) == least]
-
-
-def _without_wrong_folders(options: list[_Option], name: str, right: Collection[str]) -> list[_Option]:
-    """Files in other folders do not count if the folder of the name holds other files of the table."""
-    return [option for option in options if "folder" not in option.steps or _parent(name) not in right]
 
 
 def _forms(name: str, path: str, steps: Steps) -> tuple[str, str]:
@@ -274,8 +271,7 @@ def _words(steps: Steps) -> str:
 
 def _cause(folder: Path, options: Sequence[_Option]) -> tuple[str, str]:
     """The most similar files to a name that is not found, and the likely cause."""
-    least = min(len(option.steps) for option in options)
-    like = sorted((o for o in options if len(o.steps) == least), key=lambda option: option.path)
+    like = sorted(_nearest(options), key=lambda option: option.path)
     return " and ".join(_below(option.path, folder) for option in like[:2]), _words(like[0].steps)
 
 

@@ -13,9 +13,8 @@ from augscale.seeding import counter_uniforms, derive_seed
 
 Floats = npt.NDArray[np.float64]
 
-_BUFFERED = (
-    64  # up to this count, numbers come from a buffered row: a call of the generator costs as much as 500 numbers
-)
+_BUFFERED = 64
+"""Up to this count, numbers come from a buffered row: a call of the generator costs as much as 500 numbers."""
 
 
 class Draws:
