@@ -31,7 +31,7 @@ from augscale.data.cache_keys import cache_key, listing_key, read_contents
 from augscale.data.cache_writer import CACHE_FILE, IMAGES_FILE, OWN_PICTURE, write_cache, write_set_aside
 from augscale.data.file_types import OWN_PICTURES, PassedOver, count_passed
 from augscale.data.image_records import BadFile, ImageRecord, first_reasons
-from augscale.data.parallel import num_workers
+from augscale.data.parallel import Progress, num_workers
 from augscale.data.source_ranges import PLAIN_LEVELS, GreyLevels, SourceRange, find_grey_levels
 from augscale.data.sources import SYNTHETIC_SEED, scan_sources
 from augscale.data.splits import choose_subset
@@ -191,7 +191,7 @@ def _find_or_decode(
     lookup: Path,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[ImageCache, list[BadFile]]:
-    progress = _Progress(records, on_progress)
+    progress = Progress(records, on_progress)
     pool = ThreadPoolExecutor(num_workers(), thread_name_prefix="decode")
     try:
         read, unreadable = read_contents(records, pool, progress.step)
@@ -212,26 +212,6 @@ def _find_or_decode(
     finally:
         pool.shutdown(cancel_futures=True)
     return cache, unreadable
-
-
-class _Progress:
-    """Converts steps into images done: a file takes two steps, read and decode; a built-in photograph takes one."""
-
-    def __init__(self, records: Sequence[ImageRecord], report: Callable[[int, int], None] | None) -> None:
-        self._report = report
-        self._images = len(records)
-        self._steps = len(records) + sum(record.path is not None for record in records)
-        self._done = self._shown = 0
-
-    def more(self, count: int) -> None:
-        """Adds steps for files that are measured; the number shown does not go back."""
-        self._steps += count
-
-    def step(self, count: int = 1) -> None:
-        self._done += count
-        self._shown = max(self._shown, self._images * self._done // self._steps)
-        if self._report is not None:
-            self._report(self._shown, self._images)
 
 
 def _as_listed(cache: ImageCache, records: Sequence[ImageRecord], bad: list[BadFile]) -> ImageCache:

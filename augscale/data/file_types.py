@@ -92,35 +92,25 @@ _UNREAD_IMAGES = frozenset(
     | {".psd", ".xcf", ".exr", ".ico", ".dds", ".pcx", ".nef", ".cr2", ".cr3", ".arw", ".dng", ".orf", ".rw2", ".raf"}
 )
 _DOUBLE = (".gz", ".bz2", ".xz", ".zst")
-_CONTENT: tuple[tuple[int, bytes, Kind | UnsupportedImage], ...] = (
-    (0, b"GIF8", UnsupportedImage(reason="a GIF image; convert it to PNG")),
-    (0, b"8BPS", UnsupportedImage(reason="a Photoshop image; convert it to PNG")),
-    (0, b"\0\0\0\x0cjP  ", UnsupportedImage(reason="a JPEG 2000 image; convert it to PNG")),
-    (0, b"\0\0\0\x0cJXL ", UnsupportedImage(reason="a JPEG XL image; convert it to PNG or JPEG")),
-    (0, b"\xff\x0a", UnsupportedImage(reason="a JPEG XL image; convert it to PNG or JPEG")),
-    (4, b"ftypheic", UnsupportedImage(reason="a HEIC image; convert it to PNG or JPEG")),
-    (4, b"ftypmif1", UnsupportedImage(reason="a HEIF image; convert it to PNG or JPEG")),
-    (4, b"ftypavif", UnsupportedImage(reason="an AVIF image; convert it to PNG or JPEG")),
-    (4, b"ftyp", VIDEOS),
-    (0, b"\x1a\x45\xdf\xa3", VIDEOS),
-    (0, b"PK\x03\x04", ARCHIVES),
-    (0, b"\x1f\x8b", ARCHIVES),
-    (0, b"BZh", ARCHIVES),
-    (0, b"\xfd7zXZ", ARCHIVES),
-    (0, b"7z\xbc\xaf", ARCHIVES),
-    (0, b"Rar!", ARCHIVES),
-    (257, b"ustar", ARCHIVES),
-    (0, b"%PDF", DOCUMENTS),
-    (0, b"\xd0\xcf\x11\xe0", DOCUMENTS),
-    (0, b"\x89HDF", ARRAYS),
-    (0, b"\x93NUMPY", ARRAYS),
-    (0, b"MATLAB 5.0", ARRAYS),
-    (0, b"NRRD", VOLUMES),
-    (0, b"ObjectType = Image", VOLUMES),
-    (344, b"n+1\0", VOLUMES),
-    (344, b"ni1\0", VOLUMES),
-    (0, b"SQLite format 3", RECORDS),
-)
+_MAGICS: Mapping[Kind | UnsupportedImage, tuple[tuple[int, bytes], ...]] = {
+    UnsupportedImage(reason="a GIF image; convert it to PNG"): ((0, b"GIF8"),),
+    UnsupportedImage(reason="a Photoshop image; convert it to PNG"): ((0, b"8BPS"),),
+    UnsupportedImage(reason="a JPEG 2000 image; convert it to PNG"): ((0, b"\0\0\0\x0cjP  "),),
+    UnsupportedImage(reason="a JPEG XL image; convert it to PNG or JPEG"): ((0, b"\0\0\0\x0cJXL "), (0, b"\xff\x0a")),
+    UnsupportedImage(reason="a HEIC image; convert it to PNG or JPEG"): ((4, b"ftypheic"),),
+    UnsupportedImage(reason="a HEIF image; convert it to PNG or JPEG"): ((4, b"ftypmif1"),),
+    UnsupportedImage(reason="an AVIF image; convert it to PNG or JPEG"): ((4, b"ftypavif"),),
+    VIDEOS: ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3")),
+    ARCHIVES: (
+        *((0, magic) for magic in (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")),
+        (257, b"ustar"),
+    ),
+    DOCUMENTS: ((0, b"%PDF"), (0, b"\xd0\xcf\x11\xe0")),
+    ARRAYS: ((0, b"\x89HDF"), (0, b"\x93NUMPY"), (0, b"MATLAB 5.0")),
+    VOLUMES: ((0, b"NRRD"), (0, b"ObjectType = Image"), (344, b"n+1\0"), (344, b"ni1\0")),
+    RECORDS: ((0, b"SQLite format 3"),),
+}
+"""First bytes, with their places; the first match counts."""
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 
 
@@ -195,8 +185,8 @@ def verdict_by_content(path: Path) -> Verdict:
         return IsImage(dicom=True)
     if _is_image(head):
         return IsImage()
-    for at, magic, verdict in _CONTENT:
-        if head[at : at + len(magic)] == magic:
+    for verdict, magics in _MAGICS.items():
+        if any(head.startswith(magic, at) for at, magic in magics):
             return verdict
     return TEXT if _is_text(head) else UNKNOWN
 

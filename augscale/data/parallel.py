@@ -1,12 +1,14 @@
-"""Work on many images in threads: results in order, a bounded number in memory."""
+"""Work on many images in threads: results in order, a bounded number in memory; its progress."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import TypeVar
+
+from augscale.data.image_records import ImageRecord
 
 MAX_WORKERS = 32
 _IN_FLIGHT = 4 * MAX_WORKERS
@@ -35,3 +37,23 @@ def map_in_order(pool: Executor, task: Callable[[T], R], items: Iterable[T]) -> 
     finally:
         for future in waiting:
             future.cancel()
+
+
+class Progress:
+    """Converts steps into images done: a file takes two steps, read and decode; a built-in photograph takes one."""
+
+    def __init__(self, records: Sequence[ImageRecord], report: Callable[[int, int], None] | None) -> None:
+        self._report = report
+        self._images = len(records)
+        self._steps = len(records) + sum(record.path is not None for record in records)
+        self._done = self._shown = 0
+
+    def more(self, count: int) -> None:
+        """Adds steps for files that are measured; the number shown does not go back."""
+        self._steps += count
+
+    def step(self, count: int = 1) -> None:
+        self._done += count
+        self._shown = max(self._shown, self._images * self._done // self._steps)
+        if self._report is not None:
+            self._report(self._shown, self._images)

@@ -13,7 +13,7 @@ from augscale.data.cache_keys import read_contents
 from augscale.data.image_records import BadFile, ImageRecord, UnusableImage
 from augscale.data.image_tables import read_table
 from augscale.data.images import decode_image
-from augscale.data.parallel import map_in_order, num_workers
+from augscale.data.parallel import Progress, map_in_order, num_workers
 from augscale.data.retinal.downloads import shown
 from augscale.data.retinal.prepared import Prepared, digest, read_prepared
 from augscale.data.retinal.registry import SPLITS, RetinalDataset, get_dataset
@@ -109,20 +109,12 @@ def _readable(
     records: Sequence[ImageRecord], on_progress: Callable[[int, int], None] | None
 ) -> tuple[list[ImageRecord], list[BadFile]]:
     """The records with contents, and the files that cannot be read or decoded."""
-    steps = 2 * len(records)
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if on_progress is not None:
-            on_progress(len(records) * done // steps, len(records))
-
+    progress = Progress(records, on_progress)
     with ThreadPoolExecutor(num_workers(), thread_name_prefix="check") as pool:
-        read, bad = read_contents(records, pool, step)
+        read, bad = read_contents(records, pool, progress.step)
         good = []
         for record, problem in zip(read, map_in_order(pool, _why_unusable, read), strict=True):
-            step()
+            progress.step()
             if problem is None:
                 good.append(record)
             else:
