@@ -13,7 +13,7 @@ from augscale.demo.draws import Draws, Floats
 from augscale.demo.lesions import Lesions, grow_drusen, grow_lesions
 from augscale.demo.patients import PatientTraits, eye_grade, patient_traits
 from augscale.demo.stamps import Blobs
-from augscale.demo.texture import choroid, mottling
+from augscale.demo.texture import Grid, choroid, mottling
 from augscale.demo.vessels import VesselTree, grow_vessels
 
 
@@ -81,25 +81,24 @@ def grow_disc(seed: int, patient: int, eye: str) -> Disc:
     )
 
 
-def fundus_color(draws: Draws, eye: Eye, x: Floats, y: Floats, px_per_degree: float) -> Floats:
+def fundus_color(draws: Draws, eye: Eye, grid: Grid) -> Floats:
     """Light that comes back from pigment epithelium, choroid, macula and disc, without vessels and lesions.
 
     Args:
         draws: a stream that is the same for all photographs of the eye.
         eye: the eye.
-        x, y: degrees of every pixel, float64, shape (size, size).
-        px_per_degree: resolution.
+        grid: the retinal coordinates of every pixel.
     Returns:
         float64, shape (size, size, 3); 1 is an average retina in each channel.
     """
-    traits = eye.traits
+    traits, x, y = eye.traits, grid.x, grid.y
     depth = np.array([0.30, 0.45, 0.40]) * (traits.pigment - 0.5)
     base = np.exp(-depth)[None, None, :] * np.ones((*x.shape, 1))
-    patches = mottling(draws, x, y, px_per_degree, (12.0, 4.5, 1.6, 0.6))
+    patches = mottling(draws, grid, (12.0, 4.5, 1.6, 0.6))
     base *= np.exp(patches[:, :, None] * np.array([0.030, 0.050, 0.060]))
-    hue = mottling(draws, x, y, px_per_degree, (14.0, 5.0))
+    hue = mottling(draws, grid, (14.0, 5.0))
     base *= np.exp(hue[:, :, None] * np.array([0.035, -0.025, -0.06]))
-    stripes = choroid(draws, x, y, px_per_degree)
+    stripes = choroid(draws, grid)
     amount = 0.02 + 0.36 * traits.tessellation**2
     base *= np.exp(amount * stripes[:, :, None] * np.array([0.85, 0.65, 0.2]))
     base *= _macula(eye, x, y)[:, :, None] ** np.array([0.75, 1.0, 0.9])

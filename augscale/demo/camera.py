@@ -125,7 +125,7 @@ def expose(draws: Draws, camera: Camera, reflectance: Floats, haze: float) -> np
     axis = (np.arange(size) - (size - 1) / 2) / (size / 2)
     x, y = axis[None, :] / camera.crop, -axis[:, None] / camera.crop
     radius = np.sqrt(x**2 + y**2)
-    light = _light(draws, camera, x, y, radius)
+    light = _light(draws, camera, x, y)
     gain = np.exp(
         draws.normal(-0.02, camera.gain_sd)
         + draws.normals(3, 0.0, 1.0).clip(-2.5, 2.5) * camera.balance_sd * _BALANCE_SPREAD
@@ -142,7 +142,7 @@ def expose(draws: Draws, camera: Camera, reflectance: Floats, haze: float) -> np
     return np.rint(np.clip(image * (field > 0)[:, :, None], 0, 1) * 255).astype(np.uint8)
 
 
-def _light(draws: Draws, camera: Camera, x: Floats, y: Floats, radius: Floats) -> Floats:
+def _light(draws: Draws, camera: Camera, x: Floats, y: Floats) -> Floats:
     """Vignetting around a point that is never quite the middle, and a tilt of the light; float64 (size, size, 3)."""
     shift_x, shift_y = draws.normal(0.0, 0.2), draws.normal(0.0, 0.16)
     off_axis = np.sqrt((x - shift_x) ** 2 + (y - shift_y) ** 2)

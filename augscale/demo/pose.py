@@ -8,6 +8,7 @@ import numpy as np
 
 from augscale.demo.draws import Draws, Floats
 from augscale.demo.stamps import Blobs, Strokes
+from augscale.demo.texture import Grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +34,14 @@ class Pose:
         turned = np.stack([cosine * x - sine * y, -sine * x - cosine * y], axis=1)
         return middle + self.px_per_degree * turned
 
-    def retina_grid(self) -> tuple[Floats, Floats]:
-        """Retinal coordinates x, y of every pixel, degrees, float64, shape (size, size)."""
+    def retina_grid(self) -> Grid:
+        """The retinal coordinates of every pixel."""
         axis = (np.arange(self.size) - (self.size - 1) / 2) / self.px_per_degree
         across, up = axis[None, :], -axis[:, None]
         cosine, sine = np.cos(self.turn), np.sin(self.turn)
         x = (cosine * across + sine * up) * (-1.0 if self.mirrored else 1.0)
-        return x + self.gaze[0], cosine * up - sine * across + self.gaze[1]
+        y = cosine * up - sine * across
+        return Grid(x=x + self.gaze[0], y=y + self.gaze[1], px_per_degree=self.px_per_degree)
 
     def strokes_to_pixels(self, strokes: Strokes) -> Strokes:
         """The strokes in pixels."""

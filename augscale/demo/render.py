@@ -109,8 +109,7 @@ def _pose(name: PhotographName, disc: Disc, camera: Camera, seed: int, size: int
 
 def _reflectance(eye: Eye, pose: Pose, draws: Draws) -> Floats:
     """Light that comes back from the retina, float64 (size, size, 3), 1 is an average retina."""
-    x, y = pose.retina_grid()
-    image = fundus_color(draws, eye, x, y, pose.px_per_degree)
+    image = fundus_color(draws, eye, pose.retina_grid())
     lesions = eye.lesions
     image = _paint(image, _layer(pose, eye.drusen), _DRUSEN)
     image = _paint(image, _layer(pose, lesions.exudates), _EXUDATE)

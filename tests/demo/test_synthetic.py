@@ -295,8 +295,8 @@ def test_two_photographs_of_an_eye_differ_in_pose():
 def test_a_pose_maps_the_pixel_grid_back_to_itself():
     for mirrored in (False, True):
         pose = Pose(gaze=(3.0, -1.0), turn=0.2, px_per_degree=2.5, size=20, mirrored=mirrored)
-        x, y = pose.retina_grid()
-        pixels = pose.to_pixels(np.stack([x.ravel(), y.ravel()], axis=1))
+        grid = pose.retina_grid()
+        pixels = pose.to_pixels(np.stack([grid.x.ravel(), grid.y.ravel()], axis=1))
         rows, columns = np.mgrid[:20, :20]
         np.testing.assert_allclose(pixels, np.stack([columns.ravel(), rows.ravel()], axis=1), atol=1e-9)
 
