@@ -75,6 +75,7 @@ def write_cache(
         }
         with (partial_directory / CACHE_FILE).open("w", encoding="utf-8") as file:
             json.dump(stored, file)
+            file.flush()
             os.fsync(file.fileno())
         write_set_aside(partial_directory, refused)
         os.replace(partial_directory, directory)
@@ -155,6 +156,7 @@ def _write_images(
         file.seek(0)
         rewritten = _write_header(file, len(kept), config.cache_size)
         assert rewritten == start  # NumPy pads the header so that the first dimension may change
+        file.flush()
         os.fsync(file.fileno())
     return kept, refused, notes
 

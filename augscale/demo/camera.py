@@ -52,7 +52,7 @@ class Camera:
 
 
 # One column for each camera.
-_TABLE: dict[str, tuple[object, object, object, object]] = {
+_TABLE: dict[str, tuple[Any, ...]] = {
     "name": ("tabletop-round", "tabletop-cut", "nonmydriatic-pale", "handheld"),
     "share": (0.3, 0.35, 0.25, 0.1),
     "field_deg": (45.0, 48.0, 45.0, 40.0),
@@ -70,8 +70,7 @@ _TABLE: dict[str, tuple[object, object, object, object]] = {
     "tab": (True, False, False, False),
     "quality": (90, 92, 88, 82),
 }
-_Row = dict[str, Any]
-CAMERAS = tuple(Camera(**_Row(zip(_TABLE, column, strict=True))) for column in zip(*_TABLE.values(), strict=True))
+CAMERAS = tuple(Camera(**dict(zip(_TABLE, column, strict=True))) for column in zip(*_TABLE.values(), strict=True))
 
 _KEEPS_CLINIC_P = 0.85
 _BALANCE_SPREAD = np.array([0.8, 0.7, 1.5])  # blue varies most: it is the weakest channel and gets the strongest gain
