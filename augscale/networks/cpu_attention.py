@@ -1,8 +1,8 @@
-"""Self-attention of a ViT in bf16 on a CPU, with timm's result to the bit and fewer passes through memory.
+"""Self-attention of a ViT in bf16 on a CPU, bit-identical to timm's with fewer passes through memory.
 
 torch's fused kernel is several times slower there (docs/experiments.md), so timm computes attention from single
-products. Here queries, keys and values are put in order in one copy, and their gradients are written where the one
-that goes back needs them; timm's take three copies, and put three gradients together.
+products. Here one copy rearranges queries, keys and values together, and their gradients are written directly into one
+tensor; timm makes three copies and concatenates three gradients.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def attend(attention: Any, tokens: Tensor) -> Tensor:
-    """What `attention(tokens)` is, for `timm.models.vision_transformer.Attention`.
+    """The same as `attention(tokens)` for `timm.models.vision_transformer.Attention`.
 
     Args:
         tokens: float, shape (N, T, D).
@@ -31,14 +31,14 @@ def attend(attention: Any, tokens: Tensor) -> Tensor:
 
 
 def _is_bare(attention: Any) -> bool:
-    """Whether nothing happens to queries, keys, weights and the result but attention and projection."""
+    """Whether there are no norms and no dropout, only attention and projection."""
     parts = (attention.q_norm, attention.k_norm, attention.norm)
     drops = (attention.attn_drop, attention.proj_drop)
     return all(isinstance(part, nn.Identity) for part in parts) and not any(drop.p for drop in drops)
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(scale q k') v of qkv, shape (N, T, 3, H, D); returns shape (N, T, H D)."""
+    """softmax(scale q k') v; takes qkv of shape (N, T, 3, H, D) and returns shape (N, T, H D)."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, scale: float) -> Tensor:

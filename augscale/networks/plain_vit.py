@@ -1,11 +1,12 @@
 """The class token of a plain ViT, with less work than timm's forward pass and the same result.
 
-Left out is what reaches neither the embedding nor a gradient:
+Computations that reach neither the embedding nor a gradient are left out:
 
-- In the last block the queries, the projection and the MLP of all tokens but the class token, which is all that DINO
+- In the last block, the queries, the projection and the MLP of all tokens but the class token, the only one that DINO
   reads: 3/4 of one block's arithmetic, a fifth of a 4-block network.
-- On a CPU, a block's branch for the images that stochastic depth drops from it: they are known before, and their rows
-  are not computed. For training on a GPU see `vit_on_gpu`.
+- On a CPU, a block's branch for the images that stochastic depth drops. They are drawn before the branch is computed.
+
+`vit_on_gpu` does the same for training on a GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from augscale.networks.stochastic_depth import DepthDraws
 
 
 def is_plain(model: nn.Module) -> bool:
-    """Whether the embedding is the class token alone and all blocks are the pre-norm ones that are known here."""
+    """Whether the embedding is the class token alone and all blocks are timm's pre-norm blocks."""
     if type(model) is not VisionTransformer or model.global_pool != "token" or model.attn_pool is not None:
         return False
     return all(
@@ -33,11 +34,12 @@ def is_plain(model: nn.Module) -> bool:
 
 
 def class_token(model: Any, x: Tensor, draws: DepthDraws | None = None) -> Tensor:
-    """What `model(x)` is for a plain ViT without a classifier.
+    """The same as `model(x)` for a plain ViT without a classifier.
 
     Args:
+        model: a ViT for which `is_plain` holds.
         x: float, shape (N, 3, s, s).
-        draws: of stochastic depth in training on a CPU; None: torch's generator.
+        draws: random draws of stochastic depth in training on a CPU; None: torch's generator.
     Returns:
         float, shape (N, D).
     """
@@ -49,7 +51,7 @@ def class_token(model: Any, x: Tensor, draws: DepthDraws | None = None) -> Tenso
 
 
 def class_token_after(block: Any, tokens: Tensor, draws: DepthDraws | None = None) -> Tensor:
-    """What `block(tokens)[:, 0]` is.
+    """The same as `block(tokens)[:, 0]`.
 
     Args:
         block: a plain pre-norm `timm.models.vision_transformer.Block`.
@@ -64,8 +66,7 @@ def class_token_after(block: Any, tokens: Tensor, draws: DepthDraws | None = Non
         return mixed
 
     token = _residual(tokens[:, :1], attention, block.drop_path1, draws, source=tokens)
-    token = _residual(token, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2, draws)
-    return token[:, 0]
+    return _residual(token, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2, draws)[:, 0]
 
 
 def _block(block: Any, tokens: Tensor, draws: DepthDraws | None = None) -> Tensor:
@@ -81,12 +82,12 @@ def _residual(
     draws: DepthDraws | None,
     source: Tensor | None = None,
 ) -> Tensor:
-    """tokens + drop_path(branch(source)), on a CPU the branch for the kept images only.
+    """tokens + drop_path(branch(source)); on a CPU the branch is computed for the kept images only.
 
-    Draws as `timm.layers.drop_path` does: one Bernoulli number per image, kept ones scaled by 1 / (1 - p).
+    Draws like `timm.layers.drop_path`: one Bernoulli number per image, kept ones scaled by 1 / (1 - p).
 
     Args:
-        source: what the branch reads; None: the tokens.
+        source: input of the branch; None: the tokens.
     """
     source = tokens if source is None else source
     if not (isinstance(drop_path, DropPath) and drop_path.training and drop_path.drop_prob):
@@ -106,7 +107,7 @@ def _residual(
 
 
 def class_token_attention(attention: Any, tokens: Tensor) -> Tensor:
-    """`attention(tokens)[:, :1]`, for `timm.models.vision_transformer.Attention`."""
+    """The same as `attention(tokens)[:, :1]` for `timm.models.vision_transformer.Attention`."""
     batch_size, num_tokens, _ = tokens.shape
     heads = attention.qkv(tokens).reshape(batch_size, num_tokens, 3, attention.num_heads, attention.head_dim)
     query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)

@@ -16,7 +16,8 @@ from tiny_runs import TINY_VIT
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError
 from augscale.networks.backbones import build_backbone
-from augscale.networks.weights import load_weights_into, read_sidecar, save_weights
+from augscale.networks.loading import load_weights_into
+from augscale.networks.weights import read_sidecar, save_weights
 
 CONFIG = BackboneConfig(name="vit_tiny_patch16_224", overrides=TINY_VIT)
 
@@ -38,9 +39,9 @@ def test_saved_weights_and_sidecar_read_back_exactly(tmp_path):
     assert report.matched_share == 1
     assert not report.missing + report.mismatched + report.unexpected
     facts = read_sidecar(file)
-    assert facts["seed"] == 3
-    assert facts["embed_dim"] == 32
-    assert facts["mean"] == [0.485, 0.456, 0.406]
+    assert facts.seed == 3
+    assert facts.embed_dim == 32
+    assert facts.mean == (0.485, 0.456, 0.406)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["teacher.json", "teacher.safetensors"]
 
 
