@@ -141,7 +141,7 @@ class Backbone(nn.Module):
             converted: dict[str, Tensor] = checkpoint_filter_fn(dict(state_dict), self.model)
             return converted
         own = self.model.state_dict()
-        if all(key in state_dict and state_dict[key].shape == value.shape for key, value in own.items()):
+        if _fitting(state_dict, own) == len(own):
             return state_dict
         converted = _filtered(state_dict, self.model)
         return max((state_dict, converted), key=lambda state: _fitting(state, own))

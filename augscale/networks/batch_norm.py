@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -75,13 +75,9 @@ def checked_choice(text: str | None) -> Choice | None:
     Raises:
         ConfigError: neither own nor data.
     """
-    for choice in get_args(Choice):
-        if text == choice:
-            found: Choice = choice
-            return found
-    if text is None:
-        return None
-    raise ConfigError(f"--statistics {text}: expected own or data")
+    if text is not None and text not in get_args(Choice):
+        raise ConfigError(f"--statistics {text}: expected own or data")
+    return cast("Choice | None", text)
 
 
 def takes_common_statistics(checkpoint: LoadedCheckpoint, choice: Choice | None = None) -> bool:
@@ -171,12 +167,7 @@ def gather(
 
 @contextmanager
 def use(network: nn.Module, statistics: Statistics) -> Iterator[None]:
-    """Puts statistics into a network, and its own back afterwards.
-
-    Args:
-        network: the one that they were gathered for, or one of the same architecture.
-        statistics: of `gather`.
-    """
+    """Puts the statistics of a network of this architecture into a network, and its own back afterwards."""
     layers = batch_norm_layers(network)
     with _kept(layers), torch.no_grad():
         for name, mean in statistics.means.items():
@@ -196,15 +187,13 @@ def common_statistics(
     device: str | torch.device | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[None]:
-    """Gives the network the statistics of some views for the time of a measurement; None: it keeps its own.
+    """Gives the network the statistics of some views (see `gather`) for the time of a measurement.
 
     Args:
-        network, views, device, should_stop: see `gather`.
+        views: None: the network keeps its own.
     """
-    if views is None:
-        yield
-        return
-    with use(network, gather(network, views, device=device, should_stop=should_stop)):
+    found = Statistics.none() if views is None else gather(network, views, device=device, should_stop=should_stop)
+    with use(network, found):
         yield
 
 

@@ -81,12 +81,8 @@ def layout_kind(content: dict[Any, Any], network: Network) -> str:
 def moco_heads(content: Mapping[Any, Any], state: State, path: Path) -> int | None:
     """Attention heads of a ViT that MoCo v3's own code wrote: 12 in its ViT-S, which has 6 everywhere else.
 
-    Args:
-        content: of the file.
-        state: of the network that is taken.
-        path: the file, for messages.
-    Returns:
-        None where MoCo v3 did not write the file, or the width determines the heads.
+    None where MoCo v3 did not write the file, or the width determines the heads.
+
     Raises:
         CheckpointError: both are possible.
     """

@@ -81,8 +81,6 @@ def unique_names(specs: Sequence[str | Path]) -> list[str]:
 
     Args:
         specs: as `load_checkpoint` takes them.
-    Returns:
-        One name for each, all different.
     """
     places = [_place(str(spec)) for spec in specs]
     different = list(dict.fromkeys(places))

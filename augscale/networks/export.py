@@ -207,7 +207,7 @@ def _check_dino_has(source: _Source, path: Path) -> str:
 
 
 def _dino_checkpoint(source: _Source, size: int) -> dict[str, Any]:
-    """As official DINO's `main_dino.py` saves it, less the optimiser; `args` is a plain dictionary, not a Namespace.
+    """As official DINO's `main_dino.py` saves it, without the optimizer; `args` is a plain dictionary, not a Namespace.
 
     With a Namespace, torch.load would refuse the file with weights_only=True, its default since 2.6; the evaluation
     scripts do not read `args`.

@@ -76,11 +76,8 @@ class WeightsFile:
 
 
 def open_weights(path: Path, key: str | None = None) -> WeightsFile:
-    """Opens a weights file.
+    """Opens a weights file, or the one in a folder of a trial or of Hugging Face; `key` as in `find_network`.
 
-    Args:
-        path: a file, or a folder of a trial or of Hugging Face.
-        key: which of its networks, see `find_network`.
     Raises:
         CheckpointError: it cannot be read, or holds no such network.
     """
@@ -129,7 +126,7 @@ def check_network(backbone: Backbone, file: WeightsFile, name: str, *, need_stat
     """Refuses a file of another network; matching shapes and a high share of parameters do not prove it is the same.
 
     Args:
-        backbone: may be on torch's meta device, where it takes no memory.
+        backbone: may be on torch's meta device.
         file: opened.
         name: of the model, for messages.
         need_statistics: whether to refuse a file without the running statistics of batch norms.

@@ -73,10 +73,7 @@ def is_average(name: str) -> bool:
 def networks_side_by_side(tensors: State) -> dict[str, SideBySide]:
     """The networks of a state dict that holds several, the moving average first; {} where it holds one.
 
-    Args:
-        tensors: of the state dict, without the prefixes of data parallelism.
-    Returns:
-        Networks by their names in the file. Tensors lose that name: "momentum_backbone.x" becomes "backbone.x".
+    Keys are the file's names of the networks. Tensors lose that name: "momentum_backbone.x" becomes "backbone.x".
     """
     roles = _teacher_and_student(tensors)
     if roles:
@@ -97,8 +94,7 @@ def _wrapping(tensors: State) -> Iterable[str]:
 def _teacher_and_student(tensors: State) -> dict[str, SideBySide]:
     found: dict[str, State] = {}
     for name, value in tensors.items():
-        match = _ROLE.fullmatch(name)
-        if match:
+        if match := _ROLE.fullmatch(name):
             found.setdefault(match[1], {})[match[2]] = value
     return {
         role: SideBySide(
@@ -138,22 +134,17 @@ def _twin(average: str, groups: dict[str, State]) -> str | None:
     shapes = {name: value.shape for name, value in groups[average].items()}
     found = []
     for name, tensors in groups.items():
-        if name == average or is_average(name):
-            continue
         equal = sum(_shape_of(tensors, inner) == shape for inner, shape in shapes.items())
-        if equal >= _TWIN_SHARE * max(len(shapes), len(tensors)):
+        if not is_average(name) and equal >= _TWIN_SHARE * max(len(shapes), len(tensors)):
             found.append(name)
     part = _part(average.lower(), _OF_AVERAGE)
-    found.sort(key=lambda name: part not in (name.lower(), _part(name.lower(), _OF_TRAINED)))
-    return found[0] if found else None
+    return min(found, key=lambda name: part not in (name.lower(), _part(name.lower(), _OF_TRAINED)), default=None)
 
 
 def _shape_of(tensors: State, name: str) -> object:
     """Shape of a tensor that may be stored with or without data parallelism's prefix; None where there is none."""
-    for candidate in (name, f"module.{name}", name.removeprefix("module.")):
-        if candidate in tensors:
-            return tensors[candidate].shape
-    return None
+    candidates = (name, f"module.{name}", name.removeprefix("module."))
+    return next((tensors[candidate].shape for candidate in candidates if candidate in tensors), None)
 
 
 def _under_parts(groups: dict[str, State], names: list[str], patterns: tuple[re.Pattern[str], ...]) -> State:
@@ -168,8 +159,4 @@ def _under_parts(groups: dict[str, State], names: list[str], patterns: tuple[re.
 
 
 def _part(name: str, patterns: tuple[re.Pattern[str], ...]) -> str | None:
-    for pattern in patterns:
-        match = pattern.fullmatch(name)
-        if match:
-            return match["part"]
-    return None
+    return next((match["part"] for pattern in patterns if (match := pattern.fullmatch(name))), None)

@@ -44,7 +44,7 @@ _SIGNS: tuple[tuple[bytes, str], ...] = (
     (b"<?xml", "an XML text, mostly the error message of a download"),
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
     (b"\x89hdf", f"an HDF5 file, e.g. of Keras; convert it to PyTorch and {_SAVE}"),
-    (b"gguf", f"a GGUF file of llama.cpp; {_SAVE} of the network before quantisation"),
+    (b"gguf", f"a GGUF file of llama.cpp; {_SAVE} of the network before quantization"),
     (b"\x93numpy", f"a NumPy array; {_SAVE}"),
     (b"{", "a JSON text, no weights; give the weights file that belongs to it"),
 )

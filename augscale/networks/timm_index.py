@@ -44,12 +44,7 @@ class _Row(NamedTuple):
 
 
 def signature(shapes: Shapes, classifiers: Iterable[str]) -> str:
-    """A hash of the names and shapes of an encoder's tensors, without the classifier and what depends on image size.
-
-    Args:
-        shapes: shapes of the floating-point tensors, by name.
-        classifiers: names that classifiers of timm's models have.
-    """
+    """A hash of an encoder's names and shapes, without the classifier and what depends on the image size."""
     return _hash(f"{name}{tuple(shape)}" for name, shape in shapes.items() if _is_core(name, classifiers))
 
 
