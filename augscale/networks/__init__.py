@@ -5,7 +5,8 @@ The modules, from the entry inwards:
 | subject | modules |
 |---|---|
 | any checkpoint as a frozen encoder | `checkpoints` (`load_checkpoint`) |
-| the encoder and its speed-ups | `backbones`, `plain_vit`, `vit_on_gpu`, `cpu_attention`, `stochastic_depth` |
+| the encoder and its speed-ups | `backbones`, `plain_vit`, `vit_on_gpu`, `stochastic_depth` |
+| timm's pre-trained weights | `pretrained` |
 | DINO's head; arithmetic of a device | `head`; `precision` |
 | what a user names; files as data | `checkpoint_paths`; `tensor_files` |
 | the network in a file | `find_network`, `network_roles` |

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import socket
 import sys
-import urllib.request
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-import huggingface_hub
 import timm
 import torch
 from timm.layers import DropPath, convert_sync_batchnorm
@@ -27,6 +22,7 @@ from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.checkpoint_paths import is_checkpoint_path
 from augscale.networks.loading import LoadReport, load_weights_into
 from augscale.networks.plain_vit import class_token, is_plain
+from augscale.networks.pretrained import WeightsUnavailable, pretrained_arguments, pretrained_size
 from augscale.networks.stochastic_depth import DepthDraws
 from augscale.networks.vit_on_gpu import class_token_by_factors
 from augscale.settings import nearest
@@ -36,7 +32,6 @@ __all__ = ["Backbone", "build_backbone", "convert_sync_batchnorm"]
 _VIT_MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva")
 """timm's modules whose ViTs take views of any size that is a multiple of the patch."""
 _RESERVED = ("num_classes", "img_size", "dynamic_img_size", "pretrained", "drop_path_rate", "in_chans")
-_CONNECT_SECONDS = 5.0
 
 
 class Backbone(nn.Module):
@@ -179,17 +174,6 @@ def _fitting(state_dict: dict[str, Tensor], own: dict[str, Tensor]) -> int:
     return sum(key in state_dict and state_dict[key].shape == value.shape for key, value in own.items())
 
 
-class WeightsUnavailable(CheckpointError):
-    """timm's weights for a model are not available; `reason` says why, e.g. that the hub cannot be reached."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        self.reason = reason
-        super().__init__(
-            f"backbone.init = 'imagenet': no weights for {name} ({reason}); "
-            "use --init none, or --init FILE with a weights file"
-        )
-
-
 def build_backbone(
     config: BackboneConfig,
     image_size: int,
@@ -218,7 +202,7 @@ def build_backbone(
     if is_vit:
         arguments |= {"img_size": image_size, "dynamic_img_size": True}
     if config.init == "imagenet":
-        arguments |= _pretrained_arguments(config.name)
+        arguments |= pretrained_arguments(config.name)
     cfg = get_pretrained_cfg(config.name)
     fixed = not is_vit and cfg is not None and cfg.fixed_input_size
     with torch.random.fork_rng(devices=[]):
@@ -242,26 +226,11 @@ def check_init(config: BackboneConfig) -> None:
         CheckpointError: they are not; the message says what to do.
     """
     if config.init == "imagenet":
-        _pretrained_arguments(config.name)
+        pretrained_arguments(config.name)
     elif config.init != "none" and not is_checkpoint_path(config.init):
         raise CheckpointError(
             f"backbone.init = {config.init!r}: no such file; expected none, imagenet or a weights file"
         )
-
-
-def pretrained_size(name: str) -> int | None:
-    """Side of the views that timm's default weights of a model were trained with, pixels; None where unknown."""
-    try:
-        cfg = get_pretrained_cfg(name)
-    except RuntimeError:  # a tag that timm does not know
-        cfg = None
-    return int(cfg.input_size[-1]) if cfg is not None else None
-
-
-def pretrained_normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that timm's weights of a model were trained with; ImageNet's where unknown."""
-    cfg = get_pretrained_cfg(name)
-    return (IMAGENET_MEAN, IMAGENET_STD) if cfg is None else (tuple(cfg.mean), tuple(cfg.std))
 
 
 def _check_name(config: BackboneConfig) -> None:
@@ -308,42 +277,6 @@ def _create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
             raise WeightsUnavailable(config.name, reason) from None
         raise ConfigError(f"backbone.overrides = {config.overrides} do not fit {config.name}: {reason}") from None
     return model
-
-
-def _pretrained_arguments(name: str) -> dict[str, Any]:
-    """Arguments that make timm load its weights, from the local cache without asking the hub where they are there.
-
-    Raises:
-        WeightsUnavailable: there are none, or they are not cached and the hub cannot be reached.
-    """
-    cfg = get_pretrained_cfg(name)
-    if cfg is None or not cfg.has_weights:
-        raise WeightsUnavailable(name, "timm has none for this model")
-    if not cfg.hf_hub_id:
-        return {"pretrained": True}
-    for filename in (cfg.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
-        cached = huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, filename) if filename else None
-        if isinstance(cached, str):
-            return {"pretrained": True, "pretrained_cfg_overlay": {"file": cached}}
-    problem = _hub_problem()
-    if problem:
-        raise WeightsUnavailable(name, problem)
-    return {"pretrained": True}
-
-
-def _hub_problem() -> str | None:
-    """Why the hub cannot be reached; None where it may be. Its own client would retry for most of a minute."""
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set and they are not in the local cache"
-    endpoint = urlparse(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    if urllib.request.getproxies():
-        return None
-    try:
-        port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
-        socket.create_connection((endpoint.hostname or "", port), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        return f"{endpoint.hostname} cannot be reached: {error.strerror or error}"
-    return None
 
 
 def _memory_format(model: nn.Module) -> torch.memory_format:

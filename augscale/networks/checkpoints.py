@@ -18,14 +18,7 @@ from torch import nn
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.architectures import check_sizes, infer_architecture, parse_arch, with_defaults
-from augscale.networks.backbones import (
-    Backbone,
-    WeightsUnavailable,
-    build_backbone,
-    pretrained_normalization,
-    pretrained_size,
-    takes_any_size,
-)
+from augscale.networks.backbones import Backbone, build_backbone, takes_any_size
 from augscale.networks.checkpoint_facts import (
     HubConfig,
     TrainingFacts,
@@ -39,6 +32,7 @@ from augscale.networks.checkpoint_facts import (
 from augscale.networks.checkpoint_paths import TIMM_PREFIX, UNTRAINED_PREFIX, is_checkpoint_path, unique_names
 from augscale.networks.find_network import chosen_network
 from augscale.networks.loading import LoadReport, WeightsFile, check_network, load_opened, open_weights
+from augscale.networks.pretrained import WeightsUnavailable, pretrained_normalization, pretrained_size
 from augscale.networks.tensor_files import plain_settings
 from augscale.networks.vit_architectures import native_size, pooling
 from augscale.networks.weights import MAX_VIEW, Sidecar, sidecar_if_ours
