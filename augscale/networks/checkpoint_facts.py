@@ -25,7 +25,7 @@ _MOCO_WIDTH, _MOCO_HEADS = 384, 12
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingFacts:
-    """What a checkpoint stores about its training besides the encoder."""
+    """Facts about the training that a checkpoint stores besides the encoder."""
 
     out_dim: int | None = None
     """K, prototypes of the projection head; None where the file has no head."""
@@ -104,7 +104,7 @@ def moco_heads(content: Mapping[Any, Any], state: State, path: Path) -> int | No
 
 @dataclass(frozen=True, kw_only=True)
 class HubConfig:
-    """What the JSON files beside the weights of Hugging Face or timm say; all None where there are none."""
+    """Facts from the JSON files beside weights of Hugging Face or timm; all None where there are none."""
 
     arch: str | None = None
     """timm's name of the model."""

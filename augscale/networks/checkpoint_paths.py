@@ -25,7 +25,7 @@ _LISTED = 5
 
 
 def is_checkpoint_path(spec: str) -> bool:
-    """Whether it names a file, or the folder of a finished trial or of Hugging Face."""
+    """Whether `spec` names a file, or the folder of a finished trial or of Hugging Face."""
     if not spec:
         return False
     path = Path(spec)

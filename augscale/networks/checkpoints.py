@@ -47,7 +47,7 @@ class LoadedCheckpoint:
     name: str
     """Short, for display; see `unique_names`."""
     path: str
-    """As given."""
+    """The `spec` that was given."""
     kind: str
     """"augscale", "timm model", "untrained", or the layout of a foreign file: "DINO", "DINOv2", "RETFound" (of any
     masked autoencoder), "timm state dict", or one that was translated, e.g. "Hugging Face ViT"."""

@@ -207,7 +207,7 @@ def _check_dino_has(source: _Source, path: Path) -> str:
 
 
 def _dino_checkpoint(source: _Source, size: int) -> dict[str, Any]:
-    """As official DINO's `main_dino.py` saves it, without the optimizer; `args` is a plain dictionary, not a Namespace.
+    """The file of official DINO's `main_dino.py` without the optimizer, and with `args` as a dict, not a Namespace.
 
     With a Namespace, torch.load would refuse the file with weights_only=True, its default since 2.6; the evaluation
     scripts do not read `args`.

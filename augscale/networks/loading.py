@@ -110,7 +110,7 @@ def load_weights_into(backbone: Backbone, path: Path | str) -> LoadReport:
 
 
 def load_opened(backbone: Backbone, file: WeightsFile) -> LoadReport:
-    """As `load_weights_into`, without checks of what stands beside the encoder.
+    """Loads an opened file into a backbone, as `load_weights_into` does, without the checks of `check_network`.
 
     A position embedding of another grid is resampled as timm does it, bicubic with antialiasing. Official DINO
     resamples without antialiasing, and a tenth of a patch beside the grid points.
@@ -214,7 +214,7 @@ def _check_parts(backbone: Backbone, file: WeightsFile, report: LoadReport, name
 
 
 def _computed_otherwise(model: nn.Module, converted: Converted) -> list[str]:
-    """What the weights' own network computes otherwise than the model they are loaded into."""
+    """A line for each difference between what the weights' own network computes and what the model computes."""
     lines = []
     batch_eps, pool = converted.overrides.get("bn_eps"), converted.overrides.get("global_pool")
     found = {module.eps for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}

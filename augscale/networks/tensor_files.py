@@ -152,7 +152,7 @@ def first_line(error: Exception) -> str:
 
 
 def _plain(value: Any, nested: bool = False) -> tuple[bool, Any]:
-    """Whether the value is plain, and what is kept of it."""
+    """(whether the value is plain, the part of it that is kept)"""
     if value is None or type(value) in (bool, int):
         return True, value
     if type(value) is float:

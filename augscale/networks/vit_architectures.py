@@ -50,7 +50,7 @@ class _ViT:
     hidden_dim: int
     """Rows of the first MLP layer; of SwiGLU, twice the hidden width."""
     init_values: float | None = None
-    """Of layer scale; None without it."""
+    """Initial value of layer scale; None without layer scale."""
     reg_tokens: int = 0
     no_embed_class: bool = False
     swiglu: bool = False
@@ -230,7 +230,7 @@ def _vit(state: State, source: Path, num_heads: int | None) -> _ViT:
 
 
 def _problem(state: State) -> str | None:
-    """What is wrong with the tensors that a ViT is recognized by; None where nothing is."""
+    """Why the tensors are not those of a ViT; None where they may be."""
     if "pos_embed" not in state:
         return "pos_embed is missing; of networks without it DINOv3s and timm's own sizes are known, else timm:NAME"
     for name, rank in _RANKS.items():

@@ -43,13 +43,13 @@ class HeldOut(Record):
 
 
 class Sidecar(Record):
-    """What is needed to use, repeat and diagnose weights; entries that are not listed here are kept, too."""
+    """Facts that are needed to use, repeat and diagnose weights; entries that are not listed here are kept, too."""
 
     model_config = ConfigDict(extra="allow")
 
     embed_dim: int | None = None
     mean: tuple[float, ...] | None = None
-    """Of the three channels of normalized views; `std` likewise."""
+    """Means of the three channels that views are normalized with; `std` likewise."""
     std: tuple[float, ...] | None = None
     backbone: BackboneConfig | None = None
     """The network; None for the JSON file of another program."""
@@ -59,7 +59,7 @@ class Sidecar(Record):
     """An `AugmentationScales` that it was trained with."""
     steps: int | None = None
     batch_norm: str | None = None
-    """As in `PretrainConfig`."""
+    """The setting of `PretrainConfig`."""
     training: EndOfTraining | None = None
     data: dict[str, Any] = Field(default_factory=dict)
     """Settings of `DataConfig`, as that version of augscale had them."""
@@ -160,7 +160,7 @@ def read_sidecar(path: Path | str) -> Sidecar:
 
 
 def sidecar_if_ours(path: Path) -> Sidecar:
-    """As `read_sidecar`; empty where there is no file, or one of another program."""
+    """The JSON file beside a weights file; an empty record where there is none, or one of another program."""
     file = sidecar_path(path)
     if path.suffix != ".safetensors" or not file.is_file():
         return Sidecar()
