@@ -40,6 +40,18 @@ class MemoryShortageError(AugscaleError):
     """Memory is used up, and a step cannot be cut into smaller parts."""
 
 
+class Paused(Exception):
+    """A caller's `should_stop` returned True; the state is saved where there is a place for it.
+
+    Args:
+        step: optimizer updates in the saved state; None where that is an earlier state, e.g. one saved at a rung.
+    """
+
+    def __init__(self, step: int | None = None) -> None:
+        super().__init__("paused" if step is None else f"paused at step {step}")
+        self.step = step
+
+
 class StudyError(AugscaleError):
     """A search cannot go on: storage trouble, or no trial that can be used."""
 

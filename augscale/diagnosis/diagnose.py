@@ -31,9 +31,9 @@ from augscale.diagnosis.near_duplicates import near_duplicates
 from augscale.diagnosis.result import Diagnosis
 from augscale.diagnosis.training_signs import trained_scales, training_signs
 from augscale.errors import ConfigError, DataError
-from augscale.networks.batch_norm import has_batch_norm
+from augscale.networks.batch_norm import Choice, checked_choice, has_batch_norm, takes_common_statistics
 from augscale.networks.checkpoints import LoadedCheckpoint, choices, load_checkpoints, references_of
-from augscale.networks.which_statistics import Choice, checked_choice, takes_common_statistics
+from augscale.networks.weights import HeldOut
 from augscale.runs.folders import writable_folder
 from augscale.scoring.common_views import common_rows, common_views
 from augscale.scoring.panel import split_off_panel
@@ -120,8 +120,7 @@ def diagnose(
     for checkpoint in loaded:
         checkpoint.backbone.check_view_size(view_size, f"{checkpoint.name}: --size")
 
-    sidecar = loaded[0].sidecar
-    config, notes = _data_config(data, sidecar, view_size, crop_to_field, grey_range, exclude)
+    config, notes = _data_config(data, loaded[0].sidecar.data, view_size, crop_to_field, grey_range, exclude)
     report = on_progress or (lambda what, done, total: None)
     cache = build_cache(
         config, cache_root=cache_root, allow_bad=allow_bad, on_progress=lambda d, t: report("decoding images", d, t)
@@ -174,9 +173,9 @@ def choose_rows(
     """
     rows = np.arange(len(cache.records))
     notes = []
-    own = {str(c.sidecar["held_out"]): c.sidecar["held_out"] for c in checkpoints if _trained_on(c, cache)}
-    for held_out in own.values():
-        rows = np.intersect1d(rows, split_off_panel(cache.records, held_out["images"], held_out["seed"])[1])
+    own = {held_out for c in checkpoints if (held_out := _held_out(c, cache)) is not None}
+    for held_out in own:
+        rows = np.intersect1d(rows, split_off_panel(cache.records, held_out.images, held_out.seed)[1])
     if own and len(rows) < 2:
         raise DataError("the checkpoints held out different photographs of these data; expected some in common")
     if own:
@@ -208,11 +207,11 @@ def _common(
     """
     if not any(has_batch_norm(subject.backbone) for subject in subjects):
         return None, []
-    held_out = next((c.sidecar["held_out"] for c in loaded if _trained_on(c, cache)), None)
+    held_out = next((found for c in loaded if (found := _held_out(c, cache)) is not None), None)
     every = np.arange(len(cache.records))
     if held_out is not None:
-        candidates = split_off_panel(cache.records, held_out["images"], held_out["seed"])[0]
-        seed = held_out["seed"]
+        candidates = split_off_panel(cache.records, held_out.images, held_out.seed)[0]
+        seed = held_out.seed
     else:
         candidates = np.setdiff1d(every, rows)
     few = len(candidates) < min(MIN_COMMON, len(rows))
@@ -225,9 +224,9 @@ def _common(
     return common_views(cache.images, cache.records, chosen, seed=seed, size=view_size), [note]
 
 
-def _trained_on(checkpoint: LoadedCheckpoint, cache: ImageCache) -> bool:
-    sidecar = checkpoint.sidecar
-    return sidecar.get("data_fingerprint") == cache.fingerprint and "held_out" in sidecar
+def _held_out(checkpoint: LoadedCheckpoint, cache: ImageCache) -> HeldOut | None:
+    """The photographs that a checkpoint trained on these data held out; None where it was trained on others."""
+    return checkpoint.sidecar.held_out if checkpoint.sidecar.data_fingerprint == cache.fingerprint else None
 
 
 def _check_arguments(paths: Sequence[str | Path], images: int, views: int, bootstrap: int) -> None:
@@ -240,14 +239,13 @@ def _check_arguments(paths: Sequence[str | Path], images: int, views: int, boots
 
 def _data_config(
     data: str | Path | Sequence[str | Path] | None,
-    sidecar: dict[str, Any],
+    own: dict[str, Any],
     view_size: int,
     crop_to_field: bool | None,
     grey_range: GreyRangeSetting | None,
     exclude: Sequence[str] = (),
 ) -> tuple[DataConfig, list[str]]:
     """Which images are decoded how: as for the first checkpoint's training where that is known."""
-    own = sidecar.get("data", {})
     notes = []
     if data is None:
         sources = tuple(own.get("sources", ("synthetic",)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ OFFICIAL_LOG = "log.txt"
 
 def trained_scales(checkpoint: LoadedCheckpoint) -> AugmentationScales | None:
     """The scales that a checkpoint was trained with: from our sidecar, or official DINO's arguments, else None."""
-    if "scales" in checkpoint.sidecar:
-        return AugmentationScales.model_validate(checkpoint.sidecar["scales"])
+    if checkpoint.sidecar.scales is not None:
+        return AugmentationScales.model_validate(checkpoint.sidecar.scales)
     arguments = checkpoint.training.args
     crops = {name: arguments.get(name) for name in ("global_crops_scale", "local_crops_scale")}
     if not all(_is_area(value) for value in crops.values()):
@@ -40,11 +39,9 @@ def training_signs(checkpoint: LoadedCheckpoint, clean: npt.ArrayLike | None = N
         checkpoint: as loaded.
         clean: float, shape (n, D): its embeddings of photographs, for the head; None leaves the head out.
     """
-    own = checkpoint.sidecar.get("training")
-    if isinstance(own, Mapping):
-        return TrainingSigns(
-            loss=own.get("loss"), out_dim=own.get("out_dim"), information=own.get("information"), source="sidecar"
-        )
+    own = checkpoint.sidecar.training
+    if own is not None:
+        return TrainingSigns(loss=own.loss, out_dim=own.out_dim, information=own.information, source="sidecar")
     facts = checkpoint.training
     loss = _logged_loss(Path(checkpoint.path).with_name(OFFICIAL_LOG), facts.epoch)
     told = None if clean is None or not facts.head else head_information(facts.head, clean, facts.center, facts.args)

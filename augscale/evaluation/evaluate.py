@@ -25,9 +25,8 @@ from augscale.evaluation.records import EvaluationSummary, to_dict
 from augscale.evaluation.seen_images import seen_contents, seen_notes
 from augscale.evaluation.summary import summarize
 from augscale.evaluation.which_checkpoints import checkpoints_to_evaluate
-from augscale.networks.batch_norm import has_batch_norm
+from augscale.networks.batch_norm import Choice, checked_choice, has_batch_norm, takes_common_statistics
 from augscale.networks.checkpoints import LoadedCheckpoint, references_of
-from augscale.networks.which_statistics import Choice, checked_choice, takes_common_statistics
 from augscale.pretraining.events import Paused
 from augscale.reporting.evaluation.table_formats import write_tables
 from augscale.reporting.evaluation.tables import all_tables
@@ -127,7 +126,7 @@ def evaluate(
     encoders = [_encoder(checkpoint, view_size, choice) for checkpoint in loaded]
     references = [_encoder(c, view_size, choice) for c in references_of(loaded)[0]] if untrained else []
     notes += statistics_notes([*encoders, *references])
-    cut = bool(loaded[0].sidecar.get("data", {}).get("crop_to_field")) if crop_to_field is None else crop_to_field
+    cut = bool(loaded[0].sidecar.data.get("crop_to_field")) if crop_to_field is None else crop_to_field
     opened, more = open_datasets(
         datasets,
         size=round(MARGIN * view_size),
@@ -171,7 +170,7 @@ def evaluate(
 
 
 def _grey_range(checkpoint: LoadedCheckpoint) -> GreyRangeSetting:
-    found = checkpoint.sidecar.get("data", {}).get("range", "auto")
+    found = checkpoint.sidecar.data.get("range", "auto")
     return found if found == "auto" else (float(found[0]), float(found[1]))
 
 

@@ -1,107 +1,30 @@
-"""Which timm model a state dict belongs to, read off the names and shapes of its tensors.
+"""Which timm model a state dict belongs to, recognized by the names and shapes of its tensors.
 
-What shapes cannot tell: the number of attention heads (the projections of 6 heads of 64 and of 12 heads of 32 have one
-shape) and the activation function. Heads follow from the width in all published families; a network with other heads
-would load without a complaint and embed nonsense, so a width of no known family is refused unless it is cut into
-heads of 64 as all those families but two are. Where the file keeps the command line of official DINO, the two are
-compared.
+An architecture is a `BackboneConfig`: timm's name of a model, and the overrides that differ from timm's defaults.
 """
 
 from __future__ import annotations
 
-import math
-import re
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from pydantic import ValidationError
 
-from augscale.errors import CheckpointError
-from augscale.networks.foreign_names import foreign_layout
-from augscale.networks.tensor_files import printable
-from augscale.networks.timm_search import family_of, models_of, of_timm
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """A timm model: its name, and what differs from timm's defaults for that name."""
-
-    name: str
-    overrides: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ViT:
-    """What is to be known of a ViT; the defaults are those of timm's plain ones."""
-
-    patch_size: int
-    embed_dim: int
-    depth: int
-    num_heads: int
-    hidden_dim: int
-    """Rows of the first MLP layer; of SwiGLU, twice the hidden width."""
-    init_values: float | None = None
-    """Of layer scale; None without it."""
-    reg_tokens: int = 0
-    no_embed_class: bool = False
-    swiglu: bool = False
-    qkv_bias: bool = True
-    proj_bias: bool = True
-    qk_norm: bool = False
-    class_token: bool = True
-
-
-_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}
-"""Width of the published families (tiny, small, base, large, huge, giant, DINOv2's giant) to heads."""
-_HEAD_DIM = 64
-_RANKS = {
-    "pos_embed": 3,
-    "cls_token": 3,
-    "reg_token": 3,
-    "blocks.0.attn.qkv.weight": 2,
-    "blocks.0.mlp.fc1.weight": 2,
-    "blocks.0.mlp.fc2.weight": 2,
-}
-"""Dimensions of the tensors that a ViT is recognised by; tokens may be missing."""
-_LAYER_SCALE = 1e-5
-_PLAIN_VIT = re.compile(
-    r"(cls_token|pos_embed|reg_token|mask_token|masked_embed)$|patch_embed\.proj\.|(fc_)?norm\.|head\.|decoder_"
-    r"|blocks\.\d+\.(norm[12]|ls[12]|attn\.(qkv|proj|[qk]_norm)|mlp\.fc[12])\."
+from augscale.config import BackboneConfig
+from augscale.errors import CheckpointError, ConfigError
+from augscale.networks.foreign_names import untranslated_layout
+from augscale.networks.tensor_files import State, listed, printable
+from augscale.networks.timm_index import models_like, models_of, shapes_of, timm_model_of
+from augscale.networks.vit_architectures import (
+    count_blocks,
+    depth,
+    dinov3_architecture,
+    is_dinov3,
+    is_plain_vit,
+    vit_architecture,
 )
-
-
-def _plain(patch_size: int, embed_dim: int, depth: int, num_heads: int, hidden_dim: int, **fields: Any) -> _ViT:
-    return _ViT(
-        patch_size=patch_size, embed_dim=embed_dim, depth=depth, num_heads=num_heads, hidden_dim=hidden_dim, **fields
-    )
-
-
-def _dinov2(size: str, *shape: int, **fields: Any) -> dict[str, _ViT]:
-    return {
-        f"vit_{size}_patch14_dinov2": _plain(14, *shape, init_values=_LAYER_SCALE, **fields),
-        f"vit_{size}_patch14_reg4_dinov2": _plain(
-            14, *shape, init_values=_LAYER_SCALE, reg_tokens=4, no_embed_class=True, **fields
-        ),
-    }
-
-
-VITS = {
-    "vit_base_patch16_224": _plain(16, 768, 12, 12, 3072),
-    "vit_base_patch8_224": _plain(8, 768, 12, 12, 3072),
-    "vit_tiny_patch16_224": _plain(16, 192, 12, 3, 768),
-    "vit_small_patch16_224": _plain(16, 384, 12, 6, 1536),
-    "vit_small_patch8_224": _plain(8, 384, 12, 6, 1536),
-    "vit_large_patch16_224": _plain(16, 1024, 24, 16, 4096),
-    "vit_huge_patch14_224": _plain(14, 1280, 32, 16, 5120),
-    "vit_giant_patch14_224": _plain(14, 1408, 40, 16, 6144),
-    **_dinov2("small", 384, 12, 6, 1536),
-    **_dinov2("base", 768, 12, 12, 3072),
-    **_dinov2("large", 1024, 24, 16, 4096),
-    **_dinov2("giant", 1536, 40, 24, 8192, swiglu=True),
-}
-"""timm's models among which the nearest is named, the first for a network of no family."""
 
 _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((2, 2, 2, 2), False): "resnet18",
@@ -110,245 +33,92 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((3, 4, 23, 3), True): "resnet101",
     ((3, 8, 36, 3), True): "resnet152",
 }
-_DINO_ARCHS = {"vit_tiny": 192, "deit_tiny": 192, "vit_small": 384, "deit_small": 384, "vit_base": 768}
-"""`args.arch` of official DINO to the width of its encoder."""
+"""Blocks of the four stages and whether they are bottleneck blocks, to timm's name."""
+_LISTED_FAMILY = 8
+
+
+def parse_arch(arch: str, text: str) -> BackboneConfig:
+    """An architecture given as "NAME" or "NAME,key=value,..."; values are parsed as JSON where possible.
+
+    Raises:
+        ConfigError: a part is no key=value, or a value has a type that no override takes; `text` says where it was.
+    """
+    name, *assignments = [part.strip() for part in arch.split(",")]
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"{text}: --arch {arch}: {assignment!r} is no key=value")
+        try:
+            overrides[key.strip()] = json.loads(value)
+        except ValueError:
+            overrides[key.strip()] = value.strip()
+    try:
+        return BackboneConfig(name=name, overrides=overrides)
+    except ValidationError as error:
+        raise ConfigError(f"{text}: {error.errors()[0]['msg']} in {overrides}") from None
+
+
+def with_defaults(architecture: BackboneConfig, overrides: dict[str, Any]) -> BackboneConfig:
+    """The architecture with further overrides; its own take precedence."""
+    return architecture.model_copy(update={"overrides": overrides | architecture.overrides})
+
+
+def check_sizes(architecture: BackboneConfig, state: State, path: Path) -> None:
+    """Compares depth and width with the tensors before anything is built: a sidecar may ask for a billion blocks."""
+    weight = state.get("patch_embed.proj.weight")
+    found = {"depth": depth(state) or None, "embed_dim": None if weight is None else weight.shape[0]}
+    for setting, value in found.items():
+        wanted = architecture.overrides.get(setting, value)
+        if value is not None and wanted != value:
+            raise CheckpointError(f"{path}: has {setting} {value}; {architecture.name} was to have {wanted}")
 
 
 def infer_architecture(
-    state: dict[str, Tensor],
+    state: State,
     source: Path,
     settings: dict[str, Any] | None = None,
     *,
     named: Sequence[str] = (),
     num_heads: int | None = None,
-) -> Architecture:
-    """The timm model that a state dict belongs to.
+) -> BackboneConfig:
+    """The architecture that a state dict belongs to.
 
     Args:
-        state: under timm's names, of any device.
+        state: under timm's names, on any device.
         source: the file, for messages.
-        settings: the command line of official DINO where the file keeps it; compared with what the tensors say.
+        settings: official DINO's command line where the file stores it; compared with the tensors.
         named: models that the file itself names; they decide where tensors fit several.
-        num_heads: of a ViT's attention, where the file says it; None: as published families have them.
+        num_heads: of a ViT's attention, where the file states it; None: as published families have them.
     Raises:
-        CheckpointError: no model of timm, several that the tensors cannot tell apart, or a ViT whose heads cannot be
-            known; `--arch` is named as the way on.
+        CheckpointError: no model of timm fits, several fit that compute different things, or a ViT's number of heads
+            is unknown; the message names `--arch` as the way on.
     """
-    if not _is_plain_vit(state) and not _is_plain_resnet(state):
-        known = of_timm(state, source, named)
+    if not is_plain_vit(state) and not _is_plain_resnet(state):
+        known = timm_model_of(state, source, named)
         if known is not None:
-            return Architecture(name=known, overrides={})
-    if "patch_embed.proj.weight" in state and "pos_embed" not in state and "blocks.0.gamma_1" in state:
-        return _dinov3(state, source, num_heads)
+            return BackboneConfig(name=known)
+    if is_dinov3(state):
+        return dinov3_architecture(state, source, num_heads)
     if "patch_embed.proj.weight" in state:
-        vit = _vit(state, source, num_heads)
-        _compare(vit, settings or {}, source)
-        found = _nearest(vit, source)
-        found = replace(found, overrides=pooling(state) | found.overrides)
+        found = vit_architecture(state, source, settings or {}, num_heads)
         # A model of timm's own with just these tensors may have other heads than a ViT of that width usually has.
-        known = of_timm(state, source, named) if found.overrides else None
-        return found if known is None else Architecture(name=known, overrides={})
+        known = timm_model_of(state, source, named) if found.overrides else None
+        return found if known is None else BackboneConfig(name=known)
     if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
         return _resnet(state, source)
-    family = family_of(state)
-    if family is not None:
-        raise CheckpointError(
-            f"{source}: has the tensors of {family} in other sizes; name the timm model with --arch NAME or "
-            "--arch NAME,key=value,..."
-        )
-    layout = foreign_layout(state)
-    if layout is not None:
-        raise CheckpointError(
-            f"{source}: {layout}, whose names are not translated; give timm's own weights of that network "
-            "(timm:NAME, or a file under timm's names)"
-        )
-    raise CheckpointError(
-        f"{source}: neither a ViT nor a ResNet nor another network under timm's names (tensors: "
-        f"{', '.join(map(printable, list(state)[:3]))}, ...); expected DINO, DINOv2, DINOv3, MoCo, MAE, RETFound, "
-        "I-JEPA or timm weights, or ViTs of Hugging Face or torchvision; name another timm model with --arch NAME"
-    )
+    raise CheckpointError(f"{source}: {_unknown(state)}")
 
 
-def pooling(state: dict[str, Tensor]) -> dict[str, Any]:
-    """Overrides that make timm pool as the network was trained to.
-
-    A network with `fc_norm` (MAE and RETFound, fine-tuned) classifies by fc_norm(mean of the patch tokens); its class
-    token is trained by nothing and there is no norm for it, so that mean is its embedding. Without `fc_norm` it is the
-    class token after the final norm, also for MAE and RETFound pre-training files, whose class token no loss
-    has ever read: official MAE and RETFound start from it too, but distances between such embeddings say
-    less than after fine-tuning.
-    """
-    if "fc_norm.weight" in state:
-        return {"global_pool": "avg", "fc_norm": True}
-    if "patch_embed.proj.weight" in state and "cls_token" not in state:
-        return {"global_pool": "avg", "fc_norm": False}
-    return {}
-
-
-def patch_size(state: dict[str, Tensor]) -> int | None:
-    """Side of a ViT's patches, pixels; None for a ResNet."""
-    weight = state.get("patch_embed.proj.weight")
-    return int(weight.shape[-1]) if weight is not None and weight.ndim == 4 else None
-
-
-def native_size(state: dict[str, Tensor]) -> int | None:
-    """Side of the views for which a ViT's position embedding was made, pixels; None where there is none.
-
-    None for a hybrid, too, whose patches are cut from the features of another network.
-    """
-    patch, position = patch_size(state), state.get("pos_embed")
-    if any(name.startswith("patch_embed.backbone.") for name in state):
-        return None
-    if patch is None or position is None or position.ndim != 3:
-        return None
-    prefix = _prefix_positions(state)
-    return None if prefix is None else patch * math.isqrt(position.shape[1] - prefix)
-
-
-def depth(state: dict[str, Tensor]) -> int:
-    """Number of transformer blocks; 0 for a ResNet, or where their numbers have gaps."""
-    return _count(state, r"blocks\.(\d+)\.")
-
-
-def _is_plain_vit(state: dict[str, Tensor]) -> bool:
-    """Whether everything but a classifier and a decoder has its place in timm's plain ViT."""
-    is_vit = "patch_embed.proj.weight" in state and _vit_problem(state) is None
-    return is_vit and all(_PLAIN_VIT.match(name) for name in state)
-
-
-def _is_plain_resnet(state: dict[str, Tensor]) -> bool:
-    """Whether it is one of the five ResNets of torchvision, by all of its tensors."""
+def _is_plain_resnet(state: State) -> bool:
+    """Whether all tensors are those of one of torchvision's five ResNets."""
     if not ("conv1.weight" in state and "layer1.0.conv1.weight" in state):
         return False
     return any(name in _RESNETS.values() for names in models_of(state) for name in names)
 
 
-def _dinov3(state: dict[str, Tensor], source: Path, num_heads: int | None) -> Architecture:
-    """A DINOv3 of no published size."""
-    weight, fc1 = state["patch_embed.proj.weight"], state.get("blocks.0.mlp.fc1.weight")
-    gated = state.get("blocks.0.mlp.fc1_g.weight")
-    hidden = fc1 if gated is None else gated
-    if weight.ndim != 4 or hidden is None or hidden.ndim != 2 or not depth(state):
-        raise CheckpointError(f"{source}: no plain DINOv3 ViT; name the timm model with --arch NAME")
-    width = int(weight.shape[0])
-    biased = "blocks.0.attn.q_bias" in state
-    name = ("vit_small_patch16_dinov3" if gated is None else "vit_small_plus_patch16_dinov3") + "_qkvb" * biased
-    overrides = {
-        "patch_size": int(weight.shape[-1]),
-        "embed_dim": width,
-        "depth": depth(state),
-        "num_heads": num_heads or _num_heads(state, width, source),
-        "mlp_ratio": _ratio(int(hidden.shape[0]), width),
-        "num_reg_tokens": int(state["reg_token"].shape[1]) if "reg_token" in state else 0,
-    }
-    return Architecture(name=name, overrides=overrides)
-
-
-def _vit(state: dict[str, Tensor], source: Path, num_heads: int | None = None) -> _ViT:
-    weight = state["patch_embed.proj.weight"]
-    if weight.ndim != 4 or weight.shape[1] != 3 or weight.shape[2] != weight.shape[3] or not weight.numel():
-        raise CheckpointError(
-            f"{source}: patch_embed.proj.weight has the shape {tuple(weight.shape)}; "
-            "expected square patches of 3 channels"
-        )
-    problem = _vit_problem(state)
-    if any(".lora_" in name for name in state):
-        problem = "it holds LoRA adapters apart from their layers; merge them first, in peft by merge_and_unload()"
-    if problem:
-        raise CheckpointError(f"{source}: no plain ViT ({problem}); name the timm model with --arch NAME")
-    if native_size(state) is None:
-        entries = int(state["pos_embed"].shape[1])
-        lacks = entries > 1 and "cls_token" not in state and math.isqrt(entries - 1) ** 2 == entries - 1
-        hint = f": {entries - 1} patches and a class token, which the file lacks" if lacks else ""
-        raise CheckpointError(
-            f"{source}: the position embedding has {entries} entries, no square grid{hint}; "
-            "name the timm model with --arch NAME"
-        )
-    embed_dim, fc1 = int(weight.shape[0]), state["blocks.0.mlp.fc1.weight"]
-    swiglu = fc1.shape[0] == 2 * state["blocks.0.mlp.fc2.weight"].shape[1]
-    return _ViT(
-        patch_size=int(weight.shape[-1]),
-        embed_dim=embed_dim,
-        depth=depth(state),
-        num_heads=num_heads or _num_heads(state, embed_dim, source),
-        hidden_dim=int(fc1.shape[0]),
-        init_values=_LAYER_SCALE if "blocks.0.ls1.gamma" in state else None,
-        reg_tokens=int(state["reg_token"].shape[1]) if "reg_token" in state else 0,
-        no_embed_class=_prefix_positions(state) == 0 and ("cls_token" in state or "reg_token" in state),
-        swiglu=swiglu,
-        qkv_bias="blocks.0.attn.qkv.bias" in state,
-        proj_bias="blocks.0.attn.proj.bias" in state,
-        qk_norm="blocks.0.attn.q_norm.weight" in state,
-        class_token="cls_token" in state,
-    )
-
-
-def _vit_problem(state: dict[str, Tensor]) -> str | None:
-    """What is wrong with the tensors that the rest is read off; None where nothing is."""
-    if "pos_embed" not in state:
-        return "pos_embed is missing; of networks without it DINOv3s and timm's own sizes are known, else timm:NAME"
-    for name, rank in _RANKS.items():
-        if name not in state and not name.endswith("_token"):
-            return f"{name} is missing"
-        if name in state and (state[name].ndim != rank or not state[name].numel()):
-            return f"{name} has the shape {tuple(state[name].shape)}; expected {rank} dimensions, none empty"
-    return None if depth(state) else "its blocks are not numbered 0, 1, 2, ..."
-
-
-def _num_heads(state: dict[str, Tensor], embed_dim: int, source: Path) -> int:
-    norm = state.get("blocks.0.attn.q_norm.weight")
-    if norm is not None and norm.ndim == 1 and norm.shape[0] and embed_dim % norm.shape[0] == 0:
-        return embed_dim // int(norm.shape[0])
-    if embed_dim in _HEADS:
-        return _HEADS[embed_dim]
-    if embed_dim % _HEAD_DIM:
-        raise CheckpointError(
-            f"{source}: a ViT {embed_dim} wide, of no known family, so its attention heads cannot be known; name it "
-            f"with --arch NAME, e.g. --arch vit_base_patch16_224,embed_dim={embed_dim},depth={depth(state)},num_heads=H"
-        )
-    return embed_dim // _HEAD_DIM
-
-
-def _nearest(found: _ViT, source: Path) -> Architecture:
-    """The timm model with the fewest differences, and these."""
-    # SwiGLU cannot be asked for by an override, and layer scale cannot be taken away by one.
-    usable = {
-        name: _differences(found, known)
-        for name, known in VITS.items()
-        if (known.swiglu, known.init_values) == (found.swiglu, found.init_values)
-    }
-    if not usable:
-        raise CheckpointError(f"{source}: a ViT with SwiGLU and no layer scale; name the timm model with --arch NAME")
-    name = min(usable, key=lambda name: len(usable[name]))
-    return Architecture(name=name, overrides=usable[name])
-
-
-def _differences(found: _ViT, known: _ViT) -> dict[str, Any]:
-    names = [name for name in vars(found) if name not in ("swiglu", "hidden_dim")]
-    different = {name: getattr(found, name) for name in names if getattr(found, name) != getattr(known, name)}
-    if found.hidden_dim * known.embed_dim != known.hidden_dim * found.embed_dim:
-        different["mlp_ratio"] = _ratio(found.hidden_dim, found.embed_dim)
-    return different
-
-
-def _ratio(hidden_dim: int, embed_dim: int) -> float:
-    """A ratio r with int(embed_dim * r) == hidden_dim, as timm computes it."""
-    exact = hidden_dim / embed_dim
-    return exact if int(embed_dim * exact) == hidden_dim else (hidden_dim + 0.5) / embed_dim
-
-
-def _compare(found: _ViT, settings: dict[str, Any], source: Path) -> None:
-    width = _DINO_ARCHS.get(str(settings.get("arch")))
-    patch = settings.get("patch_size")
-    if width is not None and (width != found.embed_dim or (type(patch) is int and patch != found.patch_size)):
-        raise CheckpointError(
-            f"{source}: its args say {settings['arch']} with patches of {patch}, its tensors a ViT "
-            f"{found.embed_dim} wide with patches of {found.patch_size}; name the right timm model with --arch NAME"
-        )
-
-
-def _resnet(state: dict[str, Tensor], source: Path) -> Architecture:
-    blocks = tuple(_count(state, rf"layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
+def _resnet(state: State, source: Path) -> BackboneConfig:
+    blocks = tuple(count_blocks(state, rf"layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
     bottleneck = "layer1.0.conv3.weight" in state
     name = _RESNETS.get((blocks, bottleneck))
     if name is None:
@@ -357,21 +127,24 @@ def _resnet(state: dict[str, Tensor], source: Path) -> Architecture:
             f"{source}: a ResNet of {blocks} {'bottleneck' if bottleneck else 'basic'} blocks; expected {known}, "
             "or the name of another timm model with --arch NAME"
         )
-    return Architecture(name=name, overrides={})
+    return BackboneConfig(name=name)
 
 
-def _count(state: dict[str, Tensor], pattern: str) -> int:
-    numbers = {match[1] for name in state if (match := re.match(pattern, name))}
-    return len(numbers) if numbers == {str(number) for number in range(len(numbers))} else 0
-
-
-def _prefix_positions(state: dict[str, Tensor]) -> int | None:
-    """Entries of the position embedding that belong to no patch; None where the rest is no square grid."""
-    entries = int(state["pos_embed"].shape[1])
-    registers = int(state["reg_token"].shape[1]) if "reg_token" in state and state["reg_token"].ndim == 3 else 0
-    class_tokens = 1 if "cls_token" in state else 0
-    for prefix in dict.fromkeys((class_tokens + registers, 0)):
-        patches = entries - prefix
-        if patches > 0 and math.isqrt(patches) ** 2 == patches:
-            return prefix
-    return None
+def _unknown(state: State) -> str:
+    family = models_like(shapes_of(state))
+    if family:
+        return (
+            f"has the tensors of {listed(family, _LISTED_FAMILY)} in other sizes; name the timm model with --arch NAME "
+            "or --arch NAME,key=value,..."
+        )
+    layout = untranslated_layout(state)
+    if layout is not None:
+        return (
+            f"{layout}, whose names are not translated; give timm's own weights of that network "
+            "(timm:NAME, or a file under timm's names)"
+        )
+    return (
+        "neither a ViT nor a ResNet nor another network under timm's names (tensors: "
+        f"{', '.join(map(printable, list(state)[:3]))}, ...); expected DINO, DINOv2, DINOv3, MoCo, MAE, RETFound, "
+        "I-JEPA or timm weights, or ViTs of Hugging Face or torchvision; name another timm model with --arch NAME"
+    )

@@ -1,19 +1,14 @@
-"""Encoders from timm, in the one form that the rest of the program knows: images in, embeddings out."""
+"""Encoders from timm as `Backbone`: images in, embeddings out."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
-import socket
 import sys
-import urllib.request
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-import huggingface_hub
 import timm
 import torch
 from timm.layers import DropPath, convert_sync_batchnorm
@@ -24,37 +19,37 @@ from torch import Tensor, nn
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
-from augscale.networks.checkpoint_names import is_checkpoint_path
+from augscale.networks.checkpoint_paths import is_checkpoint_path
+from augscale.networks.loading import LoadReport, load_weights_into
 from augscale.networks.plain_vit import class_token, is_plain
+from augscale.networks.pretrained import WeightsUnavailable, pretrained_arguments, pretrained_size
 from augscale.networks.stochastic_depth import DepthDraws
 from augscale.networks.vit_on_gpu import class_token_by_factors
-from augscale.networks.weights import LoadReport, load_weights_into
 from augscale.settings import nearest
 
 __all__ = ["Backbone", "build_backbone", "convert_sync_batchnorm"]
 
 _VIT_MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva")
-"""timm's modules whose transformers take views of any size that is a multiple of the patch."""
+"""timm's modules whose ViTs take views of any size that is a multiple of the patch."""
 _RESERVED = ("num_classes", "img_size", "dynamic_img_size", "pretrained", "drop_path_rate", "in_chans")
-_CONNECT_SECONDS = 5.0
 
 
 class Backbone(nn.Module):
     """A timm model without its classifier.
 
-    The embedding is what timm feeds to the classifier. For a plain ViT, as in official DINO, that is the class token
-    after the final norm; for ViTs that timm pools otherwise (mean of the patch tokens, attention pooling) and for
-    ResNets (global average pool) it is the pooled feature.
+    The embedding is the input of timm's classifier. For a plain ViT, as in official DINO, that is the class token after
+    the final norm; for ViTs that timm pools otherwise (mean of the patch tokens, attention pooling) and for ResNets
+    (global average pool) it is the pooled feature.
 
     Attributes:
-        model: the timm model; its state dict has timm's key names.
+        model: the timm model; its state dict has timm's names.
         embed_dim: D.
-        fixed_size: side of the only views that it takes, pixels; None where it takes others, too.
-        load_report: how the weights file fitted, None where none was loaded.
-        draws_by_image: whether `forward` draws all that is random in training from the draws it is given.
-        compiled: whether a plain ViT's training on a GPU runs what torch has compiled; False until it is set.
-        input_scale, input_shift: float32, shape (3, 1, 1); turn ImageNet's normalisation into that of a network
-            trained with another one (see `expect_normalization`); None where they are the same.
+        fixed_size: side of the only views that it takes, pixels; None where it takes several sizes.
+        load_report: how the weights file fitted; None where none was loaded.
+        draws_by_image: whether all randomness of training in `forward` comes from its argument `draws`.
+        compiled: whether training a plain ViT on a GPU uses functions that torch compiled; initially False.
+        input_scale, input_shift: float32, shape (3, 1, 1); convert ImageNet's normalization to the network's own (see
+            `expect_normalization`); None where they are the same.
     """
 
     input_scale: Tensor | None
@@ -63,7 +58,7 @@ class Backbone(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        # Where a network widens its features once more before the classifier, num_features is what it widens.
+        # Some networks widen num_features to head_hidden_size before the classifier.
         self.embed_dim = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
         self.fixed_size: int | None = None
         self.load_report: LoadReport | None = None
@@ -76,13 +71,13 @@ class Backbone(nn.Module):
         self._memory_format = _memory_format(model)
         self._stride = _stride(model)
         self.model.to(memory_format=self._memory_format)
-        # Not persistent: weights files hold timm's names and nothing else.
+        # Not persistent, so that weights files hold timm's tensors only.
         self.register_buffer("input_scale", None, persistent=False)
         self.register_buffer("input_shift", None, persistent=False)
 
     @property
     def patch_size(self) -> int | None:
-        """Side of a ViT's patches, pixels of the view (a hybrid's stem counted in); None for a ResNet."""
+        """Side of a ViT's patches in pixels of the view (including a hybrid's stem); None for a ResNet."""
         ratio = getattr(getattr(self.model, "patch_embed", None), "feat_ratio", None)
         return None if ratio is None else int(ratio())
 
@@ -90,9 +85,9 @@ class Backbone(nn.Module):
         """Embeddings.
 
         Args:
-            x: float, shape (N, 3, s, s), normalised with ImageNet's mean and standard deviation; any s for a ResNet,
+            x: float, shape (N, 3, s, s), normalized with ImageNet's mean and standard deviation; any s for a ResNet,
                 any multiple of the patch size for a ViT.
-            draws: of stochastic depth, see `draws_by_image`; None: torch's generator.
+            draws: random draws of stochastic depth, see `draws_by_image`; None: torch's generator.
         Returns:
             float, shape (N, D).
         """
@@ -101,22 +96,16 @@ class Backbone(nn.Module):
             x = x * self.input_scale + self.input_shift
         x = x.contiguous(memory_format=self._memory_format)
         with self._safe_precision(x):
-            embedding: Tensor
             if not self._is_plain_vit:
-                embedding = self.model(x)
-            elif self._by_factors(x, draws):
-                embedding = class_token_by_factors(self.model, x, draws, compiled=self.compiled)
-            else:
-                embedding = class_token(self.model, x, draws)
-        return embedding
-
-    def _by_factors(self, x: Tensor, draws: DepthDraws | None) -> bool:
-        """Whether it is training on a GPU, and no random number is wanted that the draws do not give."""
-        known = draws is not None or not self._drops_paths
-        return self.training and x.device.type != "cpu" and self.draws_by_image and known
+                embedding: Tensor = self.model(x)
+                return embedding
+            on_gpu = self.training and x.device.type != "cpu"
+            if on_gpu and self.draws_by_image and (draws is not None or not self._drops_paths):
+                return class_token_by_factors(self.model, x, draws, compiled=self.compiled)
+            return class_token(self.model, x, draws)
 
     def expect_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        """For networks trained with other statistics than ImageNet's: views keep ImageNet's, the network sees its own.
+        """Makes `forward` convert views from ImageNet's normalization to that of the network's training.
 
         Args:
             mean: of the three channels, in [0, 1].
@@ -130,11 +119,10 @@ class Backbone(nn.Module):
         self.input_shift = ((ours[0] - own[0]) / own[1]).view(3, 1, 1).to(device)
 
     def check_view_size(self, size: int, name: str) -> None:
-        """Refuses views that the network does not take.
+        """Refuses views that the network does not take; `name` says where the size came from.
 
         Raises:
-            ConfigError: `size` is not a multiple of the patch size, or not the one that the network is built for;
-                `name` says where it came from.
+            ConfigError: `size` is not a multiple of the patch size, or not the one that the network is built for.
         """
         if self.fixed_size is not None and size != self.fixed_size:
             kind = type(self.model).__name__
@@ -143,20 +131,20 @@ class Backbone(nn.Module):
             raise ConfigError(f"{name} = {size}: expected a multiple of the backbone's patch size {self.patch_size}")
 
     def convert_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Foreign weights under timm's names, position embeddings resampled to this model's grid, by timm itself."""
+        """Applies timm's own conversion of released weights; it resamples position embeddings to this model's grid."""
         if isinstance(self.model, VisionTransformer):
             converted: dict[str, Tensor] = checkpoint_filter_fn(dict(state_dict), self.model)
             return converted
         own = self.model.state_dict()
-        if all(key in state_dict and state_dict[key].shape == value.shape for key, value in own.items()):
+        if _fitting(state_dict, own) == len(own):
             return state_dict
         converted = _filtered(state_dict, self.model)
         return max((state_dict, converted), key=lambda state: _fitting(state, own))
 
     def _safe_precision(self, x: Tensor) -> AbstractContextManager[object]:
-        """fp32 instead of bf16 on a CPU where views are so small that a strided convolution sees a single pixel.
+        """Disables bf16 on a CPU where views are so small that a strided convolution receives a single pixel.
 
-        There the bf16 gradient of its weights is made from uninitialised memory (torch 2.14.1 with oneDNN 3.12: a
+        There the bf16 gradient of its weights is computed from uninitialized memory (torch 2.14.1 with oneDNN 3.12: a
         3 x 3 convolution of stride 2 on 1 x 1 pixels), so that a run is not repeatable or ends in NaN.
         """
         small = self._stride is not None and x.shape[-1] <= self._stride // 2
@@ -164,42 +152,26 @@ class Backbone(nn.Module):
         return torch.autocast("cpu", enabled=False) if small and on_cpu else nullcontext()
 
     def _choose_attention(self, device: torch.device) -> None:
-        """torch's fused attention everywhere but in bf16 on a CPU, where its kernel is several times slower."""
+        """Uses torch's fused attention except in bf16 on a CPU, where its kernel is several times slower."""
         fused = not (device.type == "cpu" and torch.is_autocast_enabled("cpu"))
         for module in self._attentions:
             module.fused_attn = fused  # type: ignore[assignment]
 
 
 def _filtered(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The weights after the function by which timm reads released ones of this family; as they are where it fails."""
+    """The weights after timm's conversion for released files of this family; unchanged where it fails."""
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return state_dict
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return dict(convert(dict(state_dict), model))
-    except Exception:  # made for released files, and for nothing else
+    except Exception:  # it expects the names of released files
         return state_dict
 
 
 def _fitting(state_dict: dict[str, Tensor], own: dict[str, Tensor]) -> int:
     return sum(key in state_dict and state_dict[key].shape == value.shape for key, value in own.items())
-
-
-class WeightsUnavailable(CheckpointError):
-    """timm's weights for a model cannot be had.
-
-    Args:
-        name: of the model.
-        reason: e.g. that the hub cannot be reached.
-    """
-
-    def __init__(self, name: str, reason: str) -> None:
-        self.reason = reason
-        super().__init__(
-            f"backbone.init = 'imagenet': no weights for {name} ({reason}); "
-            "use --init none, or --init FILE with a weights file"
-        )
 
 
 def build_backbone(
@@ -222,7 +194,7 @@ def build_backbone(
         size_name: where `image_size` came from, for messages.
     Raises:
         ConfigError: unknown model or argument, or views that do not fit the model.
-        CheckpointError: the weights cannot be had, or do not fit.
+        CheckpointError: the weights are not available, or do not fit.
     """
     _check_name(config)
     arguments: dict[str, Any] = dict(config.overrides) | {"num_classes": 0, "drop_path_rate": drop_path}
@@ -230,7 +202,7 @@ def build_backbone(
     if is_vit:
         arguments |= {"img_size": image_size, "dynamic_img_size": True}
     if config.init == "imagenet":
-        arguments |= _pretrained_arguments(config.name)
+        arguments |= pretrained_arguments(config.name)
     cfg = get_pretrained_cfg(config.name)
     fixed = not is_vit and cfg is not None and cfg.fixed_input_size
     with torch.random.fork_rng(devices=[]):
@@ -243,37 +215,22 @@ def build_backbone(
 
 
 def takes_any_size(name: str) -> bool:
-    """Whether a model is one of timm's ViTs, which take views of any size that is a multiple of the patch."""
+    """Whether a model is one of timm's ViTs that take views of any size that is a multiple of the patch."""
     return is_model_in_modules(name.split(".")[0], _VIT_MODULES)
 
 
 def check_init(config: BackboneConfig) -> None:
-    """Whether the first weights can be had, without loading them.
+    """Checks that the first weights are available, without loading them.
 
     Raises:
-        CheckpointError: they cannot; the message says what can be done.
+        CheckpointError: they are not; the message says what to do.
     """
     if config.init == "imagenet":
-        _pretrained_arguments(config.name)
+        pretrained_arguments(config.name)
     elif config.init != "none" and not is_checkpoint_path(config.init):
         raise CheckpointError(
             f"backbone.init = {config.init!r}: no such file; expected none, imagenet or a weights file"
         )
-
-
-def pretrained_size(name: str) -> int | None:
-    """Side of the views that timm's default weights of a model were trained with, pixels; None where unknown."""
-    try:
-        cfg = get_pretrained_cfg(name)
-    except RuntimeError:  # a tag that timm does not know
-        cfg = None
-    return int(cfg.input_size[-1]) if cfg is not None else None
-
-
-def pretrained_normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that timm's weights of a model were trained with; ImageNet's where unknown."""
-    cfg = get_pretrained_cfg(name)
-    return (IMAGENET_MEAN, IMAGENET_STD) if cfg is None else (tuple(cfg.mean), tuple(cfg.std))
 
 
 def _check_name(config: BackboneConfig) -> None:
@@ -290,10 +247,10 @@ def _check_name(config: BackboneConfig) -> None:
 
 
 def _of_one_size(config: BackboneConfig, arguments: dict[str, Any], image_size: int) -> Backbone:
-    """A network that takes images of one size: of `image_size` where timm can build it so, else of its own."""
+    """A network that takes images of one size: `image_size` where timm can build it for that, else its own size."""
     native = pretrained_size(config.name)
     if image_size != native:
-        # Some take no img_size, and some take one and then cannot cut it into their patches and windows.
+        # Some models have no img_size; others accept one that they cannot cut into their patches and windows.
         with contextlib.suppress(ConfigError, RuntimeError), torch.no_grad():
             backbone = Backbone(_create(config, arguments | {"img_size": image_size}))
             backbone.eval()(next(backbone.parameters()).new_zeros(1, 3, image_size, image_size))
@@ -322,44 +279,8 @@ def _create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _pretrained_arguments(name: str) -> dict[str, Any]:
-    """Arguments that make timm load its weights, from the local cache where they are, without asking the hub.
-
-    Raises:
-        CheckpointError: there are none, or they are neither cached nor within reach.
-    """
-    cfg = get_pretrained_cfg(name)
-    if cfg is None or not cfg.has_weights:
-        raise WeightsUnavailable(name, "timm has none for this model")
-    if not cfg.hf_hub_id:
-        return {"pretrained": True}
-    for filename in (cfg.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
-        cached = huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, filename) if filename else None
-        if isinstance(cached, str):
-            return {"pretrained": True, "pretrained_cfg_overlay": {"file": cached}}
-    problem = _hub_problem()
-    if problem:
-        raise WeightsUnavailable(name, problem)
-    return {"pretrained": True}
-
-
-def _hub_problem() -> str | None:
-    """Why the hub cannot be reached, None where it may: its own client would retry for most of a minute."""
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set and they are not in the local cache"
-    endpoint = urlparse(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    if urllib.request.getproxies():
-        return None
-    try:
-        port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
-        socket.create_connection((endpoint.hostname or "", port), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        return f"{endpoint.hostname} cannot be reached: {error.strerror or error}"
-    return None
-
-
 def _memory_format(model: nn.Module) -> torch.memory_format:
-    """channels_last for networks of convolutions, which are faster in it on CPUs and GPUs; it changes no result.
+    """channels_last for networks of convolutions, which makes them faster on CPUs and GPUs and changes no result.
 
     A plain ViT has one convolution, which cuts the patches, and gains nothing.
     """
@@ -370,7 +291,7 @@ def _memory_format(model: nn.Module) -> torch.memory_format:
 
 
 def _stride(model: nn.Module) -> int | None:
-    """By how much a network of stages reduces the side of an image in all; None for others, e.g. ViTs."""
+    """Factor by which a network of stages reduces the side of an image; None for others, e.g. ViTs."""
     info = getattr(model, "feature_info", None)
     if not isinstance(info, list) or _memory_format(model) != torch.channels_last:
         return None

@@ -1,13 +1,13 @@
-"""Common batch norm statistics: what must be equal before two networks can be compared.
+"""Common batch norm statistics, which networks need before they can be compared.
 
-A network with batch norm carries, besides its weights, the mean and variance of every normalised channel. Training
-gathers them on the run's own augmented views, and a network that was never trained has none (mean 0, variance 1). So
-two networks with equal weights embed the same photograph differently, and a score of their embeddings measures the
-augmentation of their training views instead of what they learned. `gather` measures the statistics again on a set of
-views that all compared networks share, and `use` puts them in for the time of a measurement.
+A network with batch norm stores, besides its weights, the mean and variance of every normalized channel. Training
+gathers them on the run's own augmented views, and an untrained network has none (mean 0, variance 1). So two networks
+with equal weights embed the same photograph differently, and a score of their embeddings measures the augmentation of
+their training views instead of what they learned. `gather` measures the statistics again on a set of views that all
+compared networks share, and `use` puts them in for the time of a measurement.
 
-The idea is that of `torch.optim.swa_utils.update_bn`. Unlike there the whole set counts as one batch where it fits, and
-batches are pooled exactly: the result does not depend on their order.
+The idea is that of `torch.optim.swa_utils.update_bn`. Unlike there, the whole set is one batch where it fits, and
+several batches are pooled exactly: the result does not depend on their order.
 """
 
 from __future__ import annotations
@@ -15,36 +15,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from augscale.errors import DivergedError
-from augscale.pretraining.events import Paused
+from augscale.errors import ConfigError, DivergedError, Paused
 from augscale.seeding import derive_seed
 
+if TYPE_CHECKING:
+    from augscale.networks.checkpoints import LoadedCheckpoint
+
 NUM_IMAGES = 256
-"""Images that statistics are gathered on, where there are so many. Another choice of 256 or of 512 images moves
-differences of d' between networks by about 0.01 (docs/experiments.md, 2026-11-27)."""
+"""Largest number of images that statistics are gathered on. Another choice of 256 or of 512 images moves differences of
+d' between networks by about 0.01 (docs/experiments.md, 2026-11-27)."""
 BATCH_PIXELS = 256 * 128 * 128
-"""Pixels of the views that are one batch: 256 of 128 px, 83 of 224 px. The size of a batch follows from the size of the
-views alone, so that the statistics are the same on every machine."""
+"""Pixels of one batch of views: 256 of 128 px, 83 of 224 px. The size of a batch depends on nothing but the size of the
+views, so that the statistics are the same on every machine."""
 
 RUNNING_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""How the names of a layer's buffers end."""
+"""Endings of the names of a layer's buffers."""
+
+Choice = Literal["own", "data"]
+"""Values of `--statistics`: the checkpoint's own statistics, or those gathered on the data at hand."""
+_FROZEN = "frozen"
+"""Value of a sidecar's `batch_norm`: the network was trained with the statistics that it started with."""
 
 _Norm = nn.modules.batchnorm._BatchNorm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Statistics:
-    """Mean and variance of every batch norm layer of one network, by the layer's name; float32, shape (C,) each."""
+    """Means and variances of the batch norm layers of one network, by the layer's name; float32, shape (C,) each."""
 
     means: Mapping[str, Tensor]
     variances: Mapping[str, Tensor]
-    """Unbiased, as torch keeps running variances."""
+    """Unbiased, like torch's running variances."""
 
     @classmethod
     def none(cls) -> Statistics:
@@ -53,17 +61,45 @@ class Statistics:
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether any layer is batch norm."""
     return any(isinstance(module, _Norm) for module in network.modules())
 
 
 def uses_batch_statistics(network: nn.Module) -> bool:
-    """Whether any layer, in the mode it is in, normalises over the images of a batch."""
+    """Whether any layer, in its present mode, normalizes over the images of a batch."""
     return any(isinstance(module, _Norm) and module.training for module in network.modules())
 
 
+def checked_choice(text: str | None) -> Choice | None:
+    """The value of `--statistics`.
+
+    Raises:
+        ConfigError: neither own nor data.
+    """
+    if text is not None and text not in get_args(Choice):
+        raise ConfigError(f"--statistics {text}: expected own or data")
+    return cast("Choice | None", text)
+
+
+def takes_common_statistics(checkpoint: LoadedCheckpoint, choice: Choice | None = None) -> bool:
+    """Whether a checkpoint's batch norm statistics are gathered anew before it is embedded or evaluated.
+
+    Args:
+        checkpoint: any.
+        choice: given by the user. None: "data" for networks that augscale trained, whose own statistics are those of
+            their augmented training views, and for untrained ones, which have none; "own" for all others, and for a
+            network that was trained with frozen statistics.
+    Returns:
+        False for every network without batch norm.
+    """
+    if not has_batch_norm(checkpoint.backbone):
+        return False
+    if choice is not None:
+        return choice == "data"
+    return checkpoint.kind in ("augscale", "untrained") and checkpoint.sidecar.batch_norm != _FROZEN
+
+
 def limited(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """At most `NUM_IMAGES` of some rows, drawn once for all.
+    """At most `NUM_IMAGES` of some rows; the same call always draws the same ones.
 
     Returns:
         int64, rising, without repeats.
@@ -82,22 +118,22 @@ def gather(
     device: str | torch.device | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Statistics:
-    """Measures the statistics that batch norm has on some views; the network itself stays as it is.
+    """Measures the statistics that batch norm has on some views; the network keeps its own.
 
-    While they are gathered every layer normalises with the statistics of the batch, as in training. The whole set is
-    one batch up to `BATCH_PIXELS`; of several, equally large batches the means and variances are pooled in float64.
-    Everything else is in evaluation mode and float32, so that dropout and stochastic depth play no part.
+    Meanwhile every layer normalizes with the statistics of the batch, as in training. Up to `BATCH_PIXELS` the set is
+    one batch; a larger set is cut into equal batches, whose means and variances are pooled in float64. Everything
+    else is in evaluation mode and float32, so that dropout and stochastic depth have no effect.
 
     Args:
         network: maps (N, 3, S, S) to embeddings.
-        views: normalised, any float type, shape (N, 3, S, S), N at least 2.
-        device: None: where the network's parameters are. The network is moved there.
+        views: normalized, any float type, shape (N, 3, S, S), N at least 2.
+        device: the network is moved there; None: where its parameters are.
         should_stop: asked before every batch.
     Returns:
         Empty for a network without batch norm, which is not run.
     Raises:
         DivergedError: a mean or variance is not finite.
-        Paused: `should_stop` said so.
+        Paused: `should_stop` returned True.
     """
     layers = batch_norm_layers(network)
     if not layers:
@@ -117,7 +153,7 @@ def gather(
                 if should_stop is not None and should_stop():
                     raise Paused
                 network(batch.to(device=target, dtype=torch.float32))
-    # A layer that the forward pass does not reach keeps what it has.
+    # A layer that the forward pass does not reach keeps its own statistics.
     reached = {name: pool for name, pool in pools.items() if pool.count > 1}
     found = Statistics(
         means={name: pool.mean.float() for name, pool in reached.items()},
@@ -131,11 +167,7 @@ def gather(
 
 @contextmanager
 def use(network: nn.Module, statistics: Statistics) -> Iterator[None]:
-    """Puts statistics into a network, and its own back afterwards.
-
-    Args:
-        network: the one they were gathered for, or one of the same architecture.
-    """
+    """Puts the statistics of a network of this architecture into a network, and its own back afterwards."""
     layers = batch_norm_layers(network)
     with _kept(layers), torch.no_grad():
         for name, mean in statistics.means.items():
@@ -155,21 +187,19 @@ def common_statistics(
     device: str | torch.device | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[None]:
-    """For the time of a measurement, the network has the statistics of some views; None: it keeps its own.
+    """Gives the network the statistics of some views (see `gather`) for the time of a measurement.
 
     Args:
-        network, views, device, should_stop: see `gather`.
+        views: None: the network keeps its own.
     """
-    if views is None:
-        yield
-        return
-    with use(network, gather(network, views, device=device, should_stop=should_stop)):
+    found = Statistics.none() if views is None else gather(network, views, device=device, should_stop=should_stop)
+    with use(network, found):
         yield
 
 
 @dataclass(kw_only=True)
 class _Pool:
-    """Values of one layer's channels so far (Chan, Golub and LeVeque 1979)."""
+    """Running moments of one layer's channels (Chan, Golub and LeVeque 1979)."""
 
     count: int = 0
     mean: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
@@ -177,7 +207,7 @@ class _Pool:
     """Sum of squared distances from the mean."""
 
     def add(self, count: int, mean: Tensor, variance: Tensor) -> None:
-        """More values.
+        """Adds the moments of more values.
 
         Args:
             count: values per channel.
@@ -192,7 +222,7 @@ class _Pool:
 
 
 def batch_norm_layers(network: nn.Module) -> dict[str, _Norm]:
-    """Layers of batch norm that normalise with running statistics in evaluation mode, by name."""
+    """Layers of batch norm that normalize with running statistics in evaluation mode, by name."""
     return {
         name: module
         for name, module in network.named_modules()
@@ -201,13 +231,13 @@ def batch_norm_layers(network: nn.Module) -> dict[str, _Norm]:
 
 
 def _measure(pool: _Pool) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    """A hook that measures a layer's input and makes the layer normalise with what it measured."""
+    """A hook that measures a layer's input and makes the layer normalize with the measured statistics."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(module, _Norm)
         assert module.running_mean is not None
         assert module.running_var is not None
-        # Two passes over rows of channels: as exact as torch.var_mean and several times faster on a CPU.
+        # Two passes over rows of channels are as exact as torch.var_mean and several times faster on a CPU.
         values = inputs[0].float().movedim(1, -1).flatten(0, -2)
         mean = values.mean(dim=0)
         variance = (values - mean).square_().mean(dim=0)
@@ -219,7 +249,7 @@ def _measure(pool: _Pool) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
 
 
 def _batches(views: Tensor) -> Iterator[Tensor]:
-    """Equally large batches, up to one view, of at most `BATCH_PIXELS`."""
+    """Batches of at most `BATCH_PIXELS`, whose sizes differ by one view at most."""
     most = max(2, BATCH_PIXELS // (views.shape[-1] * views.shape[-2]))
     number = -(-len(views) // most)
     yield from torch.tensor_split(views, number)
@@ -227,7 +257,7 @@ def _batches(views: Tensor) -> Iterator[Tensor]:
 
 @contextmanager
 def _kept(layers: Mapping[str, _Norm]) -> Iterator[None]:
-    """The layers' statistics are put back afterwards."""
+    """Puts the layers' statistics back afterwards."""
     before = {name: (layer.running_mean, layer.running_var) for name, layer in layers.items()}
     try:
         for layer in layers.values():

@@ -1,8 +1,8 @@
-"""Checkpoints of the DINO family and others as frozen encoders, with what else their files know about the training.
+"""Checkpoints as frozen encoders, with what else their files know about the training.
 
-Views reach every encoder normalised with ImageNet's mean and standard deviation. A model of timm that was trained with
-others sees its own (`timm:NAME`, or a file with `--arch NAME.TAG`); for any other file nothing says so, and
-ImageNet's are taken, which official DINO, DINOv2, MAE and RETFound use.
+Every encoder receives views normalized with ImageNet's mean and standard deviation. A model of timm that was trained
+with others converts them (`timm:NAME`, or a file with `--arch NAME.TAG`). No other file states its normalization;
+ImageNet's is assumed, as official DINO, DINOv2, MAE and RETFound use it.
 """
 
 from __future__ import annotations
@@ -12,42 +12,31 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from pydantic import ValidationError
+from torch import nn
 
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
-from augscale.networks.architectures import Architecture, infer_architecture, native_size
-from augscale.networks.backbones import (
-    Backbone,
-    WeightsUnavailable,
-    build_backbone,
-    pretrained_normalization,
-    pretrained_size,
-    takes_any_size,
-)
-from augscale.networks.checkpoint_checks import (
-    check_patches,
-    check_sizes,
-    copy_norm_eps,
+from augscale.networks.architectures import check_sizes, infer_architecture, parse_arch, with_defaults
+from augscale.networks.backbones import Backbone, build_backbone, takes_any_size
+from augscale.networks.checkpoint_facts import (
+    HubConfig,
+    TrainingFacts,
+    hub_config,
+    layout_kind,
     moco_heads,
-    other_names,
-    parse_arch,
-    refuse_missing_statistics,
-    refuse_other_parts,
-    set_norm_eps,
-    with_pooling,
+    named_models,
+    non_finite_names,
+    training_facts,
 )
-from augscale.networks.checkpoint_folders import HubConfig, hub_config, read_content, weights_file
-from augscale.networks.checkpoint_names import TIMM_PREFIX, UNTRAINED_PREFIX, is_checkpoint_path, unique_names
-from augscale.networks.foreign_names import convert
-from augscale.networks.layouts import chosen_network, find_network
+from augscale.networks.checkpoint_paths import TIMM_PREFIX, UNTRAINED_PREFIX, is_checkpoint_path, unique_names
+from augscale.networks.find_network import chosen_network
+from augscale.networks.loading import LoadReport, WeightsFile, check_network, load_opened, open_weights
+from augscale.networks.pretrained import WeightsUnavailable, pretrained_normalization, pretrained_size
 from augscale.networks.tensor_files import plain_settings
-from augscale.networks.training_facts import TrainingFacts, layout_kind, non_finite_names, training_facts
-from augscale.networks.weights import LoadReport, check_fit, load_tensors_into, read_sidecar, sidecar_path
+from augscale.networks.vit_architectures import native_size, pooling
+from augscale.networks.weights import MAX_VIEW, Sidecar, sidecar_if_ours
 
-_MAX_VIEW = 4096
 _DEFAULT_VIEW = 224
 
 
@@ -58,27 +47,27 @@ class LoadedCheckpoint:
     name: str
     """Short, for display; see `unique_names`."""
     path: str
-    """As given."""
+    """The `spec` that was given."""
     kind: str
-    """"augscale", "DINO", "DINOv2", "RETFound" (its layout, which is that of any masked autoencoder), "timm state
-    dict", a layout that was translated, e.g. "Hugging Face ViT" or "official DINOv3", "timm model" or "untrained"."""
+    """"augscale", "timm model", "untrained", or the layout of a foreign file: "DINO", "DINOv2", "RETFound" (of any
+    masked autoencoder), "timm state dict", or one that was translated, e.g. "Hugging Face ViT"."""
     arch: str
     """timm's name."""
     overrides: dict[str, Any]
-    """What differs from timm's defaults for `arch`."""
+    """Differences from timm's defaults for `arch`."""
     backbone: Backbone
     """In evaluation mode, on the CPU."""
     image_size: int
-    """Side of the views it was made for, or that was asked for, pixels."""
-    sidecar: dict[str, Any] = field(default_factory=dict)
-    """Ours, {} for foreign files."""
+    """Side of the views that it was made for, or that was asked for, pixels."""
+    sidecar: Sidecar = field(default_factory=Sidecar)
+    """Empty for foreign files."""
     report: LoadReport | None = None
     """None where no file was loaded."""
     training: TrainingFacts = field(default_factory=TrainingFacts)
     network: str | None = None
-    """What the file calls the network that was taken, where it holds several, e.g. "teacher"."""
+    """The file's name for the network that was taken, where it holds several, e.g. "teacher"."""
     other_networks: tuple[str, ...] = ()
-    """What it calls the others: values of `key`."""
+    """The file's names for the others: values of `key`."""
 
     @property
     def choice(self) -> str | None:
@@ -109,12 +98,12 @@ def load_checkpoint(
             of the position embedding, or timm's default.
         name: for display; None: the shortest that `unique_names` finds.
     Raises:
-        CheckpointError: cannot be read, is not safe, cannot be recognised, or fits under 95 % of the parameters.
+        CheckpointError: cannot be read, is not safe, cannot be recognized, or fits under 95 % of the parameters.
         ConfigError: `arch` or `image_size` cannot be used.
     """
     text = str(spec)
-    if image_size is not None and not 0 < image_size <= _MAX_VIEW:
-        raise ConfigError(f"{text}: image_size = {image_size}; expected 1 to {_MAX_VIEW} pixels")
+    if image_size is not None and not 0 < image_size <= MAX_VIEW:
+        raise ConfigError(f"{text}: image_size = {image_size}; expected 1 to {MAX_VIEW} pixels")
     name = name or unique_names([text])[0]
     if text.startswith(TIMM_PREFIX):
         _refuse(text, arch=arch, key=key)
@@ -136,7 +125,7 @@ def load_checkpoints(
     key: str | None = None,
     names: Sequence[str] | None = None,
 ) -> list[LoadedCheckpoint]:
-    """Loads several, under names that differ: those given, what our sidecars call them, or the shortest paths.
+    """Loads several under different names: those given, those in our sidecars, or the shortest paths.
 
     Args:
         specs: see `load_checkpoint`.
@@ -147,7 +136,7 @@ def load_checkpoints(
     for spec, name in zip(specs, names or unique_names([str(spec) for spec in specs]), strict=True):
         by_name = str(spec).startswith((TIMM_PREFIX, UNTRAINED_PREFIX))
         loaded.append(load_checkpoint(spec, arch=None if by_name else arch, key=None if by_name else key, name=name))
-    called = [str(checkpoint.sidecar.get("name", checkpoint.name)) for checkpoint in loaded]
+    called = [checkpoint.sidecar.name or checkpoint.name for checkpoint in loaded]
     if names is not None or len(set(called)) < len(called):
         return loaded
     return [replace(checkpoint, name=name) for checkpoint, name in zip(loaded, called, strict=True)]
@@ -159,7 +148,7 @@ def choices(checkpoints: Sequence[LoadedCheckpoint]) -> list[str]:
 
 
 def references_of(checkpoints: Sequence[LoadedCheckpoint]) -> tuple[list[LoadedCheckpoint], list[str | None]]:
-    """Each network once before training, and for every checkpoint the name of its own (None for an untrained one)."""
+    """Each different network before training, and for every checkpoint the name of its own (None for an untrained)."""
     references: dict[str, LoadedCheckpoint] = {}
     own: list[str | None] = []
     for checkpoint in checkpoints:
@@ -178,7 +167,7 @@ def references_of(checkpoints: Sequence[LoadedCheckpoint]) -> tuple[list[LoadedC
 
 
 def _anatomy(checkpoint: LoadedCheckpoint) -> str:
-    """Equal for equal networks, whatever they are called: shapes, heads and normalisation."""
+    """Shapes, heads and normalization: equal for equal networks of different names."""
     model = checkpoint.backbone.model
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     heads = [module.num_heads for module in model.modules() if hasattr(module, "num_heads")]
@@ -186,48 +175,36 @@ def _anatomy(checkpoint: LoadedCheckpoint) -> str:
 
 
 def untrained_like(checkpoint: LoadedCheckpoint) -> LoadedCheckpoint:
-    """The network of a checkpoint before training, seed 0: what training has to beat."""
-    architecture = Architecture(name=checkpoint.arch, overrides=checkpoint.overrides)
+    """The network of a checkpoint before training, seed 0: the baseline that training has to beat."""
+    architecture = BackboneConfig(name=checkpoint.arch, overrides=checkpoint.overrides)
     name = f"untrained {checkpoint.arch}"
     untrained = _untrained(architecture, checkpoint.image_size, name, checkpoint.path)
     untrained.backbone.input_scale = checkpoint.backbone.input_scale
     untrained.backbone.input_shift = checkpoint.backbone.input_shift
-    copy_norm_eps(checkpoint.backbone.model, untrained.backbone.model)
+    for one, other in zip(checkpoint.backbone.modules(), untrained.backbone.modules(), strict=True):
+        if isinstance(one, nn.LayerNorm) and isinstance(other, nn.LayerNorm):
+            other.eps = one.eps
     return untrained
 
 
 def _file(text: str, name: str, arch: str | None, key: str | None, image_size: int | None) -> LoadedCheckpoint:
-    path = weights_file(Path(text))
-    content, hub = read_content(path), hub_config(path)
-    sidecar = _our_sidecar(path)
-    network = find_network(content, path, key)
-    converted = convert(network.encoder, path)
-    state = converted.state
-    if arch is not None:
-        architecture = parse_arch(arch, text)
-        if "fc_norm.weight" in state and architecture.name.startswith("vit_"):
-            architecture = with_pooling(architecture, state)
-    elif sidecar:
-        architecture = _of_sidecar(sidecar, path)
-    else:
-        settings, named = plain_settings(content.get("args")), [*converted.named, *_named_models(content, hub)]
-        heads = hub.num_heads or moco_heads(content, state, path)
-        architecture = infer_architecture(state, path, settings, named=named, num_heads=heads)
-    architecture = replace(architecture, overrides=converted.overrides | architecture.overrides)
-    check_sizes(architecture, state, path)
-    native = native_size(state) if takes_any_size(architecture.name) else None
-    sizes = (image_size, _sidecar_size(sidecar, path), native, hub.image_size)
-    size = next((size for size in (*sizes, pretrained_size(architecture.name)) if size is not None), _DEFAULT_VIEW)
-    # First without memory: a sidecar or a slip may name a network that no machine holds.
+    file = open_weights(Path(text), key)
+    hub, sidecar = hub_config(file.path), sidecar_if_ours(file.path)
+    architecture = _architecture(file, arch, sidecar, hub, text)
+    check_sizes(architecture, file.state, file.path)
+    native = native_size(file.state) if takes_any_size(architecture.name) else None
+    sizes = (image_size, sidecar.image_size, native, hub.image_size, pretrained_size(architecture.name))
+    size = next((size for size in sizes if size is not None), _DEFAULT_VIEW)
+    # First without memory: a sidecar or a mistyped name may ask for a network that no machine can hold.
     with torch.device("meta"):
         outline = _build(architecture, size, text)
-    check_patches(outline, state, path)
-    _, fit = check_fit(outline, state, path)
-    refuse_missing_statistics(fit.missing, path)
-    refuse_other_parts(outline, other_names([*fit.unexpected, *network.head], state), architecture.name, path)
+    check_network(outline, file, architecture.name, need_statistics=True)
     backbone = _build(architecture, size, text)
-    report = load_tensors_into(backbone, network.head | state, path)
-    set_norm_eps(backbone.model, hub.norm_eps or converted.norm_eps)
+    report = load_opened(backbone, file)
+    eps = hub.norm_eps or file.converted.norm_eps
+    for module in backbone.model.modules():
+        if eps is not None and isinstance(module, nn.LayerNorm):
+            module.eps = eps
     if arch is not None and "." in architecture.name:
         backbone.expect_normalization(*pretrained_normalization(architecture.name))
     elif hub.mean and hub.std:
@@ -235,31 +212,41 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
     return LoadedCheckpoint(
         name=name,
         path=text,
-        kind="augscale" if sidecar else converted.layout or layout_kind(content, network),
+        kind="augscale" if sidecar.backbone else file.converted.layout or layout_kind(file.content, file.network),
         arch=architecture.name,
         overrides=architecture.overrides,
         backbone=backbone.eval(),
         image_size=size,
         sidecar=sidecar,
         report=report,
-        training=training_facts(content, network),
-        network=network.taken,
-        other_networks=network.others,
+        training=training_facts(file.content, file.network),
+        network=file.network.taken,
+        other_networks=file.network.others,
     )
 
 
-def _named_models(content: dict[Any, Any], hub: HubConfig) -> list[str]:
-    """timm's models that the file or its folder names, e.g. as timm's own training script does."""
-    settings = plain_settings(content.get("args"))
-    names = (hub.arch, content.get("arch"), settings.get("model"), settings.get("arch"))
-    return [name for name in names if type(name) is str and timm.is_model(name)]
+def _architecture(file: WeightsFile, arch: str | None, sidecar: Sidecar, hub: HubConfig, text: str) -> BackboneConfig:
+    """The named architecture, else the sidecar's, else that of the tensors."""
+    state = file.state
+    if arch is not None:
+        architecture = parse_arch(arch, text)
+        if "fc_norm.weight" in state and architecture.name.startswith("vit_"):
+            architecture = with_defaults(architecture, pooling(state))
+    elif sidecar.backbone:
+        architecture = sidecar.backbone
+    else:
+        settings = plain_settings(file.content.get("args"))
+        named = [*file.converted.named, *named_models(file.content, hub)]
+        heads = hub.num_heads or moco_heads(file.content, state, file.path)
+        architecture = infer_architecture(state, file.path, settings, named=named, num_heads=heads)
+    return with_defaults(architecture, file.converted.overrides)
 
 
 def _timm_model(text: str, name: str, image_size: int | None) -> LoadedCheckpoint:
     model = text.removeprefix(TIMM_PREFIX)
     size = image_size or pretrained_size(model) or _DEFAULT_VIEW
     try:
-        backbone = _build(Architecture(name=model, overrides={}), size, text, init="imagenet")
+        backbone = _build(BackboneConfig(name=model), size, text, init="imagenet")
     except WeightsUnavailable as error:
         raise CheckpointError(f"{text}: no weights for {model} ({error.reason}); give a weights file instead") from None
     backbone.expect_normalization(*pretrained_normalization(model))
@@ -275,7 +262,7 @@ def _timm_model(text: str, name: str, image_size: int | None) -> LoadedCheckpoin
     )
 
 
-def _untrained(architecture: Architecture, image_size: int | None, name: str, text: str) -> LoadedCheckpoint:
+def _untrained(architecture: BackboneConfig, image_size: int | None, name: str, text: str) -> LoadedCheckpoint:
     size = image_size or pretrained_size(architecture.name) or _DEFAULT_VIEW
     return LoadedCheckpoint(
         name=name,
@@ -288,39 +275,11 @@ def _untrained(architecture: Architecture, image_size: int | None, name: str, te
     )
 
 
-def _build(architecture: Architecture, size: int, text: str, init: str = "none") -> Backbone:
+def _build(architecture: BackboneConfig, size: int, text: str, init: str = "none") -> Backbone:
     try:
-        config = BackboneConfig(name=architecture.name, overrides=architecture.overrides, init=init)
-        return build_backbone(config, size, size_name="image_size")
-    except ValidationError as error:
-        raise ConfigError(f"{text}: {error.errors()[0]['msg']} in {architecture.overrides}") from None
+        return build_backbone(architecture.model_copy(update={"init": init}), size, size_name="image_size")
     except ConfigError as error:
         raise ConfigError(f"{text}: {error}") from None
-
-
-def _our_sidecar(path: Path) -> dict[str, Any]:
-    if path.suffix != ".safetensors" or not sidecar_path(path).is_file():
-        return {}
-    sidecar = read_sidecar(path)
-    # Other programs put JSON files beside weights, too.
-    return sidecar if isinstance(sidecar.get("backbone"), dict) else {}
-
-
-def _of_sidecar(sidecar: dict[str, Any], path: Path) -> Architecture:
-    try:
-        config = BackboneConfig.model_validate(sidecar["backbone"])
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        reason = error.errors()[0]["msg"]
-        raise CheckpointError(f"{sidecar_path(path)}: backbone.{where}: {reason}") from None
-    return Architecture(name=config.name, overrides=dict(config.overrides))
-
-
-def _sidecar_size(sidecar: dict[str, Any], path: Path) -> int | None:
-    size = sidecar.get("image_size")
-    if size is None or (type(size) is int and 0 < size <= _MAX_VIEW):
-        return size
-    raise CheckpointError(f"{sidecar_path(path)}: image_size = {size!r}; expected 1 to {_MAX_VIEW} pixels")
 
 
 def _refuse(text: str, **options: str | None) -> None:

@@ -1,8 +1,8 @@
-"""Weights of a run in the layouts of other programs: a checkpoint of official DINO, or a bare timm state dict.
+"""Writes weights of a run in the layouts of other programs: official DINO's checkpoint, or a bare timm state dict.
 
 Official DINO's evaluation scripts read a checkpoint with `utils.load_pretrained_weights`: they take the entry
-`teacher`, take "module." and "backbone." off its keys, and load what is left without being strict, so that a key of
-another name is passed over in silence. Hence networks that official DINO does not have are refused here.
+`teacher`, remove "module." and "backbone." from its keys, and load the rest with strict=False, which ignores keys of
+other names without a message. Therefore networks that official DINO does not have are refused here.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from pydantic import ValidationError
 from timm.layers import resample_abs_pos_embed
-from torch import Tensor
 
 from augscale.config import BackboneConfig, StudyConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.backbones import Backbone, build_backbone
-from augscale.networks.weights import load_weights_into, read_sidecar, unshared
+from augscale.networks.loading import load_weights_into
+from augscale.networks.tensor_files import State
+from augscale.networks.weights import read_sidecar, write_safetensors
+from augscale.records.base import Record
 from augscale.runs.binary_files import write_atomic
 from augscale.runs.folders import read_json
 
 LAYOUTS = ("dino", "timm")
 DINO_IMAGE_SIZE = 224
-"""Official DINO builds its ViTs for images of this size, and its loader fits no position embedding of another."""
+"""Official DINO builds its ViTs for images of this size, and its loader resamples no position embedding."""
 
 _DINO_VIT = re.compile(
     r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|norm\.(weight|bias)"
@@ -40,22 +40,20 @@ _TORCHVISION_RESNET = re.compile(
     rf"|layer[1-4]\.\d+\.(conv[1-3]\.weight|bn[1-3]\.{_BATCH_NORM}|downsample\.0\.weight|downsample\.1\.{_BATCH_NORM})"
 )
 _HEAD_NAMES = {"last_layer.direction": "last_layer.weight_v", "last_layer.gain": "last_layer.weight_g"}
+_SIDECAR_ARGS = ("scales", "seed", "steps", "data_fingerprint")
+"""Entries of the sidecar that go into the `args` of an exported checkpoint."""
 _KEYS_SHOWN = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportedWeights:
-    """What was written."""
+class ExportedWeights(Record):
+    """The file that was written."""
 
     path: Path
     to: str
     image_size: int
     """Side of the images that a ViT's position embedding is for, pixels."""
     notes: tuple[str, ...]
-    """What differs from the source, and how to load the file."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"path": str(self.path), "to": self.to, "image_size": self.image_size, "notes": list(self.notes)}
+    """Differences from the source, and how to load the file."""
 
 
 def export_weights(
@@ -70,9 +68,9 @@ def export_weights(
             state also {"student": ...} with "module." before that, and heads under official names; "timm": the
             teacher's encoder under timm's names, for `timm.create_model(name, num_classes=0, checkpoint_path=...)`.
         out: the file to write; None: beside the source, `NAME.dino.pth` or `NAME.timm.pth`. A "timm" file that ends in
-            ".safetensors" is written as such.
+            ".safetensors" is written in that format.
         image_size: side of the images that a ViT's position embedding is resampled for. None: 224 for "dino", as its
-            loader wants, and for "timm" the size that was trained at.
+            loader requires, and for "timm" the size of training.
     Raises:
         ConfigError: unknown layout, an image size that does not fit the patches, or the source as target.
         CheckpointError: the source cannot be read, or official DINO has no such network.
@@ -102,12 +100,8 @@ def export_weights(
         _write_torch(target, _dino_checkpoint(source, size))
     else:
         notes.append(f"timm.create_model({source.config.name!r}, {_arguments(source, size)}checkpoint_path=FILE)")
-        state = source.encoder("teacher")
-        if target.suffix == ".safetensors":
-            content = safetensors.torch.save(unshared(state))
-            write_atomic(target, lambda file: _write(file, content))
-        else:
-            _write_torch(target, state)
+        write = write_safetensors if target.suffix == ".safetensors" else _write_torch
+        write(target, source.encoder)
     return ExportedWeights(path=target, to=to, image_size=size, notes=tuple(notes))
 
 
@@ -115,49 +109,58 @@ def export_weights(
 class _Source:
     """A run's networks, each {"backbone....": ..., "head....": ...} under our names."""
 
-    networks: dict[str, dict[str, Tensor]]
+    networks: dict[str, State]
     config: BackboneConfig
+    backbone: Backbone
+    """A network of that config."""
     image_size: int
-    patch_size: int | None
-    num_prefix_tokens: int
     epoch: int
     args: dict[str, Any]
 
-    def encoder(self, network: str) -> dict[str, Tensor]:
-        state = self.networks[network]
+    @property
+    def encoder(self) -> State:
+        """The teacher's encoder under timm's names."""
+        state = self.networks["teacher"]
         return {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+
+    @property
+    def patch_size(self) -> int | None:
+        return self.backbone.patch_size
 
     @property
     def has_position_embedding(self) -> bool:
         return "backbone.pos_embed" in self.networks["teacher"]
 
     def resample(self, image_size: int) -> None:
-        """For a ViT: position embeddings for images of another size, bicubic as timm and official DINO do it."""
-        grid = image_size // (self.patch_size or 1)
+        """Resamples a ViT's position embeddings for images of another size, bicubic as timm and official DINO do it."""
+        grid, model = image_size // (self.patch_size or 1), self.backbone.model
+        # Class and register tokens that have an entry in the position embedding.
+        prefix = 0 if getattr(model, "no_embed_class", False) else int(getattr(model, "num_prefix_tokens", 0))
         for state in self.networks.values():
             embedding = state["backbone.pos_embed"]
-            state["backbone.pos_embed"] = resample_abs_pos_embed(
-                embedding, [grid, grid], num_prefix_tokens=self.num_prefix_tokens
-            )
+            state["backbone.pos_embed"] = resample_abs_pos_embed(embedding, [grid, grid], num_prefix_tokens=prefix)
 
 
 def _read_weights(path: Path) -> _Source:
-    facts = read_sidecar(path)
-    try:
-        config = BackboneConfig.model_validate(facts["backbone"]).model_copy(update={"init": "none"})
-        image_size = int(facts["image_size"])
-    except (KeyError, TypeError, ValueError, ValidationError):
-        raise CheckpointError(
-            f"{path}: its sidecar does not say what network it is; expected one of augscale"
-        ) from None
-    backbone = build_backbone(config, image_size)
+    sidecar = read_sidecar(path)
+    if sidecar.backbone is None or sidecar.image_size is None:
+        raise CheckpointError(f"{path}: its sidecar does not say what network it is; expected one of augscale")
+    config = sidecar.backbone.model_copy(update={"init": "none"})
+    backbone = build_backbone(config, sidecar.image_size)
     load_weights_into(backbone, path)
     teacher = {f"backbone.{key}": value.contiguous() for key, value in backbone.model.state_dict().items()}
-    return _source({"teacher": teacher}, config, backbone, image_size, int(facts.get("epoch", 0)), _plain(facts))
+    return _Source(
+        networks={"teacher": teacher},
+        config=config,
+        backbone=backbone,
+        image_size=sidecar.image_size,
+        epoch=int(sidecar.epoch or 0),
+        args={key: value for key, value in sidecar.to_dict().items() if key in _SIDECAR_ARGS},
+    )
 
 
 def _read_state(path: Path) -> _Source:
-    """The state of a full run; its study lies beside it."""
+    """The state of a full run, with its study beside it."""
     try:
         study = StudyConfig.model_validate(tomllib.loads((path.parent / "study.toml").read_text(encoding="utf-8")))
         values = torch.load(path, map_location="cpu", weights_only=True)
@@ -171,53 +174,29 @@ def _read_state(path: Path) -> _Source:
         ) from None
     config = study.backbone.model_copy(update={"init": "none"})
     backbone = build_backbone(config, study.crops.global_size)
-    networks = {name: _with_prefix(state) for name, state in networks.items()}
+    # Our networks keep timm's model in `backbone.model`.
+    networks = {
+        name: {re.sub(r"^backbone\.model\.", "backbone.", key): value for key, value in state.items()}
+        for name, state in networks.items()
+    }
     expected = {f"backbone.{key}" for key in backbone.model.state_dict()}
     if not expected <= networks["teacher"].keys():
         raise CheckpointError(f"{path}: does not hold the network of {path.parent / 'study.toml'}")
     steps_per_epoch = (read_json(path.parent / "manifest.json") or {}).get("steps_per_epoch")
-    epoch = step // steps_per_epoch if steps_per_epoch else 0
-    args = {"step": step, **study.pretrain.model_dump()}
-    return _source(networks, config, backbone, study.crops.global_size, epoch, args)
-
-
-def _source(
-    networks: dict[str, dict[str, Tensor]],
-    config: BackboneConfig,
-    backbone: Backbone,
-    image_size: int,
-    epoch: int,
-    args: dict[str, Any],
-) -> _Source:
     return _Source(
         networks=networks,
         config=config,
-        image_size=image_size,
-        patch_size=backbone.patch_size,
-        num_prefix_tokens=_embedded_prefix_tokens(backbone),
-        epoch=epoch,
-        args=args,
+        backbone=backbone,
+        image_size=study.crops.global_size,
+        epoch=step // steps_per_epoch if steps_per_epoch else 0,
+        args={"step": step, **study.pretrain.model_dump()},
     )
 
 
-def _embedded_prefix_tokens(backbone: Backbone) -> int:
-    """Class and register tokens that have a row in the position embedding."""
-    model: Any = backbone.model
-    return 0 if getattr(model, "no_embed_class", False) else int(getattr(model, "num_prefix_tokens", 0))
-
-
-def _with_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our networks keep timm's model in `backbone.model`."""
-    return {
-        f"backbone.{key.removeprefix('backbone.model.')}" if key.startswith("backbone.model.") else key: value
-        for key, value in state.items()
-    }
-
-
 def _check_dino_has(source: _Source, path: Path) -> str:
-    """Refuses what official DINO would load in part, and says what it builds for it."""
+    """Refuses a network that official DINO would load in part; returns a note on how to load the others."""
     pattern = _DINO_VIT if source.patch_size is not None else _TORCHVISION_RESNET
-    other = [key for key in source.encoder("teacher") if not pattern.fullmatch(key)]
+    other = [key for key in source.encoder if not pattern.fullmatch(key)]
     if other:
         more = ", ..." if len(other) > _KEYS_SHOWN else ""
         raise CheckpointError(
@@ -228,10 +207,10 @@ def _check_dino_has(source: _Source, path: Path) -> str:
 
 
 def _dino_checkpoint(source: _Source, size: int) -> dict[str, Any]:
-    """As official DINO's `main_dino.py` saves it, less the optimiser; `args` is a plain dictionary, not a Namespace.
+    """The file of official DINO's `main_dino.py` without the optimizer, and with `args` as a dict, not a Namespace.
 
-    A Namespace would make torch.load refuse the file where it only takes data, which is its default since 2.6, and
-    the evaluation scripts do not look at it.
+    With a Namespace, torch.load would refuse the file with weights_only=True, its default since 2.6; the evaluation
+    scripts do not read `args`.
     """
     prefixes = {"teacher": "", "student": "module."}
     checkpoint: dict[str, Any] = {
@@ -256,14 +235,5 @@ def _arguments(source: _Source, size: int) -> str:
     return "".join(f"{key}={value!r}, " for key, value in values.items())
 
 
-def _plain(facts: dict[str, Any]) -> dict[str, Any]:
-    """Of the sidecar what is of use to another program."""
-    return {key: facts[key] for key in ("scales", "seed", "steps", "data_fingerprint") if key in facts}
-
-
 def _write_torch(path: Path, content: Any) -> None:
     write_atomic(path, lambda file: torch.save(content, file))
-
-
-def _write(file: Any, content: bytes) -> None:
-    file.write(content)

@@ -1,25 +1,24 @@
-"""Tensors of other programs under timm's names: DINOv2, DINOv3, Hugging Face's ViTs and torchvision's.
+"""Translates tensor names of other programs to timm's: DINOv2, DINOv3, Hugging Face's ViTs and torchvision's networks.
 
-Each converter knows one layout by a tensor that only this layout has. What timm has no place for is either told apart
-by its name and left out (mask tokens, poolers), or kept under its own name, so that it is reported as unexpected.
+Each converter recognizes one layout by a tensor that only this layout has. Tensors that timm has no place for are left
+out where they are known to be unused (mask tokens, poolers); all others keep their own names, so that they are reported
+as unexpected.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from torch import Tensor
 
 from augscale.errors import CheckpointError
-from augscale.networks.torchvision_names import torchvision_names
-
-State = dict[str, Tensor]
+from augscale.networks.tensor_files import State
+from augscale.networks.torchvision_names import Rules, renamed, torchvision_names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,22 +27,18 @@ class Converted:
 
     state: State
     layout: str | None = None
-    """Whose names they were, e.g. "Hugging Face ViT"; None for timm's own and those that differ little."""
+    """The program whose names they were, e.g. "Hugging Face ViT"; None for timm's and names that differ little."""
     norm_eps: float | None = None
-    """Of the layer norms, where that layout's own code has another than timm; None: timm's."""
+    """Epsilon of the layer norms, where that program uses another one than timm; None: timm's."""
     named: tuple[str, ...] = ()
     """timm's models among which it is, where the layout says so."""
     overrides: dict[str, Any] = field(default_factory=dict)
-    """What has to differ from timm's defaults for equal results."""
+    """Differences from timm's defaults that are needed for equal results."""
 
 
-_CHUNKED_BLOCK = re.compile(r"blocks\.\d+\.(\d+)\.(?=norm[12]\.|attn\.|mlp\.|ls[12]\.)")
+_CHUNKED_BLOCK = (r"blocks\.\d+\.(\d+)\.(?=norm[12]\.|attn\.|mlp\.|ls[12]\.)", r"blocks.\1.")
+"""Meta's code may store blocks in chunks: `blocks.0.3.` is block 3."""
 _VIT_ANCHOR = "patch_embed.proj.weight"
-
-
-def timm_names(encoder: State) -> State:
-    """See `convert`."""
-    return convert(encoder).state
 
 
 def convert(encoder: State, source: Path | str = "weights") -> Converted:
@@ -52,42 +47,90 @@ def convert(encoder: State, source: Path | str = "weights") -> Converted:
     Official DINO, MAE and torchvision's ResNets use timm's names already.
 
     Args:
-        encoder: with no prefix before its names.
+        encoder: names without a prefix.
         source: the file, for messages.
     Raises:
-        CheckpointError: the layout is known and this file of it computes what no network of timm does.
+        CheckpointError: the layout is known, and no network of timm computes what this file's network does.
     """
     if "embeddings.patch_embeddings.projection.weight" in encoder and "embeddings.cls_token" in encoder:
         return _hugging_face_vit(encoder, source)
     if "embeddings.patch_embeddings.weight" in encoder and "embeddings.cls_token" in encoder:
         return _hugging_face_dinov3(encoder, source)
     if "conv_proj.weight" in encoder and "class_token" in encoder:
-        return _torchvision_vit(encoder)
+        return Converted(state=renamed(encoder, _TORCHVISION_VIT), layout="torchvision ViT")
     if "storage_tokens" in encoder and _VIT_ANCHOR in encoder:
         return _official_dinov3(encoder, source)
     if "0.weight" in encoder and "4.0.conv1.weight" in encoder:
-        return Converted(state=_sequential_resnet(encoder))
+        return Converted(state=renamed(encoder, _SEQUENTIAL_RESNET))
     found = torchvision_names(encoder)
     if found is not None:
-        state, paired = found
-        named, overrides = ((paired.name,), paired.overrides) if paired else ((), {})
-        return Converted(state=state, layout="torchvision", named=named, overrides=dict(overrides))
+        state, model, overrides = found
+        return Converted(state=state, layout="torchvision", named=(model,) if model else (), overrides=dict(overrides))
     return Converted(state=_dinov2(encoder))
 
 
-def _dinov2(encoder: State) -> State:
-    """DINOv2 differs from timm in three things.
+_UNTRANSLATED = (
+    ("embedder.embedder.convolution.weight", "a ResNet of Hugging Face"),
+    ("embedder.convolution.weight", "a RegNet or ResNet of Hugging Face"),
+    ("encoder.stages.0.layers.0.dwconv.weight", "a ConvNeXt of Hugging Face"),
+    ("encoder.layers.0.blocks.0.layernorm_before.weight", "a Swin of Hugging Face"),
+    ("vision_model.embeddings.patch_embedding.weight", "the image encoder of a CLIP or SigLIP of Hugging Face"),
+    ("embeddings.patch_embedding.weight", "the image encoder of a CLIP or SigLIP of Hugging Face"),
+    ("features.0.0.weight", "a network of torchvision"),
+    ("stem.0.0.weight", "a MaxViT of torchvision"),
+    ("trunk_output.block1.block1-0.f.a.0.weight", "a RegNet of torchvision"),
+    ("inception3a.branch1.conv.weight", "a GoogLeNet of torchvision"),
+    ("model.0.conv.weight", "a network of Ultralytics"),
+    ("visual.transformer.resblocks.0.ln_1.weight", "a CLIP of OpenAI or OpenCLIP"),
+    ("body.conv1.weight", "a detector of torchvision"),
+    ("encoder.conv1.weight", "a segmentation network"),
+)
+"""A tensor that only this layout has, anywhere at the end of its name, and the layout's name."""
 
-    Blocks may be kept in chunks (`blocks.0.3.` is block 3), SwiGLU layers are w12 and w3, and with registers the class
-    token has a position of its own, which timm adds to the token once and for all.
+
+def untranslated_layout(names: Iterable[str]) -> str | None:
+    """A layout that is recognized but not translated; None for any other."""
+    known = set(names)
+    for anchor, layout in _UNTRANSLATED:
+        if any(name == anchor or name.endswith(f".{anchor}") for name in known):
+            return layout
+    return None
+
+
+_TORCHVISION_VIT: Rules = (
+    (r"^class_token", "cls_token"),
+    (r"^conv_proj\.", "patch_embed.proj."),
+    (r"^encoder\.pos_embedding", "pos_embed"),
+    (r"^encoder\.ln\.", "norm."),
+    (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+    (r"^(blocks\.\d+)\.ln_([12])\.", r"\1.norm\2."),
+    (r"^(blocks\.\d+)\.self_attention\.in_proj_", r"\1.attn.qkv."),
+    (r"^(blocks\.\d+)\.self_attention\.out_proj\.", r"\1.attn.proj."),
+    (r"^(blocks\.\d+)\.mlp\.(?:0|linear_1)\.", r"\1.mlp.fc1."),
+    (r"^(blocks\.\d+)\.mlp\.(?:3|linear_2)\.", r"\1.mlp.fc2."),
+    (r"^heads\.(?:head|\d+)\.", "head."),
+)
+_SEQUENTIAL_RESNET: Rules = (
+    (r"^0\.", "conv1."),
+    (r"^1\.", "bn1."),
+    (r"^([4-7])\.", lambda stage: f"layer{int(stage[1]) - 3}."),
+)
+"""`nn.Sequential(*list(resnet.children())[:-1])`, as lightly's examples build it: conv, norm, act, pool, stages."""
+_DINOV2: Rules = (
+    _CHUNKED_BLOCK,
+    (r"(blocks\.\d+\.mlp\.)w12\.", r"\1fc1."),
+    (r"(blocks\.\d+\.mlp\.)w3\.", r"\1fc2."),
+)
+
+
+def _dinov2(encoder: State) -> State:
+    """DINOv2 differs from timm in its chunks of blocks, in the names of SwiGLU layers, and in the class token.
+
+    With registers the class token has an entry in the position embedding; timm adds it to the token itself.
     """
     if _VIT_ANCHOR not in encoder:
         return encoder
-    named = {}
-    for name, value in encoder.items():
-        name = _CHUNKED_BLOCK.sub(r"blocks.\1.", name)
-        name = re.sub(r"(blocks\.\d+\.mlp\.)w12\.", r"\1fc1.", name)
-        named[re.sub(r"(blocks\.\d+\.mlp\.)w3\.", r"\1fc2.", name)] = value
+    named = renamed(encoder, _DINOV2)
     position = named.get("pos_embed")
     if position is not None and position.ndim == 3 and {"register_tokens", "cls_token"} <= named.keys():
         named["reg_token"] = named.pop("register_tokens")
@@ -96,64 +139,40 @@ def _dinov2(encoder: State) -> State:
     return named
 
 
-def _sequential_resnet(encoder: State) -> State:
-    """`nn.Sequential(*list(resnet.children())[:-1])`, as lightly's examples build it: conv, norm, act, pool, stages."""
-    parts = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-    return {
-        ".".join((parts.get(first, first), rest)): value
-        for (first, _, rest), value in ((name.partition("."), value) for name, value in encoder.items())
-    }
+# Hugging Face
 
-
-_HF_RENAMED = (
-    (r"embeddings\.cls_token", "cls_token"),
-    (r"embeddings\.distillation_token", "dist_token"),
-    (r"embeddings\.mask_token", "mask_token"),
-    (r"embeddings\.position_embeddings", "pos_embed"),
-    (r"embeddings\.register_tokens", "register_tokens"),
-    (r"embeddings\.patch_embeddings\.(?:projection\.)?(weight|bias)", r"patch_embed.proj.\1"),
-    (r"layernorm\.(weight|bias)", r"norm.\1"),
-)
-_HF_BLOCK = re.compile(r"(?:encoder\.|model\.)?layers?\.(\d+)\.(.+)")
-_HF_IN_BLOCK = (
-    (r"attention\.(?:attention\.)?(?:query|q_proj)\.", "attn.q."),
-    (r"attention\.(?:attention\.)?(?:key|k_proj)\.", "attn.k."),
-    (r"attention\.(?:attention\.)?(?:value|v_proj)\.", "attn.v."),
-    (r"attention\.(?:output\.dense|o_proj)\.", "attn.proj."),
-    (r"layernorm_before\.", "norm1."),
-    (r"layernorm_after\.", "norm2."),
-    (r"intermediate\.dense\.", "mlp.fc1."),
-    (r"output\.dense\.", "mlp.fc2."),
-    (r"layer_scale([12])\.lambda1", r"ls\1.gamma"),
-    (r"mlp\.weights_in\.", "mlp.fc1."),
-    (r"mlp\.weights_out\.", "mlp.fc2."),
+_HF: Rules = (
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.distillation_token$", "dist_token"),
+    (r"^embeddings\.mask_token$", "mask_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.register_tokens$", "register_tokens"),
+    (r"^embeddings\.patch_embeddings\.(?:projection\.)?(weight|bias)$", r"patch_embed.proj.\1"),
+    (r"^layernorm\.(weight|bias)$", r"norm.\1"),
+    (r"^(?:encoder\.|model\.)?layers?\.(\d+)\.(?=.)", r"blocks.\1."),
+    (r"^(blocks\.\d+)\.attention\.(?:attention\.)?(?:query|q_proj)\.", r"\1.attn.q."),
+    (r"^(blocks\.\d+)\.attention\.(?:attention\.)?(?:key|k_proj)\.", r"\1.attn.k."),
+    (r"^(blocks\.\d+)\.attention\.(?:attention\.)?(?:value|v_proj)\.", r"\1.attn.v."),
+    (r"^(blocks\.\d+)\.attention\.(?:output\.dense|o_proj)\.", r"\1.attn.proj."),
+    (r"^(blocks\.\d+)\.layernorm_before\.", r"\1.norm1."),
+    (r"^(blocks\.\d+)\.layernorm_after\.", r"\1.norm2."),
+    (r"^(blocks\.\d+)\.intermediate\.dense\.", r"\1.mlp.fc1."),
+    (r"^(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"^(blocks\.\d+)\.layer_scale([12])\.lambda1", r"\1.ls\2.gamma"),
+    (r"^(blocks\.\d+)\.mlp\.weights_in\.", r"\1.mlp.fc1."),
+    (r"^(blocks\.\d+)\.mlp\.weights_out\.", r"\1.mlp.fc2."),
 )
 """Names of transformers, before and since version 5."""
 _HF_VIT_EPS = 1e-12
-"""Default of transformers' ViT, ViTMAE and DeiT; its DINOv2 has 1e-6 as timm."""
+"""Default of transformers' ViT, ViTMAE and DeiT; its DINOv2 has 1e-6 like timm."""
 
 
 def _hugging_face_names(encoder: State) -> State:
-    named = {}
-    for name, value in encoder.items():
-        block = _HF_BLOCK.fullmatch(name)
-        if block:
-            rest = _first_match(_HF_IN_BLOCK, block[2], re.match)
-            named[f"blocks.{block[1]}.{rest}"] = value
-        elif not name.startswith("pooler."):
-            named[_first_match(_HF_RENAMED, name, re.fullmatch)] = value
-    return named
-
-
-def _first_match(renamed: tuple[tuple[str, str], ...], name: str, match: Callable[..., re.Match[str] | None]) -> str:
-    for pattern, replacement in renamed:
-        if match(pattern, name):
-            return re.sub(pattern, replacement, name, count=1)
-    return name
+    return renamed({name: value for name, value in encoder.items() if not name.startswith("pooler.")}, _HF)
 
 
 def _with_joined_qkv(named: State) -> State:
-    """Queries, keys and values in one tensor, in that order, as timm has them; a missing bias is 0."""
+    """Queries, keys and values in one tensor, in that order, as timm has them; a missing bias becomes 0."""
     joined = {}
     for name, value in named.items():
         match = re.fullmatch(r"(blocks\.\d+\.attn\.)([qkv])\.(weight|bias)", name)
@@ -175,14 +194,13 @@ def _hugging_face_vit(encoder: State, source: Path | str) -> Converted:
         )
     named = _with_joined_qkv(_hugging_face_names(encoder))
     if any(name.endswith(".layernorm_before.weight") for name in encoder):
-        if "dist_token" in named:
-            return Converted(state=named, layout="Hugging Face DeiT", norm_eps=_HF_VIT_EPS)
-        return Converted(state=named, layout="Hugging Face ViT", norm_eps=_HF_VIT_EPS)
+        kind = "DeiT" if "dist_token" in named else "ViT"
+        return Converted(state=named, layout=f"Hugging Face {kind}", norm_eps=_HF_VIT_EPS)
     return Converted(state=_dinov2(_with_packed_gates(named)), layout="Hugging Face DINOv2")
 
 
 def _with_packed_gates(named: State) -> State:
-    """SwiGLU as one layer, gate first, as DINOv2 and timm have it; transformers keeps two since version 5."""
+    """SwiGLU as one layer, gate first, as DINOv2 and timm have it; transformers has two layers since version 5."""
     packed = {}
     for name, value in named.items():
         if ".mlp.gate_proj." in name:
@@ -193,32 +211,39 @@ def _with_packed_gates(named: State) -> State:
     return packed
 
 
+# DINOv3
+
+
+_HF_DINOV3: Rules = (
+    (r"^register_tokens$", "reg_token"),
+    (r"\.ls([12])\.gamma$", r".gamma_\1"),
+    (r"\.mlp\.gate_proj\.", ".mlp.fc1_g."),
+    (r"\.mlp\.down_proj\.", ".mlp.fc2."),
+)
+_META_DINOV3: Rules = (
+    _CHUNKED_BLOCK,
+    (r"\.ls([12])\.gamma$", r".gamma_\1"),
+    (r"storage_tokens", "reg_token"),
+    (r"\.mlp\.w1\.", ".mlp.fc1_g."),
+    (r"\.mlp\.w2\.", ".mlp.fc1_x."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+)
+
+
 def _hugging_face_dinov3(encoder: State, source: Path | str) -> Converted:
     named = _hugging_face_names(encoder)
-    named["reg_token"] = named.pop("register_tokens", torch.zeros(0))
-    renamed = {}
-    for name, value in named.items():
-        name = re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name)
-        gated = any(".mlp.gate_proj." in other for other in named)
-        name = name.replace(".mlp.gate_proj.", ".mlp.fc1_g.")
-        name = name.replace(".mlp.up_proj.", ".mlp.fc1_x." if gated else ".mlp.fc1.")
-        renamed[name.replace(".mlp.down_proj.", ".mlp.fc2.")] = value
-    if not renamed["reg_token"].numel():
-        del renamed["reg_token"]
-    renamed.pop("mask_token", None)
-    return _dinov3(_with_joined_qkv(renamed), "Hugging Face DINOv3", source)
+    gated = any(".mlp.gate_proj." in name for name in named)
+    named = renamed(named, (*_HF_DINOV3, (r"\.mlp\.up_proj\.", ".mlp.fc1_x." if gated else ".mlp.fc1.")))
+    if "reg_token" in named and not named["reg_token"].numel():
+        del named["reg_token"]
+    named.pop("mask_token", None)
+    return _dinov3(_with_joined_qkv(named), "Hugging Face DINOv3", source)
 
 
 def _official_dinov3(encoder: State, source: Path | str) -> Converted:
-    """Names as in Meta's repository; masks are multiplied in, and what is only for training is left out."""
-    named = {}
-    for name, value in encoder.items():
-        if name in ("mask_token", "rope_embed.periods") or name.startswith("local_cls_norm."):
-            continue
-        name = _CHUNKED_BLOCK.sub(r"blocks.\1.", name)
-        name = re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name).replace("storage_tokens", "reg_token")
-        name = name.replace(".mlp.w1.", ".mlp.fc1_g.").replace(".mlp.w2.", ".mlp.fc1_x.")
-        named[name.replace(".mlp.w3.", ".mlp.fc2.")] = value
+    """Names as in Meta's repository; masks of biases are applied, and tensors for training only are left out."""
+    training_only = re.compile(r"mask_token$|rope_embed\.periods$|local_cls_norm\.")
+    named = renamed({name: value for name, value in encoder.items() if not training_only.match(name)}, _META_DINOV3)
     for name in [name for name in named if name.endswith(".bias_mask")]:
         mask, bias = named.pop(name), name.removesuffix("_mask")
         if bias in named:
@@ -235,7 +260,7 @@ def _dinov3(named: State, layout: str, source: Path | str) -> Converted:
 
 
 def _dinov3_biases(named: State, source: Path | str) -> State:
-    """timm has q_bias and v_bias, and none for keys; where all are 0, as in most released files, it has neither."""
+    """timm has q_bias and v_bias and no bias of keys; where all are 0, as in most released files, it has neither."""
     biases = {name: value for name, value in named.items() if name.endswith(".attn.qkv.bias")}
     rest = {name: value for name, value in named.items() if name not in biases}
     if not any(value.any() for value in biases.values()):
@@ -247,49 +272,3 @@ def _dinov3_biases(named: State, source: Path | str) -> State:
         block = name.removesuffix("qkv.bias")
         rest |= {f"{block}q_bias": query, f"{block}v_bias": value}
     return rest
-
-
-_TV_RENAMED = (
-    (r"class_token", "cls_token"),
-    (r"conv_proj\.", "patch_embed.proj."),
-    (r"encoder\.pos_embedding", "pos_embed"),
-    (r"encoder\.ln\.", "norm."),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.ln_([12])\.", r"blocks.\1.norm\2."),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.in_proj_", r"blocks.\1.attn.qkv."),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.out_proj\.", r"blocks.\1.attn.proj."),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:0|linear_1)\.", r"blocks.\1.mlp.fc1."),
-    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:3|linear_2)\.", r"blocks.\1.mlp.fc2."),
-    (r"heads\.(?:head|\d+)\.", "head."),
-)
-
-
-def _torchvision_vit(encoder: State) -> Converted:
-    renamed = {_first_match(_TV_RENAMED, name, re.match): value for name, value in encoder.items()}
-    return Converted(state=renamed, layout="torchvision ViT")
-
-
-_UNTRANSLATED = (
-    ("embedder.embedder.convolution.weight", "a ResNet of Hugging Face"),
-    ("embedder.convolution.weight", "a RegNet or ResNet of Hugging Face"),
-    ("encoder.stages.0.layers.0.dwconv.weight", "a ConvNeXt of Hugging Face"),
-    ("encoder.layers.0.blocks.0.layernorm_before.weight", "a Swin of Hugging Face"),
-    ("vision_model.embeddings.patch_embedding.weight", "the image encoder of a CLIP or SigLIP of Hugging Face"),
-    ("embeddings.patch_embedding.weight", "the image encoder of a CLIP or SigLIP of Hugging Face"),
-    ("features.0.0.weight", "a network of torchvision"),
-    ("stem.0.0.weight", "a MaxViT of torchvision"),
-    ("trunk_output.block1.block1-0.f.a.0.weight", "a RegNet of torchvision"),
-    ("inception3a.branch1.conv.weight", "a GoogLeNet of torchvision"),
-    ("model.0.conv.weight", "a network of Ultralytics"),
-    ("visual.transformer.resblocks.0.ln_1.weight", "a CLIP of OpenAI or OpenCLIP"),
-    ("body.conv1.weight", "a detector of torchvision"),
-    ("encoder.conv1.weight", "a segmentation network"),
-)
-
-
-def foreign_layout(names: Iterable[str]) -> str | None:
-    """Whose network it is, of those that are known and not translated; None for any other."""
-    known = set(names)
-    for anchor, layout in _UNTRANSLATED:
-        if any(name == anchor or name.endswith(f".{anchor}") for name in known):
-            return layout
-    return None

@@ -8,19 +8,19 @@ from torch.nn import functional as F
 
 
 class DINOHead(nn.Module):
-    """Embedding to prototype scores: three-layer MLP, L2 normalisation, weight-normalised linear layer without bias.
+    """Embedding to prototype scores: three-layer MLP, L2 normalization, weight-normalized linear layer without bias.
 
-    As the official head, in one thing not: the normalisation and the last layer always run in fp32. Their outputs
-    lie in [-1, 1] and are divided by temperatures of 0.04 to 0.1, which makes of bf16's rounding an error of up to
-    0.1 in a log-probability.
+    One difference from the official head: the normalization and the last layer always run in fp32. Their outputs lie
+    in [-1, 1] and are divided by temperatures of 0.04 to 0.1, so bf16's rounding would become an error of up to 0.1 in
+    a log-probability.
 
     Args:
         embed_dim: D, of the backbone.
         out_dim: K, number of prototypes.
-        hidden_dim: of the MLP.
-        bottleneck_dim: of the MLP's output.
-        batch_norm: batch norm after the two hidden layers.
-        norm_last_layer: freezes the gain of every prototype at 1.
+        hidden_dim: width of the MLP.
+        bottleneck_dim: width of the MLP's output.
+        batch_norm: whether the two hidden layers have batch norm.
+        norm_last_layer: whether the gain of every prototype is frozen at 1.
         seed: of the initial weights.
     """
 
@@ -43,7 +43,7 @@ class DINOHead(nn.Module):
                 *_hidden_layer(hidden_dim, hidden_dim, batch_norm),
                 nn.Linear(hidden_dim, bottleneck_dim),
             )
-            self.mlp.apply(_initialise)
+            self.mlp.apply(_initialize)
             self.last_layer = WeightNormLinear(bottleneck_dim, out_dim, train_gain=not norm_last_layer)
 
     def forward(self, embeddings: Tensor) -> Tensor:
@@ -62,8 +62,8 @@ class DINOHead(nn.Module):
 class WeightNormLinear(nn.Module):
     """y = gain * (direction / |direction|) x, one gain per output (Salimans & Kingma 2016).
 
-    Direction and gain are separate parameters, so that the gain can be frozen; directions start as torch's linear
-    layers do and gains at 1, as in the official code.
+    Direction and gain are separate parameters, so that the gain can be frozen. Initial directions are those of torch's
+    linear layers, initial gains are 1, as in the official code.
     """
 
     def __init__(self, in_dim: int, out_dim: int, *, train_gain: bool) -> None:
@@ -79,7 +79,7 @@ def _hidden_layer(in_dim: int, out_dim: int, batch_norm: bool) -> list[nn.Module
     return [nn.Linear(in_dim, out_dim), *([nn.BatchNorm1d(out_dim)] if batch_norm else []), nn.GELU()]
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

@@ -1,7 +1,7 @@
-"""Which of a checkpoint's networks is the moving average: by the words that programs call them with.
+"""Recognizes the moving average among the networks of a checkpoint by the words that programs use for it.
 
-The average is the one to use: DINO's and BYOL's teacher, MoCo's momentum encoder, I-JEPA's target encoder and the
-"EMA" of a supervised training. Words that say little ("target", "key") count only beside a network of equal shapes.
+The average is the network to use: the teacher of DINO and BYOL, MoCo's momentum encoder, I-JEPA's target encoder, the
+"EMA" of a supervised training. Ambiguous words ("target", "key") count only beside a network of equal shapes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import Tensor
+from augscale.networks.tensor_files import State
 
 _AVERAGE_ONLY = ("teacher", "ema", "momentum", "target")
 _AVERAGES = r"mean_teacher|teacher|momentum|target|ema|averaged|average|avg|swa|slow|key|shadow"
@@ -33,28 +33,27 @@ _OTHER_ENTRIES = re.compile(
     r"callbacks|loops|args|config|cfg|hparams|hyper\w*|rng\w*|random\w*|history|meta|center\w*|discriminator|stats)(?:_|$)"
 )
 _TWIN_SHARE = 0.8
-"""Tensors of equal name and shape, from which two networks are twins."""
+"""Share of tensors with equal names and shapes from which two networks count as twins."""
 _TWIN_TENSORS = 4
+"""A group with fewer tensors is no network."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SideBySide:
     """One network of a state dict that holds several."""
 
-    tensors: dict[str, Tensor]
+    tensors: State
     aliases: tuple[str, ...] = ()
-
-    def answers_to(self, key: str) -> bool:
-        return key in self.aliases
+    """Values of `--key` that take it."""
 
 
 def is_other_entry(name: str) -> bool:
-    """Whether an entry of a checkpoint is known to hold no encoder: optimisers, heads, settings."""
+    """Whether the name of an entry says that it holds no encoder: optimizers, heads, settings."""
     return _OTHER_ENTRIES.search(name.lower()) is not None
 
 
 def entry_rank(name: str) -> int:
-    """The order in which the networks of a checkpoint are wanted, 0 first; equal ranks cannot be chosen between."""
+    """Preference among the entries of a checkpoint, 0 first; between equal ranks there is no choice."""
     name = name.lower()
     if name == "teacher":
         return 0
@@ -62,22 +61,19 @@ def entry_rank(name: str) -> int:
         return 1
     if name in _ENTRY_ORDER:
         return 2 + _ENTRY_ORDER.index(name)
-    return 5 if _USUAL_ENTRIES.fullmatch(name) or _USUAL_ENTRIES.match(name) else 6
+    return 5 if _USUAL_ENTRIES.match(name) else 6
 
 
 def is_average(name: str) -> bool:
-    """Whether a name says "moving average": teacher, model_ema, state_dict_ema, target_encoder, encoder_k, ..."""
+    """Whether a name means "moving average": teacher, model_ema, state_dict_ema, target_encoder, encoder_k, ..."""
     name = name.lower()
     return name in _AVERAGE_ONLY or _part(name, _OF_AVERAGE) is not None
 
 
-def networks_side_by_side(tensors: dict[str, Tensor]) -> dict[str, SideBySide]:
+def networks_side_by_side(tensors: State) -> dict[str, SideBySide]:
     """The networks of a state dict that holds several, the moving average first; {} where it holds one.
 
-    Args:
-        tensors: of the state dict, prefixes of data parallelism taken off.
-    Returns:
-        By what the file calls each. Tensors are named without that: "momentum_backbone.x" is "backbone.x".
+    Keys are the file's names of the networks. Tensors lose that name: "momentum_backbone.x" becomes "backbone.x".
     """
     roles = _teacher_and_student(tensors)
     if roles:
@@ -90,30 +86,27 @@ def networks_side_by_side(tensors: dict[str, Tensor]) -> dict[str, SideBySide]:
     return {}
 
 
-def _wrapping(tensors: dict[str, Tensor]) -> Iterable[str]:
+def _wrapping(tensors: State) -> Iterable[str]:
     first = {name.partition(".")[0] for name in tensors}
     return [f"{name}." for name in first if name in _WRAPPERS or len(first) == 1]
 
 
-def _teacher_and_student(tensors: dict[str, Tensor]) -> dict[str, SideBySide]:
-    found: dict[str, dict[str, Tensor]] = {}
+def _teacher_and_student(tensors: State) -> dict[str, SideBySide]:
+    found: dict[str, State] = {}
     for name, value in tensors.items():
-        match = _ROLE.fullmatch(name)
-        if match:
+        if match := _ROLE.fullmatch(name):
             found.setdefault(match[1], {})[match[2]] = value
     return {
-        role: SideBySide(tensors=found[role], aliases=(role, *_components(found[role], role)))
+        role: SideBySide(
+            tensors=found[role], aliases=(role, *{f"{role}_{name.partition('.')[0]}" for name in found[role]})
+        )
         for role in ("teacher", "student")
         if role in found
     }
 
 
-def _components(tensors: dict[str, Tensor], role: str) -> set[str]:
-    return {f"{role}_{name.partition('.')[0]}" for name in tensors}
-
-
-def _average_and_trained(tensors: dict[str, Tensor]) -> dict[str, SideBySide]:
-    groups: dict[str, dict[str, Tensor]] = {}
+def _average_and_trained(tensors: State) -> dict[str, SideBySide]:
+    groups: dict[str, State] = {}
     for name, value in tensors.items():
         first, _, rest = name.partition(".")
         if rest:
@@ -125,45 +118,38 @@ def _average_and_trained(tensors: dict[str, Tensor]) -> dict[str, SideBySide]:
         return {}
     main = max(averages, key=lambda name: (not is_other_entry(name), len(groups[name])))
     average = _under_parts(groups, averages, _OF_AVERAGE)
-    # A third network of that size is another one, e.g. what BYOL's online encoder wraps, saved once more.
+    # A third network of that size is left out, e.g. a second copy of the network that BYOL's online encoder wraps.
     size = len(groups[twins[main] or main])
     kept = [name for name in groups if name not in averages and (name == twins[main] or 2 * len(groups[name]) < size)]
     trained = _under_parts(groups, kept, _OF_TRAINED)
     trained |= {name: value for name, value in tensors.items() if "." not in name}
     found = {main: SideBySide(tensors=average, aliases=(main, "teacher"))}
-    twin = twins[main]
-    if twin:
+    if twin := twins[main]:
         found[twin] = SideBySide(tensors=trained, aliases=(twin, "student"))
     return found
 
 
-def _twin(average: str, groups: dict[str, dict[str, Tensor]]) -> str | None:
-    """The group with the tensors of `average`, of the names that fit it if there are several."""
+def _twin(average: str, groups: dict[str, State]) -> str | None:
+    """The group with the tensors of `average`; of several the one whose name corresponds to it."""
     shapes = {name: value.shape for name, value in groups[average].items()}
     found = []
     for name, tensors in groups.items():
-        if name == average or is_average(name):
-            continue
         equal = sum(_shape_of(tensors, inner) == shape for inner, shape in shapes.items())
-        if equal >= _TWIN_SHARE * max(len(shapes), len(tensors)):
+        if not is_average(name) and equal >= _TWIN_SHARE * max(len(shapes), len(tensors)):
             found.append(name)
     part = _part(average.lower(), _OF_AVERAGE)
-    found.sort(key=lambda name: part not in (name.lower(), _part(name.lower(), _OF_TRAINED)))
-    return found[0] if found else None
+    return min(found, key=lambda name: part not in (name.lower(), _part(name.lower(), _OF_TRAINED)), default=None)
 
 
-def _shape_of(tensors: dict[str, Tensor], name: str) -> object:
-    """Of the tensor, which may be kept with or without data parallelism's prefix."""
-    for candidate in (name, f"module.{name}", name.removeprefix("module.")):
-        if candidate in tensors:
-            return tensors[candidate].shape
-    return None
+def _shape_of(tensors: State, name: str) -> object:
+    """Shape of a tensor that may be stored with or without data parallelism's prefix; None where there is none."""
+    candidates = (name, f"module.{name}", name.removeprefix("module."))
+    return next((tensors[candidate].shape for candidate in candidates if candidate in tensors), None)
 
 
-def _under_parts(
-    groups: dict[str, dict[str, Tensor]], names: list[str], patterns: tuple[re.Pattern[str], ...]
-) -> dict[str, Tensor]:
-    named: dict[str, Tensor] = {}
+def _under_parts(groups: dict[str, State], names: list[str], patterns: tuple[re.Pattern[str], ...]) -> State:
+    """The tensors of several groups in one state dict, under the part of each group's name that says no role."""
+    named: State = {}
     for name in names:
         part = _part(name, patterns)
         if part is None:
@@ -173,8 +159,4 @@ def _under_parts(
 
 
 def _part(name: str, patterns: tuple[re.Pattern[str], ...]) -> str | None:
-    for pattern in patterns:
-        match = pattern.fullmatch(name)
-        if match:
-            return match["part"]
-    return None
+    return next((match["part"] for pattern in patterns if (match := pattern.fullmatch(name))), None)

@@ -1,11 +1,17 @@
 """The class token of a plain ViT, with less work than timm's forward pass and the same result.
 
-Left out is what reaches neither the embedding nor a gradient:
+Computations that reach neither the embedding nor a gradient are left out:
 
-- In the last block the queries, the projection and the MLP of all tokens but the class token, which is all that DINO
+- In the last block, the queries, the projection and the MLP of all tokens but the class token, the only one that DINO
   reads: 3/4 of one block's arithmetic, a fifth of a 4-block network.
-- On a CPU, a block's branch for the images that stochastic depth drops from it: they are known before, and their rows
-  are not computed. For training on a GPU see `vit_on_gpu`.
+- On a CPU, a block's branch for the images that stochastic depth drops. They are drawn before the branch is computed.
+
+`attend` is self-attention in bf16 on a CPU, bit-identical to timm's with fewer passes through memory. torch's fused
+kernel is several times slower there (docs/experiments.md), so timm computes attention from single products. Here one
+copy rearranges queries, keys and values together, and their gradients are written directly into one tensor; timm makes
+three copies and concatenates three gradients.
+
+`vit_on_gpu` is the same for training on a GPU.
 """
 
 from __future__ import annotations
@@ -13,17 +19,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from timm.layers import DropPath
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from augscale.networks.cpu_attention import attend
 from augscale.networks.stochastic_depth import DepthDraws
 
 
 def is_plain(model: nn.Module) -> bool:
-    """Whether the embedding is the class token alone and all blocks are the pre-norm ones that are known here."""
+    """Whether the embedding is the class token alone and all blocks are timm's pre-norm blocks."""
     if type(model) is not VisionTransformer or model.global_pool != "token" or model.attn_pool is not None:
         return False
     return all(
@@ -33,11 +39,12 @@ def is_plain(model: nn.Module) -> bool:
 
 
 def class_token(model: Any, x: Tensor, draws: DepthDraws | None = None) -> Tensor:
-    """What `model(x)` is for a plain ViT without a classifier.
+    """The same as `model(x)` for a plain ViT without a classifier.
 
     Args:
+        model: a ViT for which `is_plain` holds.
         x: float, shape (N, 3, s, s).
-        draws: of stochastic depth in training on a CPU; None: torch's generator.
+        draws: random draws of stochastic depth in training on a CPU; None: torch's generator.
     Returns:
         float, shape (N, D).
     """
@@ -49,7 +56,7 @@ def class_token(model: Any, x: Tensor, draws: DepthDraws | None = None) -> Tenso
 
 
 def class_token_after(block: Any, tokens: Tensor, draws: DepthDraws | None = None) -> Tensor:
-    """What `block(tokens)[:, 0]` is.
+    """The same as `block(tokens)[:, 0]`.
 
     Args:
         block: a plain pre-norm `timm.models.vision_transformer.Block`.
@@ -64,8 +71,7 @@ def class_token_after(block: Any, tokens: Tensor, draws: DepthDraws | None = Non
         return mixed
 
     token = _residual(tokens[:, :1], attention, block.drop_path1, draws, source=tokens)
-    token = _residual(token, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2, draws)
-    return token[:, 0]
+    return _residual(token, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2, draws)[:, 0]
 
 
 def _block(block: Any, tokens: Tensor, draws: DepthDraws | None = None) -> Tensor:
@@ -81,12 +87,12 @@ def _residual(
     draws: DepthDraws | None,
     source: Tensor | None = None,
 ) -> Tensor:
-    """tokens + drop_path(branch(source)), on a CPU the branch for the kept images only.
+    """tokens + drop_path(branch(source)); on a CPU the branch is computed for the kept images only.
 
-    Draws as `timm.layers.drop_path` does: one Bernoulli number per image, kept ones scaled by 1 / (1 - p).
+    Draws like `timm.layers.drop_path`: one Bernoulli number per image, kept ones scaled by 1 / (1 - p).
 
     Args:
-        source: what the branch reads; None: the tokens.
+        source: input of the branch; None: the tokens.
     """
     source = tokens if source is None else source
     if not (isinstance(drop_path, DropPath) and drop_path.training and drop_path.drop_prob):
@@ -106,7 +112,7 @@ def _residual(
 
 
 def class_token_attention(attention: Any, tokens: Tensor) -> Tensor:
-    """`attention(tokens)[:, :1]`, for `timm.models.vision_transformer.Attention`."""
+    """The same as `attention(tokens)[:, :1]` for `timm.models.vision_transformer.Attention`."""
     batch_size, num_tokens, _ = tokens.shape
     heads = attention.qkv(tokens).reshape(batch_size, num_tokens, 3, attention.num_heads, attention.head_dim)
     query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
@@ -120,3 +126,54 @@ def class_token_attention(attention: Any, tokens: Tensor) -> Tensor:
     mixed = mixed.transpose(1, 2).reshape(batch_size, 1, attention.attn_dim)
     projected: Tensor = attention.proj_drop(attention.proj(attention.norm(mixed)))
     return projected
+
+
+def attend(attention: Any, tokens: Tensor) -> Tensor:
+    """The same as `attention(tokens)` for `timm.models.vision_transformer.Attention`.
+
+    Args:
+        tokens: float, shape (N, T, D).
+    """
+    if attention.fused_attn or not _is_bare(attention):
+        whole: Tensor = attention(tokens)
+        return whole
+    qkv: Tensor = attention.qkv(tokens)
+    batch_size, num_tokens, _ = qkv.shape
+    heads = qkv.view(batch_size, num_tokens, 3, attention.num_heads, attention.head_dim)
+    mixed: Tensor = _Attention.apply(heads, attention.scale)
+    projected: Tensor = attention.proj(mixed)
+    return projected
+
+
+def _is_bare(attention: Any) -> bool:
+    """Whether there are no norms and no dropout, only attention and projection."""
+    parts = (attention.q_norm, attention.k_norm, attention.norm)
+    drops = (attention.attn_drop, attention.proj_drop)
+    return all(isinstance(part, nn.Identity) for part in parts) and not any(drop.p for drop in drops)
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(scale q k') v; takes qkv of shape (N, T, 3, H, D) and returns shape (N, T, H D)."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, scale: float) -> Tensor:
+        batch_size, num_tokens, _, num_heads, head_dim = qkv.shape
+        in_order = qkv.permute(2, 0, 3, 1, 4).contiguous().view(3, batch_size * num_heads, num_tokens, head_dim)
+        query, key, value = in_order.unbind()
+        weights = torch.bmm(query.mul_(scale), key.transpose(1, 2)).softmax(dim=-1)
+        ctx.save_for_backward(query, key, value, weights)
+        ctx.num_heads, ctx.scale = num_heads, scale
+        return torch.bmm(weights, value).unflatten(0, (-1, num_heads)).transpose(1, 2).flatten(2)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        query, key, value, weights = ctx.saved_tensors
+        grad = grad.unflatten(2, (ctx.num_heads, -1)).transpose(1, 2).flatten(0, 1)
+        grads = torch.empty(3, *query.shape, dtype=query.dtype)
+        torch.bmm(weights.transpose(1, 2), grad, out=grads[2])
+        grad_weights = torch.bmm(grad, value.transpose(1, 2))
+        grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+        torch.bmm(grad_scores, key, out=grads[0]).mul_(ctx.scale)
+        torch.bmm(grad_scores.transpose(1, 2), query, out=grads[1])
+        return grads.unflatten(1, (-1, ctx.num_heads)).permute(1, 3, 0, 2, 4), None

@@ -1,4 +1,4 @@
-"""Which arithmetic a device trains in: fp32, or bf16 autocast where that is faster."""
+"""Chooses the arithmetic of training on a device: fp32, or bf16 autocast where that is faster."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 import torch
 
 _BENCHMARK_SHAPE = (512, 256, 512)
-"""Rows, inner and columns of the trial product; the size of a small backbone's layers."""
+"""Rows, inner size and columns of the timed matrix product; the size of a small backbone's layers."""
 _BENCHMARK_SECONDS = 0.05
 _SMALLEST_GAIN = 1.2
-"""bf16 must be this much faster. Native bf16 gives about 2, emulated bf16 well below 1; nothing lies near."""
+"""Speed-up that bf16 must reach. Native bf16 gives about 2, emulated bf16 well below 1."""
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> str:
-    """What a precision setting stands for on a device.
+    """The precision that a setting means on a device.
 
     Args:
         precision: "fp32", "bf16", or "auto": bf16 on GPUs that have it and on CPUs that are measurably faster in it.
@@ -37,18 +37,20 @@ def autocast(precision: str, device: torch.device, *, keep_casts: bool = True) -
     """The context for forward passes; does nothing in "fp32".
 
     Args:
-        keep_casts: whether weights are cast once and not at every use. Casts are kept for all threads together, and
-            forgotten when any leaves its context: with several, rounding would depend on who comes first.
+        precision: "fp32" or "bf16".
+        device: of the forward pass.
+        keep_casts: whether weights are cast once instead of at every use. All threads share one cache of casts, and any
+            thread that leaves its context clears it: with several threads, rounding would depend on their timing.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=keep_casts)
 
 
 @contextmanager
 def tf32_products(precision: str, device: torch.device) -> Iterator[None]:
-    """TF32 for what a bf16 run still multiplies in fp32 on a GPU (the head's last layer), forward and backward.
+    """Uses TF32 for the fp32 products of a bf16 run on a GPU (the head's last layer), forward and backward.
 
-    Operands lose 13 of 23 bits, sums do not: of unit vectors of 256 numbers a product errs by some 3e-5, which at the
-    lowest temperature is 1e-3 of a log-probability, a hundredth of what bf16 would make of it.
+    Operands keep 10 of 23 bits, sums all of them: a product of unit vectors of 256 numbers has an error of about 3e-5,
+    at the lowest temperature 1e-3 of a log-probability, a hundredth of bf16's error.
     """
     if precision != "bf16" or device.type != "cuda":
         yield
@@ -64,7 +66,7 @@ def tf32_products(precision: str, device: torch.device) -> Iterator[None]:
 
 @functools.cache
 def _cpu_is_faster_in_bf16() -> bool:
-    """Measures instead of reading CPU flags: what counts is what this build of torch makes of the instructions."""
+    """Times a product in both precisions; CPU flags do not tell whether this build of torch uses the instructions."""
     rows, inner, columns = _BENCHMARK_SHAPE
     operands = {
         dtype: (torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype))

@@ -1,18 +1,19 @@
-"""Weights files as data: what safetensors and torch.save wrote, read without running anything that they hold.
+"""Files of a checkpoint as data: reads safetensors, files of torch.save and JSON without running what they hold.
 
-A pickle is read with `weights_only=True`, never otherwise. Besides tensors and plain containers one class is let
-in: argparse.Namespace, because official DINO keeps its command line in the file. It gives a file nothing: creating one
-sets attributes of that object, and nothing here calls a method or trusts a type that a file could have replaced.
+Pickles are read with `weights_only=True` and never otherwise. Besides tensors and plain containers one class is
+accepted: argparse.Namespace, because official DINO stores its command line in the file. This is safe: creating a
+Namespace only sets attributes of that object, and no code here calls its methods or trusts its types.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,12 +24,31 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from augscale.errors import CheckpointError
-from augscale.networks.file_signs import what_archive, what_it_is
 
+State = dict[str, Tensor]
+"""Tensors by name, as in torch's state dicts."""
+
+_MAX_JSON_BYTES = 10_000_000
 _MAX_SETTINGS = 300
 _MAX_ITEMS = 64
 _MAX_TEXT = 300
 _MAX_NAME = 80
+
+_HEAD_BYTES = 512
+_MAX_JSON_HEADER = 100_000_000
+_SAVE = "save its state dict with torch.save or safetensors"
+_SIGNS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "a pointer of git-lfs in place of the weights; fetch them with `git lfs pull`"),
+    (b"<!doctype", "a web page; the download failed, or needs a login"),
+    (b"<html", "a web page; the download failed, or needs a login"),
+    (b"<?xml", "an XML text, mostly the error message of a download"),
+    (b"\x1f\x8b", "a gzip archive; unpack it first"),
+    (b"\x89hdf", f"an HDF5 file, e.g. of Keras; convert it to PyTorch and {_SAVE}"),
+    (b"gguf", f"a GGUF file of llama.cpp; {_SAVE} of the network before quantization"),
+    (b"\x93numpy", f"a NumPy array; {_SAVE}"),
+    (b"{", "a JSON text, no weights; give the weights file that belongs to it"),
+)
+"""First bytes, in lower case, of files that are not weights."""
 
 
 def read_tensors(path: Path) -> dict[Any, Any]:
@@ -37,19 +57,17 @@ def read_tensors(path: Path) -> dict[Any, Any]:
     Raises:
         CheckpointError: missing, unreadable, truncated, or holding more than plain data.
     """
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder; expected a weights file (.safetensors, or a file of torch.save)")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file; expected .safetensors or a file of torch.save")
     try:
         if path.stat().st_size == 0:
             raise CheckpointError(f"{path}: is empty; expected .safetensors or a file of torch.save")
-        if what := what_it_is(path):
-            raise CheckpointError(f"{path}: cannot be read as weights (it is {what})")
+        if kind := _kind_of_file(path):
+            raise CheckpointError(f"{path}: cannot be read as weights (it is {kind})")
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         _check_archive(path)
-        with _nothing_but_namespaces(), warnings.catch_warnings():
+        with _only_namespaces_allowed(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
@@ -63,16 +81,35 @@ def read_tensors(path: Path) -> dict[Any, Any]:
     return own_dict(content)
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that lies beside weights.
+
+    Raises:
+        CheckpointError: missing, too large, or not a JSON object.
+    """
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise CheckpointError(f"{path}: is larger than any configuration")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a JSON file ({error})") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: holds a {type(values).__name__}; expected a JSON object")
+    return values
+
+
 def own_dict(mapping: dict[Any, Any]) -> dict[Any, Any]:
-    """A copy by dict's own method: an OrderedDict out of a pickle can have its `items` shadowed."""
+    """A copy made with dict's own method: a pickled OrderedDict may have a shadowed `items`."""
     return {key: value for key, value in dict.items(mapping)}  # noqa: C416
 
 
 def checked_tensor(value: Tensor, name: str, source: Path) -> Tensor:
-    """The tensor itself, without what a pickle may have hung on it.
+    """The tensor without attributes that a pickle may have attached to it.
 
     Raises:
-        CheckpointError: it is not a dense array of real numbers, or claims more numbers than the file stores, as an
+        CheckpointError: it is not a dense array of real numbers, or it claims more numbers than the file stores, as an
             expanded tensor does (one number can claim to be a terabyte).
     """
     tensor = Tensor.detach(value)
@@ -86,10 +123,10 @@ def checked_tensor(value: Tensor, name: str, source: Path) -> Tensor:
 
 
 def plain_settings(value: Any) -> dict[str, Any]:
-    """Settings kept in a training checkpoint (an argparse.Namespace or a dict), as JSON-ready values.
+    """Settings stored in a training checkpoint (an argparse.Namespace or a dict), as JSON-ready values.
 
-    Entries that are not plain (tensors, nested dicts, infinite numbers) are left out, long ones cut; {} for anything
-    else than settings.
+    Values that are not plain (tensors, nested dicts, infinite numbers) are left out and long ones are cut. Anything
+    that is not settings gives {}.
     """
     if type(value) is argparse.Namespace:
         value = vars(value)
@@ -100,9 +137,14 @@ def plain_settings(value: Any) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    """Names from a file on one line: control characters escaped, long ones cut."""
+    """A name from a file on one line: control characters escaped, cut to 80 characters."""
     text = text.encode("unicode_escape").decode("ascii")
     return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 3]}..."
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first `most` names, printable and separated by commas, with "..." for the rest."""
+    return ", ".join(map(printable, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def first_line(error: Exception) -> str:
@@ -110,7 +152,7 @@ def first_line(error: Exception) -> str:
 
 
 def _plain(value: Any, nested: bool = False) -> tuple[bool, Any]:
-    """Whether the value is plain, and what to keep of it."""
+    """(whether the value is plain, the part of it that is kept)"""
     if value is None or type(value) in (bool, int):
         return True, value
     if type(value) is float:
@@ -123,8 +165,26 @@ def _plain(value: Any, nested: bool = False) -> tuple[bool, Any]:
     return False, None
 
 
+def _kind_of_file(path: Path) -> str | None:
+    """The kind of a file that is not weights, with advice, told from its first bytes; None for possible weights."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    start = head.lstrip().lower()
+    for sign, kind in _SIGNS:
+        if start.startswith(sign):
+            return kind
+    if path.suffix.lower() == ".onnx":
+        return f"an ONNX graph; {_SAVE} of the PyTorch network"
+    if path.suffix == ".safetensors":
+        is_pickle = head.startswith((b"PK\x03\x04", b"\x80\x02"))
+        return "a file of torch.save under another name; rename it to end in .pth" if is_pickle else None
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _MAX_JSON_HEADER:
+        return "a safetensors file under another name; rename it to end in .safetensors"
+    return None
+
+
 def _check_archive(path: Path) -> None:
-    """Looks at the table of a torch.save archive before torch does: names stay inside, nothing unfolds when read."""
+    """Checks the table of a zip archive before torch reads it: members stay inside and do not grow when read."""
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return
@@ -132,11 +192,10 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as weights (truncated or damaged archive: {first_line(error)})"
-        ) from None
-    if what := what_archive([entry.filename for entry in entries]):
-        raise CheckpointError(f"{path}: cannot be read as weights (it is {what})")
+        problem = f"truncated or damaged archive: {first_line(error)}"
+        raise CheckpointError(f"{path}: cannot be read as weights ({problem})") from None
+    if kind := _kind_of_archive([entry.filename for entry in entries]):
+        raise CheckpointError(f"{path}: cannot be read as weights (it is {kind})")
     for entry in entries:
         name = PurePosixPath(entry.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts:
@@ -149,16 +208,30 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(f"{path}: refused: its members claim more bytes than the file has")
 
 
+def _kind_of_archive(names: list[str]) -> str | None:
+    """The kind of a zip archive that torch.save did not write, told from its members; None for a possible one."""
+    if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
+        return (
+            "a TorchScript program, which is not run; save its weights, where you trust the file: "
+            "torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+        )
+    if names and all(name.endswith(".npy") for name in names):
+        return f"a NumPy archive; {_SAVE}"
+    if not any(name.endswith("data.pkl") for name in names):
+        return "a zip archive, not one of torch.save; unpack it first"
+    return None
+
+
 @contextmanager
-def _nothing_but_namespaces() -> Iterator[None]:
-    """Lets in argparse.Namespace, and keeps out what other libraries have let in for themselves."""
+def _only_namespaces_allowed() -> Iterator[None]:
+    """Allows argparse.Namespace in pickles, and for this time none of the classes that other libraries allowed."""
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals([argparse.Namespace])
     try:
         yield
     finally:
-        # torch may have imported parts of itself meanwhile, which let in their own.
+        # Modules of torch that were imported in between may have added their own classes.
         new = [entry for entry in torch.serialization.get_safe_globals() if entry is not argparse.Namespace]
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(others + new)

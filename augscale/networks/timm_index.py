@@ -1,9 +1,9 @@
-"""Which models of timm have given tensors: a table of signatures, made once for all of timm's models.
+"""Which models of timm have given tensors: a search in a table of signatures of all of timm's models.
 
-The table (`timm_index.json`, written by `benchmarks/timm_index.py`) says for every model what its tensors hash to, and
-which models compute the same with the same tensors: EfficientNet-B0 of timm and of TensorFlow have equal tensors and
-pad differently, so tensors alone cannot choose between them. A hit is no proof; whoever uses one builds the model
-and compares all shapes. A model that is newer than the table is not found, and can still be named with `--arch`.
+The table (`timm_index.json`, written by `benchmarks/timm_index.py`) stores for every model a hash of its tensors and a
+hash of what it computes: the EfficientNet-B0 of timm and that of TensorFlow have equal tensors and pad differently, so
+tensors alone do not choose between them. A match is no proof; the caller builds the model and compares all shapes. A
+model that is newer than the table is not found; users can still name it with `--arch`.
 """
 
 from __future__ import annotations
@@ -12,38 +12,39 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
 
 import timm
+import torch
 
+from augscale.errors import CheckpointError
+from augscale.networks.tensor_files import State, listed
+
+_LISTED = 8
 _OF_IMAGE_SIZE = re.compile(
     r"pos_embed|position|pos_enc|rel_pos|relative|attn_mask|attention_bias|\.ab$|rope|freqs|height|width"
 )
 """Tensors whose shapes depend on the size of the images."""
+_HEADS = ("fc", "classifier", "head", "heads", "last_linear", "projector", "predictor", "projection_head")
+"""First parts of names under which MoCo and others keep a network of their own in place of the classifier."""
+
+Shapes = Mapping[str, Sequence[int]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Row:
+class _Row(NamedTuple):
     name: str
     signature: str
     function: str
     """Equal for models that compute the same with the same tensors."""
     family: str
-    """Equal for models whose tensors have the same names, but for numbers."""
-
-
-Shapes = Mapping[str, Sequence[int]]
+    """Equal for models whose tensors have the same names, apart from numbers."""
 
 
 def signature(shapes: Shapes, classifiers: Iterable[str]) -> str:
-    """A hash of the names and shapes of an encoder's tensors, classifier and what depends on the image size left out.
-
-    Args:
-        shapes: of the floating-point tensors, by name.
-        classifiers: names that classifiers of timm's models have.
-    """
+    """A hash of an encoder's names and shapes, without the classifier and what depends on the image size."""
     return _hash(f"{name}{tuple(shape)}" for name, shape in shapes.items() if _is_core(name, classifiers))
 
 
@@ -52,8 +53,13 @@ def family(names: Iterable[str], classifiers: Iterable[str]) -> str:
     return _hash({re.sub(r"\d+", "0", name) for name in names if _is_core(name, classifiers)})
 
 
+def shapes_of(state: State) -> dict[str, tuple[int, ...]]:
+    """Shapes of the floating-point tensors, by name."""
+    return {name: tuple(value.shape) for name, value in state.items() if value.is_floating_point()}
+
+
 def models_with(shapes: Shapes) -> list[list[str]]:
-    """timm's models that have these tensors, those that compute the same with them together, shortest names first."""
+    """timm's models with these tensors, grouped by what they compute; shortest names first."""
     wanted = signature(shapes, classifiers())
     groups: dict[str, list[str]] = {}
     for row in _rows():
@@ -63,9 +69,40 @@ def models_with(shapes: Shapes) -> list[list[str]]:
 
 
 def models_like(names: Iterable[str]) -> list[str]:
-    """timm's models whose tensors have these names, whatever their shapes and their numbers of blocks."""
+    """timm's models whose tensors have these names, with any shapes and numbers of blocks."""
     wanted = family(names, classifiers())
     return [row.name for row in _rows() if row.family == wanted and timm.is_model(row.name)]
+
+
+def models_of(state: State) -> list[list[str]]:
+    """As `models_with`; where no model matches, a second search leaves out everything in place of the classifier."""
+    shapes = shapes_of(state)
+    bare = {name: shape for name, shape in shapes.items() if name.partition(".")[0] not in _HEADS}
+    return models_with(shapes) or models_with(bare)
+
+
+def timm_model_of(state: State, source: Path, named: Sequence[str] = ()) -> str | None:
+    """The timm model with these tensors; None where no model has them, the classifier left out.
+
+    Args:
+        state: under timm's names.
+        source: the file, for messages.
+        named: models that the file itself names, with or without tag.
+    Raises:
+        CheckpointError: several models have them and compute different things.
+    """
+    shapes, groups = shapes_of(state), models_of(state)
+    for name in named:
+        if any(name.partition(".")[0] in names for names in groups):
+            return name
+    exact = [[name for name in names if _has_shapes(name, shapes)] for names in groups]
+    groups = [names for names in exact if names] or groups
+    if len(groups) > 1:
+        raise CheckpointError(
+            f"{source}: {len(groups)} models of timm have these tensors and compute different things with them; say "
+            f"which it is with --arch NAME: {listed([names[0] for names in groups], _LISTED)}"
+        )
+    return groups[0][0] if groups else None
 
 
 @cache
@@ -78,6 +115,17 @@ def roots() -> frozenset[str]:
 def classifiers() -> frozenset[str]:
     """Names of the tensors that timm's models lose with their classifier."""
     return frozenset(_table()["classifiers"])
+
+
+def _has_shapes(name: str, shapes: Shapes) -> bool:
+    """Whether the model has these shapes everywhere, also in tensors that depend on the size of the images."""
+    with torch.device("meta"):
+        own = shapes_of(timm.create_model(name, num_classes=0).state_dict())
+    return _without_classifier(own) == _without_classifier(shapes)
+
+
+def _without_classifier(shapes: Shapes) -> dict[str, Sequence[int]]:
+    return {name: shape for name, shape in shapes.items() if name not in classifiers()}
 
 
 def _plainest(name: str) -> tuple[bool, int, str]:
@@ -94,8 +142,7 @@ def _hash(lines: Iterable[str]) -> str:
 
 @cache
 def _rows() -> tuple[_Row, ...]:
-    fields = ("name", "signature", "function", "family")
-    return tuple(_Row(**dict(zip(fields, row, strict=True))) for row in _table()["models"])
+    return tuple(_Row(*row) for row in _table()["models"])
 
 
 @cache

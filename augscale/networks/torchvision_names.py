@@ -1,8 +1,8 @@
-"""torchvision's convolutional networks under timm's names.
+"""Translates names of torchvision's convolutional networks and Swins to timm's.
 
-Both libraries define the same layers in the same order, so that the names are paired by position; both networks are
-built without memory for that, and tests compare what they compute. RegNets and Swins define in another order, and
-their names are translated. ResNets and DenseNets have timm's names already.
+Both libraries define the same layers in the same order, so names are paired by position; both networks are built on
+torch's meta device for this, and tests compare their outputs. RegNets and Swins define layers in another order, so
+their names are translated by patterns. ResNets and DenseNets have timm's names already.
 """
 
 from __future__ import annotations
@@ -10,86 +10,86 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import timm
 import torch
 import torchvision
-from torch import Tensor
 
-State = dict[str, Tensor]
-_WIDE_EPS = {"bn_eps": 1e-3}
-"""What torchvision's later EfficientNets and its MobileNetV3 add to the variance; timm adds 1e-5 by default."""
+from augscale.networks.tensor_files import State
 
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+"""Patterns of names and their replacements, for `re.sub`."""
 
-@dataclass(frozen=True, kw_only=True)
-class Paired:
-    """A timm model with the layers of one of torchvision, and what has to be overridden for equal results."""
-
-    name: str
-    overrides: dict[str, float]
-
-
-_PAIRS: dict[str, dict[str, Paired]] = {
-    "features.1.0.layer_scale": {
-        f"convnext_{size}": Paired(name=f"convnext_{size}", overrides={}) for size in ("tiny", "small", "base", "large")
-    },
+_PAIRS: dict[str, dict[str, str]] = {
+    "features.1.0.layer_scale": {f"convnext_{size}": f"convnext_{size}" for size in ("tiny", "small", "base", "large")},
     "features.1.0.block.0.0.weight": {
-        **{f"efficientnet_b{n}": Paired(name=f"efficientnet_b{n}", overrides={}) for n in range(5)},
-        **{f"efficientnet_b{n}": Paired(name=f"efficientnet_b{n}", overrides=_WIDE_EPS) for n in range(5, 8)},
-        **{f"efficientnet_v2_{s}": Paired(name=f"efficientnetv2_{s}", overrides=_WIDE_EPS) for s in "sml"},
+        **{f"efficientnet_b{n}": f"efficientnet_b{n}" for n in range(8)},
+        **{f"efficientnet_v2_{size}": f"efficientnetv2_{size}" for size in "sml"},
     },
-    "features.1.block.0.0.weight": {
-        f"mobilenet_v3_{size}": Paired(name=f"mobilenetv3_{size}_100", overrides=_WIDE_EPS)
-        for size in ("large", "small")
-    },
-    "features.1.conv.0.0.weight": {"mobilenet_v2": Paired(name="mobilenetv2_100", overrides={})},
-    "layers.8.0.layers.0.weight": {"mnasnet1_0": Paired(name="mnasnet_100", overrides={})},
-    "classifier.0.weight": {
-        f"vgg{n}{bn}": Paired(name=f"vgg{n}{bn}", overrides={}) for n in (11, 13, 16, 19) for bn in ("", "_bn")
-    },
+    "features.1.block.0.0.weight": {f"mobilenet_v3_{size}": f"mobilenetv3_{size}_100" for size in ("large", "small")},
+    "features.1.conv.0.0.weight": {"mobilenet_v2": "mobilenetv2_100"},
+    "layers.8.0.layers.0.weight": {"mnasnet1_0": "mnasnet_100"},
+    "classifier.0.weight": {f"vgg{n}{bn}": f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")},
 }
-"""By a tensor that no other family has."""
+"""torchvision's models and timm's with the same layers, by a tensor that no other family has."""
+_WIDE_EPS = re.compile(r"efficientnet_b[5-7]|efficientnetv2_|mobilenetv3_")
+"""timm's models whose torchvision versions add 1e-3 to the variance in batch norm; timm adds 1e-5 by default."""
 
 
-def torchvision_names(encoder: State) -> tuple[State, Paired | None] | None:
-    """The encoder under timm's names, and its model where that is known; None for a network of another library."""
+def torchvision_names(encoder: State) -> tuple[State, str | None, dict[str, float]] | None:
+    """Translates an encoder of torchvision.
+
+    Returns:
+        The tensors under timm's names, timm's model where it is known, and overrides that it needs for equal results;
+        None for a network of another library.
+    """
     for anchor, candidates in _PAIRS.items():
         if anchor in encoder and ("features.0.weight" in encoder or "vgg11" not in candidates):
             found = next((name for name in candidates if _is(encoder, name)), None)
             if found is not None:
-                return _in_order(encoder, found, candidates[found].name), candidates[found]
+                model = candidates[found]
+                return _paired(encoder, found, model), model, {"bn_eps": 1e-3} if _WIDE_EPS.match(model) else {}
     if "trunk_output.block1.block1-0.f.a.0.weight" in encoder:
-        return {_regnet_name(name): value for name, value in encoder.items()}, None
+        return renamed(encoder, _REGNET), None, {}
     if "features.1.0.attn.relative_position_bias_table" in encoder and "features.2.norm.weight" in encoder:
         kept = {name: value for name, value in encoder.items() if not name.endswith("relative_position_index")}
-        return {_renamed(_SWIN, name): value for name, value in kept.items()}, None
+        return renamed(kept, _SWIN), None, {}
     return None
 
 
+def renamed(state: State, rules: Rules) -> State:
+    """The tensors under new names: every rule is applied to every name, in order."""
+    named = {}
+    for name, value in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        named[name] = value
+    return named
+
+
 def _is(encoder: State, name: str) -> bool:
-    """Whether all tensors but those of the last layer, the classifier, are there in their shapes."""
+    """Whether the encoder has all tensors of the model, in their shapes, except those of the last layer."""
     own = _shapes(f"torchvision.{name}")
     return all(name in encoder and tuple(encoder[name].shape) == own[name] for name in list(own)[:-2])
 
 
-def _in_order(encoder: State, name: str, timm_name: str) -> State:
+def _paired(encoder: State, name: str, timm_name: str) -> State:
     own, timms = _shapes(f"torchvision.{name}"), _shapes(f"timm.{timm_name}")
     named = dict(zip(own, timms, strict=True))
-    renamed = {}
+    paired = {}
     for key, value in encoder.items():
         target = named.get(key, key)
         shape = timms.get(target)
-        # VGG's first dense layer is a convolution in timm; a classifier may be of other classes.
+        # VGG's first dense layer is a convolution in timm. A classifier may have another number of classes.
         same_size = shape is not None and math.prod(shape) == value.numel()
-        renamed[target] = value.reshape(shape) if shape is not None and same_size else value
-    return renamed
+        paired[target] = value.reshape(shape) if shape is not None and same_size else value
+    return paired
 
 
 @cache
 def _shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """Of all tensors in the order of their definition, by name, of "torchvision.NAME" or "timm.NAME"."""
+    """Shapes of all tensors of "torchvision.NAME" or "timm.NAME", by name, in the order of their definition."""
     library, _, model = name.partition(".")
     build: Callable[[], torch.nn.Module]
     build = getattr(torchvision.models, model) if library == "torchvision" else lambda: timm.create_model(model)
@@ -97,42 +97,24 @@ def _shapes(name: str) -> dict[str, tuple[int, ...]]:
         return {key: tuple(value.shape) for key, value in build().state_dict().items()}
 
 
-_REGNET = (
+_REGNET: Rules = (
+    (r"^trunk_output\.block(\d+)\.block\d+-(\d+)\.", lambda block: f"s{block[1]}.b{int(block[2]) + 1}."),
     (r"\.proj\.0\.", ".downsample.conv."),
     (r"\.proj\.1\.", ".downsample.bn."),
-    (r"\.f\.([abc])\.0\.", r".conv_\1.conv."),
-    (r"\.f\.([abc])\.1\.", r".conv_\1.bn."),
+    (r"\.f\.([abc])\.0\.", lambda layer: f".conv{'abc'.index(layer[1]) + 1}.conv."),
+    (r"\.f\.([abc])\.1\.", lambda layer: f".conv{'abc'.index(layer[1]) + 1}.bn."),
     (r"\.f\.se\.", ".se."),
     (r"^stem\.0\.", "stem.conv."),
     (r"^stem\.1\.", "stem.bn."),
     (r"^fc\.", "head.fc."),
 )
-_SWIN = (
-    (r"features\.0\.0\.", "patch_embed.proj."),
-    (r"features\.0\.2\.", "patch_embed.norm."),
-    (r"features\.1\.", "layers.0.blocks."),
-    (r"features\.2\.", "layers.1.downsample."),
-    (r"features\.3\.", "layers.1.blocks."),
-    (r"features\.4\.", "layers.2.downsample."),
-    (r"features\.5\.", "layers.2.blocks."),
-    (r"features\.6\.", "layers.3.downsample."),
-    (r"features\.7\.", "layers.3.blocks."),
-    (r"head\.", "head.fc."),
+_SWIN: Rules = (
+    (r"^features\.0\.0\.", "patch_embed.proj."),
+    (r"^features\.0\.2\.", "patch_embed.norm."),
+    (r"^features\.1\.", "layers.0.blocks."),
+    *((rf"^features\.{2 * n}\.", f"layers.{n}.downsample.") for n in (1, 2, 3)),
+    *((rf"^features\.{2 * n + 1}\.", f"layers.{n}.blocks.") for n in (1, 2, 3)),
+    (r"^head\.", "head.fc."),
+    (r"\.mlp\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.3\.", ".mlp.fc2."),
 )
-
-
-def _regnet_name(name: str) -> str:
-    block = re.match(r"trunk_output\.block(\d+)\.block\d+-(\d+)(?=\.)", name)
-    if block:
-        name = f"s{block[1]}.b{int(block[2]) + 1}{name[block.end() :]}"
-    for pattern, replacement in _REGNET:
-        name = re.sub(pattern, replacement, name)
-    return re.sub(r"\.conv_([abc])\.", lambda match: f".conv{'abc'.index(match[1]) + 1}.", name)
-
-
-def _renamed(pairs: tuple[tuple[str, str], ...], name: str) -> str:
-    for pattern, replacement in pairs:
-        name, count = re.subn(f"^{pattern}", replacement, name)
-        if count:
-            break
-    return re.sub(r"\.mlp\.0\.", ".mlp.fc1.", re.sub(r"\.mlp\.3\.", ".mlp.fc2.", name))

@@ -1,13 +1,13 @@
 """The class token of a plain ViT in training on a GPU, with timm's result, in functions that torch can compile.
 
-Otherwise than in timm's forward pass
+Differences from timm's forward pass:
 
-- patches meet their weights in one matrix product; as a convolution with stride they take ten times as long;
-- the rows that stochastic depth drops are known before, as on a CPU (`stochastic_depth`), and are multiplied by 0;
-- in the last block only what reaches the class token is computed (`plain_vit`);
-- a block hands on its last sum undone, so that it is one pass through memory with the norm that follows.
+- the patch embedding is one matrix product; as a convolution with stride it takes ten times as long;
+- stochastic depth multiplies dropped rows by 0, with factors drawn beforehand as on a CPU (`stochastic_depth`);
+- the last block computes only what reaches the class token (`plain_vit`);
+- a block leaves its last sum to the next block, so that the sum and the following norm are one pass through memory.
 
-All blocks are of one kind, so a compiled block serves every block of every network.
+All blocks have the same form, so one compiled block serves every block of every network.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from augscale.system.compiling import compiled_version
 
 
 def class_token_by_factors(model: Any, x: Tensor, draws: DepthDraws | None, *, compiled: bool) -> Tensor:
-    """What `model(x)` is for a plain ViT (see `plain_vit`) without a classifier and without dropout.
+    """The same as `model(x)` for a plain ViT (see `plain_vit`) without a classifier and without dropout.
 
     Args:
+        model: a ViT for which `plain_vit.is_plain` holds.
         x: float, shape (N, 3, s, s).
-        draws: of stochastic depth; None: there is none.
-        compiled: whether torch compiles it.
+        draws: random draws of stochastic depth; None: no stochastic depth.
+        compiled: whether torch compiles the functions.
     Returns:
         float, shape (N, D).
     """
@@ -64,15 +65,15 @@ def embedded_patches(model: Any, x: Tensor) -> Tensor:
 def block_by_factors(
     block: Any, tokens: Tensor, branch: Tensor | None, factors: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """A block from the sum that ends the one before to the sum that would end it.
+    """A block that begins with the last sum of the block before and leaves its own last sum to the next block.
 
     Args:
-        block: a plain pre-norm `timm.models.vision_transformer.Block`; its own stochastic depth is passed over.
+        block: a plain pre-norm `timm.models.vision_transformer.Block`; its own stochastic depth is ignored.
         tokens: float, shape (N, T, D).
-        branch: of the MLP before, yet to be added to the tokens; None before the first block.
-        factors: float32, shape (2, N), what that branch and attention are multiplied by; None: all 1.
+        branch: output of the MLP before, to be added to the tokens; None in the first block.
+        factors: float32, shape (2, N), multiply that branch and the attention's; None: all 1.
     Returns:
-        Tokens and the branch of the MLP, to be added to them.
+        Tokens, and the output of the MLP that is to be added to them.
     """
     tokens = _plus(tokens, branch, factors, 0)
     tokens = _plus(tokens, block.ls1(block.attn(block.norm1(tokens))), factors, 1)
@@ -80,7 +81,7 @@ def block_by_factors(
 
 
 def last_block_by_factors(block: Any, tokens: Tensor, branch: Tensor | None, factors: Tensor | None) -> Tensor:
-    """The class token after the last block, float, shape (N, D); factors of shape (3, N), the MLP's own the last."""
+    """The class token after the last block, float, shape (N, D); `factors` has shape (3, N), the MLP's row last."""
     tokens = _plus(tokens, branch, factors, 0)
     mixed = class_token_attention(block.attn, block.norm1(tokens))
     token = _plus(tokens[:, :1], block.ls1(mixed), factors, 1)
@@ -94,7 +95,7 @@ def _plus(tokens: Tensor, branch: Tensor | None, factors: Tensor | None, which: 
 
 
 def _factors(model: Any, draws: DepthDraws | None, tokens: Tensor) -> Sequence[Tensor | None]:
-    """Per block what it wants: of the branch before (1 for the first), its attention, and for the last its MLP."""
+    """Factors of each block: for the branch before (1 in the first block), its attention, and in the last its MLP."""
     paths = [path for block in model.blocks for path in (block.drop_path1, block.drop_path2)]
     keep = [1.0 - path.drop_prob if isinstance(path, DropPath) else 1.0 for path in paths]
     if draws is None or min(keep) == 1:

@@ -1,69 +1,86 @@
-"""Weights on disk: safetensors with timm's key names and a JSON sidecar beside it; and loading of foreign files.
-
-How a file is read safely is in `tensor_files`, where it keeps its network in `layouts`.
-"""
+"""augscale's own weights on disk: safetensors under timm's names, and a JSON file beside them, the sidecar."""
 
 from __future__ import annotations
 
 import json
-import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
 import safetensors.torch
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
-from augscale.config import StudyConfig
+from augscale.config import BackboneConfig, StudyConfig
 from augscale.errors import CheckpointError
-from augscale.networks.checkpoint_checks import (
-    check_patches,
-    computed_otherwise,
-    other_names,
-    refuse_other_parts,
-    refuse_other_shapes,
-)
-from augscale.networks.checkpoint_folders import read_content, weights_file
-from augscale.networks.foreign_names import convert
-from augscale.networks.layouts import chosen_network, find_network
-from augscale.networks.tensor_files import first_line, printable
+from augscale.networks.backbones import Backbone
+from augscale.networks.tensor_files import State, read_json_object
+from augscale.records.base import Record
 from augscale.runs.binary_files import write_atomic
 from augscale.runs.folders import versions
 
-if TYPE_CHECKING:
-    from augscale.networks.backbones import Backbone
-
-MIN_MATCHED = 0.95
-"""Share of a backbone's parameters that a file must hold, counted in numbers and in tensors."""
-
-_LISTED_KEYS = 3
-_log = logging.getLogger(__name__)
+MAX_VIEW = 4096
+"""Largest side of a view, pixels."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadReport:
-    """How a file's tensors met a backbone's parameters and buffers."""
+class EndOfTraining(Record):
+    """DINO's loss and the teacher's information at the end of training."""
 
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    """Of the backbone, not in the file; they keep their initial values."""
-    mismatched: tuple[str, ...]
-    """In both, with other shapes or kinds of numbers; they keep their initial values."""
-    unexpected: tuple[str, ...]
-    """In the file only, e.g. a projection head or a classifier."""
-    matched_share: float
-    """Of the backbone's parameters, in numbers or in tensors, whichever is smaller; in [0, 1]."""
+    loss: float | None = None
+    """Nats."""
+    information: float | None = None
+    """Nats."""
+    out_dim: int | None = None
+    """K, prototypes of the projection head."""
 
-    def __str__(self) -> str:
-        parts = [f"{self.matched_share:.1%} of the parameters matched"]
-        for name in ("missing", "mismatched", "unexpected"):
-            keys = getattr(self, name)
-            if keys:
-                more = ", ..." if len(keys) > _LISTED_KEYS else ""
-                parts.append(f"{len(keys)} {name} ({', '.join(map(printable, keys[:_LISTED_KEYS]))}{more})")
-        return ", ".join(parts)
+
+class HeldOut(Record):
+    """The photographs that were kept out of training, as `split_off_panel` draws them."""
+
+    images: int
+    seed: int
+
+
+class Sidecar(Record):
+    """Facts that are needed to use, repeat and diagnose weights; entries that are not listed here are kept, too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    embed_dim: int | None = None
+    mean: tuple[float, ...] | None = None
+    """Means of the three channels that views are normalized with; `std` likewise."""
+    std: tuple[float, ...] | None = None
+    backbone: BackboneConfig | None = None
+    """The network; None for the JSON file of another program."""
+    image_size: int | None = None
+    """Side of the views that it was trained on, pixels."""
+    scales: dict[str, Any] | None = None
+    """An `AugmentationScales` that it was trained with."""
+    steps: int | None = None
+    batch_norm: str | None = None
+    """The setting of `PretrainConfig`."""
+    training: EndOfTraining | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
+    """Settings of `DataConfig`, as that version of augscale had them."""
+    held_out: HeldOut | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    name: str | None = None
+    """For display."""
+    seed: int | None = None
+    data_fingerprint: str | None = None
+    epoch: float | None = None
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _possible_size(cls, size: Any) -> Any:
+        if size is not None and not (type(size) is int and 0 < size <= MAX_VIEW):
+            raise ValueError(f"expected 1 to {MAX_VIEW} pixels")
+        return size
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entries that were given, as plain JSON values."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 def sidecar_path(path: Path | str) -> Path:
@@ -71,41 +88,10 @@ def sidecar_path(path: Path | str) -> Path:
     return Path(path).with_suffix(".json")
 
 
-def save_weights(path: Path | str, backbone: Backbone, sidecar: dict[str, Any]) -> None:
-    """Writes a backbone's weights and what is to be known about them, each whole or not at all.
-
-    Args:
-        path: ends in ".safetensors".
-        backbone: parameters and buffers are written under timm's key names.
-        sidecar: JSON-ready; embedding size and normalisation are added.
-    Raises:
-        CheckpointError: the files cannot be written.
-    """
-    path = Path(path)
-    facts = {"embed_dim": backbone.embed_dim, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} | sidecar
-    text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
-    state = unshared({key: value.detach().cpu() for key, value in backbone.model.state_dict().items()})
-    # The sidecar first: where there are weights there is a sidecar.
-    write_atomic(sidecar_path(path), lambda file: _write(file, text.encode()))
-    write_atomic(path, lambda file: _write(file, safetensors.torch.save(state)))
-
-
-def unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor contiguous and with memory of its own, as safetensors wants it; CoaT's layers share some."""
-    seen: set[int] = set()
-    copies = {}
-    for key, value in state.items():
-        value = value.contiguous()
-        pointer = value.untyped_storage().data_ptr()
-        copies[key] = value.clone() if pointer in seen else value
-        seen.add(pointer)
-    return copies
-
-
 def sidecar_facts(
     config: StudyConfig, scales: AugmentationScales, *, loss: float | None, information: float | None
 ) -> dict[str, Any]:
-    """What every sidecar says, of a trial or a full run: what is needed to use, repeat and diagnose the weights.
+    """The entries of `Sidecar` that trials and full runs share.
 
     Args:
         config: of the study.
@@ -125,109 +111,74 @@ def sidecar_facts(
     }
 
 
-def read_sidecar(path: Path | str) -> dict[str, Any]:
-    """The sidecar of a weights file.
+def save_weights(path: Path | str, backbone: Backbone, sidecar: dict[str, Any]) -> None:
+    """Writes a backbone's weights and their sidecar, each file whole or not at all.
+
+    Args:
+        path: ends in ".safetensors".
+        backbone: parameters and buffers are written under timm's names.
+        sidecar: entries of `Sidecar`, JSON-ready; embedding size and normalization are added.
+    Raises:
+        CheckpointError: the files cannot be written.
+    """
+    path = Path(path)
+    facts = {"embed_dim": backbone.embed_dim, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} | sidecar
+    text = json.dumps(Sidecar.model_validate(facts).to_dict(), indent=1, allow_nan=False) + "\n"
+    state = {key: value.detach().cpu() for key, value in backbone.model.state_dict().items()}
+    # The sidecar first: no weights without a sidecar.
+    write_atomic(sidecar_path(path), lambda file: _write(file, text.encode()))
+    write_safetensors(path, state)
+
+
+def write_safetensors(path: Path, state: State) -> None:
+    """Writes tensors, each contiguous and with memory of its own, as safetensors requires; layers of CoaT share some.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    seen: set[int] = set()
+    copies: dict[str, Tensor] = {}
+    for key, value in state.items():
+        value = value.contiguous()
+        pointer = value.untyped_storage().data_ptr()
+        copies[key] = value.clone() if pointer in seen else value
+        seen.add(pointer)
+    content = safetensors.torch.save(copies)
+    write_atomic(path, lambda file: _write(file, content))
+
+
+def read_sidecar(path: Path | str) -> Sidecar:
+    """The JSON file beside a weights file.
 
     Args:
         path: of the weights.
     Raises:
-        CheckpointError: it is missing or not a JSON object.
+        CheckpointError: it is missing, not a JSON object, or an entry has a wrong value.
     """
     file = sidecar_path(path)
+    return _parsed(read_json_object(file), file)
+
+
+def sidecar_if_ours(path: Path) -> Sidecar:
+    """The JSON file beside a weights file; an empty record where there is none, or one of another program."""
+    file = sidecar_path(path)
+    if path.suffix != ".safetensors" or not file.is_file():
+        return Sidecar()
+    facts = read_json_object(file)
+    return _parsed(facts, file) if isinstance(facts.get("backbone"), dict) else Sidecar()
+
+
+def _parsed(facts: dict[str, Any], file: Path) -> Sidecar:
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not a JSON file ({error})") from None
-    if not isinstance(facts, dict):
-        raise CheckpointError(f"{file}: holds a {type(facts).__name__}; expected a JSON object")
-    return facts
+        return Sidecar.model_validate(facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "value_error":
+            reason = first["msg"].removeprefix("Value error, ")
+            raise CheckpointError(f"{file}: {where} = {first['input']!r}; {reason}") from None
+        raise CheckpointError(f"{file}: {where}: {first['msg']}") from None
 
 
-def load_weights_into(backbone: Backbone, path: Path | str) -> LoadReport:
-    """Loads a weights file into a backbone.
-
-    Understands what `load_checkpoint` does: wrappers and prefixes are taken off, of several networks the moving average
-    is taken, names of other programs are translated, a position embedding of another grid is resampled.
-
-    Args:
-        backbone: keeps its own values where the file has none.
-        path: ".safetensors", a file of torch.save, or a folder of Hugging Face.
-    Returns:
-        What matched and what did not; also logged where anything is missing.
-    Raises:
-        CheckpointError: the file is no weights file, is another network's, or fits under 95 % of the backbone's
-            parameters.
-    """
-    path = weights_file(Path(path))
-    network = find_network(read_content(path), path)
-    converted = convert(network.encoder, path)
-    state = converted.state
-    check_patches(backbone, state, path)
-    _, fit = check_fit(backbone, state, path)
-    unexpected = other_names([*fit.unexpected, *network.head], state)
-    refuse_other_parts(backbone, unexpected, type(backbone.model).__name__, path)
-    choice = chosen_network(network.taken, network.others)
-    for line in [*([choice] if choice else []), *computed_otherwise(backbone.model, converted)]:
-        _log.warning("%s: %s", path, line)
-    return load_tensors_into(backbone, network.head | state, path)
-
-
-def load_tensors_into(backbone: Backbone, state: dict[str, Tensor], source: Path) -> LoadReport:
-    """Loads tensors under timm's names into a backbone; as `load_weights_into`.
-
-    Args:
-        backbone: keeps its own values where `state` has none.
-        state: of a file's network; a position embedding of another grid is resampled as timm does it, bicubic with
-            antialiasing. Official DINO resamples without, and samples a tenth of a patch beside the grid points.
-        source: the file, for messages.
-    """
-    state, report = check_fit(backbone, state, source)
-    backbone.model.load_state_dict({key: state[key] for key in report.matched}, strict=False)
-    if report.missing or report.mismatched:
-        _log.warning("%s: %s", source, report)
-    return report
-
-
-def check_fit(backbone: Backbone, state: dict[str, Tensor], source: Path) -> tuple[dict[str, Tensor], LoadReport]:
-    """What would be loaded; `backbone` may be on torch's meta device, where it takes no memory.
-
-    Returns:
-        The tensors as they fit the backbone, position embedding resampled, and how they match.
-    Raises:
-        CheckpointError: they fit under 95 % of the backbone's parameters, or one of them has another shape.
-    """
-    try:
-        state = backbone.convert_state_dict(state)
-    except Exception as error:
-        raise CheckpointError(f"{source}: does not fit the backbone ({first_line(error)})") from None
-    report = _match(backbone, state)
-    if report.matched_share < MIN_MATCHED:
-        raise CheckpointError(f"{source}: {report}; expected at least {MIN_MATCHED:.0%}")
-    refuse_other_shapes(backbone, state, report.mismatched, source)
-    return state, report
-
-
-def _match(backbone: Backbone, state: dict[str, Tensor]) -> LoadReport:
-    own = backbone.model.state_dict()
-    fits = {key: key in state and _alike(state[key], own[key]) for key in own}
-    matched = tuple(key for key in own if fits[key])
-    parameters = {key: value.numel() for key, value in backbone.model.named_parameters()}
-    found = [parameters[key] for key in matched if key in parameters]
-    return LoadReport(
-        matched=matched,
-        missing=tuple(key for key in own if key not in state),
-        mismatched=tuple(key for key in own if key in state and not fits[key]),
-        unexpected=tuple(key for key in state if key not in own),
-        matched_share=min(sum(found) / sum(parameters.values()), len(found) / len(parameters)),
-    )
-
-
-def _alike(found: Tensor, own: Tensor) -> bool:
-    # Whole numbers in the place of real ones are codes of a quantised network.
-    return found.shape == own.shape and found.is_floating_point() == own.is_floating_point()
-
-
-def _write(file: Any, content: bytes) -> None:
+def _write(file: IO[bytes], content: bytes) -> None:
     file.write(content)

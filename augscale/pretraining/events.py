@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from augscale.errors import Paused
 from augscale.networks.backbones import Backbone
 from augscale.networks.head import DINOHead
 
-
-class Paused(Exception):
-    """`should_stop` said so; the state is saved where there is a place for it.
-
-    Args:
-        step: optimiser updates in the state; None where it is an earlier one, saved at a rung, say.
-    """
-
-    def __init__(self, step: int | None = None) -> None:
-        super().__init__("paused" if step is None else f"paused at step {step}")
-        self.step = step
+__all__ = [
+    "MicroBatchChange",
+    "MicroBatches",
+    "Paused",
+    "PretrainResult",
+    "RungEvent",
+    "StepLog",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

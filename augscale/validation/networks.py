@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from augscale.config import StudyConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.evaluation.interface import Encoder
-from augscale.networks.checkpoint_names import TRIAL_WEIGHTS
+from augscale.networks.checkpoint_paths import TRIAL_WEIGHTS
 from augscale.networks.checkpoints import load_checkpoint
 from augscale.runs.folders import RunFolder, read_json
 from augscale.searching.confirm import trial_name

@@ -16,11 +16,13 @@ from vit_oracle import class_token, patch_mean, tiny_state
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
-from augscale.networks.architectures import VITS, infer_architecture
+from augscale.networks.architectures import infer_architecture
 from augscale.networks.backbones import build_backbone
-from augscale.networks.checkpoint_names import unique_names
+from augscale.networks.checkpoint_paths import unique_names
 from augscale.networks.checkpoints import load_checkpoint, untrained_like
-from augscale.networks.weights import load_weights_into, save_weights
+from augscale.networks.loading import load_weights_into
+from augscale.networks.vit_architectures import VITS
+from augscale.networks.weights import Sidecar, save_weights
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -204,7 +206,7 @@ def test_a_bare_timm_state_dict_in_any_file(tmp_path, vit, suffix):
         torch.save(vit, file)
     loaded = load_checkpoint(file)
     torch.testing.assert_close(_embed(loaded), class_token(vit, IMAGES, num_heads=3), **TOLERANCE)
-    assert (loaded.kind, loaded.name, loaded.sidecar) == ("timm state dict", "bare", {})
+    assert (loaded.kind, loaded.name, loaded.sidecar) == ("timm state dict", "bare", Sidecar())
 
 
 @pytest.mark.parametrize(
@@ -279,7 +281,7 @@ def test_our_own_weights_take_everything_from_the_sidecar(trial, as_folder):
     loaded = load_checkpoint(folder if as_folder else folder / "teacher.safetensors")
     assert torch.equal(_embed(loaded, IMAGES[:, :, :48, :48]), backbone(IMAGES[:, :, :48, :48]))
     assert (loaded.kind, loaded.name, loaded.arch) == ("augscale", "0002", "vit_tiny_patch16_224")
-    assert (loaded.overrides, loaded.image_size, loaded.sidecar["seed"]) == (TINY_VIT, 48, 5)
+    assert (loaded.overrides, loaded.image_size, loaded.sidecar.seed) == (TINY_VIT, 48, 5)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from timm.layers import LayerNorm
 from timm.models.vision_transformer import Attention
 from torch import Tensor
 
-from augscale.networks import cpu_attention
-from augscale.networks.cpu_attention import attend
+from augscale.networks import plain_vit
+from augscale.networks.plain_vit import attend
 
 
 def attention(*, fused: bool = False, **options: Any) -> Attention:
@@ -46,7 +46,7 @@ def test_it_is_timms_to_the_bit(autocast: bool):
     "options", [{"fused": True}, {"qk_norm": True, "norm_layer": LayerNorm}, {"attn_drop": 0.5}, {"proj_drop": 0.5}]
 )
 def test_what_it_does_not_know_is_left_to_timm(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cpu_attention, "_Attention", None)
+    monkeypatch.setattr(plain_vit, "_Attention", None)
     module = attention(**options)
     torch.manual_seed(2)
     found = attend(module, torch.ones(2, 3, 48))

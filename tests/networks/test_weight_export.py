@@ -12,7 +12,8 @@ from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.backbones import build_backbone
 from augscale.networks.export import export_weights
-from augscale.networks.weights import load_weights_into, save_weights
+from augscale.networks.loading import load_weights_into
+from augscale.networks.weights import save_weights
 
 VIT = BackboneConfig(name="vit_tiny_patch16_224", overrides=TINY_VIT)
 RESNET = BackboneConfig(name="resnet18")

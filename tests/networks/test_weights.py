@@ -13,10 +13,12 @@ import timm
 import torch
 from tiny_runs import TINY_VIT
 
-from augscale.config import BackboneConfig
+from augscale.augmentation.scales import load_scales
+from augscale.config import BackboneConfig, load_study
 from augscale.errors import CheckpointError
 from augscale.networks.backbones import build_backbone
-from augscale.networks.weights import load_weights_into, read_sidecar, save_weights
+from augscale.networks.loading import load_weights_into
+from augscale.networks.weights import read_sidecar, save_weights, sidecar_facts
 
 CONFIG = BackboneConfig(name="vit_tiny_patch16_224", overrides=TINY_VIT)
 
@@ -38,10 +40,20 @@ def test_saved_weights_and_sidecar_read_back_exactly(tmp_path):
     assert report.matched_share == 1
     assert not report.missing + report.mismatched + report.unexpected
     facts = read_sidecar(file)
-    assert facts["seed"] == 3
-    assert facts["embed_dim"] == 32
-    assert facts["mean"] == [0.485, 0.456, 0.406]
+    assert facts.seed == 3
+    assert facts.embed_dim == 32
+    assert facts.mean == (0.485, 0.456, 0.406)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["teacher.json", "teacher.safetensors"]
+
+
+def test_a_sidecar_holds_every_entry_that_it_was_given_and_no_other(tmp_path):
+    facts = sidecar_facts(load_study("smoke"), load_scales("weak"), loss=2.5, information=None)
+    facts |= {"name": "trial 3", "seed": 7, "epoch": 1.25, "metrics": {"score": 0.1, "interval": None}}
+    save_weights(tmp_path / "w.safetensors", _backbone(), facts)
+    written = json.loads((tmp_path / "w.json").read_text())
+    assert written.keys() == {"embed_dim", "mean", "std", *facts}
+    assert {key: written[key] for key in facts} == json.loads(json.dumps(facts))
+    assert read_sidecar(tmp_path / "w.safetensors").to_dict() == written
 
 
 def test_saved_weights_have_timms_key_names(tmp_path):

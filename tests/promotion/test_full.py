@@ -23,7 +23,8 @@ from augscale.data.cache import build_cache
 from augscale.errors import CheckpointError, ConfigError, InterruptedRun
 from augscale.networks.backbones import build_backbone
 from augscale.networks.export import export_weights
-from augscale.networks.weights import load_weights_into, read_sidecar
+from augscale.networks.loading import load_weights_into
+from augscale.networks.weights import read_sidecar
 from augscale.promotion.full_run import pretrain_full
 from augscale.promotion.recorder import Recorder, best_of
 from augscale.runs.folders import read_json
@@ -82,7 +83,7 @@ def test_a_run_leaves_weights_log_and_facts(finished_run):
 def test_the_weights_and_their_sidecars_belong_together(finished_run):
     evaluations = {record["step"]: record for record in read_json(finished_run.run_dir / "evaluations.json")}
     for path, wanted in ((finished_run.last_weights, 12), (finished_run.best_weights, finished_run.best["step"])):
-        facts = read_sidecar(path)
+        facts = read_sidecar(path).to_dict()
         assert facts["step"] == wanted
         assert facts["metrics"]["score"] == evaluations[wanted]["score"]
         assert facts["scales_name"] == "weak"
@@ -280,7 +281,7 @@ def test_another_architecture_starts_from_an_exported_file(finished_run, tmp_pat
     result = _run(tmp_path / "run", init=str(exported.path), epochs=None, steps=1)
     assert result.steps == 1
     other = _run(tmp_path / "other", arch="resnet10t", epochs=None, steps=1)
-    assert read_sidecar(other.last_weights)["backbone"]["overrides"] == {}
+    assert read_sidecar(other.last_weights).backbone.overrides == {}
 
 
 def test_without_tensorboard_a_run_says_so_once_and_goes_on(tmp_path, monkeypatch, capsys):
@@ -363,7 +364,7 @@ def test_a_full_run_says_logs_and_keeps_how_its_batches_are_cut(tmp_path, monkey
     logged = _log(tmp_path, "micro-batches")
     assert [(entry["number"], entry["size"]) for entry in logged] == [(1, 8), (2, 4)]
     assert logged[1]["cause"] == "out of memory"
-    facts = read_sidecar(finished.last_weights)
+    facts = read_sidecar(finished.last_weights).to_dict()
     assert facts["accumulate"] == 2
     assert "not strictly comparable" in facts["micro_batches"]["note"]
     assert load_study(tmp_path / "study.toml").pretrain.max_memory == "1TB"

@@ -1,0 +1,79 @@
+"""timm's pre-trained weights: whether they are available, and which views they were trained with."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.request
+from typing import Any
+from urllib.parse import urlparse
+
+import huggingface_hub
+from timm.models import get_pretrained_cfg
+
+from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
+from augscale.errors import CheckpointError
+
+_CONNECT_SECONDS = 5.0
+
+
+class WeightsUnavailable(CheckpointError):
+    """timm's weights for a model are not available; `reason` says why, e.g. that the hub cannot be reached."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"backbone.init = 'imagenet': no weights for {name} ({reason}); "
+            "use --init none, or --init FILE with a weights file"
+        )
+
+
+def pretrained_size(name: str) -> int | None:
+    """Side of the views that timm's default weights of a model were trained with, pixels; None where unknown."""
+    try:
+        cfg = get_pretrained_cfg(name)
+    except RuntimeError:  # a tag that timm does not know
+        cfg = None
+    return int(cfg.input_size[-1]) if cfg is not None else None
+
+
+def pretrained_normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that timm's weights of a model were trained with; ImageNet's where unknown."""
+    cfg = get_pretrained_cfg(name)
+    return (IMAGENET_MEAN, IMAGENET_STD) if cfg is None else (tuple(cfg.mean), tuple(cfg.std))
+
+
+def pretrained_arguments(name: str) -> dict[str, Any]:
+    """Arguments that make timm load its weights, from the local cache without asking the hub where they are there.
+
+    Raises:
+        WeightsUnavailable: there are none, or they are not cached and the hub cannot be reached.
+    """
+    cfg = get_pretrained_cfg(name)
+    if cfg is None or not cfg.has_weights:
+        raise WeightsUnavailable(name, "timm has none for this model")
+    if not cfg.hf_hub_id:
+        return {"pretrained": True}
+    for filename in (cfg.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
+        cached = huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, filename) if filename else None
+        if isinstance(cached, str):
+            return {"pretrained": True, "pretrained_cfg_overlay": {"file": cached}}
+    problem = _hub_problem()
+    if problem:
+        raise WeightsUnavailable(name, problem)
+    return {"pretrained": True}
+
+
+def _hub_problem() -> str | None:
+    """Why the hub cannot be reached; None where it may be. Its own client would retry for most of a minute."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set and they are not in the local cache"
+    endpoint = urlparse(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    if urllib.request.getproxies():
+        return None
+    try:
+        port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
+        socket.create_connection((endpoint.hostname or "", port), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        return f"{endpoint.hostname} cannot be reached: {error.strerror or error}"
+    return None
