@@ -55,6 +55,14 @@ class FileRecord(Record):
         return cls.parse(values, str(path))
 
     @classmethod
+    def read_if_there(cls, path: Path) -> Self | None:
+        """As `read`, but None where the file is missing or a crash left it unreadable."""
+        try:
+            return cls.read(path)
+        except DataError:
+            return None
+
+    @classmethod
     def parse(cls, values: Any, source: str) -> Self:
         """Checks values that were already read.
 
@@ -68,5 +76,5 @@ class FileRecord(Record):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
+            where = ".".join(str(part) for part in first["loc"]) or "content"
             raise DataError(f"{source}: {where}: {first['msg']}; expected what {cls.writer} writes") from None

@@ -78,7 +78,7 @@ def test_training_that_did_not_pay_is_said_and_a_longer_search_is_proposed(tmp_p
 
 
 def test_training_that_paid_is_said(finished, page):
-    assert f"{finished.answer.best.name} is better than the network before training difference +" in page.words
+    assert f"{finished.best.name} is better than the network before training difference +" in page.words
 
 
 def test_only_what_differs_from_the_best_is_emphasised(finished, page):
