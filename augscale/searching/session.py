@@ -35,8 +35,8 @@ class Session:
     watch: Stopwatch
     began: float = field(default_factory=time.time)
     """Seconds since the epoch."""
-    _snapshot: Progress | None = None
-    _seen: float = -1.0
+    _snapshot: Progress | None = field(default=None, init=False)
+    _seen: float = field(default=-1.0, init=False)
     """Time of the newest change in the run folder that the snapshot has."""
 
     def train(self, plan: WorkerPlan, seconds_allowed: float | None) -> None:

@@ -21,8 +21,8 @@ from augscale.system.signals import StopFlag, held_back, stop_signal_of
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 25.0
-"""Time that workers get to save after SIGTERM. Then they are killed, and trials continue from an older checkpoint. SLURM
-kills 30 s after its signal."""
+"""Workers get this long to save after SIGTERM. Then they are killed, and their trials continue from an older checkpoint.
+SLURM kills 30 s after its signal."""
 RESTARTS_PER_WORKER = 2
 SHARE_OF_FREE_MEMORY = 0.9
 """Of the host's free memory that the workers may use; the rest is for this and other processes."""

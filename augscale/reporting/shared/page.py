@@ -135,7 +135,7 @@ _COLOR_NAMES = {
 
 
 def css_color(color: str) -> str:
-    """A colour of the palette as a variable that follows the page's light or dark scheme."""
+    """A color of the palette as a variable that follows the page's light or dark scheme."""
     return f"var(--{_COLOR_NAMES[color]})" if color in _COLOR_NAMES else color
 
 
