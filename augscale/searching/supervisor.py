@@ -21,7 +21,7 @@ from augscale.system.signals import StopFlag, held_back, stop_signal_of
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 25.0
-"""Workers get this long to save after SIGTERM. Then they are killed, and their trials continue from an older checkpoint.
+"""Time to save after SIGTERM. Workers that need longer are killed, and their trials continue from an older checkpoint.
 SLURM kills 30 s after its signal."""
 RESTARTS_PER_WORKER = 2
 SHARE_OF_FREE_MEMORY = 0.9
