@@ -27,8 +27,8 @@ class ContenderRecord(Record):
     """One of the scales that were compared at the end."""
 
     name: str
-    kind: str
-    """"best", "runner-up" or "control"; "candidate" until the best is known."""
+    kind: Literal["best", "runner-up", "control", "candidate"]
+    """A contender that is no control is a candidate until the best is known."""
     number: int | None = None
     state: str = "COMPLETE"
     usable: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from augscale.records.base import FileRecord, Record
 
@@ -11,8 +11,7 @@ class PlannedContender(Record):
     """A trial that is repeated."""
 
     name: str
-    kind: str
-    """"candidate" or "control"."""
+    kind: Literal["candidate", "control"]
     number: int
     scales: dict[str, Any]
     """Fields of `AugmentationScales`."""

@@ -76,7 +76,7 @@ class ManifestRecord(FileRecord):
 
     created: str = ""
     statistics: str | None = None
-    """"common": trials are scored with common batch norm statistics; earlier versions did not write it."""
+    """With "common", trials are scored with common batch norm statistics; earlier versions did not write it."""
     storage: str | None = None
     """URL of the study's database without its password; None: study.db in the run folder, which may be moved."""
     study_name: str = ""

@@ -14,6 +14,8 @@ from augscale.records.panel import HealthRecord, PanelRecord
 TRIAL_FILE = "trial.json"
 State = Literal["RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 """Optuna's words; a waiting trial has no record yet."""
+RepeatKind = Literal["candidate", "control", "null"]
+"""A confirmation run of a candidate or a control, or a null run."""
 COLLAPSED = "COLLAPSED"
 """Shown instead of COMPLETE for a trial that ran to its end but whose embeddings or outputs collapsed."""
 _OF_REPEATS = {"name", "kind", "seed_index"}
@@ -66,8 +68,8 @@ class TrialRecord(FileRecord):
     """Of the trial; of a confirmation run, of the trial that it repeats; of a null run, its place among the nulls."""
     name: str
     """The control's name, else "trial N"; written for confirmation and null runs only."""
-    kind: str | None = None
-    """"candidate", "control" or "null"; None for trials of the search."""
+    kind: RepeatKind | None = None
+    """None for trials of the search."""
     seed_index: int | None = None
     """Number of the fresh seed; None for trials of the search."""
     control: str | None = None

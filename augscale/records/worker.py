@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from augscale.records.base import FileRecord
 from augscale.records.fields import Number
@@ -23,8 +23,7 @@ class WorkerRecord(FileRecord):
     host: str
     pid: int
     device: str = ""
-    phase: str = ""
-    """"starting", "search", "confirm", "waiting", "scoring untrained networks" or "done"."""
+    phase: Literal["starting", "search", "confirm", "waiting", "scoring untrained networks", "done"] = "starting"
     time: float = 0.0
     """Of the last sign of life, seconds since the epoch."""
     name: str = ""

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import SearchConfig, StudyConfig
 from augscale.records.confirmation import PlannedContender, PlanRecord
-from augscale.records.trial import TrialRecord
+from augscale.records.trial import RepeatKind, TrialRecord
 from augscale.runs.folders import RunFolder, try_lock
 from augscale.searching.study import control_of, ranked, trial_scales, trials_started
 from augscale.seeding import derive_seed
@@ -29,7 +29,7 @@ class ConfirmationRun:
     """One contender on one fresh seed; null runs have the same form."""
 
     name: str
-    kind: str
+    kind: RepeatKind
     number: int
     scales: AugmentationScales
     seed_index: int

@@ -31,7 +31,7 @@ class Verdict:
     sentence: str = ""
     numbers: str
     kind: str = ""
-    """"best", "clear" for a difference that is certain, or ""."""
+    """Its CSS class: best, clear (the difference is certain), or none."""
 
 
 def header(run: RunResults, links: Sequence[tuple[str, str]]) -> str:

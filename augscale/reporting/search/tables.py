@@ -36,7 +36,7 @@ class Column:
 
     name: str
     role: str
-    """"best", "best so far" or "control"."""
+    """Shown under the name: best, best so far, or control."""
     scales: Mapping[str, Any]
     contender: ContenderRecord | None
     trial: TrialRecord | None
@@ -47,7 +47,7 @@ class ScaleCell:
     """One field of one set of scales."""
 
     kind: str
-    """"best", "same" as the first column, or "differs" from it."""
+    """Its CSS class: best, or same or differs compared with the first column."""
     text: str
     area: tuple[float, float] | None
     """Left end and width of a bar, in percent, for areas of crops."""
