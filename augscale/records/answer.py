@@ -22,6 +22,13 @@ class VersusRecord(Record):
     """95 %, for all pairs of contenders at once."""
     distinguishable: bool
 
+    @property
+    def verdict(self) -> Literal["better", "worse", "not distinguishable"]:
+        """The contender compared with the best."""
+        if not self.distinguishable:
+            return "not distinguishable"
+        return "better" if self.difference > 0 else "worse"
+
 
 class ContenderRecord(Record):
     """One of the scales that were compared at the end."""

@@ -15,6 +15,10 @@ SCHEMA = 2
 """Version of the files' layout; files without a version are older and are read as far as their fields are known."""
 
 
+class LaterVersion(DataError):
+    """The file was written by a later version of augscale."""
+
+
 class Record(BaseModel):
     """A JSON object with known fields. Immutable; numbers are finite; unknown fields of the file are ignored."""
 
@@ -56,9 +60,15 @@ class FileRecord(Record):
 
     @classmethod
     def read_if_there(cls, path: Path) -> Self | None:
-        """As `read`, but None where the file is missing or a crash left it unreadable."""
+        """As `read`, but None where the file is missing or a crash left it unreadable.
+
+        Raises:
+            DataError: the file is of a later version, and must not be replaced.
+        """
         try:
             return cls.read(path)
+        except LaterVersion:
+            raise
         except DataError:
             return None
 
@@ -71,7 +81,7 @@ class FileRecord(Record):
         """
         found = values.get("schema", SCHEMA) if isinstance(values, dict) else SCHEMA
         if not isinstance(found, int) or found > SCHEMA:
-            raise DataError(f"{source}: schema {found!r}; this version of augscale reads up to {SCHEMA}")
+            raise LaterVersion(f"{source}: schema {found!r}; this version of augscale reads up to {SCHEMA}")
         try:
             return cls.model_validate(values)
         except ValidationError as error:

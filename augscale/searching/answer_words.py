@@ -67,11 +67,11 @@ def _controls_beside(
 
     A better control lacks a confirmation run: the best is chosen among contenders that have all.
     """
-    controls = {c.name: c.versus_best for c in contenders if c.kind == "control" and c is not best and c.versus_best}
-    worse = [name for name, versus in controls.items() if versus.distinguishable and versus.difference < 0]
-    level = [name for name, versus in controls.items() if not versus.distinguishable]
-    ahead = [name for name, versus in controls.items() if versus.distinguishable and versus.difference > 0]
-    return worse, level, ahead
+    found: dict[str, list[str]] = {"worse": [], "not distinguishable": [], "better": []}
+    for contender in contenders:
+        if contender.kind == "control" and contender is not best and contender.versus_best:
+            found[contender.versus_best.verdict].append(contender.name)
+    return found["worse"], found["not distinguishable"], found["better"]
 
 
 def sentences(
@@ -95,10 +95,10 @@ def sentences(
         if versus is None:
             continue
         low, high = (-versus.interval[1], -versus.interval[0])
-        verdict = "distinguishable" if versus.distinguishable else "not distinguishable"
+        certain = "distinguishable" if versus.distinguishable else "not distinguishable"
         sentences.append(
             f"{best.name} minus {contender.name}: {-versus.difference:+.3f} {score} "
-            f"(95 % interval {low:+.3f} to {high:+.3f}, {len(contender.confirm_scores)} fresh seeds): {verdict}."
+            f"(95 % interval {low:+.3f} to {high:+.3f}, {len(contender.confirm_scores)} fresh seeds): {certain}."
         )
     return sentences
 

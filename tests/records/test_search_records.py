@@ -84,3 +84,9 @@ def test_facts_of_the_images_that_the_record_does_not_name_are_kept_in_the_manif
 def test_a_worker_writes_the_fields_that_it_has_set():
     worker = WorkerRecord(host="a", pid=1, device="cpu").model_copy(update={"phase": "search", "score": None})
     assert worker.to_dict() == {"host": "a", "pid": 1, "device": "cpu", "phase": "search", "score": None}
+
+
+def test_a_file_of_a_later_version_is_never_taken_for_a_missing_one(tmp_path):
+    (tmp_path / "trial.json").write_text('{"schema": 99, "number": 1, "scales": {}}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"trial\.json: schema 99; this version of augscale reads up to"):
+        TrialRecord.in_folder(tmp_path)

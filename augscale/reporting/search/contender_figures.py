@@ -180,13 +180,11 @@ def _differences(rows: Sequence[ContenderRecord], colors: Colors, label: str) ->
             continue
         every += [versus.difference, *versus.interval]
         figure.add_trace(_bar(versus.interval, row, color))
-        words = ("better" if versus.difference > 0 else "worse") if versus.distinguishable else "not distinguishable"
-        text_ = hover(
-            contender.name, f"{signed(versus.difference)} {label}", interval(versus.interval, sign=True), words
-        )
+        bounds = interval(versus.interval, sign=True)
+        text_ = hover(contender.name, f"{signed(versus.difference)} {label}", bounds, versus.verdict)
         look = marker(color if versus.distinguishable else SURFACE, "circle", 11, edge=color, edge_width=2)
         figure.add_trace(_point(versus.difference, row, look, text_))
-        verdicts.append((versus.difference, row, words))
+        verdicts.append((versus.difference, row, versus.verdict))
     low, high = robust_range([], every)
     for x, row, words in verdicts:
         # Towards the middle, so that no verdict leaves a narrow plot.

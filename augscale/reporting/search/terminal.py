@@ -126,9 +126,7 @@ def _versus(contender: ContenderRecord, answer: AnswerRecord, digits: int = 2) -
     if versus is None:
         return NOTHING, ""
     numbers = f"{signed(versus.difference, digits)} ({interval(versus.interval, sign=True, digits=digits)})"
-    if not versus.distinguishable:
-        return "not distinguishable", numbers
-    return "better" if versus.difference > 0 else "worse", numbers
+    return versus.verdict, numbers
 
 
 def _ordered(answer: AnswerRecord) -> list[ContenderRecord]:
