@@ -176,13 +176,6 @@ def test_contact_sheets_are_embedded_in_order_and_other_bytes_are_left_out(tmp_p
     assert all(a["src"].startswith("data:image/png;base64,") for a in images)
 
 
-def test_a_contact_sheet_in_the_folder_is_taken_when_none_is_passed(tmp_path):
-    folder = write_run(tmp_path / "run", trials=12)
-    (folder / "contact_sheet.png").write_bytes(PNG_SIGNATURE + b"1")
-    assert len([1 for tag, _ in report_of(folder).tags if tag == "img"]) == 1
-    assert [1 for tag, _ in report_of(folder, contact_sheets={}).tags if tag == "img"] == []
-
-
 def test_a_failed_write_leaves_the_old_page_whole(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "run", trials=6, answer=False)
     before = write_report(folder).read_bytes()

@@ -20,25 +20,21 @@ from augscale.runs.folders import RunFolder
 from augscale.scoring.panel import panel_split
 
 IMAGES_SHOWN = 4
-CONTACT_SHEET = "contact_sheet.png"
 
 
 def contact_sheets(run: RunResults) -> Mapping[str, bytes]:
-    """PNG bytes by name of the scales; empty before there is an answer.
+    """PNG bytes by name of the scales; all show the same photographs.
 
-    Where the decoded images are gone, e.g. in a copy of the run on another machine, this is the folder's
-    contact_sheet.png, if there is one.
+    Empty before there is an answer, and where the decoded images are gone, e.g. in a copy on another machine.
     """
     if run.answer and run.manifest.cache:
         with suppress(AugscaleError):
             return _draw(run, run.best)
-    with suppress(OSError):
-        return {"strong, weak and best": (run.path / CONTACT_SHEET).read_bytes()}
     return {}
 
 
 def _draw(run: RunResults, best: ContenderRecord | None) -> dict[str, bytes]:
-    """A sheet for strong, weak and the best scales (once, where these are the same); all show the same photographs."""
+    """A sheet for strong, weak and the best scales; one sheet where the best is strong or weak."""
     config = load_study(RunFolder(run.path).study_file)
     cache = open_cache(Path(run.manifest.cache))
     _, held_out = panel_split(cache, config)
