@@ -22,7 +22,8 @@ from augscale.evaluation.evaluate import DEFAULT_PROTOCOLS, Evaluation, check_ev
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import PROMOTION_FILE
 from augscale.promotion.full_run import pretrain_full
-from augscale.runs.folders import RunFolder, now, read_json, versions, write_json
+from augscale.records.answer import AnswerRecord
+from augscale.runs.folders import RunFolder, now, versions, write_json
 from augscale.searching.search import read_run, rewrite_report, search
 from augscale.seeding import derive_seed
 from augscale.settings import parse_settings
@@ -121,8 +122,8 @@ def promote(
     """
     say = line_printer(console or Console(stderr=True))
     run, study, _ = read_run(run_dir)
-    answer = read_json(run.answer_file)
-    if answer is None or answer.get("best") is None:
+    answer = AnswerRecord.read_if_there(run.answer_file)
+    if answer is None or answer.best is None:
         raise ConfigError(f"{run.path}: the search has no answer yet; finish it with the same augscale search command")
     if datasets in ("none", ["none"], ("none",)):
         datasets = None
@@ -144,8 +145,8 @@ def promote(
             on_progress=on_progress,
             say=say,
         )
-    if answer["headline"].startswith("No answer"):
-        (console or Console(stderr=True)).print(f"note: {answer['headline']} They are promoted all the same.")
+    if answer.outcome == "training taught nothing":
+        (console or Console(stderr=True)).print(f"note: {answer.headline} They are promoted all the same.")
     wanted = {"confirm.top_k": max(top, study.confirm.top_k), "confirm.seeds": max(confirm_seeds, study.confirm.seeds)}
     if (study.confirm.top_k, study.confirm.seeds) != tuple(wanted.values()):
         # The search resumes: no trial is run again, only the confirmation runs that are missing.
@@ -160,7 +161,7 @@ def promote(
             allow_bad=True,  # the run began with these images: its fingerprint is compared
         )
         run, study, _ = read_run(run_dir)
-        answer = read_json(run.answer_file)
+        answer = AnswerRecord.read(run.answer_file)
     chosen = _choose(answer, top, controls, run)
     folder = run.path / "promote"
     contenders = tuple(
@@ -184,7 +185,7 @@ def promote(
     promotion = {
         "finished": now(),
         "versions": versions(),
-        "confirmation": answer["headline"],
+        "confirmation": answer.headline,
         "contenders": [{"name": c.name, "weights": str(c.weights.relative_to(folder))} | c.summary for c in contenders],
     }
     write_json(folder / PROMOTION_FILE, promotion)
@@ -205,22 +206,22 @@ def promote(
             say=say,
         )
     rewrite_report(run.path)
-    return Promotion(run_dir=run.path, contenders=contenders, confirmation=answer["headline"], evaluation=evaluation)
+    return Promotion(run_dir=run.path, contenders=contenders, confirmation=answer.headline, evaluation=evaluation)
 
 
-def _choose(answer: dict[str, Any], top: int, controls: Sequence[str], run: RunFolder) -> dict[str, AugmentationScales]:
+def _choose(answer: AnswerRecord, top: int, controls: Sequence[str], run: RunFolder) -> dict[str, AugmentationScales]:
     """The best candidates by their mean on fresh seeds, then the controls."""
-    candidates = [c for c in answer["contenders"] if c["kind"] != "control" and c["usable"]]
-    confirmed = [c for c in candidates if c["confirm_mean"] is not None and not c["confirm_missing"]]
+    candidates = [c for c in answer.contenders if c.kind != "control" and c.usable]
+    confirmed = [(c.confirm_mean, c) for c in candidates if c.confirm_mean is not None and not c.confirm_missing]
     if not confirmed:
         raise StudyError(f"{run.path}: no candidate was confirmed on fresh seeds, so none can be promoted")
-    order = sorted(confirmed, key=lambda c: -c["confirm_mean"])[:top]
-    known = {c["name"]: c for c in answer["contenders"]}
+    order = [contender for _, contender in sorted(confirmed, key=lambda pair: -pair[0])[:top]]
+    known = {contender.name: contender for contender in answer.contenders}
     for name in controls:
         if name not in known:
             raise ConfigError(f"--controls {name}: not among the search's {', '.join(known)}")
     chosen = [*order, *(known[name] for name in controls)]
-    return {c["name"]: AugmentationScales.model_validate(c["scales"]) for c in chosen}
+    return {contender.name: AugmentationScales.model_validate(contender.scales) for contender in chosen}
 
 
 def _pretrain(

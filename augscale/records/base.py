@@ -15,6 +15,10 @@ SCHEMA = 2
 """Version of the files' layout; files without a version are older and are read as far as their fields are known."""
 
 
+class LaterVersion(DataError):
+    """The file was written by a later version of augscale."""
+
+
 class Record(BaseModel):
     """A JSON object with known fields. Immutable; numbers are finite; unknown fields of the file are ignored."""
 
@@ -55,6 +59,20 @@ class FileRecord(Record):
         return cls.parse(values, str(path))
 
     @classmethod
+    def read_if_there(cls, path: Path) -> Self | None:
+        """As `read`, but None where the file is missing or a crash left it unreadable.
+
+        Raises:
+            DataError: the file is of a later version, and must not be replaced.
+        """
+        try:
+            return cls.read(path)
+        except LaterVersion:
+            raise
+        except DataError:
+            return None
+
+    @classmethod
     def parse(cls, values: Any, source: str) -> Self:
         """Checks values that were already read.
 
@@ -63,10 +81,10 @@ class FileRecord(Record):
         """
         found = values.get("schema", SCHEMA) if isinstance(values, dict) else SCHEMA
         if not isinstance(found, int) or found > SCHEMA:
-            raise DataError(f"{source}: schema {found!r}; this version of augscale reads up to {SCHEMA}")
+            raise LaterVersion(f"{source}: schema {found!r}; this version of augscale reads up to {SCHEMA}")
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
+            where = ".".join(str(part) for part in first["loc"]) or "content"
             raise DataError(f"{source}: {where}: {first['msg']}; expected what {cls.writer} writes") from None

@@ -1,246 +1,229 @@
-"""What a search found: contenders compared on fresh seeds, and the files that say so; words are in `answer_words`."""
+"""The answer of a search: contenders compared on fresh seeds. `answer_words` puts it into sentences."""
 
 from __future__ import annotations
 
-import csv
-import io
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
 
-from augscale.augmentation.scales import AugmentationScales, describe
+from augscale.augmentation.scales import describe
 from augscale.config import StudyConfig
-from augscale.runs.folders import RunFolder, now, read_json, versions, write_json, write_text_atomic
-from augscale.searching.answer_words import caveats, headline, micro_batch_caveats, sentences
+from augscale.records.answer import AnswerRecord, BackboneRecord, ContenderRecord, UntrainedComparison, VersusRecord
+from augscale.records.manifest import ManifestRecord
+from augscale.records.panel import PanelRecord, UntrainedRecord
+from augscale.records.trial import TrialRecord
+from augscale.runs.folders import RunFolder, now, versions, write_text_atomic
+from augscale.searching.answer_words import caveats, headline, sentences
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
 from augscale.searching.failures import all_failed, failure_groups, failure_sentence
 from augscale.searching.importance import parameter_importance
-from augscale.searching.null import not_learned, null_facts, null_runs, null_sentence
-from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
+from augscale.searching.null import null_record, null_sentence
+from augscale.searching.scale_card import scale_card
+from augscale.searching.study import control_of, ranked, trial_scales, trials_started
+from augscale.searching.trials_table import write_trials_table
 from augscale.statistics.paired_comparisons import differences_to, seed_interval
 
 
-def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, seconds: dict[str, float]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A contender, and the scores that its comparison needs."""
+
+    record: ContenderRecord
+    scores: Mapping[int, float]
+    """By number of the fresh seed."""
+    replicates: Mapping[int, Sequence[float]]
+    """The same for resampled images of the panel; seeds without a bootstrap are left out."""
+    search_replicates: Sequence[float] = ()
+    """The score of the search for resampled images."""
+
+
+def write_answer(
+    run: RunFolder, config: StudyConfig, study: optuna.Study, seconds: Mapping[str, float]
+) -> AnswerRecord:
     """Compares the contenders and writes `answer.json`, `best.toml` and `trials.csv`.
 
+    Args:
+        run: the run folder.
+        config: its settings.
+        study: with all trials ended.
+        seconds: that the search took, by what they were spent on.
     Returns:
         The answer; `best` is None when no trial completed without collapsing.
     """
     runs = plan_confirmation(run, config, study) if config.confirm.seeds else []
-    contenders = _contenders(run, config, study, runs)
-    best = _best(contenders)
-    _compare(contenders, best)
-    before = read_json(run.untrained_file)
-    null = null_facts(run, config, before)
-    untrained = _versus_untrained(best, contenders, before, not_learned(null))
-    manifest = read_json(run.manifest_file)
-    labelled = [dataset["name"] for dataset in manifest.get("labelled") or ()]
+    scored = _contenders(run, config, study, runs)
+    place = _best(scored)
+    before = UntrainedRecord.read_if_there(run.untrained_file)
+    null = null_record(run, config, before)
+    untrained = versus_untrained(place, scored, before, null.gain if null else 0.0)
+    contenders = _compared(scored, place)
+    best = None if place is None else contenders[place]
+    manifest = ManifestRecord.read(run.manifest_file)
+    labelled = [dataset.name for dataset in manifest.labelled]
     importance, by_chance = parameter_importance(study)
-    counts: dict[str, int] = {}
-    trials = trials_started(study)
-    for trial in trials:
-        counts[trial.state.name] = counts.get(trial.state.name, 0) + 1
-    answer = {
-        "study": config.name,
-        "finished": now(),
-        "versions": versions(),
-        "device": manifest["device"],
-        "data": manifest["data"],
-        "backbone": config.backbone.model_dump() | {"parameters": manifest.get("parameters")},
-        "steps": config.pretrain.steps,
-        "batch_size": config.pretrain.batch_size,
-        "score_name": config.probe.score,
-        "labels_used": manifest.get("labelled") or [],
-        "best": best["name"] if best else None,
-        "headline": f"No answer: {failure_sentence(trials)}."
+    trials, score = trials_started(study), config.probe.score
+    null_words = null_sentence(null, score)
+    answer = AnswerRecord(
+        study=config.name,
+        finished=now(),
+        versions=versions(),
+        device=manifest.device,
+        data=manifest.data,
+        backbone=BackboneRecord.model_validate(config.backbone.model_dump() | {"parameters": manifest.parameters}),
+        steps=config.pretrain.steps,
+        batch_size=config.pretrain.batch_size,
+        score_name=score,
+        labels_used=manifest.labelled,
+        best=best.name if best else None,
+        headline=f"No answer: {failure_sentence(trials)}."
         if all_failed(trials)
-        else headline(best, contenders, untrained, labelled, config.probe.score),
-        "sentences": sentences(best, contenders, config, untrained),
-        "untrained": untrained,
-        "null": null,
-        "null_sentence": null_sentence(null, config.probe.score),
-        "caveats": caveats(config, best, contenders, labelled)
-        + ([] if null and null["still"] else [null_sentence(null, config.probe.score)])
-        + micro_batch_caveats(run),
-        "contenders": [{k: v for k, v in c.items() if not k.startswith("_")} for c in contenders],
-        "importance": importance,
-        "importance_by_chance": by_chance,
-        "counts": counts,
-        "failures": [group.to_dict() for group in failure_groups(trials)],
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-    }
-    write_json(run.answer_file, answer)
+        else headline(best, contenders, untrained, labelled, score),
+        sentences=tuple(sentences(best, contenders, untrained, score)),
+        untrained=untrained,
+        null=null,
+        null_sentence=null_words,
+        caveats=(
+            *caveats(config, best, contenders, labelled),
+            *(() if null and null.still else (null_words,)),
+            *micro_batch_caveats(run),
+        ),
+        contenders=tuple(contenders),
+        importance=importance,
+        importance_by_chance=by_chance,
+        counts=dict(Counter(trial.state.name for trial in trials)),
+        failures=tuple(failure_groups(trials)),
+        seconds={name: round(value, 1) for name, value in seconds.items()},
+    )
+    answer.write(run.answer_file)
     write_trials_table(run, config, study)
     if best:
-        write_text_atomic(run.best_card, _card(config, answer, best))
+        write_text_atomic(run.best_card, scale_card(config, answer, best, manifest.data.fingerprint))
     return answer
 
 
-def write_trials_table(run: RunFolder, config: StudyConfig, study: optuna.Study) -> None:
-    """Writes `trials.csv`: a row per started trial, states in Optuna's words, and what learning is measured against.
-
-    After the trials come rows without a number: one of every run with learning rate 0 (kind "null"), and one of the
-    network that all trials begin with (kind "untrained").
-    """
-    head = ["number", "kind", "state", "score", "control", "feasible", "steps", "effective_rank", "information", "loss"]
-    head += ["seconds", "starts", "reason", *AugmentationScales.model_fields]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, head, lineterminator="\n")
-    writer.writeheader()
-    for trial in trials_started(study):
-        record = read_json(run.trial_dir(trial.number) / "trial.json") or {}
-        last = _last_rung(record)
-        row: dict[str, Any] = {
-            "number": trial.number,
-            "kind": "control" if trial.user_attrs.get("control") else "trial",
-            "state": trial.state.name,
-            "score": trial.value,
-            "control": trial.user_attrs.get("control", ""),
-            "feasible": is_feasible(trial) if trial.state.is_finished() else "",
-            "seconds": record.get("seconds"),
-            "starts": trial.user_attrs.get("starts", 1),
-            "reason": trial.user_attrs.get("reason", ""),
-        }
-        writer.writerow(row | last | _scales_cells(trial_scales(config, trial)))
-    for null in null_runs(run, config):
-        record = read_json(null.directory / "trial.json") or {}
-        row = {"kind": "null", "control": null.name, "state": record.get("state"), "seconds": record.get("seconds")}
-        writer.writerow(row | _scales_cells(null.scales) | _last_rung(record))
-    before = read_json(run.untrained_file)
-    if before is not None:
-        facts = {name: before[name] for name in ("score", "effective_rank")}
-        writer.writerow({"kind": "untrained", "state": "COMPLETE", "steps": 0} | facts)
-    write_text_atomic(run.trials_table, text.getvalue())
-
-
-def _last_rung(record: dict[str, Any]) -> dict[str, Any]:
-    """Cells of the last rung that a trial reached; {} where it reached none."""
-    if not record.get("rungs"):
-        return {}
-    last = record["rungs"][-1]
-    return {"steps": last["step"]} | {key: last[key] for key in ("score", "effective_rank", "information", "loss")}
-
-
-def _scales_cells(scales: AugmentationScales) -> dict[str, Any]:
-    cells = scales.model_dump().items()
-    return {name: " ".join(map(str, v)) if isinstance(v, (tuple, list)) else v for name, v in cells}
-
-
 def _contenders(
-    run: RunFolder, config: StudyConfig, study: optuna.Study, runs: list[ConfirmationRun]
-) -> list[dict[str, Any]]:
-    confirmed = {c.number: [r for r in runs if r.number == c.number] for c in runs}
-    order = ranked(study)
-    numbers = list(confirmed) or [t.number for t in order[: max(1, config.confirm.top_k)]]
-    controls = [t.number for t in trials_started(study) if t.user_attrs.get("control")]
-    by_number = {trial.number: trial for trial in trials_started(study)}
+    run: RunFolder, config: StudyConfig, study: optuna.Study, runs: Sequence[ConfirmationRun]
+) -> list[Scored]:
+    """The confirmed trials, else the best of the search; then all other controls."""
+    order, started = ranked(study), {trial.number: trial for trial in trials_started(study)}
+    confirmed = list(dict.fromkeys(run.number for run in runs))
+    numbers = confirmed or [trial.number for trial in order[: max(1, config.confirm.top_k)]]
+    numbers += [number for number, trial in started.items() if control_of(trial) and number not in numbers]
     usable = {trial.number for trial in order}
     contenders = []
-    for number in [*numbers, *(n for n in controls if n not in numbers)]:
-        trial = by_number[number]
-        record = read_json(run.trial_dir(number) / "trial.json") or {}
-        final = record.get("final") or {}
-        scales = trial_scales(config, trial)
-        entry: dict[str, Any] = {
-            "name": trial_name(trial),
-            "kind": "control" if trial.user_attrs.get("control") else "candidate",
-            "number": number,
-            "state": trial.state.name,
-            "usable": number in usable,
-            "scales": scales.model_dump(),
-            "description": describe(scales),
-            "search_score": final.get("score", trial.value),
-            "search_interval": final.get("interval"),
-            "health": record.get("health"),
-            "_search_replicates": final.get("bootstrap_scores") or None,
-        }
-        contenders.append(entry | _confirmation(confirmed.get(number, [])))
+    for number in numbers:
+        trial = started[number]
+        record = TrialRecord.in_folder(run.trial_dir(number))
+        final, scales = record.final if record else None, trial_scales(config, trial)
+        contender = ContenderRecord(
+            name=trial_name(trial),
+            kind="control" if control_of(trial) else "candidate",
+            number=number,
+            state=trial.state.name,
+            usable=number in usable,
+            scales=scales.model_dump(),
+            description=describe(scales),
+            search_score=final.score if final else trial.value,
+            search_interval=final.interval if final else None,
+            health=record.health if record else None,
+        )
+        repeats = [repeat for repeat in runs if repeat.number == number]
+        contenders.append(_confirmed(contender, repeats, final.bootstrap_scores if final else ()))
     return contenders
 
 
-def _confirmation(runs: list[ConfirmationRun]) -> dict[str, Any]:
-    """Scores on fresh seeds; a failed or collapsed run counts as missing and is said so."""
-    scores: dict[int, float] = {}
-    replicates: dict[int, list[float]] = {}
+def _confirmed(
+    contender: ContenderRecord, runs: Sequence[ConfirmationRun], search_replicates: Sequence[float]
+) -> Scored:
+    """Adds the scores on fresh seeds; failed and collapsed runs count as missing."""
+    finals: dict[int, PanelRecord] = {}
     for confirmation in runs:
-        record = read_json(confirmation.directory / "trial.json") or {}
-        final = record.get("final")
-        if record.get("state") == "COMPLETE" and final and final["health"]["verdict"] != "collapsed":
-            scores[confirmation.seed_index] = final["score"]
-            if final["bootstrap_scores"]:
-                replicates[confirmation.seed_index] = final["bootstrap_scores"]
+        record = confirmation.record
+        final = record.final if record and record.state == "COMPLETE" else None
+        if final and not (final.health and final.health.verdict == "collapsed"):
+            finals[confirmation.seed_index] = final
+    scores = {seed: final.score for seed, final in finals.items()}
     values = list(scores.values())
-    return {
-        "confirm_scores": values,
+    found = {
+        "confirm_scores": tuple(values),
         "confirm_missing": len(runs) - len(values),
         "confirm_mean": float(np.mean(values)) if values else None,
         "confirm_interval": seed_interval(values),
-        "_scores": scores,
-        "_replicates": replicates,
     }
+    return Scored(
+        record=contender.model_copy(update=found),
+        scores=scores,
+        replicates={seed: final.bootstrap_scores for seed, final in finals.items() if final.bootstrap_scores},
+        search_replicates=search_replicates,
+    )
 
 
-def _best(contenders: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The best mean on fresh seeds; without confirmation the best score of the search."""
-    confirmed = [c for c in contenders if c["usable"] and c["confirm_scores"] and not c["confirm_missing"]]
-    if confirmed:
-        best = max(confirmed, key=lambda c: c["confirm_mean"])
-    else:
-        usable = [c for c in contenders if c["usable"] and c["search_score"] is not None]
-        if not usable:
-            return None
-        best = max(usable, key=lambda c: c["search_score"])
-    for contender in contenders:
-        if contender["kind"] == "candidate":
-            contender["kind"] = "best" if contender is best else "runner-up"
-    return best
+def _best(contenders: Sequence[Scored]) -> int | None:
+    """Place of the contender with the best mean on fresh seeds; without confirmation, with the best search score."""
+    usable = [place for place, contender in enumerate(contenders) if contender.record.usable]
+    means = {p: contenders[p].record.confirm_mean for p in usable if not contenders[p].record.confirm_missing}
+    found = {place: mean for place, mean in means.items() if mean is not None}
+    if not found:
+        scores = {place: contenders[place].record.search_score for place in usable}
+        found = {place: score for place, score in scores.items() if score is not None}
+    return max(found, key=lambda place: found[place]) if found else None
 
 
-def _compare(contenders: list[dict[str, Any]], best: dict[str, Any] | None) -> None:
-    versus: list[dict[str, Any] | None] = [None] * len(contenders)
-    if best is not None:
-        scores, replicates = ([c[key] for c in contenders] for key in ("_scores", "_replicates"))
-        versus = differences_to(contenders.index(best), scores, replicates)
-    for contender, difference in zip(contenders, versus, strict=True):
-        contender["versus_best"] = difference
+def _compared(contenders: Sequence[Scored], best: int | None) -> list[ContenderRecord]:
+    """The records, with each difference to the best."""
+    if best is None:
+        return [contender.record for contender in contenders]
+    versus = differences_to(best, [c.scores for c in contenders], [c.replicates for c in contenders])
+    records = []
+    for place, (contender, difference) in enumerate(zip(contenders, versus, strict=True)):
+        kind = contender.record.kind
+        if kind == "candidate":
+            kind = "best" if place == best else "runner-up"
+        found = None if difference is None else VersusRecord.model_validate(difference)
+        records.append(contender.record.model_copy(update={"kind": kind, "versus_best": found}))
+    return records
 
 
-def _versus_untrained(
-    best: dict[str, Any] | None,
-    contenders: list[dict[str, Any]],
-    untrained: dict[str, Any] | None,
-    not_learned: float,
-) -> dict[str, Any] | None:
-    """Best minus the networks before training, on the same panel.
+def versus_untrained(
+    place: int | None, contenders: Sequence[Scored], untrained: UntrainedRecord | None, not_learned: float
+) -> UntrainedComparison | None:
+    """The best minus the networks before training, on the same panel.
 
-    Seed by seed, each network minus the one that it began with, for most of what networks differ by before training is
-    left after it. The interval is that of one more contender: over seeds and images, and wide enough for a best that
-    was picked among several. With fewer than two seeds, as in a search that confirms nothing, it is over images only.
+    Each network is compared with the one that it began with, seed by seed, because most of the differences between
+    networks before training remain after it. The interval treats the networks before training as one more contender:
+    it covers seeds and images, and is wide enough for a best that was picked among several. With fewer than two seeds,
+    as in a search without confirmation, it covers images only.
 
     Args:
-        not_learned: what the null runs gained without learning; it is taken off the difference.
+        place: of the best among the contenders.
+        contenders: all that were compared.
+        untrained: None where no network before training was scored.
+        not_learned: gain of the null runs, which did not learn; it is subtracted from the difference.
     """
-    if best is None or untrained is None:
+    if place is None or untrained is None:
         return None
-    if best["confirm_scores"]:
-        starts, scores, replicates = dict(enumerate(untrained["confirm"])), best["_scores"], best["_replicates"]
-    else:
-        starts, scores = {0: untrained}, {0: best["search_score"]}
-        replicates = {0: best["_search_replicates"] or []}
+    best = contenders[place]
+    starts: dict[int, PanelRecord] = {0: untrained}
+    scores: Mapping[int, float] = {0: best.record.search_score or 0.0}
+    replicates: Mapping[int, Sequence[float]] = {0: best.search_replicates}
+    if best.record.confirm_scores:
+        starts, scores, replicates = dict(enumerate(untrained.confirm)), best.scores, best.replicates
     shared = sorted({*starts} & {*scores})
     if not shared:
         return None
-    before = {seed: starts[seed]["score"] for seed in shared}
-    images = {seed: starts[seed]["bootstrap_scores"] or [] for seed in shared}
+    before = {seed: starts[seed].score for seed in shared}
+    images = {seed: starts[seed].bootstrap_scores for seed in shared}
     difference = float(np.mean([scores[seed] - before[seed] for seed in shared]))
     interval = None
     if len(shared) > 1:
-        others = [c for c in contenders if c is not best]
+        others = [contender for contender in contenders if contender is not best]
         found = differences_to(
             0,
-            [scores, before, *(c["_scores"] for c in others)],
-            [replicates, images, *(c["_replicates"] for c in others)],
+            [scores, before, *(other.scores for other in others)],
+            [replicates, images, *(other.replicates for other in others)],
         )[1]
         assert found is not None
         low, high = found["interval"]
@@ -252,40 +235,25 @@ def _versus_untrained(
     difference -= not_learned
     if interval is not None:
         interval = interval[0] - not_learned, interval[1] - not_learned
-    return {
-        "score": float(np.mean([*before.values()])),
-        "difference": difference,
-        "interval": list(interval) if interval else None,
-        "beaten": interval[0] > 0 if interval else difference > 0,
-    }
+    return UntrainedComparison(
+        score=float(np.mean([*before.values()])),
+        difference=difference,
+        interval=interval,
+        beaten=interval[0] > 0 if interval else difference > 0,
+    )
 
 
-def _card(config: StudyConfig, answer: dict[str, Any], best: dict[str, Any]) -> str:
-    from augscale.augmentation.scales import to_toml
-
-    def text(value: str) -> str:
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-    scales = AugmentationScales.model_validate(best["scales"])
-    lines = [
-        "# Scale card: the best augmentation scales that a search found. Use it as --scales best.toml.",
-        "[card]",
-        f"study = {text(config.name)}",
-        f"trial = {best['number']}",
-        f"name = {text(best['name'])}",
-        f"headline = {text(answer['headline'])}",
-        f"finished = {text(answer['finished'])}",
-        f"data_fingerprint = {text(answer['data']['fingerprint'])}",
-        f"backbone = {text(config.backbone.name)}",
-        f"score_name = {text(config.probe.score)}",
-        f"labels_used = [{', '.join(text(name) for name in config.probe.labelled or ())}]",
-        f"search_score = {best['search_score']:.6g}",
+def micro_batch_caveats(run: RunFolder) -> list[str]:
+    """The caveat about trials and confirmation runs in which batch norm saw micro-batches of different sizes."""
+    files = [*run.path.glob("trials/*/trial.json"), *run.confirm_dir.glob("*/trial.json")]
+    records = [TrialRecord.read_if_there(path) for path in files]
+    cuts = [record.micro_batches for record in records if record and record.micro_batches]
+    sizes = sorted({cut.size for cut in cuts})
+    constant = all(change.step == 1 for cut in cuts for change in cut.changes)
+    if not any(cut.note for cut in cuts) or (len(sizes) == 1 and constant):
+        return []
+    return [
+        f"Memory was short, and trials ran in different micro-batches ({', '.join(map(str, sizes))} images; "
+        "micro_batches in trial.json says which and from which step on). Batch norm sees its micro-batch alone, so "
+        "their scores are not strictly comparable; --max-memory, or a smaller pretrain.batch_size, makes all the same."
     ]
-    if best["search_interval"]:
-        lines.append("search_interval = [{:.6g}, {:.6g}]".format(*best["search_interval"]))
-    if best["confirm_scores"]:
-        lines.append("confirm_scores = [" + ", ".join(f"{s:.6g}" for s in best["confirm_scores"]) + "]")
-    lines += ["", "[card.versions]"]
-    lines += [f"{text(name)} = {text(value)}" for name, value in answer["versions"].items()]
-    lines += ["", to_toml(scales).strip()]
-    return "\n".join(lines) + "\n"

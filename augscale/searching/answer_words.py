@@ -1,47 +1,50 @@
-"""The words of a search's answer: headline, differences and caveats that do not overclaim."""
+"""The answer of a search in sentences: headline, differences and caveats, without overclaiming."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from augscale.config import StudyConfig
-from augscale.runs.folders import RunFolder, read_json
+from augscale.records.answer import ContenderRecord, UntrainedComparison
 from augscale.searching.trust import trust_statement
 
 _SEPARATES = "keep pairs apart"
 _DOES = {"alpha_req": "use the directions of the embedding"}
-"""What the best scales do better, by score, where it is not the separation of pairs."""
+"""What the best scales do better, by score; the separation of pairs for all other scores."""
 _SAYS_SEPARATION = "how far positive and negative pairs of a fixed panel lie apart"
 _SAYS = {"alpha_req": "how evenly the embeddings of a fixed panel use their directions"}
 
 
 def headline(
-    best: dict[str, Any] | None,
-    contenders: list[dict[str, Any]],
-    untrained: dict[str, Any] | None,
+    best: ContenderRecord | None,
+    contenders: Sequence[ContenderRecord],
+    untrained: UntrainedComparison | None,
     labelled: Sequence[str],
     score: str,
 ) -> str:
-    """The answer in one sentence; `labelled`: names of the datasets that the score, `probe.score`, read labels of."""
+    """The answer in one sentence.
+
+    Args:
+        best: among the contenders; None where no trial can be used.
+        contenders: with their differences to the best.
+        untrained: the best minus the network before training.
+        labelled: names of the datasets whose labels the score reads.
+        score: of `probe.score`.
+    """
     if best is None:
         return "No trial completed without collapsing, so there is no answer."
     do = f"tell the classes of {_list(labelled)} apart (labels were used)" if labelled else _DOES.get(score, _SEPARATES)
-    if untrained and not untrained["beaten"]:
+    if untrained and not untrained.beaten:
         return (
-            f"No answer: even {best['name']}, the best, does not {do} better than the network before "
-            "training, so these trials are too short to rank scales."
+            f"No answer: even {best.name}, the best, does not {do} better than the network before training, so these "
+            "trials are too short to rank scales."
         )
-    controls = [c for c in contenders if c["kind"] == "control" and c is not best and c["versus_best"]]
-    clear = [c for c in controls if c["versus_best"]["distinguishable"]]
-    better = [c["name"] for c in clear if c["versus_best"]["difference"] < 0]
-    # Only one of which a confirmation run is missing: the best is chosen among those that have all.
-    ahead = [c["name"] for c in clear if c["versus_best"]["difference"] > 0]
-    level = [c["name"] for c in controls if not c["versus_best"]["distinguishable"]]
-    preset = best["kind"] == "control"
-    name = f"The preset {best['name']}" if preset else f"The scales of {best['name']}"
+    better, level, ahead = _controls_beside(best, contenders)
+    name, is_preset = (
+        (f"The preset {best.name}", True) if best.kind == "control" else (f"The scales of {best.name}", False)
+    )
     verb, _, rest = do.partition(" ")
-    do, scores, are = (f"{verb}s {rest}", "scores", "is") if preset else (do, "score", "are")
+    do, scores, are = (f"{verb}s {rest}", "scores", "is") if is_preset else (do, "score", "are")
     if ahead:
         its = "it has" if len(ahead) == 1 else "they have"
         return (
@@ -57,38 +60,56 @@ def headline(
     return f"{name} {scores} highest in the search; nothing was confirmed on fresh seeds."
 
 
+def _controls_beside(
+    best: ContenderRecord, contenders: Sequence[ContenderRecord]
+) -> tuple[list[str], list[str], list[str]]:
+    """The controls that are worse than the best, that are not distinguishable from it, and that are better.
+
+    A better control lacks a confirmation run: the best is chosen among contenders that have all.
+    """
+    found: dict[str, list[str]] = {"worse": [], "not distinguishable": [], "better": []}
+    for contender in contenders:
+        if contender.kind == "control" and contender is not best and contender.versus_best:
+            found[contender.versus_best.verdict].append(contender.name)
+    return found["worse"], found["not distinguishable"], found["better"]
+
+
 def sentences(
-    best: dict[str, Any] | None,
-    contenders: list[dict[str, Any]],
-    config: StudyConfig,
-    untrained: dict[str, Any] | None,
+    best: ContenderRecord | None,
+    contenders: Sequence[ContenderRecord],
+    untrained: UntrainedComparison | None,
+    score: str,
 ) -> list[str]:
     """The best scales, and every difference to them with its interval."""
     if best is None:
         return []
-    sentences = [f"{best['name']}: {' '.join(best['description'].split())}."]
+    sentences = [f"{best.name}: {' '.join(best.description.split())}."]
     if untrained:
-        edges = untrained["interval"]
+        edges = untrained.interval
         between = f" (95 % interval {edges[0]:+.3f} to {edges[1]:+.3f})" if edges else ""
-        difference = f"{untrained['difference']:+.3f} {config.probe.score}"
-        sentences.append(f"{best['name']} minus the network before training: {difference}{between}.")
+        sentences.append(
+            f"{best.name} minus the network before training: {untrained.difference:+.3f} {score}{between}."
+        )
     for contender in contenders:
-        versus = contender["versus_best"]
+        versus = contender.versus_best
         if versus is None:
             continue
-        low, high = (-versus["interval"][1], -versus["interval"][0])
-        verdict = "distinguishable" if versus["distinguishable"] else "not distinguishable"
+        low, high = (-versus.interval[1], -versus.interval[0])
+        certain = "distinguishable" if versus.distinguishable else "not distinguishable"
         sentences.append(
-            f"{best['name']} minus {contender['name']}: {-versus['difference']:+.3f} {config.probe.score} "
-            f"(95 % interval {low:+.3f} to {high:+.3f}, {len(contender['confirm_scores'])} fresh seeds): {verdict}."
+            f"{best.name} minus {contender.name}: {-versus.difference:+.3f} {score} "
+            f"(95 % interval {low:+.3f} to {high:+.3f}, {len(contender.confirm_scores)} fresh seeds): {certain}."
         )
     return sentences
 
 
 def caveats(
-    config: StudyConfig, best: dict[str, Any] | None, contenders: list[dict[str, Any]], labelled: Sequence[str]
+    config: StudyConfig,
+    best: ContenderRecord | None,
+    contenders: Sequence[ContenderRecord],
+    labelled: Sequence[str],
 ) -> list[str]:
-    """What limits the answer, the score's trustworthiness first."""
+    """The limits of the answer; how far the score can be trusted comes first."""
     steps, batch = config.pretrain.steps, config.pretrain.batch_size
     caveats = [
         f"The score used labels: nearest neighbours among the train images of {_list(labelled)} "
@@ -106,42 +127,19 @@ def caveats(
         caveats.insert(1, trust)
     if config.backbone.init == "none":
         caveats.append("Trials started from random weights; with pre-trained weights the ranking can differ.")
-    if not any(c["confirm_scores"] for c in contenders):
+    if not any(c.confirm_scores for c in contenders):
         caveats.append("Nothing was confirmed on fresh seeds: the best of many noisy scores is partly luck.")
     elif best:
         caveats.append(
-            f"Intervals rest on {len(best['confirm_scores'])} fresh seeds and the images of one panel, by which the "
+            f"Intervals rest on {len(best.confirm_scores)} fresh seeds and the images of one panel, by which the "
             "candidates were chosen, too."
         )
     for contender in contenders:
-        if contender["confirm_missing"]:
-            caveats.append(
-                f"{contender['name']}: {contender['confirm_missing']} confirmation runs failed or collapsed."
-            )
-    if best and best["health"] and best["health"]["verdict"] == "suspicious":
-        caveats.append(f"{best['name']} looks suspicious: {'; '.join(best['health']['evidence'])}.")
+        if contender.confirm_missing:
+            caveats.append(f"{contender.name}: {contender.confirm_missing} confirmation runs failed or collapsed.")
+    if best and best.health and best.health.verdict == "suspicious":
+        caveats.append(f"{best.name} looks suspicious: {'; '.join(best.health.evidence)}.")
     return caveats
-
-
-def micro_batch_caveats(run: RunFolder) -> list[str]:
-    """Trials and confirmation runs whose batch norm saw parts of other sizes."""
-    files = [*run.path.glob("trials/*/trial.json"), *run.confirm_dir.glob("*/trial.json")]
-    records = [read_json(path) or {} for path in files]
-    cuts = [record["micro_batches"] for record in records if record.get("micro_batches")]
-    sizes = {cut["size"] for cut in cuts}
-    if not any(cut["note"] for cut in cuts) or (len(sizes) == 1 and all(_constant(cut) for cut in cuts)):
-        return []
-    return [
-        "Memory was short, and trials were worked on in different micro-batches "
-        f"({', '.join(map(str, sorted(sizes)))} images; micro_batches in trial.json says which and from which step "
-        "on). Batch norm sees its micro-batch alone, so their scores are not strictly comparable; --max-memory, or a "
-        "smaller pretrain.batch_size, gives all the same."
-    ]
-
-
-def _constant(cut: dict[str, Any]) -> bool:
-    """Whether a run was in the same micro-batches from its first step on."""
-    return all(change["step"] == 1 for change in cut["changes"])
 
 
 def _overrides(config: StudyConfig) -> str:

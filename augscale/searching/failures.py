@@ -1,28 +1,27 @@
-"""Why trials failed: their reasons grouped, what to change, and when going on would only fail again."""
+"""Why trials failed: reasons in groups, what to change, and when a search stops because the next trial would fail."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from augscale.errors import CheckpointError, StudyError
+from augscale.records.answer import FailureRecord
 from augscale.system.passwords import without_passwords
 
 OF_SETTINGS = ("ConfigError", "DataError")
-"""Errors that every trial meets alike, whatever its scales: one is enough to stop."""
+"""Errors that occur in every trial, whatever its scales: one such failure stops the search."""
 OF_THE_STUDY = ("DivergedError",)
-"""Errors that the same study meets again, for a run folder's settings of training cannot be changed."""
+"""Errors that come again when the same study is resumed, because its training settings cannot be changed."""
 GROUPS_SHOWN = 3
 _OTHER_OUT = "with another --out, for the settings of a run's trials stay"
 _ADVICE = (
     (
         r"its worker died",
-        "see RUN/workers/*.log; mostly main memory is used up: fewer --workers, or a lower --max-memory",
+        "see RUN/workers/*.log; usually main memory is used up: fewer --workers, or a lower --max-memory",
     ),
     (
         r"not finite|(loss|score) is -?(nan|inf)",
@@ -34,50 +33,30 @@ _ADVICE = (
         "fewer --workers, or a lower --max-memory for smaller micro-batches; a smaller pretrain.batch_size, "
         f"crops.global_size or backbone {_OTHER_OUT}",
     ),
-    (r"CUDA|cuDNN|NCCL|device-side", "the GPU or its driver is in trouble: augscale doctor, or another --device"),
+    (r"CUDA|cuDNN|NCCL|device-side", "the GPU or its driver failed: run augscale doctor, or use another --device"),
     (
         r"(?i)\bimages?\b|cache|truncated|cannot be decoded|\.(jpe?g|png|tiff?|dcm|webp|bmp)\b",
-        "look at the images that are named, mend them or leave them out (--exclude)",
+        "repair the images that are named, or leave them out (--exclude)",
     ),
-    (r"(?i)no space|disk|permission|read-only", "make room on the disk, or let the run folder be written"),
+    (r"(?i)no space|disk|permission|read-only", "make room on the disk, or make the run folder writable"),
 )
-"""(Pattern of the reason, what to change); the first that is found holds."""
+"""(Pattern of the reason, what to change); the first pattern that is found applies."""
 COLLAPSE_ADVICE = f"more pretrain.steps, pretrain.head_batch_norm = true or a lower teacher_temp, {_OTHER_OUT}"
-"""For trials that completed with an embedding that says nothing."""
+"""For trials that completed with a collapsed embedding."""
 _UNKNOWN = "see RUN/trials/NNNN/traceback.txt and RUN/workers/*.log"
 _NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FailureGroup:
-    """Failed trials with the same reason but for its numbers."""
-
-    reason: str
-    """The first line of the first trial's."""
-    trials: tuple[int, ...]
-    advice: str
-    """What to change."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"reason": self.reason, "trials": list(self.trials), "advice": self.advice}
-
-    def __str__(self) -> str:
-        return f"{len(self.trials)} x {self.reason}"
-
-
-def failure_groups(trials: Sequence[FrozenTrial]) -> list[FailureGroup]:
-    """The failed ones among the trials, the most frequent reason first."""
+def failure_groups(trials: Sequence[FrozenTrial]) -> list[FailureRecord]:
+    """The failed trials grouped by reason, the most frequent reason first."""
     found: dict[str, list[FrozenTrial]] = {}
     for trial in trials:
         if trial.state == TrialState.FAIL:
             found.setdefault(_key(trial), []).append(trial)
-    groups = [
-        FailureGroup(
-            reason=_reason(group[0]), trials=tuple(t.number for t in group), advice=advice_for(_reason(group[0]))
-        )
-        for group in found.values()
-    ]
+    groups = []
+    for group in found.values():
+        reason = _reason(group[0])
+        groups.append(FailureRecord(reason=reason, trials=tuple(t.number for t in group), advice=advice_for(reason)))
     return sorted(groups, key=lambda group: -len(group.trials))
 
 
@@ -87,12 +66,12 @@ def advice_for(reason: str) -> str:
 
 
 def all_failed(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether there are trials and none of them came to anything else than a failure."""
+    """Whether there are trials and all of them failed."""
     return bool(trials) and all(trial.state == TrialState.FAIL for trial in trials)
 
 
 def failure_sentence(trials: Sequence[FrozenTrial]) -> str:
-    """That trials failed, why, how often, and what to change; "" where none has failed."""
+    """How many trials failed, why, and what to change; "" where none has failed."""
     groups = failure_groups(trials)
     if not groups:
         return ""
@@ -102,20 +81,20 @@ def failure_sentence(trials: Sequence[FrozenTrial]) -> str:
 
 
 def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> str | None:
-    """Why no further trial should be started, None where one should.
+    """The reason to start no further trial, None where there is no such reason.
 
     Args:
         started: every trial that was ever started, in order of number.
         limit: `search.max_failures`.
-        since: seconds since the epoch when this session began. Failures before it alone are no reason to stop: what
-            made them fail, say a full disk, may have been mended. But one more of the same kind is enough then.
+        since: start of this session in seconds since the epoch. Earlier failures alone do not stop the search: their
+            cause, e.g. a full disk, may have been removed. One new failure of the same kind then stops it.
     """
     ended = [trial for trial in started if trial.state.is_finished()]
     new = [trial for trial in ended if trial.datetime_complete and trial.datetime_complete.timestamp() >= since]
     for trial in new:
         if trial.state == TrialState.FAIL and trial.user_attrs.get("error") in OF_SETTINGS:
             reason = _reason(trial)
-            return f"trial {trial.number} failed, and every other would: {reason}; {advice_for(reason)}"
+            return f"trial {trial.number} failed, and every other trial would fail, too: {reason}; {advice_for(reason)}"
     last = ended[-limit:]
     if len(last) < limit or not all_failed(last):
         return None
@@ -126,21 +105,21 @@ def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> 
     newest = f"the last {limit} trials failed; the newest, trial {last[-1].number}: {_reason(last[-1])}"
     groups = failure_groups(last)
     more = f"; in all {_listed(groups)}" if len(groups) > 1 else f"; {groups[0].advice}"
-    return newest + more + "; a higher search.max_failures goes on all the same"
+    return newest + more + "; a higher search.max_failures continues anyway"
 
 
 def is_of_the_machine(error: Exception) -> bool:
-    """Whether the next trial would fail, too, until somebody mends it: a full disk, a lost file, a broken GPU."""
+    """Whether the cause is in the machine (full disk, lost file, broken GPU), so the next trial would fail, too."""
     of_the_machine = (OSError, CheckpointError, StudyError, StorageInternalError)
     return isinstance(error, of_the_machine) or "CUDA error" in str(error)
 
 
 def reason_of(error: Exception) -> str:
-    """What an error says, in one line and without passwords; its type where it says nothing."""
+    """The first line of an error's message, without passwords; the error's type where there is no message."""
     return without_passwords(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
 
 
-def _listed(groups: list[FailureGroup]) -> str:
+def _listed(groups: list[FailureRecord]) -> str:
     shown = "; ".join(f"{group} - {group.advice}" for group in groups[:GROUPS_SHOWN])
     rest = sum(len(group.trials) for group in groups[GROUPS_SHOWN:])
     return shown + (f"; and {rest} for other reasons, see trials.csv" if rest else "")

@@ -1,4 +1,4 @@
-"""Which parameters the score depends on, beside what scores without any meaning would show.
+"""Importance of the searched parameters, beside the importance that scores without meaning would show.
 
 PED-ANOVA's importances add up to 1 whether the score depends on anything or not: with four parameters and pure noise
 the largest is above one half in most searches.
@@ -23,8 +23,8 @@ def parameter_importance(study: optuna.Study) -> tuple[dict[str, float], float |
     """Relative importance of each parameter among complete trials (PED-ANOVA).
 
     Returns:
-        Importance by parameter, adding up to 1, and what the largest stays below in 95 % of 100 shuffles of the scores
-        among the trials. Empty and None with fewer than 8 trials, or where Optuna finds none.
+        Importance by parameter, adding up to 1, and the value below which the largest stays in 95 of 100 shuffles of
+        the scores among the trials. Empty and None with fewer than 8 trials, or where Optuna finds none.
     """
     trials = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.params]
     if len(trials) < _FEWEST_TRIALS:

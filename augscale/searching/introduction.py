@@ -1,33 +1,33 @@
-"""What a search says of itself before it trains."""
+"""What a search prints before it trains."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from augscale.config import StudyConfig
 from augscale.data.grey_levels import range_lines
+from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import RunFolder
 from augscale.searching.display import SearchDisplay
 from augscale.searching.storage import PASSWORD_VARIABLE, Storage
 
 DEMONSTRATION = "default"
 """The study that a search without `--study` runs: made for the built-in photographs."""
+BAD_SHOWN = 5
 
 
-def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[str, Any], run: RunFolder) -> None:
-    """Study, network and device, images, grey levels, and what is odd about them."""
-    data = manifest["data"]
+def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: ManifestRecord, run: RunFolder) -> None:
+    """Prints study, network, device, images, gray levels, and odd images."""
+    data, parameters = manifest.data, (manifest.parameters or 0) / 1e6
     display.say(
         f"{config.name}: {config.search.trials} trials of {config.pretrain.steps} steps x {config.pretrain.batch_size} "
-        f"images, {config.backbone.name} ({manifest['parameters'] / 1e6:.2g} M parameters) at "
-        f"{config.crops.global_size} px on {manifest['device']}"
+        f"images, {config.backbone.name} ({parameters:.2g} M parameters) at {config.crops.global_size} px on "
+        f"{manifest.device}"
     )
-    patients = f"of {data['num_patients']} patients " if data["num_patients"] else "without patient ids "
+    patients = f"of {data.num_patients} patients " if data.num_patients else "without patient ids "
     display.say(
-        f"{data['num_images']} images {patients}({data['num_train']} to train on, {data['num_panel']} held out for the "
-        f"panel), {data['num_bad']} files set aside; run folder {run.path}"
+        f"{data.num_images} images {patients}({data.num_train} to train on, {data.num_panel} held out for the "
+        f"panel), {data.num_bad} files set aside; run folder {run.path}"
     )
-    for line in range_lines([found for found in data["ranges"] if not found["given"]]):
+    for line in range_lines([found for found in data.ranges if not found["given"]]):
         display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
     if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
         display.say(
@@ -39,20 +39,16 @@ def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: dict[st
             f"  {config.search.trials} trials are not more than the controls ({', '.join(config.search.controls)}), "
             "which come first: no scales are searched"
         )
-    for line in data["remarks"]:
+    for line in data.remarks:
         display.say(f"  {line}")
-    for bad in data["bad"][:5]:
-        display.say(f"  set aside: {bad['path']}: {bad['reason']}")
-    if data["num_bad"] > 5:
-        display.say(f"  ... and {data['num_bad'] - 5} more in {run.manifest_file}")
+    for bad in data.bad[:BAD_SHOWN]:
+        display.say(f"  set aside: {bad.path}: {bad.reason}")
+    if (data.num_bad or 0) > BAD_SHOWN:
+        display.say(f"  ... and {(data.num_bad or 0) - BAD_SHOWN} more in {run.manifest_file}")
 
 
 def say_where_it_is_kept(display: SearchDisplay, address: Storage, *, given: bool) -> None:
-    """The study's storage, where it is not the run folder, and what its password means for later commands.
-
-    Args:
-        given: whether the storage was named in this call.
-    """
+    """Prints the storage of the study if this call named it, and what later commands need for its password."""
     if given:
         display.say(f"  the study is kept in {address.shown}")
     if address.url.password:

@@ -1,8 +1,8 @@
-"""`probe.score = "knn-auroc"`: a score from labels, for comparison with those that need none.
+"""`probe.score = "knn-auroc"`: a score from labels, for comparison with scores that need no labels.
 
 Each validation image is classified by the vote of the training images nearest to it (`evaluation.neighbours`, DINO's
-weighted k-NN); the score is the macro AUROC, mean over the datasets. Test images are never read, so that a later
-evaluation on them is not chosen for. Labels do choose the scales, though: say so where such a search is reported.
+weighted k-NN). The score is the macro AUROC, averaged over the datasets. Test images are never read, so the scales are
+not chosen on them. They are chosen with labels, though, and a report of such a search must say so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,7 @@ from augscale.evaluation.neighbours import knn_scores, unit_rows
 from augscale.evaluation.selection import macro_auroc
 from augscale.evaluation.transforms import evaluation_views, read_images
 from augscale.networks.batch_norm import Statistics, gather, use
+from augscale.records.manifest import LabelledRecord
 from augscale.scoring.embeddings import embed
 from augscale.scoring.score import PanelScore
 from augscale.seeding import derive_seed
@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 NAME = "knn-auroc"
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-"""DINO's `eval_knn.py`; k is not chosen, because the images to choose it on are those that the score is made of."""
+"""As in DINO's `eval_knn.py`. k is fixed, because the only images to choose it on are those of the score."""
 _CHUNK_IMAGES = 256
 
 
@@ -50,7 +50,7 @@ class LabelledScore:
     interval: tuple[float, float] | None
     """95 % percentile interval over resampled validation images (patients where known); None without a bootstrap."""
     bootstrap_scores: Floats = field(repr=False, compare=False)
-    """float64, shape (B,): the same images in replicate b for every backbone."""
+    """float64, shape (B,). Replicate b has the same images for every backbone."""
 
     def onto(self, panel: PanelScore) -> PanelScore:
         """The panel's findings with this score in place of the panel's own."""
@@ -69,8 +69,11 @@ def open_labelled(
     allow_bad: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[LabelledImages, ...]:
-    """The datasets of `probe.labelled`, decoded as the study decodes; none where the score needs none.
+    """The datasets of `probe.labelled`, decoded with the study's settings; none where the score needs none.
 
+    Args:
+        config: of the study.
+        allow_bad, on_progress: see `open_dataset`.
     Raises:
         DataError: a dataset cannot be opened, or its train and val images cannot give an AUROC.
     """
@@ -93,18 +96,18 @@ def open_labelled(
     return datasets
 
 
-def labelled_facts(datasets: Sequence[LabelledImages]) -> list[dict[str, Any]]:
-    """What a run's manifest says of them; a resumed run must find the same."""
-    return [
-        {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "classes": list(dataset.classes),
-            "gallery": len(dataset.part("train")),
-            "queries": len(dataset.part("val")),
-        }
+def labelled_records(datasets: Sequence[LabelledImages]) -> tuple[LabelledRecord, ...]:
+    """The datasets as a run's manifest names them; a resumed run must find the same."""
+    return tuple(
+        LabelledRecord(
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            classes=tuple(dataset.classes),
+            gallery=len(dataset.part("train")),
+            queries=len(dataset.part("val")),
+        )
         for dataset in datasets
-    ]
+    )
 
 
 def score_labelled(

@@ -1,22 +1,22 @@
-"""The null of a search: control scales with learning rate 0, everything else the same, through the same code.
+"""The null of a search: controls trained with learning rate 0, with everything else unchanged.
 
-Such a run ends with the weights that it began with, so it must score what the network before training scores. What it
-scores beyond that comes from something that is not learning, e.g. statistics gathered on the run's own views, and is
-taken off before anything is said to be learned.
+A null run ends with the weights that it began with, so it must score what the network before training scores. Any
+difference is not learning (e.g. batch norm statistics gathered on the run's own views) and is subtracted from the
+gain over the network before training.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig
-from augscale.runs.folders import RunFolder, read_json
+from augscale.records.answer import NullRecord, NullRun
+from augscale.records.panel import PanelRecord
+from augscale.runs.folders import RunFolder
 from augscale.searching.confirm import ConfirmationRun
 from augscale.seeding import derive_seed
 
 TOLERANCE = 1e-3
-"""In units of the score; a null run is as good as equal within it. d' and the areas are printed to this digit."""
+"""In units of the score: a null run counts as equal within it. d' and the areas are printed to this digit."""
 
 
 def null_config(config: StudyConfig) -> StudyConfig:
@@ -41,54 +41,45 @@ def null_runs(run: RunFolder, config: StudyConfig) -> list[ConfirmationRun]:
     ]
 
 
-def null_facts(run: RunFolder, config: StudyConfig, untrained: dict[str, Any] | None) -> dict[str, Any] | None:
+def null_record(run: RunFolder, config: StudyConfig, untrained: PanelRecord | None) -> NullRecord | None:
     """What the null runs scored; None where there are none.
 
     Args:
-        untrained: content of untrained.json.
-    Returns:
-        runs: name, state and score of each. untrained: score of the network that they began with. shift: the largest
-        score of a null run minus that, None where none has ended. still: whether every run ended within `TOLERANCE`.
+        untrained: the network that they began with; None where it is not scored yet.
     """
     runs = []
     for null in null_runs(run, config):
-        record = read_json(null.directory / "trial.json") or {}
-        final = record.get("final") or {}
-        runs.append({"name": null.name, "state": record.get("state", "missing"), "score": final.get("score")})
+        record = null.record
+        runs.append(
+            NullRun(name=null.name, state=record.state, score=record.score) if record else NullRun(name=null.name)
+        )
     if not runs:
         return None
-    start = untrained["score"] if untrained else None
-    scores = [entry["score"] for entry in runs if entry["state"] == "COMPLETE" and entry["score"] is not None]
-    shifts = [score - start for score in scores] if start is not None else []
-    return {
-        "runs": runs,
-        "untrained": start,
-        "shift": max(shifts) if shifts else None,
-        "still": len(shifts) == len(runs) and all(abs(shift) <= TOLERANCE for shift in shifts),
-    }
+    scores = [null.score for null in runs if null.state == "COMPLETE" and null.score is not None]
+    shifts = [score - untrained.score for score in scores] if untrained else []
+    return NullRecord(
+        runs=tuple(runs),
+        untrained=untrained.score if untrained else None,
+        shift=max(shifts, default=None),
+        still=len(shifts) == len(runs) and all(abs(shift) <= TOLERANCE for shift in shifts),
+    )
 
 
-def not_learned(null: dict[str, Any] | None) -> float:
-    """What a trial's score gains without learning, in units of the score; 0 where the null runs stood still."""
-    if null is None or null["still"] or null["shift"] is None:
-        return 0.0
-    return max(0.0, float(null["shift"]))
-
-
-def null_sentence(null: dict[str, Any] | None, score: str) -> str:
-    """What the null runs say, in one sentence."""
+def null_sentence(null: NullRecord | None, score: str) -> str:
+    """The result of the null runs in one sentence."""
     if null is None:
         return (
-            "Learning was switched off in no run (search.null_trials = 0): what moves the score besides is not known."
+            "No run had learning switched off (search.null_trials = 0): what moves the score besides learning is not "
+            "known."
         )
-    ended = [entry for entry in null["runs"] if entry["score"] is not None]
-    if not ended or null["untrained"] is None:
+    ended = [run for run in null.runs if run.score is not None]
+    if not ended or null.untrained is None:
         return "No run with learning switched off has ended: what moves the score besides learning is not known."
-    scores = ", ".join(f"{entry['name']} {entry['score']:.3f}" for entry in ended)
-    start = f"the network before training {null['untrained']:.3f}"
-    if null["still"]:
-        return f"With learning switched off the score stays where it begins ({score}: {scores}, {start})."
+    scores = ", ".join(f"{run.name} {run.score:.3f}" for run in ended)
+    found = f"({score}: {scores}, the network before training {null.untrained:.3f})"
+    if null.still:
+        return f"With learning switched off the score stays where it begins {found}."
     return (
-        f"With learning switched off the score moves ({score}: {scores}, {start}): part of the differences between "
-        "scales is not learning, and the gain over the network before training is counted without it."
+        f"With learning switched off the score moves {found}: part of the differences between scales is not learning, "
+        "and this part is subtracted from the gain over the network before training."
     )

@@ -1,4 +1,4 @@
-"""What a worker spends its time on, phase by phase; logged when it ends, read by `benchmarks.search_time`."""
+"""The time of a worker by phase; logged when the worker ends, read by `benchmarks.search_time`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OTHER = "other"
 
 
 class PhaseClock:
-    """Wall-clock seconds by phase. Every moment counts for the innermost phase, so the phases add up to the whole.
+    """Wall-clock seconds by phase. Time counts for the innermost phase, so the phases add up to the whole.
 
     Args:
         clock: seconds since any moment, rising.
@@ -23,7 +23,7 @@ class PhaseClock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Counts the time within as `name`'s; what was counted before goes on afterwards, whatever is raised."""
+        """Counts the time within for `name`, and the time after it for the outer phase again."""
         outer = self._phase
         self._turn_to(name)
         try:
@@ -32,7 +32,7 @@ class PhaseClock:
             self._turn_to(outer)
 
     def seconds(self) -> dict[str, float]:
-        """By phase, up to now, rounded to the millisecond; "other" is what no phase counted."""
+        """Seconds by phase up to now, rounded to milliseconds; "other" is the time outside of all phases."""
         self._turn_to(self._phase)
         return {name: round(value, 3) for name, value in self._seconds.items()}
 

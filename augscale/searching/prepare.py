@@ -1,4 +1,4 @@
-"""Before a search: resolve the study, check everything that can be checked, build the cache, lay out the run."""
+"""Before a search: checks everything that can be checked, builds the image cache, and lays out the run folder."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import json
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig, lasting_sources, study_text
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.facts import file_facts, file_lines
-from augscale.data.sanity import check_images
+from augscale.data.sanity import Sanity, check_images
+from augscale.data.suspects import write_suspects
 from augscale.errors import ConfigError
-from augscale.reporting.shared.suspects import write_suspects
-from augscale.runs.folders import RunFolder, now, read_json, versions, write_json, write_text_atomic
-from augscale.scoring.panel import checked_panel_split, panel_split
+from augscale.records.manifest import DataRecord, LabelledRecord, ManifestRecord
+from augscale.runs.folders import RunFolder, now, versions, write_text_atomic
+from augscale.scoring.panel import checked_panel_split
 from augscale.searching.space import check_space
 from augscale.searching.storage import Storage, run_storage
 from augscale.seeding import derive_seed
 from augscale.settings import changes, flatten
 from augscale.system.lasting_imports import lasting_imports
 
-__all__ = ["check_study", "default_run_folder", "panel_split", "prepare_run"]
+Say = Callable[[str], None]
+OnProgress = Callable[[int, int], None]
 
 COMMON = "common"
 """In a manifest's `statistics`: trials are scored with common batch norm statistics."""
@@ -40,12 +41,12 @@ CHANGEABLE = StudyConfig.FREE | {
 
 
 def check_study(config: StudyConfig) -> int:
-    """Checks what needs more than the file itself: scales by name, the space, the backbone.
+    """Checks what needs more than the study file: scales by name, the space, the backbone.
 
     Returns:
         The number of parameters of the backbone.
     Raises:
-        ConfigError, CheckpointError: what is wrong, before anything is trained.
+        ConfigError, CheckpointError: the study cannot be run; nothing has been trained.
     """
     with lasting_imports():
         from augscale.networks.backbones import build_backbone, check_init
@@ -57,7 +58,7 @@ def check_study(config: StudyConfig) -> int:
         if name not in config.search.controls:
             raise ConfigError(f"confirm.controls: {name!r} is not among search.controls {list(config.search.controls)}")
     check_init(config.backbone)
-    # Weights are loaded by the workers; here only the architecture is checked, so that this stays quick.
+    # The workers load the weights; only the architecture is checked here, so that this is quick.
     architecture = config.backbone.model_copy(update={"init": "none"})
     backbone = build_backbone(architecture, config.crops.global_size)
     if config.crops.n_local:
@@ -73,13 +74,20 @@ def prepare_run(
     parameters: int,
     device_label: str,
     allow_bad: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+    on_progress: OnProgress | None = None,
+    say: Say | None = None,
+) -> ManifestRecord:
     """Lays out a new run, or checks that an existing one was made with the same settings and images.
 
     Args:
-        say: called with what is to be said of tables and folders, and with the classes of labelled datasets.
+        run: the run folder.
+        config: of the study.
+        storage: of the Optuna study; None: study.db in the run folder.
+        parameters: of the backbone.
+        device_label: for the manifest.
+        allow_bad: go on although many files could not be used.
+        on_progress: called with images decoded and their total.
+        say: called with remarks on tables and folders, and with the classes of labelled datasets.
     Returns:
         The run's manifest.
     Raises:
@@ -87,75 +95,98 @@ def prepare_run(
         DataError: no usable images, or too few for the panel and a batch.
     """
     run.create()
-    existing = _existing_study(run)
-    if existing is not None:
-        _refuse_changes(run, existing, config)
+    _refuse_changes(run, config)
     cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
     _say_all(say, cache.source_notes)
     sanity = check_images(cache, allow_bad=allow_bad)
-    train, held_out = checked_panel_split(cache, config)
-    old = read_json(run.manifest_file)
-    if old is not None and old["data"]["fingerprint"] != cache.fingerprint:
-        raise ConfigError(
-            f"{run.path}: the images are not those this run began with (fingerprint {cache.fingerprint[:12]}, "
-            f"then {old['data']['fingerprint'][:12]}); expected the same images or another --out"
-        )
+    data = _data(config, cache, sanity)
+    old = ManifestRecord.read_if_there(run.manifest_file)
     if old is not None:
+        _refuse_other_images(run, old, cache)
         refuse_own_statistics(run, old, config)
-    manifest = old or {
-        "created": now(),
-        "statistics": COMMON,
-        # None: in the run folder, which may be moved or copied.
-        "storage": storage.stored if storage else None,
-        "study_name": _study_name(config, cache),
-    }
-    if old is not None:
-        manifest["storage"] = _kept_storage(run, old, storage)
-    manifest["labelled"] = _labelled(run, config, old, allow_bad, on_progress, say)
-    manifest |= {
-        "cache": str(cache.directory),
-        "device": device_label,
-        "parameters": parameters,
-        "versions": versions(),
-        "data": {
-            "sources": lasting_sources(config.data),
-            "fingerprint": cache.fingerprint,
-            "ranges": cache.levels.facts(),
-            "num_images": len(cache.records),
-            "num_patients": len({r.patient_id for r in cache.records if r.patient_id is not None}),
-            "num_train": len(train),
-            "num_panel": len(held_out),
-            **file_facts(cache, sanity),
-            "remarks": file_lines(cache, sanity),
-            "notes": list(cache.source_notes),
-        },
-    }
+    manifest = ManifestRecord(
+        created=old.created if old else now(),
+        statistics=old.statistics if old else COMMON,
+        storage=_kept_storage(run, old.storage, storage) if old else storage.stored if storage else None,
+        study_name=old.study_name if old else _study_name(config, cache),
+        labelled=_labelled(run, config, old, allow_bad, on_progress, say),
+        cache=str(cache.directory),
+        device=device_label,
+        parameters=parameters,
+        versions=versions(),
+        data=data,
+    )
     write_suspects(run.path, cache.images, [(row, kind, cache.records[row].image_id) for row, kind in sanity.worst()])
     write_text_atomic(run.study_file, study_text(config))
-    write_json(run.manifest_file, manifest)
+    manifest.write(run.manifest_file)
     return manifest
 
 
-def refuse_own_statistics(run: RunFolder, manifest: dict[str, Any], config: StudyConfig) -> None:
+def _data(config: StudyConfig, cache: ImageCache, sanity: Sanity) -> DataRecord:
+    train, held_out = checked_panel_split(cache, config)
+    facts = {
+        "sources": lasting_sources(config.data),
+        "fingerprint": cache.fingerprint,
+        "ranges": cache.levels.facts(),
+        "num_images": len(cache.records),
+        "num_patients": len({r.patient_id for r in cache.records if r.patient_id is not None}),
+        "num_train": len(train),
+        "num_panel": len(held_out),
+        **file_facts(cache, sanity),
+        "remarks": file_lines(cache, sanity),
+        "notes": list(cache.source_notes),
+    }
+    return DataRecord.model_validate(facts)
+
+
+def _refuse_changes(run: RunFolder, config: StudyConfig) -> None:
+    """Refuses settings that differ from those of an existing run."""
+    try:
+        existing = tomllib.loads(run.study_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{run.study_file}: not a readable study ({error})") from None
+    given, default = (flatten(study.model_dump(mode="json", exclude_none=True)) for study in (config, StudyConfig()))
+    if changed := changes(flatten(existing), given, default, CHANGEABLE):
+        raise ConfigError(
+            f"{run.path} was made with other settings ({changed}); "
+            "expected the same study, or another --out for a new run"
+        )
+
+
+def _refuse_other_images(run: RunFolder, old: ManifestRecord, cache: ImageCache) -> None:
+    if old.data.fingerprint != cache.fingerprint:
+        raise ConfigError(
+            f"{run.path}: the images are not those this run began with (fingerprint {cache.fingerprint[:12]}, "
+            f"then {old.data.fingerprint[:12]}); expected the same images or another --out"
+        )
+
+
+def refuse_own_statistics(run: RunFolder, manifest: ManifestRecord, config: StudyConfig) -> None:
     """Refuses a run whose trials were scored with the batch norm statistics of their own views.
 
     Raises:
-        ConfigError: it is one; its scores cannot be compared with new ones.
+        ConfigError: an earlier version made the run; its scores cannot be compared with new ones.
     """
     from augscale.pretraining.student_teacher import gathers_statistics
 
-    if manifest.get("statistics") != COMMON and gathers_statistics(config):
+    if manifest.statistics != COMMON and gathers_statistics(config):
         raise ConfigError(
             f"{run.path}: its trials were scored by an earlier version, each with the batch norm statistics of its own "
             "views; expected another --out for a new search (docs/score.md says why such scores do not compare)"
         )
 
 
-def _kept_storage(run: RunFolder, old: dict[str, Any], storage: Storage | None) -> str | None:
-    """What the manifest of a resumed run says of its storage; an earlier version wrote the password, too.
+def _kept_storage(run: RunFolder, old: str | None, storage: Storage | None) -> str | None:
+    """The storage in the manifest of a resumed run, without the password that an earlier version wrote.
 
+    Args:
+        run: the run folder.
+        old: in the manifest until now.
+        storage: that the command names.
     Raises:
-        ConfigError: another storage is wanted than the run has.
+        ConfigError: the command names another storage than the run has.
     """
     known = run_storage(run, old)
     if storage is not None and storage.stored != known.stored:
@@ -163,63 +194,45 @@ def _kept_storage(run: RunFolder, old: dict[str, Any], storage: Storage | None) 
             f"--storage {storage.shown}: {run.path} keeps its study in {known.shown}; expected that one, or another "
             "--out"
         )
-    return None if old["storage"] is None else known.stored
+    return None if old is None else known.stored
 
 
 def _labelled(
     run: RunFolder,
     config: StudyConfig,
-    old: dict[str, Any] | None,
+    old: ManifestRecord | None,
     allow_bad: bool,
-    on_progress: Callable[[int, int], None] | None,
-    say: Callable[[str], None] | None,
-) -> list[dict[str, Any]]:
-    """Decodes the labelled datasets of the score, where it has some, and checks that they are those of before."""
+    on_progress: OnProgress | None,
+    say: Say | None,
+) -> tuple[LabelledRecord, ...]:
+    """Decodes the labelled datasets of the score, if any, and checks that the run began with the same ones."""
     if not config.probe.labelled:
-        return []
-    from augscale.searching.labelled_score import labelled_facts, open_labelled
+        return ()
+    from augscale.searching.labelled_score import labelled_records, open_labelled
 
     datasets = open_labelled(config, allow_bad=allow_bad, on_progress=on_progress)
     for dataset in datasets:
         _say_all(say, dataset.introduction())
-    facts = labelled_facts(datasets)
-    if old is not None and old.get("labelled") not in (None, facts):
+    records = labelled_records(datasets)
+    if old is not None and old.labelled not in ((), records):
         raise ConfigError(
             f"{run.path}: the labelled images of probe.labelled are not those this run began with; "
             "expected the same images, labels and splits, or another --out"
         )
-    return facts
+    return records
 
 
-def _say_all(say: Callable[[str], None] | None, lines: Iterable[str]) -> None:
+def _say_all(say: Say | None, lines: Iterable[str]) -> None:
     if say is not None:
         for line in lines:
             say(line)
 
 
 def _study_name(config: StudyConfig, cache: ImageCache) -> str:
-    """The same on every host that runs the same study on the same images; differs otherwise."""
+    """Equal on every host that runs the same study on the same images, and different otherwise."""
     fixed = {key: value for key, value in flatten(config.model_dump(mode="json")).items() if key not in CHANGEABLE}
     digest = derive_seed(0, json.dumps(fixed, sort_keys=True), cache.fingerprint)
     return f"{config.name}-{digest:016x}"
-
-
-def _existing_study(run: RunFolder) -> dict[str, Any] | None:
-    try:
-        return tomllib.loads(run.study_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{run.study_file}: not a readable study ({error})") from None
-
-
-def _refuse_changes(run: RunFolder, existing: dict[str, Any], config: StudyConfig) -> None:
-    given, default = (flatten(study.model_dump(mode="json", exclude_none=True)) for study in (config, StudyConfig()))
-    if changed := changes(flatten(existing), given, default, CHANGEABLE):
-        raise ConfigError(
-            f"{run.path} was made with other settings ({changed}); "
-            "expected the same study, or another --out for a new run"
-        )
 
 
 def default_run_folder(config: StudyConfig) -> Path:

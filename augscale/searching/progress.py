@@ -1,36 +1,41 @@
-"""Where a search stands, read from the run folder and the storage; nothing here changes anything."""
+"""The state of a search, read from the run folder and the storage; nothing is changed."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from augscale.config import StudyConfig
-from augscale.runs.folders import RunFolder, read_json, this_host
-from augscale.searching.confirm import expected_runs, trial_name
-from augscale.searching.failures import FailureGroup, failure_groups
-from augscale.searching.study import is_feasible, ranked, stopped_file, trial_scales, trials_started
+from augscale.records.answer import FailureRecord
+from augscale.records.confirmation import PlanRecord
+from augscale.records.trial import TRIAL_FILE, TrialRecord
+from augscale.records.worker import WorkerRecord
+from augscale.runs.folders import RunFolder, this_host
+from augscale.searching.confirm import expected_runs, plan_file, trial_name
+from augscale.searching.failures import failure_groups
+from augscale.searching.study import STALE_SECONDS, is_feasible, ranked, stopped_file, trial_scales, trials_started
 
 PAUSED = "PAUSED"
 OPEN = ("RUNNING", PAUSED)
-"""States of trials that have begun and not ended."""
+"""States of trials that have begun and have not ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialLine:
-    """One trial as the tables show it."""
+    """One trial as `augscale status` shows it."""
 
     number: int
     name: str
     state: str
-    """Optuna's, or `PAUSED`: begun, and left for the next worker to continue."""
+    """Optuna's state, or `PAUSED`: begun, and left for the next worker to continue."""
     score: float | None
     rungs_done: int
     seconds: float | None
@@ -46,28 +51,29 @@ class Progress:
     counts: dict[str, int]
     trials: list[TrialLine]
     best: TrialLine | None
-    workers: list[dict[str, Any]]
+    workers: list[WorkerRecord]
     confirmations_done: int
     confirmations_planned: int
     seconds_left: float | None
-    failures: tuple[FailureGroup, ...] = ()
+    """None where nothing has ended yet, or no worker lives."""
+    failures: tuple[FailureRecord, ...] = ()
     """Failed trials by reason."""
     paused_confirmations: int = 0
-    """Confirmation runs that have begun and that nobody works on."""
+    """Confirmation runs that have begun and that no worker runs."""
 
     @property
     def finished(self) -> int:
-        """Trials that ended, in whatever way."""
+        """Trials that have ended, whatever their state."""
         return sum(count for state, count in self.counts.items() if state not in OPEN)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON values."""
         return {
             "wanted": self.wanted,
             "counts": self.counts,
             "best": vars(self.best) if self.best else None,
             "trials": [vars(line) for line in self.trials],
-            "workers": self.workers,
+            "workers": [worker.to_dict() for worker in self.workers],
             "confirmations": {
                 "done": self.confirmations_done,
                 "planned": self.confirmations_planned,
@@ -79,86 +85,76 @@ class Progress:
 
 
 def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> Progress:
-    """Reads where the search stands."""
     trials = trials_started(study)
     workers = read_workers(run)
-    at_work = {worker.get("host") for worker in workers}
+    at_work = {worker.host for worker in workers}
     lines = [_line(run, config, trial, at_work) for trial in trials]
     by_number = {line.number: line for line in lines}
     order = ranked(study)
-    counts: dict[str, int] = {}
-    for line in lines:
-        counts[line.state] = counts.get(line.state, 0) + 1
-    plan = read_json(run.confirm_dir / "plan.json")
-    planned = (
-        len(plan["contenders"]) * plan.get("seeds", config.confirm.seeds) if plan else expected_runs(config, study)
-    )
-    records = [read_json(path) for path in run.confirm_dir.glob("*/trial.json")]
-    done = [record for record in records if record and record["state"] in ("COMPLETE", "FAIL")]
+    plan = PlanRecord.read_if_there(plan_file(run))
+    planned = len(plan.contenders) * (plan.seeds or config.confirm.seeds) if plan else expected_runs(config, study)
+    records = [TrialRecord.in_folder(file.parent) for file in run.confirm_dir.glob(f"*/{TRIAL_FILE}")]
+    done = sum(record.has_ended for record in records if record)
     begun = list(run.confirm_dir.glob("*/state.pt")) if not workers else []
     return Progress(
         wanted=config.search.trials,
-        counts=counts,
+        counts=dict(Counter(line.state for line in lines)),
         trials=lines,
         best=by_number[order[0].number] if order else None,
         workers=workers,
-        confirmations_done=len(done),
+        confirmations_done=done,
         confirmations_planned=planned,
-        seconds_left=_forecast(lines, config, len(workers), planned - len(done)),
+        seconds_left=_forecast(lines, config, len(workers), planned - done),
         failures=tuple(failure_groups(trials)),
         paused_confirmations=len(begun),
     )
 
 
-def read_workers(run: RunFolder) -> list[dict[str, Any]]:
-    """What each living worker is doing; those of other hosts count as living for ten minutes."""
+def read_workers(run: RunFolder) -> list[WorkerRecord]:
+    """The living workers. A worker on another host counts as living for ten minutes after its last sign of life."""
     workers = []
     for path in sorted(run.workers_dir.glob("*.json")):
-        worker = read_json(path)
-        if worker is None or worker.get("phase") == "done":
+        worker = WorkerRecord.read_if_there(path)
+        if worker is None or worker.phase == "done":
             continue
-        here = worker["host"] == this_host()
-        if (here and _alive(worker["pid"])) or (not here and time.time() - worker["time"] < 600):
+        here = worker.host == this_host()
+        if (here and _alive(worker.pid)) or (not here and time.time() - worker.time < STALE_SECONDS):
             workers.append(worker)
     return workers
 
 
-def _line(
-    run: RunFolder, config: StudyConfig, trial: optuna.trial.FrozenTrial, at_work: Collection[str | None]
-) -> TrialLine:
-    record = read_json(run.trial_dir(trial.number) / "trial.json") or {}
-    rungs = record.get("rungs") or []
-    cut = record.get("micro_batches") or {}
+def _line(run: RunFolder, config: StudyConfig, trial: FrozenTrial, at_work: Collection[str]) -> TrialLine:
+    record = TrialRecord.in_folder(run.trial_dir(trial.number))
+    rungs = record.rungs if record else ()
+    cut = record.micro_batches if record else None
     note = trial.user_attrs.get("reason", "")
     if trial.state.is_finished() and not is_feasible(trial):
         note = "collapsed"
     elif trial.state == TrialState.PRUNED and rungs:
-        note = f"pruned at step {rungs[-1]['step']}"
+        note = f"pruned at step {rungs[-1].step}"
     state, paused = trial.state.name, _paused(run, trial, record, at_work)
     if paused is not None:
         state, note = PAUSED, paused
-    if cut.get("changes"):
-        note += f"{', ' * bool(note)}micro-batches {cut['number']} x {cut['size']}"
+    if cut and cut.changes:
+        note += f"{', ' * bool(note)}micro-batches {cut.number} x {cut.size}"
     scales = trial_scales(config, trial)
-    # The record of another host's trial is not here; the storage still has its scores.
+    # The record of a trial on another host is not here; its scores are in the storage.
     reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
     return TrialLine(
         number=trial.number,
         name=trial_name(trial),
         state=state,
-        score=rungs[-1]["score"] if rungs else reported[-1] if reported else None,
+        score=rungs[-1].score if rungs else reported[-1] if reported else None,
         rungs_done=len(rungs) or len(reported),
-        seconds=record.get("seconds"),
+        seconds=record.seconds if record else None,
         note=note,
         crops_and_jitter=f"g {scales.global_crops_scale[0]:.2f}-{scales.global_crops_scale[1]:.2f}  "
         f"l {scales.local_crops_scale[0]:.2f}-{scales.local_crops_scale[1]:.2f}  j {scales.brightness:.2f}",
     )
 
 
-def _paused(
-    run: RunFolder, trial: optuna.trial.FrozenTrial, record: dict[str, Any], at_work: Collection[str | None]
-) -> str | None:
-    """Where a trial was left that nobody works on; None of others.
+def _paused(run: RunFolder, trial: FrozenTrial, record: TrialRecord | None, at_work: Collection[str]) -> str | None:
+    """The step at which a trial without a worker was left, as a note; None for other trials.
 
     Args:
         at_work: hosts on which workers of this run live.
@@ -169,7 +165,7 @@ def _paused(
         return None
     if told and this_host() in at_work and not trial.user_attrs.get("paused"):
         return None  # its worker is saving
-    steps = [pair[0] for pair in record.get("loss_history", [])] + [rung["step"] for rung in record.get("rungs", [])]
+    steps = [step for step, _ in record.loss_history] + [rung.step for rung in record.rungs] if record else []
     step = trial.user_attrs.get("paused_step")
     if step is None and steps:
         return f"paused at step {max(steps)} or before"
@@ -177,7 +173,7 @@ def _paused(
 
 
 def _forecast(lines: list[TrialLine], config: StudyConfig, workers: int, confirmations: int) -> float | None:
-    """Seconds until the end, from the mean of what finished; None before anything has."""
+    """Seconds until the end, from the mean time of trials that have ended; None where none has."""
     ended = [line.seconds for line in lines if line.state in ("COMPLETE", "PRUNED") and line.seconds]
     full = [line.seconds for line in lines if line.state == "COMPLETE" and line.seconds]
     if not ended or workers == 0:

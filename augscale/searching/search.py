@@ -1,48 +1,40 @@
-"""`augscale.search(...)`: one call from images to the best augmentation scales; the command line is a thin skin."""
+"""`augscale.search(...)`: one call from images to the best augmentation scales; the command line calls it, too."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
-from augscale.config import StudyConfig, load_study
-from augscale.errors import ConfigError, DataError, StudyError
-from augscale.runs.folders import RunFolder, Stopwatch, read_json
-from augscale.searching.answer import write_answer, write_trials_table
+from augscale.config import StudyConfig, apply_overrides, load_study
+from augscale.errors import ConfigError
+from augscale.records.answer import AnswerRecord
+from augscale.records.manifest import ManifestRecord
+from augscale.runs.folders import RunFolder, Stopwatch
 from augscale.searching.display import SearchDisplay
-from augscale.searching.failures import COLLAPSE_ADVICE, all_failed, failure_sentence, reason_to_stop
 from augscale.searching.introduction import say_what_runs, say_where_it_is_kept
 from augscale.searching.prepare import check_study, default_run_folder, prepare_run
-from augscale.searching.progress import Progress, read_progress, read_workers
-from augscale.searching.storage import (
-    Storage,
-    merge_write_ahead_log,
-    open_storage,
-    parse_storage,
-    run_storage,
-)
-from augscale.searching.study import begin_study, is_feasible, open_study, trials_started
-from augscale.searching.supervisor import supervise
+from augscale.searching.progress import Progress, read_progress
+from augscale.searching.session import Session
+from augscale.searching.storage import Storage, open_storage, parse_storage, run_storage
+from augscale.searching.study import begin_study, open_study
+from augscale.searching.trials_table import write_trials_table
+from augscale.settings import parse_settings
 from augscale.system.devices import plan_workers
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What a search found and where it lies."""
+    """The result of a search, and its run folder."""
 
     run_dir: Path
     scales: AugmentationScales
-    """The best scales; see `answer` for how sure that is."""
+    """The best scales; `answer` says how certain that is."""
     headline: str
     answer: dict[str, Any]
     """The content of answer.json: contenders, scores, intervals, caveats."""
@@ -83,17 +75,17 @@ def search(
     Args:
         study: name of a built-in study, path of a study file, or a StudyConfig.
         data: folders, CSV manifests or "synthetic"; None takes the study's.
-        trials: total number wanted, not "more"; None takes the study's.
+        trials: total number, including trials of earlier calls; None takes the study's.
         budget: time for this call, e.g. "2h", "90m" or seconds; leaves room for the confirmation.
-        storage: SQLAlchemy URL for several hosts; None keeps SQLite in the run folder. Its password is passed on to the
-            workers and not kept.
+        storage: SQLAlchemy URL for several hosts; None keeps SQLite in the run folder. The password is passed to the
+            workers and is not kept.
         workers: processes; None takes one per GPU, or one per CPU core.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: root seed of the search; None takes the study's.
         out: run folder; None is runs/STUDY in the current folder.
         allow_bad: go on although many files could not be used.
-        max_memory: what each worker may use of its GPU or, on a CPU, of main memory, e.g. "8GB"; None takes the
-            study's or what is free. Decides into how many micro-batches a step is cut.
+        max_memory: memory that each worker may use of its GPU or, on a CPU, of main memory, e.g. "8GB"; None takes
+            the study's, else the free memory. It decides into how many micro-batches a step is cut.
         overrides: any setting of the study by dotted key, e.g. {"pretrain.steps": 500}.
         quiet: print nothing.
         console: where to print; None is standard error.
@@ -102,20 +94,21 @@ def search(
         InterruptedRun: a signal came; everything is saved.
         StudyError: no trial can be used, or too many failed.
     """
-    flags: dict[str, Any] = {"search.trials": trials, "search.seed": seed, "data.sources": _sources(data)}
-    flags |= {"pretrain.max_memory": max_memory}
-    config = _resolve(study, (overrides or {}) | {key: value for key, value in flags.items() if value is not None})
-    seconds_allowed = parse_budget(budget)
-    watch = Stopwatch()
+    named = {
+        "search.trials": trials,
+        "search.seed": seed,
+        "data.sources": _sources(data),
+        "pretrain.max_memory": max_memory,
+    }
+    named = {key: value for key, value in named.items() if value is not None}
+    config, seconds_allowed, watch = _resolve(study, (overrides or {}) | named), parse_budget(budget), Stopwatch()
     run = RunFolder(out or default_run_folder(config))
     address = _storage_address(run, storage)
-    # Before the run folder says that its study is kept there.
-    opened_storage = open_storage(address) if storage is not None and address is not None else None
+    # Opened before the manifest names it.
+    opened = open_storage(address) if storage is not None and address is not None else None
     display = SearchDisplay(console or Console(stderr=True), quiet=quiet)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-    plan = plan_workers(device, workers, config.search.trials)
-    parameters = check_study(config)
+    plan, parameters = plan_workers(device, workers, config.search.trials), check_study(config)
     with display.images() as on_progress:
         manifest = prepare_run(
             run,
@@ -128,42 +121,14 @@ def search(
             say=display.say,
         )
     say_what_runs(display, config, manifest, run)
-    address = address or run_storage(run, manifest)
-    opened = begin_study(run, config, opened_storage or address, manifest["study_name"])
+    address = address or run_storage(run, manifest.storage)
+    optuna_study = begin_study(run, config, opened or address, manifest.study_name)
     say_where_it_is_kept(display, address, given=storage is not None)
-    run.log(
-        "search started",
-        trials=config.search.trials,
-        device=str(plan),
-        workers=len(plan.devices),
-        preparation_seconds=round(watch.seconds, 3),
-    )
-
-    poll, began = _poller(run, config, opened, display), time.time()
-    started = trials_started(opened)
-    if all_failed(started):
-        poll()
-        if len(started) >= config.search.trials:
-            return _finish(run, config, opened, watch, display)
-        if reason := reason_to_stop(started, config.search.max_failures, began):
-            raise StudyError(f"{reason}; see {run.trials_table}")
-    with display.running():
-        try:
-            supervise(
-                run,
-                plan,
-                deadline=None if seconds_allowed is None else began + seconds_allowed,
-                on_poll=poll,
-                environment=address.environment,
-            )
-        except StudyError:
-            write_trials_table(run, config, opened)
-            # In the worker's own words the reasons of other workers' trials may be missing.
-            if reason := reason_to_stop(trials_started(opened), config.search.max_failures, began):
-                raise StudyError(f"{reason}; see {run.trials_table}") from None
-            raise
-    run.log("workers ended")
-    return _finish(run, config, opened, watch, display)
+    facts = {"trials": config.search.trials, "device": str(plan), "workers": len(plan.devices)}
+    run.log("search started", **facts, preparation_seconds=round(watch.seconds, 3))
+    session = Session(run=run, config=config, study=optuna_study, address=address, display=display, watch=watch)
+    session.train(plan, seconds_allowed)
+    return _result(run, session.answer())
 
 
 def read_run(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, optuna.Study]:
@@ -173,37 +138,31 @@ def read_run(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, optuna.Study]
         ConfigError: not a run folder.
     """
     run = RunFolder(run_dir)
-    manifest = read_json(run.manifest_file)
+    manifest = ManifestRecord.read_if_there(run.manifest_file)
     if manifest is None:
         raise ConfigError(f"{run.path}: not a run folder of augscale search (no readable manifest.json)")
-    if "study_name" not in manifest:
-        kind = manifest.get("kind", "another kind of run")
+    if not manifest.study_name:
+        kind = manifest.kind or "another kind of run"
         raise ConfigError(f"{run.path}: holds {kind}; expected the run folder of a search")
-    if manifest["storage"] is None and not run.database.exists():
+    if manifest.storage is None and not run.database.exists():
         raise ConfigError(f"{run.database} is missing; expected the whole run folder, study.db-wal included")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = load_study(run.study_file)
-    return run, config, open_study(config, run_storage(run, manifest), manifest["study_name"])
+    return run, config, open_study(config, run_storage(run, manifest.storage), manifest.study_name)
 
 
 def status(run_dir: str | Path) -> Progress:
-    """Where a search stands: trials by state, best so far, forecast of the end."""
+    """The state of a search: trials by state, best so far, forecast of the end."""
     return read_progress(*read_run(run_dir))
 
 
 def rewrite_report(run_dir: str | Path) -> Path:
     """Writes trials.csv and report.html of a run again; the search may still be running."""
     from augscale.reporting.search.report import write_report
-    from augscale.searching.sheets import contact_sheets
 
     run, config, study = read_run(run_dir)
     write_trials_table(run, config, study)
-    answer, sheets = read_json(run.answer_file), None
-    if answer:
-        # The decoded images may be gone, or this a copy on another machine; everything else is here.
-        with suppress(DataError):
-            sheets = contact_sheets(run, config, answer)
-    return write_report(run.path, contact_sheets=sheets)
+    return write_report(run.path)
 
 
 def parse_budget(budget: str | float | None) -> float | None:
@@ -224,69 +183,17 @@ def parse_budget(budget: str | float | None) -> float | None:
     return seconds
 
 
-def _poller(run: RunFolder, config: StudyConfig, study: optuna.Study, display: SearchDisplay) -> Callable[[], None]:
-    """Reads the storage only when a trial has moved on, so that watching takes no time from the workers."""
-    snapshot: Progress | None = None
-    seen = -1.0
-
-    def poll() -> None:
-        nonlocal snapshot, seen
-        stamps = [path.stat().st_mtime for path in run.path.glob("trials/*/trial.json")]
-        newest = max([*stamps, (run.path / "log.jsonl").stat().st_mtime])
-        if snapshot is None or newest != seen:
-            try:
-                snapshot, seen = read_progress(run, config, study), newest
-            except optuna.exceptions.StorageInternalError:
-                # A database that pauses must not end the search that is watched here.
-                if snapshot is None:
-                    raise
-        display.update(replace(snapshot, workers=read_workers(run)))
-
-    return poll
-
-
-def _finish(
-    run: RunFolder, config: StudyConfig, study: optuna.Study, watch: Stopwatch, display: SearchDisplay
-) -> SearchResult:
-    from augscale.reporting.search.report import write_report
-    from augscale.reporting.search.terminal import print_answer
-    from augscale.searching.sheets import contact_sheets
-
-    write_trials_table(run, config, study)
-    with run.locked("answer"):
-        before = (read_json(run.answer_file) or {}).get("seconds", {}).get("total", 0.0)
-        answer = write_answer(run, config, study, {"total": before + watch.seconds})
-        if answer["best"] is None:
-            write_report(run.path)
-            why = _why_nothing_can_be_used(trials_started(study))
-            raise StudyError(
-                f"no trial can be used: {why}; see {run.trials_table}. What is mended outside of the study's settings "
-                f"is tried by a higher --trials than {config.search.trials}"
-            )
-        write_report(run.path, contact_sheets=contact_sheets(run, config, answer))
-    run.log("search finished", best=answer["best"])
-    merge_write_ahead_log(run)
-    if not display.quiet:
-        print_answer(answer, run.path, display.console)
-    return SearchResult(
-        run_dir=run.path, scales=load_scales(str(run.best_card)), headline=answer["headline"], answer=answer
-    )
-
-
-def _why_nothing_can_be_used(trials: list[FrozenTrial]) -> str:
-    collapsed = [trial for trial in trials if trial.state == TrialState.COMPLETE and not is_feasible(trial)]
-    said = [failure_sentence(trials)]
-    if collapsed:
-        said.append(f"{len(collapsed)} of {len(trials)} trials collapsed: {COLLAPSE_ADVICE}")
-    return "; ".join(filter(None, said)) or "none has completed"
+def _result(run: RunFolder, answer: AnswerRecord) -> SearchResult:
+    scales = load_scales(str(run.best_card))
+    return SearchResult(run_dir=run.path, scales=scales, headline=answer.headline, answer=answer.to_dict())
 
 
 def _storage_address(run: RunFolder, storage: str | None) -> Storage | None:
-    """That of the flag, else that of an existing run: with the password, which an earlier version kept."""
+    """The storage of the flag, else that of an existing run with the password that an earlier version kept in it."""
     if storage is not None:
         return parse_storage(storage)
-    known = read_json(run.manifest_file)
-    return run_storage(run, known) if known and "storage" in known else None
+    known = ManifestRecord.read_if_there(run.manifest_file)
+    return run_storage(run, known.storage) if known and known.study_name else None
 
 
 def _sources(data: str | Path | list[str | Path] | None) -> list[str] | None:
@@ -301,7 +208,4 @@ def _resolve(study: str | Path | StudyConfig, overrides: dict[str, Any]) -> Stud
         return load_study(study, overrides)
     if not overrides:
         return study
-    from augscale.config import apply_overrides
-    from augscale.settings import parse_settings
-
     return parse_settings(StudyConfig, apply_overrides(study.model_dump(), overrides), "study")

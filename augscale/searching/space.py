@@ -1,4 +1,4 @@
-"""Between augmentation scales and Optuna parameters (the search space)."""
+"""The search space: augmentation scales from Optuna parameters, and back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def distributions(space: SpaceConfig) -> dict[str, FloatDistribution]:
 
 
 def scales_from_params(space: SpaceConfig, params: Mapping[str, float]) -> AugmentationScales:
-    """The scales that a set of parameters stands for.
+    """The scales of a set of parameters.
 
     Args:
         space: names the base scales; parameters missing from `params` take their fixed value.

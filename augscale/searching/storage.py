@@ -1,8 +1,8 @@
-"""Where the Optuna study is kept: addresses of databases, checked before anything is trained, and their opening.
+"""The database of the Optuna study: its address is checked before anything is trained, then it is opened.
 
-An address is a URL of SQLAlchemy, which alone builds and parses it. Its password is kept apart: it is never printed,
-logged or written into the run folder. Workers get it through the environment (`PASSWORD_VARIABLE`), and so may a
-person's later `status`, `report` or `promote`; the drivers' own ways (~/.pgpass, PGPASSWORD) need nothing of it.
+An address is a URL, built and parsed by SQLAlchemy only. Its password is never printed, logged or written into the run
+folder. Workers get it through the environment (`PASSWORD_VARIABLE`), and so can later `status`, `report` or `promote`
+commands. The drivers' own ways to pass a password (~/.pgpass, PGPASSWORD) work as well.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from augscale.searching.storage_checks import (
 from augscale.system.passwords import keep_out_of_messages, without_passwords
 
 PASSWORD_VARIABLE = "AUGSCALE_STORAGE_PASSWORD"
-"""Environment variable with the password of a storage whose URL has none; not looked at for SQLite."""
+"""Environment variable with the password of a storage whose URL has none; not used for SQLite."""
 WAIT_SECONDS = 120
-"""Several workers write to one SQLite file: they wait for its lock rather than fail."""
+"""How long a worker waits for the lock of an SQLite file to which several workers write."""
 CONNECTION_ATTEMPTS = 6
 _MADE_BY_ANOTHER = ("already exists", "UniqueViolation", "UNIQUE constraint", "Duplicate entry")
-"""In errors of a process that makes the tables of a new storage at the same time as another."""
+"""In errors of a process that creates the tables of a new storage at the same time as another process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,9 @@ class Storage:
     """A checked address of a study's database."""
 
     url: URL
-    """With the password, if one is known; files of SQLite by their whole path."""
+    """With the password, if one is known; SQLite files by their absolute path."""
     hint: str = ""
-    """What to say besides, should the server refuse the password."""
+    """Added to the message if the server refuses the password."""
 
     @property
     def shown(self) -> str:
@@ -62,12 +62,12 @@ class Storage:
 
     @property
     def stored(self) -> str:
-        """For the manifest: everything but the password."""
+        """For the manifest: without the password."""
         return _with_password(self.url, None).render_as_string(hide_password=False)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the environment of a worker has to say besides the manifest."""
+        """Environment variables that a worker needs besides the manifest."""
         return {PASSWORD_VARIABLE: str(self.url.password)} if self.url.password else {}
 
     @property
@@ -78,15 +78,15 @@ class Storage:
 
 
 def parse_storage(text: str, *, source: str = "--storage") -> Storage:
-    """Checks a URL that a person gave, without opening anything.
+    """Checks a URL that a user gave, without opening anything.
 
     Args:
         text: e.g. sqlite:///runs/study.db (relative to the current folder), sqlite:////data/study.db or
             postgresql+psycopg://USER:PASSWORD@HOST/DB.
-        source: what the message begins with.
+        source: beginning of the message.
     Raises:
         ConfigError: not a URL, a database or driver that cannot be used here, a folder that does not exist, or signs
-            of a password that is not percent-encoded; never with the password, or a part of it.
+            of a password that is not percent-encoded. The message never holds the password or a part of it.
     """
     check_shape(text, source)
     if text.startswith(SQLITE):
@@ -94,7 +94,7 @@ def parse_storage(text: str, *, source: str = "--storage") -> Storage:
     try:
         url: URL | None = make_url(text)
     except (ArgumentError, ValueError):
-        # Not the library's own words: they repeat the part that it could not read, which may be of the password.
+        # The library's own message repeats the part that it could not read, which may be part of the password.
         url = None
     check_server(url, text, source)
     assert url is not None
@@ -109,23 +109,26 @@ def parse_storage(text: str, *, source: str = "--storage") -> Storage:
 
 
 def sqlite_storage(path: Path) -> Storage:
-    """The storage in a file, whatever characters its path holds."""
+    """The storage in a file; its path may hold any characters."""
     return Storage(url=URL.create(SQLITE, database=str(path.resolve())))
 
 
-def run_storage(run: RunFolder, manifest: dict[str, Any]) -> Storage:
-    """The storage of a run: what its manifest names, else study.db in its folder.
+def run_storage(run: RunFolder, stored: str | None) -> Storage:
+    """The storage of a run.
 
+    Args:
+        run: the run folder.
+        stored: `storage` of its manifest; None: study.db in the run folder.
     Raises:
-        ConfigError: the manifest names one that cannot be used here.
+        ConfigError: the manifest names a storage that cannot be used here.
     """
-    if manifest["storage"] is None:
+    if stored is None:
         return sqlite_storage(run.database)
-    return parse_storage(manifest["storage"], source=f"{run.manifest_file}: storage")
+    return parse_storage(stored, source=f"{run.manifest_file}: storage")
 
 
 def open_storage(storage: Storage | str) -> optuna.storages.RDBStorage:
-    """Opens the storage of a study, and makes its tables where there are none.
+    """Opens the storage of a study, and creates its tables where there are none.
 
     Args:
         storage: an address, or the URL of one.
@@ -145,28 +148,28 @@ def open_storage(storage: Storage | str) -> optuna.storages.RDBStorage:
                 continue
             lines = str(error).strip().splitlines()
             reason = without_passwords(lines[0] if lines else type(error).__name__)
-            # Without the library's error as the cause: a traceback would print it.
+            # Not with the library's error as the cause, because a traceback would print it.
             raise StudyError(f"--storage {address.shown}: cannot be opened ({reason}){_advice(address)}") from None
     raise AssertionError
 
 
 def merge_write_ahead_log(run: RunFolder) -> None:
-    """Puts all that was committed into study.db itself, so that the file can be copied alone."""
+    """Moves everything committed into study.db itself, so that the file can be copied alone."""
     if run.database.exists():
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(run.database, timeout=5)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class Connection(sqlite3.Connection):
-    """SQLite with a write-ahead log: a commit need not wait for the disk, and Optuna makes twenty per trial.
+    """SQLite with a write-ahead log: commits do not wait for the disk, and Optuna makes twenty per trial.
 
-    What was committed outlives its process, however that dies. A power cut may take the last trials' entries, never
-    the file; those trials then run again.
+    Committed values survive any death of the process. A power cut may lose the entries of the last trials, never the
+    file; those trials then run again.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # While another connection writes, a file without the log cannot get one and says so; it works as it is.
+        # Fails while another connection writes to a file without the log; the file then works without it.
         with suppress(sqlite3.OperationalError):
             (mode,) = self.execute("PRAGMA journal_mode=WAL").fetchone()
             if mode == "wal":
@@ -176,7 +179,7 @@ class Connection(sqlite3.Connection):
 def _engine_arguments(storage: Storage) -> dict[str, Any]:
     file = storage.file
     if file is not None:
-        # By its path itself: SQLAlchemy 2.0 does not write every path into a URL in a way that it can read again.
+        # By its path, because SQLAlchemy 2.0 cannot read every path again that it writes into a URL.
         def connect() -> sqlite3.Connection:
             return sqlite3.connect(file, timeout=WAIT_SECONDS, check_same_thread=False, factory=Connection)
 
@@ -187,12 +190,12 @@ def _engine_arguments(storage: Storage) -> dict[str, Any]:
 
 
 def _with_password(url: URL, password: str | None) -> URL:
-    """`URL.set` does not take a password away."""
+    """`URL.set` cannot remove a password."""
     return URL.create(url.drivername, url.username, password, url.host, url.port, url.database, url.query)
 
 
 def _for_optuna(url: URL) -> str:
-    """Optuna takes a URL for a template of `str.format`."""
+    """Braces are doubled, because Optuna treats a URL as a template of `str.format`."""
     return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
 
 

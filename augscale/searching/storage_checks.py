@@ -1,7 +1,7 @@
-"""What can be wrong with the address of a study's database, and how an address is shown without its password.
+"""Checks of the address of a study's database, and its form in messages, without the password.
 
-Whatever cannot be parsed may hold a password at any place, so of such a text only the scheme, the user and a tail that
-can be nothing but a host are shown.
+A text that cannot be parsed may hold a password anywhere. Messages show only its scheme, its user, and its end if that
+can be nothing but a host.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from augscale.errors import ConfigError
 
 SQLITE = "sqlite"
 BACKENDS = (SQLITE, "postgresql", "mysql", "mariadb")
-"""Databases that Optuna keeps studies in."""
+"""Databases in which Optuna can keep studies."""
 ACCEPTED = "sqlite:///FILE, postgresql+psycopg://USER:PASSWORD@HOST/DB or mysql+pymysql://USER:PASSWORD@HOST/DB"
 PERCENT_ENCODE = "percent-encode @ : / ? # % and spaces of a password, e.g. @ as %40 and / as %2F"
 _INSTALL = {
@@ -30,19 +30,19 @@ _HARMLESS = {"application_name", "charset", "connect_timeout", "mode", "port", "
 """Options whose values are shown."""
 _SECRET = re.compile(r"pass(?!file)|pwd|secret|token", re.IGNORECASE)
 PASSWORD_OPTIONS = ("password", "passwd")
-"""Options after `?` in which the drivers take the password, too."""
+"""Options after `?` that the drivers read a password from."""
 _NAMES = {"postgres": "postgresql+psycopg", "pg": "postgresql+psycopg", "sqlite3": SQLITE, "file": SQLITE}
-"""Schemes that other programs use."""
+"""Schemes of other programs, and how they are written here."""
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
 _WINDOWS_PATH = re.compile(r"/*[A-Za-z]:[\\/]")
 _PLACE = re.compile(r"[\w.-]+(:\d+)?(/[\w.-]*)?")
-"""A host, its port and a database, of characters that need no encoding."""
+"""A host, its port and a database, in characters that need no encoding."""
 _PORT = re.compile(r"\d{1,5}(/[\w.-]*)?")
 _HEADER = b"SQLite format 3\0"
 
 
 def check_shape(text: str, source: str) -> None:
-    """Refuses what is no URL, and URLs of what no study can be kept in.
+    """Refuses texts that are no URL, and URLs of databases in which no study can be kept.
 
     Raises:
         ConfigError: as in `parse_storage`.
@@ -60,22 +60,23 @@ def check_shape(text: str, source: str) -> None:
 
 
 def check_server(url: URL | None, text: str, source: str) -> None:
-    """Refuses what SQLAlchemy cannot parse, or parses with a part of the password in another place.
+    """Refuses a URL that SQLAlchemy cannot parse, or parses with a part of the password in a wrong place.
 
     Args:
-        url: what SQLAlchemy made of the text; None where it made nothing.
-
+        url: the text as SQLAlchemy parsed it; None where it could not.
+        text: that the user gave.
+        source: beginning of the message.
     Raises:
         ConfigError: as in `parse_storage`.
     """
     rest = text.partition("://")[2]
     if url is None:
-        # Nothing of a password could be wrong where there is no user in front of it.
+        # A password cannot be the cause where there is no user in front of it.
         hint = f"; {PERCENT_ENCODE}" if "@" in rest or ":" in rest else ""
         raise ConfigError(f"{source} {shown_text(text)}: cannot be read as a URL{hint}; expected {ACCEPTED}")
     if url.get_backend_name() == SQLITE:
         return
-    # The last @ parts the password from the host for a person, the first one for SQLAlchemy.
+    # For a person the last @ separates the password from the host, for SQLAlchemy the first one.
     if "@" in f"{url.host or ''}{url.database or ''}" or (url.password is not None and rest.count("@") > 1):
         raise ConfigError(f"{source} {shown_text(text)}: has an @ besides the one before the host; {PERCENT_ENCODE}")
     if secret := [key for key in url.query if _SECRET.search(key) and key not in PASSWORD_OPTIONS]:
@@ -86,10 +87,10 @@ def check_server(url: URL | None, text: str, source: str) -> None:
 
 
 def check_driver(url: URL, source: str) -> None:
-    """Makes sure that the database's driver is there.
+    """Checks that the driver of the database is installed.
 
     Raises:
-        ConfigError: it is unknown, asynchronous or not installed.
+        ConfigError: the driver is unknown, asynchronous or not installed.
     """
     shown = f"{source} {shown_url(url)}"
     try:
@@ -109,10 +110,10 @@ def check_driver(url: URL, source: str) -> None:
 
 
 def check_sqlite_file(url: URL, source: str) -> URL:
-    """The URL with the whole path of the file, so that it means the same in every folder.
+    """The URL with the absolute path of the file, so that it means the same in every folder.
 
     Raises:
-        ConfigError: no file is named, it cannot be made where it is, or it is none of SQLite.
+        ConfigError: no file is named, it cannot be created, or it is not an SQLite file.
     """
     shown = f"{source} {shown_url(url)}"
     form = "expected sqlite:///FILE (relative to the current folder) or sqlite:////PATH/FILE"
@@ -124,7 +125,7 @@ def check_sqlite_file(url: URL, source: str) -> URL:
     if str(url.query.get("uri", "")).lower() in ("true", "1", "yes", "on"):
         return url
     if os.name != "nt" and _WINDOWS_PATH.match(name):
-        raise ConfigError(f"{shown}: a path of Windows, which this system is not; {form}")
+        raise ConfigError(f"{shown}: a Windows path, but this system is not Windows; {form}")
     path = Path(os.path.abspath(name))
     if not path.parent.is_dir():
         raise ConfigError(
@@ -142,12 +143,12 @@ def check_sqlite_file(url: URL, source: str) -> URL:
     except OSError as error:
         raise ConfigError(f"{shown}: {path} cannot be read ({error.strerror}); {form}") from None
     if begins and begins != _HEADER:
-        raise ConfigError(f"{shown}: {path} is no file of SQLite; {form} that is new, or that Optuna made")
+        raise ConfigError(f"{shown}: {path} is not an SQLite file; {form}, a new file or one that Optuna made")
     return url.set(database=str(path))
 
 
 def check_sqlite_options(text: str, source: str) -> None:
-    """Refuses a `?` that stands for itself in the name of a file: SQLAlchemy would cut the name there.
+    """Refuses a `?` that is part of a file's name: SQLAlchemy would cut the name there.
 
     Raises:
         ConfigError: what follows the `?` is not of the form NAME=VALUE.
@@ -161,13 +162,13 @@ def check_sqlite_options(text: str, source: str) -> None:
 
 
 def might_need_encoding(text: str) -> bool:
-    """Whether the password of a URL holds characters that have a meaning in URLs."""
+    """Whether the password of a URL holds characters with a meaning in URLs."""
     userinfo = text.partition("://")[2].rpartition("@")[0]
     return bool(re.search(r"[/?#%\s\[\]:]", userinfo.partition(":")[2]))
 
 
 def shown_url(url: URL) -> str:
-    """A parsed URL for messages: password and values of options hidden, a file's path as it is."""
+    """A parsed URL for messages: password and values of options are hidden, the path of a file is not."""
     if url.get_backend_name() == SQLITE and not (url.host or url.username or url.password):
         return f"{url.drivername}:///{url.database or ''}" + ("?" if url.query else "") + _options(url)
     plain = url.set(query={}).render_as_string(hide_password=True)
@@ -175,7 +176,7 @@ def shown_url(url: URL) -> str:
 
 
 def shown_text(text: str) -> str:
-    """A text that may not be parsed, for messages: nothing of it that could be of a password."""
+    """A text that may not be parsed, for messages, without anything that could be part of a password."""
     scheme, separator, rest = text.rpartition("://") if text.count("://") == 1 else ("", "", text)
     if _WINDOWS_PATH.match(text) or (scheme.startswith(SQLITE) and rest.startswith("/")):
         return text
@@ -186,7 +187,7 @@ def shown_text(text: str) -> str:
     if separator and _PORT.fullmatch(behind):
         return text
     tail = behind.rpartition("@")[2] if "@" in behind else ""
-    # Of a user with such characters the colon may be one of the password's.
+    # A user with such characters may in truth be part of the password.
     user = "" if set("/@?") & set(user) else user
     return f"{scheme}{separator}{user}:***" + (f"@{tail}" if _PLACE.fullmatch(tail) else "")
 
@@ -196,7 +197,7 @@ def _options(url: URL) -> str:
 
 
 def _of_path(text: str) -> str:
-    """What to say of a text that looks like a file's name."""
+    """A hint for a text that looks like a file's name; "" for others."""
     if _WINDOWS_PATH.match(text):
         return f" but a path (of a file: sqlite:///{text.replace(chr(92), '/')})"
     if "@" in text or ":" in text or not text:

@@ -1,10 +1,10 @@
-"""The Optuna study of a run: storage, controls first, and the claiming of trials by workers.
+"""The Optuna study of a run: its storage, its controls, and the claiming of trials by workers.
 
-A worker claims a trial under one file lock: it first looks for trials whose worker has died and continues the
-first of them, and only then asks for a new one. Without the lock, several workers on SQLite run some queued trials
-twice. While it runs, a trial's own lock file is held by its worker; the operating system releases that lock when
-the process dies, however it dies, so a dead worker is known at once. Workers on other hosts, or of another run folder
-that shares the storage, are judged by the age of the heartbeat in the storage instead.
+A worker claims a trial under one file lock: it first looks for a trial whose worker has died and continues it, and
+only then asks for a new one. Without the lock, several workers on SQLite run some queued trials twice. A worker holds
+the lock file of its trial while it runs; the operating system releases the lock when the process dies, however it
+dies, so a dead worker is known at once. Workers on other hosts, and of another run folder that shares the storage,
+are judged by the age of the heartbeat in the storage.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ STARTS_ALLOWED = 2
 """A trial whose worker died is continued once; the second death makes it a failed trial."""
 HEARTBEAT_SECONDS = 30.0
 NAMELESS_SECONDS = 10.0
-"""A trial that was asked for so long ago and still has no owner is one whose worker died in between."""
+"""The worker of a trial counts as dead if the trial has no owner so long after it was asked for."""
 STALE_SECONDS = 600.0
-"""A trial of another host without a heartbeat for so long counts as dead."""
+"""The worker of a trial on another host counts as dead after so long without a heartbeat."""
 PRUNER_FACTOR = 2
 CONTROLS_SECONDS = 30.0
-"""How long a host waits for the one that began the study to queue the controls."""
+"""How long a host waits for another host, which created the study, to queue the controls."""
 OUTSIDE = "outside the space"
-"""Constraint that a control without parameters violates. It can win, but it is no place that the sampler could propose:
-as one of the best trials it would take the room of those that the sampler learns from, and teach it nothing."""
+"""Constraint that a control outside the space violates. Such a control can win, but has no parameters: among the best
+trials it would displace trials that the sampler learns from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +62,15 @@ class Claim:
 def begin_study(
     run: RunFolder, config: StudyConfig, storage: str | Storage | optuna.storages.BaseStorage, study_name: str
 ) -> optuna.Study:
-    """Opens the study with its controls queued, by whoever comes first where several hosts begin at once."""
+    """Opens the study with its controls queued; where several hosts begin at once, the first one queues them."""
     storage = _opened(storage)
     try:
         optuna.create_study(storage=storage, study_name=study_name, direction="maximize")
     except optuna.exceptions.DuplicatedStudyError:
         study = open_study(config, storage, study_name)
         end = time.monotonic() + CONTROLS_SECONDS
-        # Should the one that began it have died meanwhile, they are queued below.
-        while not set(config.search.controls) <= _queued_controls(study) and time.monotonic() < end:
+        # If the host that created it has died meanwhile, the controls are queued below.
+        while time.monotonic() < end and not _controls_are_queued(study, config):
             time.sleep(0.2)
     else:
         study = open_study(config, storage, study_name)
@@ -84,7 +84,9 @@ def open_study(
     """Creates the study, or opens it where it exists.
 
     Args:
-        storage: a URL, a checked address, or one that is open.
+        config: of the sampler and the pruner.
+        storage: a URL, a checked address, or an open storage.
+        study_name: in the storage.
     Raises:
         StudyError: the storage cannot be opened.
     """
@@ -101,26 +103,26 @@ def open_study(
 
 
 def enqueue_controls(study: optuna.Study, run: RunFolder, config: StudyConfig) -> None:
-    """Queues the controls so that they are the first trials of the study; once, and once more where one has failed."""
+    """Queues the controls as the first trials of the study; a control that failed once is queued again."""
     with run.locked():
-        trials = [t for t in study.get_trials(deepcopy=False) if "control" in t.user_attrs]
-        known = {t.user_attrs["control"] for t in trials if t.state != TrialState.FAIL}
-        failed = Counter(t.user_attrs["control"] for t in trials if t.state == TrialState.FAIL)
-        # One that failed gets a second chance: what made it fail, say too little memory, may have been mended.
+        trials = study.get_trials(deepcopy=False)
+        known = {control_of(t) for t in trials if t.state != TrialState.FAIL}
+        failed = Counter(control_of(t) for t in trials if t.state == TrialState.FAIL)
+        # The cause of a failure, e.g. too little memory, may have been removed.
         known |= {control for control, times in failed.items() if times > 1}
         for control in config.search.controls:
             if control not in known:
-                # A control outside the space has no parameters: the sampler must not learn from a false place.
+                # A control outside the space has no parameters: the sampler must not learn from a wrong place.
                 params = params_from_scales(config.space, load_scales(control)) or {}
                 study.enqueue_trial(params, user_attrs={"control": control})
 
 
+def _controls_are_queued(study: optuna.Study, config: StudyConfig) -> bool:
+    return set(config.search.controls) <= {control_of(trial) for trial in study.get_trials(deepcopy=False)}
+
+
 def _opened(storage: str | Storage | optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
     return open_storage(storage) if isinstance(storage, str | Storage) else storage
-
-
-def _queued_controls(study: optuna.Study) -> set[str]:
-    return {trial.user_attrs["control"] for trial in study.get_trials(deepcopy=False) if "control" in trial.user_attrs}
 
 
 def claim_trial(
@@ -129,10 +131,13 @@ def claim_trial(
     """Continues a trial whose worker died or paused, else asks for a new one.
 
     Args:
-        ask: False only continues interrupted trials (when the time budget is used up).
-        since: seconds since the epoch; trials that failed before do not count as a reason to stop.
+        study: from `open_study`.
+        run: its run folder.
+        config: its settings.
+        ask: False: only interrupted trials are continued, because the time budget is used up.
+        since: start of this session in seconds since the epoch, see `reason_to_stop`.
     Returns:
-        The claim, or None when the wanted total is reached or nothing may be asked.
+        The claim, or None when the wanted number of trials has started or no new one may be asked for.
     Raises:
         StudyError: the last `search.max_failures` trials that ended all failed, or one by an error of the settings.
     """
@@ -151,11 +156,11 @@ def claim_trial(
 
 
 def stopped_file(run: RunFolder, number: int) -> Path:
-    """Says that the worker of a trial was told to stop: however it ends then, that is no fault of the trial.
+    """A file that says that the worker of a trial was told to stop, so that its end does not count against the trial.
 
-    Written the moment the signal comes. A scheduler kills what has not ended some time after its signal, and SIGKILL
-    says nothing of who sent it; out of the blue it counts as a death of the trial, for so does the kernel's
-    out-of-memory killer end a process, and a trial that takes too much memory must not be tried for ever.
+    It is written the moment the signal comes. A scheduler sends SIGKILL some time after its signal. A SIGKILL without
+    this file counts as a death of the trial: the kernel's out-of-memory killer sends it, too, and a trial that needs
+    too much memory must not be tried forever.
     """
     return run.trial_dir(number) / "stopped"
 
@@ -170,8 +175,14 @@ def trials_started(study: optuna.Study) -> list[FrozenTrial]:
     return [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
 
 
+def control_of(trial: FrozenTrial | optuna.Trial) -> str | None:
+    """The name of the control that a trial is, None for a trial with searched scales."""
+    control: str | None = trial.user_attrs.get("control")
+    return control
+
+
 def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a finished trial may win: it did not collapse. Controls outside the space may, too."""
+    """Whether a finished trial may win: it did not collapse. Controls outside the space may win, too."""
     return all(value <= 0 for name, value in trial.constraints.items() if name != OUTSIDE)
 
 
@@ -185,17 +196,16 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(usable, key=lambda trial: (-float(trial.value or 0.0), trial.number))
 
 
-def trial_scales(config: StudyConfig, trial: FrozenTrial) -> AugmentationScales:
+def trial_scales(config: StudyConfig, trial: FrozenTrial | optuna.Trial) -> AugmentationScales:
     """The scales that a trial trains with."""
-    control = trial.user_attrs.get("control")
+    control = control_of(trial)
     return load_scales(control) if control else scales_from_params(config.space, trial.params)
 
 
 def _start(study: optuna.Study, run: RunFolder, config: StudyConfig) -> Claim:
     trial = study.ask()
-    control = trial.user_attrs.get("control")
     _suggest(trial, config)
-    # In this order: other hosts take a trial with an owner and no heartbeat for one whose worker has died.
+    # The heartbeat comes first: for other hosts a trial with an owner and without a heartbeat has a dead worker.
     trial.set_user_attr("heartbeat", time.time())
     trial.set_user_attr("starts", 1)
     trial.set_user_attr("run", str(run.path.resolve()))
@@ -203,26 +213,17 @@ def _start(study: optuna.Study, run: RunFolder, config: StudyConfig) -> Claim:
     lock = try_lock(run.trial_dir(trial.number) / "lock")
     if lock is None:
         raise StudyError(f"{run.trial_dir(trial.number)}: the lock of a new trial is held by another process")
-    scales = load_scales(control) if control else scales_from_params(config.space, trial.params)
-    return Claim(trial=trial, scales=scales, control=control, starts=1, lock=lock)
+    return Claim(trial=trial, scales=trial_scales(config, trial), control=control_of(trial), starts=1, lock=lock)
 
 
 def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: FrozenTrial) -> Claim | None:
-    """The trial of a worker that is gone; None where it still runs or has died too often."""
-    attributes = frozen.user_attrs
-    here = (this_host(), str(run.path.resolve()))
-    owner = (attributes.get("host"), attributes.get("run"))
-    # Another host, or another run folder on this one that shares the storage: its lock files are not to be seen here.
-    if None in owner:
-        if _seconds_since_sign_of_life(frozen) < NAMELESS_SECONDS:
-            return None
-    elif owner != here and not _put_aside_here(run, frozen) and _seconds_since_sign_of_life(frozen) < STALE_SECONDS:
-        return None
-    lock = try_lock(run.trial_dir(frozen.number) / "lock")
+    """Claims the trial of a worker that is gone; None where the worker may live or the trial has died too often."""
+    attributes, here = frozen.user_attrs, (this_host(), str(run.path.resolve()))
+    lock = None if _may_live(run, frozen, here) else try_lock(run.trial_dir(frozen.number) / "lock")
     if lock is None:
         return None
     if study.get_trials(deepcopy=False)[frozen.number].state != TrialState.RUNNING:
-        # Told and released between the listing and the lock: finished, not dead.
+        # It ended between the listing and the lock.
         lock.release()
         return None
     trial = optuna.Trial(study, frozen._trial_id)
@@ -239,28 +240,31 @@ def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: 
     claimed |= {"paused_step": None} if attributes.get("paused_step") is not None else {}
     for name, value in claimed.items():
         trial.set_user_attr(name, value)
-    control = attributes.get("control")
     _suggest(trial, config)  # a worker killed between asking and suggesting leaves some parameters open
     run.log("trial continued", trial=frozen.number, start=starts, time_of_claim=now(), pid=os.getpid())
-    scales = load_scales(control) if control else scales_from_params(config.space, trial.params)
-    return Claim(trial=trial, scales=scales, control=control, starts=starts, lock=lock)
+    return Claim(trial=trial, scales=trial_scales(config, trial), control=control_of(trial), starts=starts, lock=lock)
 
 
-def _seconds_since_sign_of_life(trial: FrozenTrial) -> float:
+def _may_live(run: RunFolder, trial: FrozenTrial, here: tuple[str, str]) -> bool:
+    """Whether the worker of a running trial may live, as far as this is known without the lock of the trial.
+
+    Lock files of another host, or of another run folder that shares the storage, cannot be seen here.
+    """
     started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-    return time.time() - float(trial.user_attrs.get("heartbeat", started))
-
-
-def _put_aside_here(run: RunFolder, trial: FrozenTrial) -> bool:
-    """Whether a trial was paused in good order in this very folder, under another name of the host or the folder."""
-    return bool(trial.user_attrs.get("paused")) and (run.trial_dir(trial.number) / "state.pt").exists()
+    silence = time.time() - float(trial.user_attrs.get("heartbeat", started))
+    owner = (trial.user_attrs.get("host"), trial.user_attrs.get("run"))
+    if None in owner:
+        return silence < NAMELESS_SECONDS
+    # A trial that was paused in this very folder may have been owned by another name of the host or of the folder.
+    paused_here = trial.user_attrs.get("paused") and (run.trial_dir(trial.number) / "state.pt").exists()
+    return owner != here and not paused_here and silence < STALE_SECONDS
 
 
 def _suggest(trial: optuna.Trial, config: StudyConfig) -> None:
     """Draws the trial's parameters; a control outside the space has none."""
-    control = trial.user_attrs.get("control")
+    control = control_of(trial)
     if control is not None and not params_from_scales(config.space, load_scales(control)):
-        # By far the worst of those that violate anything, in case all others have collapsed.
+        # The largest violation by far, in case all other trials have collapsed.
         if OUTSIDE not in trial.constraints:
             trial.set_constraint(OUTSIDE, 1e6)
         return
@@ -269,17 +273,17 @@ def _suggest(trial: optuna.Trial, config: StudyConfig) -> None:
 
 
 def _sampler(search: SearchConfig, trials_so_far: int) -> optuna.samplers.BaseSampler:
-    """A sampler whose draws depend on the study's seed and the number of trials, not on who asks."""
+    """A sampler whose draws depend on the study's seed and the number of trials, not on the worker that asks."""
     seed = derive_seed(search.seed, "sampler", trials_so_far) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if search.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
         if search.sampler == "qmc":
-            # The sequence must be one and the same for all workers.
+            # All workers must draw from the same sequence.
             fixed = derive_seed(search.seed, "sampler") % 2**32
             return optuna.samplers.QMCSampler(seed=fixed, scramble=True, warn_independent_sampling=False)
-        # group: controls without parameters must not empty the joint space that is modelled.
+        # group: controls without parameters must not empty the joint space that is modeled.
         return optuna.samplers.TPESampler(
             seed=seed,
             # Optuna counts the controls, too.

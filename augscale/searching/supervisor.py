@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from augscale.errors import InterruptedRun, StudyError
-from augscale.runs.folders import RunFolder, read_json, this_host
+from augscale.records.worker import WorkerRecord, worker_file
+from augscale.runs.folders import RunFolder
 from augscale.searching.study import stopped_file
 from augscale.system.devices import WorkerPlan
 from augscale.system.memory import available_memory
@@ -20,21 +21,20 @@ from augscale.system.signals import StopFlag, held_back, stop_signal_of
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 25.0
-"""Workers get this long to save after SIGTERM; then they are killed and continue from an older checkpoint. Schedulers
-kill after 30 s (SLURM)."""
+"""Time to save after SIGTERM. Workers that need longer are killed, and their trials continue from an older checkpoint.
+SLURM kills 30 s after its signal."""
 RESTARTS_PER_WORKER = 2
 SHARE_OF_FREE_MEMORY = 0.9
-"""Of the host's; the rest is for this process and for others."""
+"""Of the host's free memory that the workers may use; the rest is for this and other processes."""
 
 
 @dataclass
 class _Slot:
-    """One place for a worker: its process now, and how often it had to be started again."""
+    """A place for a worker: its present process, and how often it was started again."""
 
     device: str
     process: subprocess.Popen[bytes]
     restarts: int = 0
-    codes: list[int] = field(default_factory=list)
 
 
 def supervise(
@@ -84,9 +84,9 @@ def supervise(
 
 
 def _asked_to_stop(stop: StopFlag, slots: list[_Slot]) -> int | None:
-    """The stop signal that this process or one of the workers got: what a batch system sends to all may come anywhere.
+    """The stop signal that this process or a worker got; a batch system may send it to any of them.
 
-    A worker that obeyed one has ended, and nobody wants it back before the same command is given again.
+    A worker that obeyed the signal has ended and is not started again.
     """
     if stop():
         return stop.signal_number
@@ -94,7 +94,7 @@ def _asked_to_stop(stop: StopFlag, slots: list[_Slot]) -> int | None:
 
 
 def _free_memory(plan: WorkerPlan) -> int | None:
-    """Bytes for each worker on a CPU, before any of them has taken some; a GPU's are measured by its workers."""
+    """Bytes for each worker on a CPU, measured before any worker runs; workers on a GPU measure its memory."""
     free = available_memory() if set(plan.devices) == {"cpu"} else None
     return None if free is None else int(SHARE_OF_FREE_MEMORY * free / len(plan.devices))
 
@@ -112,7 +112,7 @@ def _start(
         command += ["--deadline", f"{deadline:.3f}"]
     environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"} | extra
     with open(run.workers_dir / f"{index}.log", "ab") as log, held_back():
-        # A session of its own: Ctrl-C reaches the supervisor alone, which tells the workers to save.
+        # In a session of its own, so that Ctrl-C reaches the supervisor only, which tells the workers to save.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
@@ -123,7 +123,7 @@ def _start(
 def _restart_if_killed(
     run: RunFolder, plan: WorkerPlan, slot: _Slot, index: int, deadline: float | None, extra: dict[str, str]
 ) -> None:
-    """A worker that a signal killed (out of memory, say) is started again; one that ended by itself is not."""
+    """Starts a worker again that a signal killed, e.g. for memory, but not one that ended by itself."""
     code = slot.process.poll()
     if code is not None and code < 0 and slot.restarts < RESTARTS_PER_WORKER:
         slot.restarts += 1
@@ -132,7 +132,7 @@ def _restart_if_killed(
 
 
 def _wait_for_end(slots: list[_Slot]) -> None:
-    """Until the next poll, or until a worker has ended."""
+    """Waits until the next poll, or until a worker has ended."""
     running = next((slot.process for slot in slots if slot.process.poll() is None), None)
     if running is not None:
         with suppress(subprocess.TimeoutExpired):
@@ -140,7 +140,7 @@ def _wait_for_end(slots: list[_Slot]) -> None:
 
 
 def _stop(run: RunFolder, processes: list[subprocess.Popen[bytes]]) -> int:
-    """Lets the workers save and end; returns how many had to be killed because they took too long."""
+    """Lets the workers save and end; returns how many were killed because they took too long."""
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -152,9 +152,9 @@ def _stop(run: RunFolder, processes: list[subprocess.Popen[bytes]]) -> int:
             killed += 1
             process.kill()
             process.wait()
-            doing = read_json(run.workers_dir / f"{this_host()}-{process.pid}.json") or {}
-            if doing.get("phase") == "search":
-                stopped_file(run, doing["number"]).touch()
+            doing = WorkerRecord.read_if_there(worker_file(run, process.pid))
+            if doing and doing.phase == "search" and doing.number is not None:
+                stopped_file(run, doing.number).touch()
     return killed
 
 

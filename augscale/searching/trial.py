@@ -1,11 +1,12 @@
-"""One trial: a short pre-training at some scales, scored on the fixed panel at every rung.
+"""One trial: a short pre-training at given scales, scored on the fixed panel at every rung.
 
-The same function runs a trial of the search and a confirmation run; what differs (reporting to Optuna, pruning)
-comes in through `on_rung`. Everything a trial found is in its `trial.json`, written whole after every rung.
+The same function runs trials of the search, confirmation runs and null runs. Reporting to Optuna and pruning happen in
+the caller's `on_rung`. Everything that a trial finds is in its `trial.json`, written whole after every rung.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, open_cache
+from augscale.errors import AugscaleError
 from augscale.evaluation.datasets import LabelledImages
 from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import common_statistics
@@ -28,11 +30,13 @@ from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
 from augscale.pretraining.state import UnusableState
 from augscale.pretraining.student_teacher import build_networks
-from augscale.runs.folders import RunFolder, Stopwatch, now, read_json, write_json
+from augscale.records.manifest import ManifestRecord
+from augscale.records.panel import PanelRecord
+from augscale.records.trial import MicroBatchesRecord, RungRecord, TrialRecord
+from augscale.runs.folders import RunFolder, Stopwatch, now
 from augscale.scoring.common_views import study_common_views
-from augscale.scoring.panel import ProbePanel, build_panel
+from augscale.scoring.panel import ProbePanel, build_panel, panel_split
 from augscale.scoring.score import PanelScore, score_backbone
-from augscale.searching.prepare import panel_split
 from augscale.seeding import derive_seed
 
 
@@ -46,10 +50,10 @@ class TrialContext:
     panel: ProbePanel
     device: str
     common_views: Tensor | None = None
-    """What batch norm's statistics are gathered on before a network is scored, see `common_views`; None where networks
-    keep their own: without batch norm, or with `pretrain.batch_norm = "frozen"`, where all have those of the start."""
+    """Views on which batch norm statistics are gathered before a network is scored, see `common_views`. None where
+    networks keep their own: without batch norm, or with `pretrain.batch_norm = "frozen"`."""
     free_memory: int | None = None
-    """Bytes that this worker may hold where the study sets no limit; None: measured before every trial."""
+    """Bytes that this worker may use where the study sets no limit; None: measured before every trial."""
     labelled: tuple[LabelledImages, ...] = ()
     """For `probe.score = "knn-auroc"`."""
 
@@ -60,189 +64,208 @@ class TrialContext:
 
 
 def rung_steps(config: StudyConfig) -> list[int]:
-    """The study's rungs in optimiser steps, at least 1 each, without repeats."""
+    """The study's rungs in optimizer steps, at least 1 each, without repeats."""
     return sorted({max(1, round(share * config.pretrain.steps)) for share in config.search.rungs})
 
 
 def build_context(run: RunFolder, config: StudyConfig, device: str, free_memory: int | None = None) -> TrialContext:
     """Opens the cache and the labelled datasets, and draws the panel."""
-    manifest = read_json(run.manifest_file)
-    cache = open_cache(Path(manifest["cache"]))
+    cache = open_cache(Path(ManifestRecord.read(run.manifest_file).cache))
     train, held_out = panel_split(cache, config)
-    panel = build_panel(cache.images, held_out, cache.records, config.probe, config.crops)
+    labelled: tuple[LabelledImages, ...] = ()
+    if config.probe.labelled:
+        # Imports sklearn and scipy.stats, which a worker without labels does not need.
+        from augscale.searching.labelled_score import open_labelled
+
+        labelled = open_labelled(config, allow_bad=True)
     return TrialContext(
         config=config,
         cache=cache,
         train_indices=train,
-        panel=panel,
+        panel=build_panel(cache.images, held_out, cache.records, config.probe, config.crops),
         device=device,
         common_views=study_common_views(config, cache, train),
         free_memory=free_memory,
-        labelled=_open_labelled(config),
+        labelled=labelled,
     )
 
 
-def _open_labelled(config: StudyConfig) -> tuple[LabelledImages, ...]:
-    if not config.probe.labelled:
-        return ()
-    # Brings sklearn and scipy.stats, for which a worker without labels need not wait.
-    from augscale.searching.labelled_score import open_labelled
+def new_record(scales: AugmentationScales, seed: int, **identity: Any) -> TrialRecord:
+    """The record of a trial that has not begun.
 
-    return open_labelled(config, allow_bad=True)
-
-
-def rung_weights(directory: Path, step: int) -> Path:
-    """Where `search.keep_weights = "rungs"` keeps the weights of a rung."""
-    return directory / f"rung-{step:06d}.safetensors"
-
-
-def new_record(scales: AugmentationScales, seed: int, **fields: Any) -> dict[str, Any]:
-    """An empty `trial.json`; see docs/run-folder.md for its keys."""
-    return {
-        **fields,
-        "state": "RUNNING",
-        "scales": scales.model_dump(),
-        "seed": seed,
-        "threads": torch.get_num_threads(),
-        "rungs": [],
-        "final": None,
-        "health": None,
-        "reason": None,
-        "pruned_at": None,
-        "seconds": 0.0,
-        "images_per_second": None,
-        "seconds_by_part": {},
-        "loss_history": [],
-        "micro_batches": None,
-        "started": now(),
-        "finished": None,
-    }
+    Args:
+        scales: the scales to train with.
+        seed: of weights, data order and views; equal for all trials of a search.
+        identity: `number`, `name`, `kind`, `seed_index`, `control`, `params` and `starts`, as far as they apply.
+    """
+    started = now()
+    return TrialRecord(
+        scales=scales.model_dump(), seed=seed, threads=torch.get_num_threads(), started=started, **identity
+    )
 
 
 def run_trial(
     context: TrialContext,
-    scales: AugmentationScales,
-    *,
+    record: TrialRecord,
     directory: Path,
-    seed: int,
-    fields: dict[str, Any],
-    on_rung: Callable[[dict[str, Any]], None] | None = None,
+    *,
+    on_rung: Callable[[RungRecord], None] | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_micro_batches: Callable[[MicroBatches], None] | None = None,
     largest_micro_batch: int | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> tuple[dict[str, Any], PretrainResult]:
-    """Runs, or continues from its last checkpoint, one short pre-training.
+) -> tuple[TrialRecord, PretrainResult]:
+    """Runs one short pre-training, or continues it from its last checkpoint.
 
     Args:
         context: what trials share.
-        scales: the scales to train with.
-        directory: where `trial.json` and the resumable state lie.
-        seed: of weights, data order and views; equal for all trials of a search.
-        fields: what identifies the run (number, control, ...), kept in the record.
+        record: from `new_record`; where the trial continues, its own record is continued.
+        directory: folder of `trial.json` and of the resumable state.
         on_rung: called with the rung's entry of the record after it is written; may raise TrialPruned.
-        on_step: called with (step, loss) now and then.
-        on_micro_batches: called before the first step, and when memory ran out, after the record is written.
-        largest_micro_batch: images, what an earlier trial on this device ended with where memory decided it.
+        on_step: called with (step, loss) at logged steps.
+        on_micro_batches: called after the record is written, before the first step and whenever memory ran out.
+        largest_micro_batch: micro-batch in images with which an earlier trial on this device ended, where memory
+            limited it.
+        should_stop: asked between steps.
     Returns:
         The record, its state still RUNNING, and the result of the pre-training.
     Raises:
         Paused: `should_stop` said so; the state is saved.
         DivergedError: the loss is no longer finite.
+        AugscaleError: a score is not finite.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    record_file, state_file = directory / "trial.json", directory / "state.pt"
-    record = (read_json(record_file) if state_file.exists() else None) or new_record(scales, seed)
-    record |= fields
-    watch, seconds_before = Stopwatch(), record["seconds"]
-    steps = context.config.pretrain.steps
+    course = _Course(context, record, directory, on_rung, on_step, on_micro_batches, should_stop)
+    try:
+        try:
+            result = course.train(largest_micro_batch)
+        except UnusableState as error:
+            # Written by another version, or cut off by a crash. A trial is short, so it begins again.
+            course.begin_again(record, str(error))
+            result = course.train(largest_micro_batch)
+    finally:
+        course.keep()
+    parts = _rounded(result.seconds_by_part)
+    return course.keep(images_per_second=round(result.images_per_second, 2), seconds_by_part=parts), result
 
-    def save() -> None:
-        record["seconds"] = round(seconds_before + watch.seconds, 3)
-        write_json(record_file, record)
 
-    def log(entry: StepLog) -> None:
-        record["loss_history"] = [pair for pair in record["loss_history"] if pair[0] < entry.step]
-        record["loss_history"].append([entry.step, round(entry.loss, 6)])
-        if on_step:
-            on_step(entry.step, entry.loss)
+class _Course:
+    """The course of one trial: its record, kept up to date in the trial's folder by the loop's callbacks."""
 
-    def micro_batches(chosen: MicroBatches) -> None:
-        record["micro_batches"] = chosen.to_dict()
-        save()
-        if on_micro_batches:
-            on_micro_batches(chosen)
+    def __init__(
+        self,
+        context: TrialContext,
+        record: TrialRecord,
+        directory: Path,
+        on_rung: Callable[[RungRecord], None] | None,
+        on_step: Callable[[int, float], None] | None,
+        on_micro_batches: Callable[[MicroBatches], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.context, self.directory, self.state_file = context, directory, directory / "state.pt"
+        self.tell_rung, self.tell_step, self.tell_micro_batches = on_rung, on_step, on_micro_batches
+        self.should_stop = should_stop
+        begun = TrialRecord.in_folder(directory) if self.state_file.exists() else None
+        self.record = begun.model_copy(update={"starts": record.starts}) if begun else record
+        self.losses = list(self.record.loss_history)
+        self.watch, self.seconds_before = Stopwatch(), self.record.seconds or 0.0
+        self.keep()
 
-    def rung(event: RungEvent) -> None:
-        """Scores the rung and keeps it in the record."""
-        last = event.step >= steps
-        scoring = Stopwatch()
-        score = score_trial(
-            context,
-            event.backbone,
-            bootstrap=context.config.probe.bootstrap if last else 0,
-            information=event.information,
-            loss=event.loss,
-            out_dim=context.config.pretrain.out_dim,
-            final=last,
-            autocast=not last and _may_be_coarse(context),
-            should_stop=should_stop,
-        )
-        rung_record = _rung_record(event, score, steps, context.config.probe.separation)
-        rung_record["seconds"] = round(scoring.seconds, 3)
-        record["rungs"] = [old for old in record["rungs"] if old["step"] != event.step] + [rung_record]
-        record["health"] = score.to_dict()["health"]
-        if last:
-            record["final"] = score.to_dict()
-        # Here too, because a pruned trial ends within `on_rung`.
-        parts = event.seconds_by_part
-        record["seconds_by_part"] = _rounded(parts | {"rungs": parts.get("rungs", 0.0) + scoring.seconds})
-        if context.config.search.keep_weights == "rungs":
-            save_rung(context, directory, record, rung_record, event.backbone)
-        save()
-        if on_rung:
-            on_rung(rung_record)
+    def keep(self, **changes: Any) -> TrialRecord:
+        """Writes the record with these changes."""
+        seconds = round(self.seconds_before + self.watch.seconds, 3)
+        changes |= {"seconds": seconds, "loss_history": tuple(self.losses)}
+        self.record = self.record.model_copy(update=changes).keep(self.directory)
+        return self.record
 
-    def train() -> PretrainResult:
-        """From the saved state where there is one."""
+    def begin_again(self, record: TrialRecord, reason: str) -> None:
+        """Drops the saved state, and what was recorded with it."""
+        self.state_file.unlink()
+        self.record, self.losses = record, []
+        self.keep(began_again=reason)
+
+    def train(self, largest_micro_batch: int | None) -> PretrainResult:
+        """Trains from the saved state where there is one."""
+        context = self.context
         return pretrain(
             context.cache.images,
             context.train_indices,
-            scales,
+            AugmentationScales.model_validate(self.record.scales),
             study=context.config,
-            seed=seed,
+            seed=self.record.seed,
             device=context.device,
-            state_path=state_file,
+            state_path=self.state_file,
             rung_steps=context.rung_steps,
-            on_rung=rung,
-            on_log=log,
-            should_stop=should_stop,
+            on_rung=self.on_rung,
+            on_log=self.on_log,
+            should_stop=self.should_stop,
             free_memory=context.free_memory,
             largest_micro_batch=largest_micro_batch,
-            on_micro_batches=micro_batches,
+            on_micro_batches=self.on_micro_batches,
         )
 
-    save()
-    try:
-        try:
-            result = train()
-        except UnusableState as error:
-            # Of an older version, or cut off by a crash of the machine: the trial is short, so it begins again.
-            state_file.unlink()
-            record = new_record(scales, seed) | fields | {"began_again": str(error)}
-            result = train()
-    finally:
-        save()
-    record["images_per_second"] = round(result.images_per_second, 2)
-    record["seconds_by_part"] = _rounded(result.seconds_by_part)
-    save()
-    return record, result
+    def on_log(self, entry: StepLog) -> None:
+        self.losses = [point for point in self.losses if point[0] < entry.step]
+        self.losses.append((entry.step, round(entry.loss, 6)))
+        if self.tell_step:
+            self.tell_step(entry.step, entry.loss)
+
+    def on_micro_batches(self, chosen: MicroBatches) -> None:
+        self.keep(micro_batches=MicroBatchesRecord.model_validate(chosen.to_dict()))
+        if self.tell_micro_batches:
+            self.tell_micro_batches(chosen)
+
+    def on_rung(self, event: RungEvent) -> None:
+        """Scores the rung and keeps it in the record."""
+        config, scoring = self.context.config, Stopwatch()
+        last = event.step >= config.pretrain.steps
+        score = score_trial(
+            self.context,
+            event.backbone,
+            bootstrap=config.probe.bootstrap if last else 0,
+            information=event.information,
+            loss=event.loss,
+            out_dim=config.pretrain.out_dim,
+            final=last,
+            autocast=not last and _may_be_coarse(self.context),
+            should_stop=self.should_stop,
+        )
+        if not math.isfinite(score.score):
+            raise AugscaleError(f"score is {score.score} at step {event.step}")
+        panel = PanelRecord.model_validate(score.to_dict())
+        rung = RungRecord(
+            step=event.step,
+            fraction=round(event.step / config.pretrain.steps, 6),
+            score=panel.score,
+            levels={name: level.separation(config.probe.separation) for name, level in panel.levels.items()},
+            effective_rank=panel.effective_rank,
+            information=event.information,
+            loss=event.loss,
+            seconds=round(scoring.seconds, 3),
+        )
+        # The seconds are written here, too, because a pruned trial ends within `tell_rung`.
+        parts = event.seconds_by_part
+        parts = parts | {"rungs": parts.get("rungs", 0.0) + scoring.seconds}
+        self.record = self.record.model_copy(
+            update={
+                "rungs": (*(old for old in self.record.rungs if old.step != event.step), rung),
+                "health": panel.health,
+                "final": panel if last else self.record.final,
+                "seconds_by_part": _rounded(parts),
+            }
+        )
+        if config.search.keep_weights == "rungs":
+            save_rung(self.context, self.directory, self.record, rung, event.backbone)
+        self.keep()
+        if self.tell_rung:
+            self.tell_rung(rung)
 
 
-def score_untrained(context: TrialContext, seed: int) -> dict[str, Any]:
-    """The panel's score of the network that every trial starts from: what training has to beat."""
+def score_untrained(context: TrialContext, seed: int) -> PanelRecord:
+    """The panel's score of the network that a trial with this seed starts from: training has to beat it."""
     backbone = build_networks(context.config, seed, torch.device(context.device))[1].backbone
-    return score_trial(context, backbone, bootstrap=context.config.probe.bootstrap).to_dict()
+    score = score_trial(context, backbone, bootstrap=context.config.probe.bootstrap)
+    return PanelRecord.model_validate(score.to_dict())
 
 
 def score_trial(
@@ -253,9 +276,11 @@ def score_trial(
     should_stop: Callable[[], bool] | None = None,
     **training: Any,
 ) -> PanelScore:
-    """The study's score of a backbone: the panel's, or that of `probe.labelled` beside the panel's findings.
+    """The study's score of a backbone: that of the panel, or that of `probe.labelled` with the panel's other findings.
 
     Args:
+        context: of the study.
+        backbone: in any mode, which is kept.
         bootstrap: resamples for the interval.
         should_stop: asked between batches.
         training: `information`, `loss`, `out_dim`, `final`, `autocast`, see `score_backbone`.
@@ -274,61 +299,43 @@ def score_trial(
 
 
 def _may_be_coarse(context: TrialContext) -> bool:
-    """Whether a score on the way, which decides about pruning only, is as coarse as training.
+    """Whether a score before the end, which decides about pruning only, is computed in the precision of training.
 
-    d' moves by 0.001 in bf16. A spectrum's small eigenvalues would drown in rounding. The final score is always in
-    fp32, comparable with whatever is scored elsewhere.
+    d' moves by 0.001 in bf16. The small eigenvalues of a spectrum would drown in rounding. The final score is always
+    in fp32, so it compares with scores computed elsewhere.
     """
     config = context.config
     return config.probe.score != "alpha_req" and resolve_precision(config.pretrain.precision, context.device) == "bf16"
 
 
+def rung_weights(directory: Path, step: int) -> Path:
+    """The file in which `search.keep_weights = "rungs"` keeps the weights of a rung."""
+    return directory / f"rung-{step:06d}.safetensors"
+
+
 def save_rung(
-    context: TrialContext, directory: Path, record: dict[str, Any], rung: dict[str, Any], backbone: Backbone
+    context: TrialContext, directory: Path, record: TrialRecord, rung: RungRecord, backbone: Backbone
 ) -> Path:
-    """Keeps the weights of one rung, with a sidecar that says what they are."""
-    path = rung_weights(directory, rung["step"])
-    metrics = {name: rung[name] for name in ("score", "effective_rank")} | {"score_name": context.config.probe.score}
-    facts = _facts(context, record, rung) | {"trained_steps": rung["step"], "metrics": metrics}
-    save_weights(path, backbone, facts)
+    """Saves the weights of one rung, with a sidecar that says what they are."""
+    path = rung_weights(directory, rung.step)
+    metrics = {"score": rung.score, "effective_rank": rung.effective_rank, "score_name": context.config.probe.score}
+    save_weights(path, backbone, _facts(context, record, rung) | {"trained_steps": rung.step, "metrics": metrics})
     return path
 
 
-def close_record(directory: Path, record: dict[str, Any], state: str, reason: str | None = None) -> None:
-    """Writes the final state of a run."""
-    record |= {"state": state, "reason": reason, "finished": now()}
-    write_json(directory / "trial.json", record)
+def sidecar(context: TrialContext, record: TrialRecord) -> dict[str, Any]:
+    """The content of the file beside the saved weights of a finished trial."""
+    assert record.final is not None
+    metrics = {key: getattr(record.final, key) for key in ("score", "score_name", "interval", "effective_rank")}
+    return _facts(context, record, record.rungs[-1]) | {"metrics": metrics}
 
 
-def sidecar(context: TrialContext, record: dict[str, Any]) -> dict[str, Any]:
-    """What is written beside saved weights."""
-    final = record["final"]
-    metrics = {key: final[key] for key in ("score", "score_name", "interval", "effective_rank")}
-    return _facts(context, record, record["rungs"][-1]) | {"metrics": metrics}
-
-
-def _facts(context: TrialContext, record: dict[str, Any], rung: dict[str, Any]) -> dict[str, Any]:
-    scales = AugmentationScales.model_validate(record["scales"])
-    facts = sidecar_facts(context.config, scales, loss=rung["loss"], information=rung["information"])
-    return facts | {
-        "name": str(record.get("control") or f"trial {record['number']}"),
-        "seed": record["seed"],
-        "data_fingerprint": context.cache.fingerprint,
-    }
+def _facts(context: TrialContext, record: TrialRecord, rung: RungRecord) -> dict[str, Any]:
+    scales = AugmentationScales.model_validate(record.scales)
+    facts = sidecar_facts(context.config, scales, loss=rung.loss, information=rung.information)
+    name = record.control or f"trial {record.number}"
+    return facts | {"name": name, "seed": record.seed, "data_fingerprint": context.cache.fingerprint}
 
 
 def _rounded(seconds: dict[str, float]) -> dict[str, float]:
     return {part: round(value, 3) for part, value in seconds.items()}
-
-
-def _rung_record(event: RungEvent, score: PanelScore, steps: int, separation: str) -> dict[str, Any]:
-    values = score.to_dict()
-    return {
-        "step": event.step,
-        "fraction": round(event.step / steps, 6),
-        "score": values["score"],
-        "levels": {name: level[separation] for name, level in values["levels"].items()},
-        "effective_rank": values["effective_rank"],
-        "information": event.information,
-        "loss": event.loss,
-    }

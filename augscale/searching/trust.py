@@ -1,7 +1,7 @@
 """How far a label-free score can be trusted, from this project's own study of scores against accuracy on labels.
 
-`trust.json` is written by `python -m benchmarks.evidence tables --trust` from the study's CSVs (docs/evidence), so what
-a user is told is what was measured.
+`python -m benchmarks.evidence tables --trust` writes `trust.json` from the study's CSVs (docs/evidence), so users are
+told what was measured.
 """
 
 from __future__ import annotations
@@ -12,22 +12,20 @@ from importlib.resources import files
 from typing import Any
 
 _ENOUGH = 0.5
-"""Rank correlation from which a score is of use for picking scales; the study's own line."""
-
-
+"""Rank correlation from which a score counts as useful for choosing scales, as in the study."""
 _PICKED = {"alpha_req": "It was picked out of 28 scores on the same scales, as they were measured before 2026-11-27. "}
-"""Said of a score that the study itself has singled out, which flatters it; ends with a space."""
+"""Remark on a score that the study itself has selected, which flatters it; ends with a space."""
 
 
 @cache
 def measured_trust() -> dict[str, Any]:
-    """Runs, scales, setting, what pre-training gained, and Spearman's correlation of each score by dataset."""
+    """The content of `trust.json`: runs, scales, setting, gain of pre-training, Spearman correlations by dataset."""
     content: dict[str, Any] = json.loads(files("augscale.searching").joinpath("trust.json").read_text("utf-8"))
     return content
 
 
 def trust_statement(score: str) -> str | None:
-    """What the study says about a score, in a few sentences; None for one that it did not measure.
+    """The result of the study for a score, in a few sentences; None for a score that it did not measure.
 
     Args:
         score: of `probe.score`.
@@ -62,7 +60,7 @@ def trust_statement(score: str) -> str | None:
 
 
 def _gain(gain: dict[str, Any] | None) -> str:
-    """What pre-training was worth there, for that is what scales can differ in; ends with a space."""
+    """The gain of pre-training in the study, which limits how much scales can differ; ends with a space."""
     if gain is None or gain["interval"] is None:
         return ""
     low, high = gain["interval"]
@@ -73,7 +71,7 @@ def _gain(gain: dict[str, Any] | None) -> str:
 
 
 def _better(score: str) -> str:
-    """Which other score was useful where this one was not, if any was, on all datasets; ends with a space."""
+    """Another score that was useful, with its values on all datasets; "" or ends with a space."""
     for other, measured in measured_trust()["spearman"].items():
         useful = _useful(measured)
         if other != score and len(useful) >= 2:
@@ -82,7 +80,7 @@ def _better(score: str) -> str:
 
 
 def _useful(measured: dict[str, Any]) -> list[str]:
-    """Datasets on which a score ranks well enough, and not by chance."""
+    """Datasets on which a score ranks well enough, and better than by chance."""
     return [name for name, values in measured.items() if values["value"] >= _ENOUGH and values["interval"][0] > 0]
 
 

@@ -1,6 +1,7 @@
 """A worker: claims trials until none are left, then confirmation runs.
 
-Everything that a worker shares with others is in the run folder and the storage; `worker_process` starts one.
+Workers share the run folder and the storage, nothing else. `worker_process` starts a worker in a process of its own,
+and `worker_runs` runs what a worker has claimed.
 """
 
 from __future__ import annotations
@@ -10,53 +11,51 @@ import os
 import signal
 import statistics
 import time
-import traceback
-from dataclasses import replace
 from typing import Any
 
-import optuna
 from optuna.trial import TrialState
 
-from augscale.config import StudyConfig, load_study
-from augscale.errors import AugscaleError, InterruptedRun
-from augscale.networks.weights import save_weights
+from augscale.config import load_study
+from augscale.errors import InterruptedRun
 from augscale.pretraining.events import MicroBatches
 from augscale.pretraining.loop import Paused
-from augscale.runs.folders import RunFolder, read_json, this_host, try_lock, write_json
+from augscale.records.manifest import ManifestRecord
+from augscale.records.panel import UntrainedRecord
+from augscale.records.trial import TrialRecord
+from augscale.records.worker import WorkerRecord, worker_file
+from augscale.runs.folders import RunFolder, this_host, try_lock
 from augscale.searching.confirm import (
     ConfirmationRun,
     claim_confirmation,
     confirm_seed,
     control_runs,
     expected_runs,
-    is_finished,
     plan_confirmation,
 )
-from augscale.searching.failures import all_failed, is_of_the_machine, reason_of
-from augscale.searching.null import null_config, null_runs
+from augscale.searching.failures import all_failed
+from augscale.searching.null import null_runs
 from augscale.searching.phases import PhaseClock
 from augscale.searching.storage import run_storage
-from augscale.searching.study import (
-    HEARTBEAT_SECONDS,
-    PRUNER_FACTOR,
-    Claim,
-    claim_trial,
-    open_study,
-    ranked,
-    running_elsewhere,
-    stopped_file,
-    trials_started,
-)
-from augscale.searching.trial import TrialContext, build_context, close_record, run_trial, score_untrained, sidecar
+from augscale.searching.study import claim_trial, open_study, running_elsewhere, trials_started
+from augscale.searching.trial import build_context, score_untrained
+from augscale.searching.worker_runs import ClaimedTrial, run_confirmation
 from augscale.seeding import derive_seed
-from augscale.system.passwords import without_passwords
 from augscale.system.signals import StopFlag
 
 POLL_SECONDS = 0.2
 
 
 class Worker:
-    """Runs trials of one study on one device."""
+    """Runs trials of one study on one device.
+
+    Args:
+        run: a prepared run folder.
+        device: e.g. "cpu" or "cuda:1".
+        num_workers: workers that share the work, for the forecast of the time budget.
+        deadline: seconds since the epoch after which no trial is started; None for no limit.
+        free_memory: bytes that this worker may use where the study sets no limit; None: measured before every trial.
+        stop: says when to save and stop.
+    """
 
     def __init__(
         self,
@@ -68,25 +67,23 @@ class Worker:
         free_memory: int | None = None,
         stop: StopFlag | None = None,
     ) -> None:
-        manifest = read_json(run.manifest_file)
-        self.run = run
+        self.run, self.num_workers, self.deadline = run, num_workers, deadline
         self.started = time.time()
-        self.num_workers = num_workers
-        self.deadline = deadline
         self.stop = stop or StopFlag()
-        self.config: StudyConfig = load_study(run.study_file)
-        self.study = open_study(self.config, run_storage(run, manifest), manifest["study_name"])
-        self._progress: dict[str, Any] = {"host": this_host(), "pid": os.getpid(), "device": device}
-        self._show(phase="starting")
-        self.context: TrialContext = build_context(run, self.config, device, free_memory)
+        self.config = load_study(run.study_file)
+        manifest = ManifestRecord.read(run.manifest_file)
+        self.study = open_study(self.config, run_storage(run, manifest.storage), manifest.study_name)
+        self._status = WorkerRecord(host=this_host(), pid=os.getpid(), device=device)
+        self.show(phase="starting")
+        self.context = build_context(run, self.config, device, free_memory)
         self.nulls = null_runs(run, self.config)
         self.largest_micro_batch: int | None = None
-        """Images that memory allowed at last, where it decided; later trials begin with them."""
+        """Micro-batch in images of the last trial whose micro-batch memory limited; later trials begin with it."""
         self.clock = PhaseClock()
         run.log("worker ready", pid=os.getpid())
 
     def work(self) -> None:
-        """Search, then confirm; rather than wait, confirm controls already, or score untrained networks.
+        """Searches, then confirms. Instead of waiting it confirms controls early, or scores untrained networks.
 
         Raises:
             InterruptedRun: a signal came; everything is saved.
@@ -100,8 +97,20 @@ class Worker:
             name = signal.Signals(number).name
             raise InterruptedRun(f"stopped by {name}; the running trial is saved", number) from None
         finally:
-            self._show(phase="done")
+            self.show(phase="done")
             self.run.log("worker done", pid=os.getpid(), seconds=self.clock.seconds())
+
+    def show(self, **fields: Any) -> None:
+        """Writes what this worker is doing, for the live display and `augscale status`."""
+        self._status = self._status.model_copy(update=fields | {"time": time.time()})
+        self._status.write(worker_file(self.run, os.getpid()))
+
+    def note_micro_batches(self, chosen: MicroBatches, **whose: Any) -> None:
+        """Shows and logs micro-batches that memory has limited, and keeps their size for later trials."""
+        self.show(micro_batches=str(chosen) if chosen.changes else None)
+        if chosen.changes:
+            self.largest_micro_batch = chosen.size
+            self.run.log("micro-batches", **whose, number=chosen.number, size=chosen.size, **vars(chosen.changes[-1]))
 
     def _search(self) -> None:
         while True:
@@ -111,258 +120,83 @@ class Worker:
                 claim = claim_trial(self.study, self.run, self.config, ask=not self._over_budget(), since=self.started)
             if claim is not None:
                 with self.clock.phase("telling"):
-                    self._run_claim(claim)
+                    ClaimedTrial(self, claim).run()
             elif running_elsewhere(self.study):
-                # The other worker may die; its trial would then be this one's to finish. Meanwhile there is something
-                # to do that no trial decides about.
+                # The other worker may die, and this one would then finish its trial. Until then this one does work
+                # that does not depend on any trial.
                 certain = [*self.nulls, *control_runs(self.run, self.config, self.study)]
                 if not self._confirm_one(certain):
                     self._score_untrained_or_wait()
             else:
                 return
 
-    def _run_claim(self, claim: Claim) -> None:
-        directory, stopped = self.run.trial_dir(claim.number), stopped_file(self.run, claim.number)
-        name = claim.control or f"trial {claim.number}"
-        self.stop.on_stop = stopped.touch
-        if self.stop():
-            stopped.touch()
-        last_heartbeat = time.time()
-
-        def on_rung(rung: dict[str, Any]) -> None:
-            index = self.context.rung_steps.index(rung["step"])
-            if not math.isfinite(rung["score"]):
-                raise AugscaleError(f"score is {rung['score']} at step {rung['step']}")
-            # Successive halving knows powers of its factor; the rungs are numbered in them.
-            if PRUNER_FACTOR**index not in self.study.get_trials(deepcopy=False)[claim.number].intermediate_values:
-                claim.trial.report(rung["score"], PRUNER_FACTOR**index)
-            self._show(score=rung["score"], rung=index + 1)
-            prune = claim.trial.should_prune()
-            if prune and not claim.control and rung["step"] < self.config.pretrain.steps:
-                raise optuna.TrialPruned
-
-        def on_step(step: int, loss: float) -> None:
-            nonlocal last_heartbeat
-            self._show(step=step, loss=loss)
-            if time.time() - last_heartbeat > HEARTBEAT_SECONDS:
-                last_heartbeat = time.time()
-                claim.trial.set_user_attr("heartbeat", last_heartbeat)
-
-        def on_micro_batches(chosen: MicroBatches) -> None:
-            self._note_micro_batches(chosen, trial=claim.number)
-
-        self._show(phase="search", name=name, number=claim.number, step=0, score=None, rung=0)
-        fields = {"number": claim.number, "control": claim.control, "params": claim.trial.params}
-        try:
-            with self.clock.phase("trials"):
-                record, result = run_trial(
-                    self.context,
-                    claim.scales,
-                    directory=directory,
-                    seed=derive_seed(self.config.search.seed, "trials"),
-                    fields=fields | {"starts": claim.starts},
-                    on_rung=on_rung,
-                    on_step=on_step,
-                    on_micro_batches=on_micro_batches,
-                    largest_micro_batch=self.largest_micro_batch,
-                    should_stop=self.stop,
-                )
-        except Paused as paused:
-            self._put_aside(claim, step=paused.step)
-            raise
-        except optuna.TrialPruned:
-            record = read_json(directory / "trial.json")
-            record["pruned_at"] = record["rungs"][-1]["step"]
-            self._tell(claim, record, TrialState.PRUNED)
-        except Exception as error:
-            if self.stop():
-                # Helper processes get the signal, too, and their end looks like an error here. Were it another, it
-                # would come again.
-                self._put_aside(claim, reason=reason_of(error))
-                raise Paused from error
-            if is_of_the_machine(error):
-                # The trial is as good as before: it goes on from its state when the machine is in order again.
-                self._put_aside(claim, reason=reason_of(error))
-                raise
-            self._fail(claim, error)
-        else:
-            save_weights(directory / "teacher.safetensors", result.backbone, sidecar(self.context, record))
-            self._tell(claim, record, TrialState.COMPLETE)
-            self._drop_weights()
-        self.stop.on_stop = None
-        for file in (directory / "state.pt", stopped):
-            file.unlink(missing_ok=True)
-        claim.lock.release()
-
-    def _put_aside(self, claim: Claim, *, step: int | None = None, reason: str | None = None) -> None:
-        """Leaves a trial, for no fault of its own, to whoever claims next; it goes on from its state."""
-        try:
-            claim.trial.set_user_attr("paused", True)
-            if step is not None:
-                claim.trial.set_user_attr("paused_step", step)
-        except optuna.exceptions.StorageInternalError:
-            # A storage that is out of reach is why: what says so lies in the run folder then.
-            stopped_file(self.run, claim.number).touch()
-        fields = {"step": step, "reason": reason}
-        self.run.log("trial paused", trial=claim.number, **{key: v for key, v in fields.items() if v is not None})
-        claim.lock.release()
-
-    def _tell(self, claim: Claim, record: dict[str, Any], state: TrialState) -> None:
-        health = record["health"]
-        if health is not None:
-            claim.trial.set_constraint("collapse", float(health["violation"]))
-        close_record(self.run.trial_dir(claim.number), record, state.name)
-        score = record["rungs"][-1]["score"]
-        if state == TrialState.COMPLETE:
-            self.study.tell(claim.trial, score)
-        else:
-            self.study.tell(claim.trial, state=state)
-        self.run.log("trial finished", trial=claim.number, state=state.name, score=score)
-
-    def _fail(self, claim: Claim, error: Exception) -> None:
-        directory = self.run.trial_dir(claim.number)
-        reason = reason_of(error)
-        if not isinstance(error, AugscaleError):
-            reason = f"{type(error).__name__}: {reason}"
-            text = without_passwords(traceback.format_exc())
-            (directory / "traceback.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-        record = read_json(directory / "trial.json")
-        if record is not None:
-            close_record(directory, record, "FAIL", reason)
-        claim.trial.set_user_attr("reason", reason)
-        claim.trial.set_user_attr("error", type(error).__name__)
-        self.study.tell(claim.trial, state=TrialState.FAIL)
-        self.run.log("trial failed", trial=claim.number, reason=reason)
-
-    def _drop_weights(self) -> None:
-        """Keeps the weights of the controls and of the best trials only, unless the study keeps all."""
-        if self.config.search.keep_weights != "best":
-            return
-        with self.run.locked():
-            order = ranked(self.study)
-            keep = {trial.number for trial in order[: self.config.search.keep_best]}
-            for trial in trials_started(self.study):
-                if trial.number not in keep and trial.user_attrs.get("control") is None and trial.state.is_finished():
-                    for suffix in (".safetensors", ".json"):
-                        (self.run.trial_dir(trial.number) / f"teacher{suffix}").unlink(missing_ok=True)
-
     def _confirm(self) -> None:
-        """Until every null and confirmation run has ended and every untrained network is scored, whoever does it."""
+        """Until every null and confirmation run has ended and every untrained network is scored, by any worker."""
         if all_failed(trials_started(self.study)):
             return  # there is nothing to compare
         runs = list(self.nulls)
         runs += plan_confirmation(self.run, self.config, self.study) if self.config.confirm.seeds else []
-        while not (all(is_finished(confirmation) for confirmation in runs) and self._untrained_is_scored()):
+        while not (all(confirmation.has_ended for confirmation in runs) and self._untrained_is_scored()):
             if self.stop():
                 raise Paused
             if not self._confirm_one(runs):
                 self._score_untrained_or_wait()
 
     def _confirm_one(self, runs: list[ConfirmationRun]) -> bool:
-        """Does the first run that is neither finished nor another worker's; False where there is none."""
+        """Does the first run that has not ended and that no other worker holds; False where there is none."""
         claimed = claim_confirmation(runs)
         if claimed is None:
             return False
         confirmation, lock = claimed
         try:
             with self.clock.phase("telling"):
-                self._run_confirmation(confirmation)
+                run_confirmation(self, confirmation)
         finally:
             lock.release()
         return True
 
     def _score_untrained_or_wait(self) -> None:
-        """Scores the next of the networks that trials and confirmation runs start from, one for each seed, and of more.
+        """Scores the next untrained network: that of the trials' seed first, then those of the fresh seeds.
 
-        Short work that nothing else depends on: it is left for the time in which there is nothing else to do.
+        The work is short and nothing waits for it, so it is done while there is nothing else to do.
         """
         lock = None if self._untrained_is_scored() else try_lock(self.run.path / "untrained.lock")
         if lock is None:
-            self._wait()
+            self.show(phase="waiting")
+            with self.clock.phase("waiting"):
+                time.sleep(POLL_SECONDS)
             return
         try:
             if self._untrained_is_scored():
                 return
-            known, search = read_json(self.run.untrained_file), self.config.search
-            self._show(phase="scoring untrained networks")
+            self.show(phase="scoring untrained networks")
             with self.clock.phase("untrained"):
-                if known is None:
-                    known = score_untrained(self.context, derive_seed(search.seed, "trials")) | {"confirm": []}
-                else:
-                    seed = confirm_seed(search, len(known["confirm"]))
-                    known["confirm"].append(score_untrained(self.context, seed))
-                write_json(self.run.untrained_file, known)
+                self._score_untrained()
         finally:
             lock.release()
 
-    def _untrained_is_scored(self) -> bool:
-        known = read_json(self.run.untrained_file)
-        return known is not None and len(known["confirm"]) >= self.config.confirm.seeds
-
-    def _run_confirmation(self, confirmation: ConfirmationRun) -> None:
-        event, context = "confirmation", self.context
-        name = f"{confirmation.name}, seed {confirmation.seed_index + 1}"
-        if confirmation.kind == "null":
-            event, name = "null", f"{confirmation.name}, learning rate 0"
-            context = replace(context, config=null_config(self.config))
-        self._show(phase="confirm", name=name, number=confirmation.number, step=0, score=None, rung=0)
-        fields = {"name": confirmation.name, "kind": confirmation.kind, "number": confirmation.number}
-        fields |= {"seed_index": confirmation.seed_index, "control": None, "params": {}}
-        try:
-            with self.clock.phase("confirmation"):
-                record, _ = run_trial(
-                    context,
-                    confirmation.scales,
-                    directory=confirmation.directory,
-                    seed=confirmation.seed,
-                    fields=fields,
-                    on_step=lambda step, loss: self._show(step=step, loss=loss),
-                    on_micro_batches=lambda chosen: self._note_micro_batches(chosen, confirmation=name),
-                    largest_micro_batch=self.largest_micro_batch,
-                    should_stop=self.stop,
-                )
-        except Paused:
-            raise
-        except Exception as error:
-            if self.stop():
-                raise Paused from error  # see `_run_claim`
-            if is_of_the_machine(error):
-                raise
-            record = read_json(confirmation.directory / "trial.json") or dict(fields)
-            close_record(confirmation.directory, record, "FAIL", f"{type(error).__name__}: {reason_of(error)}")
-            self.run.log(f"{event} failed", name=name, reason=reason_of(error))
+    def _score_untrained(self) -> None:
+        file, search = self.run.untrained_file, self.config.search
+        known = UntrainedRecord.read_if_there(file)
+        if known is None:
+            first = score_untrained(self.context, derive_seed(search.seed, "trials"))
+            UntrainedRecord.model_validate(dict(first)).write(file)
         else:
-            close_record(confirmation.directory, record, "COMPLETE")
-            self.run.log(f"{event} finished", name=name, score=record["final"]["score"])
-        (confirmation.directory / "state.pt").unlink(missing_ok=True)
+            scored = score_untrained(self.context, confirm_seed(search, len(known.confirm)))
+            known.model_copy(update={"confirm": (*known.confirm, scored)}).write(file)
 
-    def _wait(self) -> None:
-        self._show(phase="waiting")
-        with self.clock.phase("waiting"):
-            time.sleep(POLL_SECONDS)
-
-    def _note_micro_batches(self, chosen: MicroBatches, **whose: Any) -> None:
-        """Shown and logged where memory has decided, and kept for the trials to come."""
-        self._show(micro_batches=str(chosen) if chosen.changes else None)
-        if chosen.changes:
-            self.largest_micro_batch = chosen.size
-            self.run.log("micro-batches", **whose, number=chosen.number, size=chosen.size, **vars(chosen.changes[-1]))
+    def _untrained_is_scored(self) -> bool:
+        known = UntrainedRecord.read_if_there(self.run.untrained_file)
+        return known is not None and len(known.confirm) >= self.config.confirm.seeds
 
     def _over_budget(self) -> bool:
         """Whether a new trial would leave too little time for itself and the confirmation."""
         if self.deadline is None:
             return False
-        complete = [
-            record["seconds"]
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if (record := read_json(self.run.trial_dir(trial.number) / "trial.json"))
-        ]
-        full_trial = statistics.median(complete) if complete else 0.0
+        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        records = [TrialRecord.in_folder(self.run.trial_dir(trial.number)) for trial in complete]
+        seconds = [record.seconds for record in records if record and record.seconds is not None]
+        full_trial = statistics.median(seconds) if seconds else 0.0
         runs = len(self.nulls) + expected_runs(self.config, self.study)
         rounds = 1 + math.ceil(runs / self.num_workers)
         return time.time() + rounds * full_trial > self.deadline
-
-    def _show(self, **fields: Any) -> None:
-        """Writes what this worker is doing, for the live display and `augscale status`."""
-        self._progress |= fields | {"time": time.time()}
-        write_json(self.run.workers_dir / f"{this_host()}-{os.getpid()}.json", self._progress)

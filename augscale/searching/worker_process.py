@@ -1,6 +1,6 @@
-"""The process of a worker, started by the supervisor as `python -m augscale worker RUN ...`, once per GPU or core.
+"""The process of a worker; the supervisor starts `python -m augscale worker RUN ...` once per GPU or core.
 
-The same command also joins a search from another terminal; a storage with a password wants it in the environment then.
+The same command joins a search from another terminal. The password of a storage must then be in the environment.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def run_worker(
     sharing: int = 1,
     parent: int | None = None,
 ) -> None:
-    """Entry of the worker process; signals, or the death of the process that started it, make it save and stop.
+    """Runs a worker. It saves and stops at a signal, and when the process that started it dies.
 
     Args:
         run_dir: a run folder prepared by `search`.
         device: e.g. "cpu" or "cuda:1".
-        threads: CPU threads; None leaves torch's choice.
+        threads: CPU threads; None keeps torch's choice.
         num_workers: how many workers share the work, for the forecast of the time budget.
         deadline: seconds since the epoch after which no trial is started; None for no limit.
-        free_memory: bytes that this worker may hold where the study sets no limit; None: measured now.
-        sharing: workers on this worker's GPU, among whom its free memory is divided then.
-        parent: process whose end makes this one save and stop, too.
+        free_memory: bytes that this worker may use where the study sets no limit; None: measured now.
+        sharing: number of workers on this GPU, among which its free memory is divided when it is measured.
+        parent: id of the process whose end makes this one save and stop.
     """
     import torch
 
@@ -45,7 +45,7 @@ def run_worker(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     stop = StopFlag(parent=parent)
     stop.install()
-    # Once, so that all trials are cut alike: what is free later depends on what the other workers are doing.
+    # Measured once, so that all trials get the same micro-batches: later the other workers use some of the memory.
     free_memory = free_memory or memory_limit(None, torch.device(device), sharing=sharing)
     worker = Worker(
         RunFolder(run_dir),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from augscale.errors import DataError
 from augscale.evaluation.datasets import LabelledImages
@@ -15,6 +14,7 @@ from augscale.evaluation.predictions import prediction_name
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.networks.batch_norm import common_statistics
 from augscale.pretraining.events import Paused
+from augscale.records.trial import RungRecord
 from augscale.runs.folders import read_json, write_json
 from augscale.searching.trial import TrialContext, score_trial
 from augscale.validation.outcomes import Outcome, OutcomeName, network_outcomes
@@ -62,7 +62,7 @@ class Measuring:
         self.folder, self.resamples, self.seed = folder, resamples, seed
         self.on_progress, self.should_stop = on_progress, should_stop
 
-    def measure(self, encoder: Encoder, place: str, rung: dict[str, Any] | None) -> Measured:
+    def measure(self, encoder: Encoder, place: str, rung: RungRecord | None) -> Measured:
         """Measures one network.
 
         Args:
@@ -85,7 +85,7 @@ class Measuring:
         return Measured(scores=scores, score_interval=interval, outcomes=outcomes, notes=tuple(lost))
 
     def _scores(
-        self, encoder: Encoder, place: str, rung: dict[str, Any] | None
+        self, encoder: Encoder, place: str, rung: RungRecord | None
     ) -> tuple[dict[str, float | None], tuple[float, float] | None]:
         path = self.folder / place / "scores" / f"{prediction_name('', encoder.name, '', '', 0)}.json"
         probe = self.context.config.probe
@@ -96,7 +96,7 @@ class Measuring:
             "labelled": [dataset.fingerprint for dataset in self.context.labelled],
             "score": probe.score,
             "bootstrap": [probe.bootstrap, probe.seed],
-            "rung": {name: (rung or {}).get(name) for name in ("score", "information", "loss")},
+            "rung": {name: getattr(rung, name, None) for name in ("score", "information", "loss")},
         }
         known = read_json(path)
         if isinstance(known, dict) and known.get("basis") == basis:
@@ -111,9 +111,9 @@ class Measuring:
                 encoder.backbone,
                 self.context.panel,
                 device=device,
-                score=rung["score"] if rung else score.score,
-                information=rung["information"] if rung else None,
-                loss=rung["loss"] if rung else None,
+                score=rung.score if rung else score.score,
+                information=rung.information if rung else None,
+                loss=rung.loss if rung else None,
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"basis": basis, "values": values, "interval": score.interval})

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -16,7 +15,8 @@ from augscale.errors import CheckpointError, ConfigError
 from augscale.evaluation.interface import Encoder
 from augscale.networks.checkpoint_paths import TRIAL_WEIGHTS
 from augscale.networks.checkpoints import load_checkpoint
-from augscale.runs.folders import RunFolder, read_json
+from augscale.records.trial import RungRecord, TrialRecord
+from augscale.runs.folders import RunFolder
 from augscale.searching.confirm import trial_name
 from augscale.searching.study import trials_started
 from augscale.searching.trial import rung_steps, rung_weights
@@ -33,19 +33,17 @@ class FinishedTrial:
     name: str
     state: str
     control: str | None
-    record: dict[str, Any]
-    """Its trial.json."""
+    record: TrialRecord
     directory: Path
 
     @property
     def collapsed(self) -> bool:
         """The search does not let it win."""
-        health = self.record.get("health") or {}
-        return health.get("verdict") == "collapsed"
+        return self.record.collapsed
 
-    def rung(self, step: int) -> dict[str, Any] | None:
-        """What was recorded at a rung, None where the trial did not get there."""
-        return next((rung for rung in self.record["rungs"] if rung["step"] == step), None)
+    def rung(self, step: int) -> RungRecord | None:
+        """The score at a rung, None where the trial did not get there."""
+        return self.record.rung(step)
 
     def weights(self, step: int, steps: int) -> Path | None:
         """The weights after `step` updates, where they are kept."""
@@ -59,8 +57,8 @@ def finished_trials(run: RunFolder, study: optuna.Study) -> list[FinishedTrial]:
     """Complete and pruned trials with a record, by number."""
     found = []
     for trial in trials_started(study):
-        record = read_json(run.trial_dir(trial.number) / "trial.json")
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and record and record["rungs"]:
+        record = TrialRecord.in_folder(run.trial_dir(trial.number))
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and record and record.rungs:
             found.append(
                 FinishedTrial(
                     number=trial.number,
@@ -81,7 +79,7 @@ def choose_rung(trials: Sequence[FinishedTrial], config: StudyConfig, wanted: in
         ConfigError: no such rung, or too few trials have weights there; the message says what there is at each rung.
     """
     rungs, steps = rung_steps(config), config.pretrain.steps
-    reached = Counter(rung["step"] for trial in trials for rung in trial.record["rungs"])
+    reached = Counter(rung.step for trial in trials for rung in trial.record.rungs)
     kept = {step: sum(trial.weights(step, steps) is not None for trial in trials) for step in rungs}
     if wanted is not None and wanted not in rungs:
         raise ConfigError(f"--rung {wanted}: expected a rung of the study, {', '.join(map(str, rungs))} (steps)")

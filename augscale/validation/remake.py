@@ -55,17 +55,19 @@ def remake_rung(
     """
     rung = trial.rung(step)
     assert rung is not None
+    recorded = rung.score
+    assert recorded is not None
     kept: list[Path] = []
 
     def at_rung(event: RungEvent) -> None:
         if event.step == step:
             score = score_trial(context, event.backbone, information=event.information, loss=event.loss).score
-            if not math.isclose(score, rung["score"], rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            if not math.isclose(score, recorded, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
                 state_path.unlink(missing_ok=True)
                 raise StudyError(
                     f"{trial.name}, step {step}: made again it scores {score:.6f}, the record says "
-                    f"{rung['score']:.6f}; expected the same trial (same device, versions and threads as the search: "
-                    f"{trial.record.get('threads', 'unknown')})"
+                    f"{recorded:.6f}; expected the same trial (same device, versions and threads as the search: "
+                    f"{trial.record.threads or 'unknown'})"
                 )
             kept.append(save_rung(context, trial.directory, trial.record, rung, event.backbone))
             raise _Reached
@@ -76,13 +78,13 @@ def remake_rung(
 
     state_path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _threads(trial.record.get("threads")):
+        with _threads(trial.record.threads):
             pretrain(
                 context.cache.images,
                 context.train_indices,
-                AugmentationScales.model_validate(trial.record["scales"]),
+                AugmentationScales.model_validate(trial.record.scales),
                 study=context.config,
-                seed=trial.record["seed"],
+                seed=trial.record.seed,
                 device=context.device,
                 state_path=state_path,
                 rung_steps=context.rung_steps,

@@ -24,7 +24,8 @@ from augscale.evaluation.protocols import make_protocols
 from augscale.evaluation.seen_images import cached_contents, seen_notes
 from augscale.pretraining.events import Paused
 from augscale.pretraining.student_teacher import build_networks
-from augscale.runs.folders import RunFolder, read_json, writable_folder, write_json, write_text_atomic
+from augscale.records.manifest import ManifestRecord
+from augscale.runs.folders import RunFolder, writable_folder, write_json, write_text_atomic
 from augscale.searching.prepare import refuse_own_statistics
 from augscale.searching.search import read_run
 from augscale.searching.trial import TrialContext, build_context
@@ -95,12 +96,13 @@ def validate(
     """
     _check(protocols, bootstrap, resamples)
     run, study_config, study = read_run(run_dir)
-    refuse_own_statistics(run, read_json(run.manifest_file), study_config)
+    manifest = ManifestRecord.read(run.manifest_file)
+    refuse_own_statistics(run, manifest, study_config)
     trials = finished_trials(run, study)
     step = choose_rung(trials, study_config, rung, remake=remake)
     folder = writable_folder(run.path / FOLDER if out is None else Path(out))
     size = study_config.crops.global_size
-    met = cached_contents(read_json(run.manifest_file)["cache"])
+    met = cached_contents(manifest.cache)
     settings = (config or ProtocolConfig()).model_copy(update={"view_size": size, "seeds": 1})
     opened, notes = open_datasets(
         datasets,
@@ -327,7 +329,7 @@ def _trial_row(trial: FinishedTrial, found: Measured | None, step: int) -> Netwo
         reason = "no weights"
     elif trial.collapsed:
         reason = "collapsed"
-    scales = AugmentationScales.model_validate(trial.record["scales"])
+    scales = AugmentationScales.model_validate(trial.record.scales)
     return NetworkRow(
         name=trial.name,
         kind="trial",

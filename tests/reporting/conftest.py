@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from run_folder import write_run
 
-from augscale.reporting.search.records import RunResults
-from augscale.reporting.search.results import read_run
+from augscale.reporting.search.results import RunResults, read_run
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def test_training_that_did_not_pay_is_said_and_a_longer_search_is_proposed(tmp_p
 
 
 def test_training_that_paid_is_said(finished, page):
-    assert f"{finished.answer.best.name} is better than the network before training difference +" in page.words
+    assert f"{finished.best.name} is better than the network before training difference +" in page.words
 
 
 def test_only_what_differs_from_the_best_is_emphasised(finished, page):
@@ -174,13 +174,6 @@ def test_contact_sheets_are_embedded_in_order_and_other_bytes_are_left_out(tmp_p
     images = [a for tag, a in page.tags if tag == "img"]
     assert [a["alt"] for a in images] == ["Views of some photographs at strong", "Views of some photographs at weak"]
     assert all(a["src"].startswith("data:image/png;base64,") for a in images)
-
-
-def test_a_contact_sheet_in_the_folder_is_taken_when_none_is_passed(tmp_path):
-    folder = write_run(tmp_path / "run", trials=12)
-    (folder / "contact_sheet.png").write_bytes(PNG_SIGNATURE + b"1")
-    assert len([1 for tag, _ in report_of(folder).tags if tag == "img"]) == 1
-    assert [1 for tag, _ in report_of(folder, contact_sheets={}).tags if tag == "img"] == []
 
 
 def test_a_failed_write_leaves_the_old_page_whole(tmp_path, monkeypatch):

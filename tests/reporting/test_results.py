@@ -4,8 +4,9 @@ import math
 import pytest
 from run_folder import UNTRAINED_SCORE, put, write_run
 
-from augscale.reporting.search.records import COLLAPSED
-from augscale.reporting.search.results import parse_answer, read_run
+from augscale.records.answer import AnswerRecord
+from augscale.records.trial import COLLAPSED
+from augscale.reporting.search.results import read_run
 
 
 def read(path):
@@ -23,7 +24,7 @@ def test_every_trial_and_every_confirmation_run_is_read(finished_folder, finishe
 def test_the_untrained_network_is_read_with_the_answers_verdict_on_it(finished):
     assert finished.untrained.score == UNTRAINED_SCORE
     assert finished.answer.untrained.beaten
-    assert finished.answer.untrained.difference == finished.answer.best.confirm_mean - UNTRAINED_SCORE
+    assert finished.answer.untrained.difference == finished.best.confirm_mean - UNTRAINED_SCORE
 
 
 def test_states_are_counted_and_a_collapsed_trial_is_not_a_complete_one(finished):
@@ -97,4 +98,4 @@ def test_an_empty_folder_is_an_empty_run(tmp_path):
 
 def test_an_answer_without_a_best_has_none(finished_folder):
     answer = read(finished_folder / "answer.json") | {"best": None}
-    assert parse_answer(answer).best is None
+    assert AnswerRecord.parse(answer, "answer.json").best_contender is None

@@ -2,12 +2,15 @@
 
 import pytest
 
+from augscale.records.answer import ContenderRecord, VersusRecord
 from augscale.searching.answer_words import headline
 
 
 def _contender(name, kind, difference=None, distinguishable=False):
-    versus = difference is not None and {"difference": difference, "distinguishable": distinguishable}
-    return {"name": name, "kind": kind, "versus_best": versus or None}
+    versus = None
+    if difference is not None:
+        versus = VersusRecord(difference=difference, interval=(-1.0, 1.0), distinguishable=distinguishable)
+    return ContenderRecord(name=name, kind=kind, scales={}, versus_best=versus)
 
 
 BEST = _contender("trial 7", "best")

@@ -15,7 +15,7 @@ import pytest
 from augscale.config import load_study
 from augscale.errors import CheckpointError, InterruptedRun
 from augscale.runs.folders import RunFolder, read_json
-from augscale.searching import worker
+from augscale.searching import worker_runs
 from augscale.searching.confirm import expected_runs, plan_confirmation
 from augscale.searching.prepare import prepare_run
 from augscale.searching.progress import read_progress
@@ -33,7 +33,7 @@ class Search:
     def __init__(self, path, **settings):
         self.run, self.config = RunFolder(path), load_study("smoke", SETTINGS | settings)
         manifest = prepare_run(self.run, self.config, storage=None, parameters=1, device_label="cpu")
-        self.study = open_study(self.config, self.run.default_storage, manifest["study_name"])
+        self.study = open_study(self.config, self.run.default_storage, manifest.study_name)
         enqueue_controls(self.study, self.run, self.config)
 
     def run_trials(self, number: int) -> None:
@@ -231,20 +231,20 @@ def _wait_for(condition, seconds: float = 60.0) -> None:
 
 def test_a_full_disk_ends_the_worker_and_costs_no_trial_and_no_confirmation(search, monkeypatch):
     full = search("full", **{"search.trials": 3, "search.controls": ["strong"], "confirm.controls": ["strong"]})
-    real = worker.run_trial
+    real = worker_runs.run_trial
 
     def disk_is_full(*arguments, **options):
         raise CheckpointError("state.pt: cannot be written (No space left on device)")
 
     for done in (0, 3):
-        monkeypatch.setattr(worker, "run_trial", disk_is_full)
+        monkeypatch.setattr(worker_runs, "run_trial", disk_is_full)
         for _ in range(3):
             with pytest.raises(CheckpointError, match="No space left"):
                 full.work()
         states = [trial.state.name for trial in full.study.get_trials(deepcopy=False)]
         assert states == ["RUNNING"] if done == 0 else states == ["COMPLETE"] * 3
         assert full.confirmed() == {}
-        monkeypatch.setattr(worker, "run_trial", real)
+        monkeypatch.setattr(worker_runs, "run_trial", real)
         if done == 0:
             claim = full.claim()
             assert (claim.number, claim.starts) == (0, 1)

@@ -70,7 +70,7 @@ def test_a_row_of_failures_stops_with_every_reason():
 
 def test_an_error_of_the_settings_stops_at_the_first_trial_of_a_session():
     trials = _trials("pretrain.max_memory = 1MB: too little", error="ConfigError")
-    assert "trial 0 failed, and every other would" in reason_to_stop(trials, 5, since=0.0)
+    assert "trial 0 failed, and every other trial would" in reason_to_stop(trials, 5, since=0.0)
     assert reason_to_stop(trials, 5, since=_minute(1)) is None, "the setting may have been changed since"
 
 

@@ -15,9 +15,11 @@ import torch
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig, load_study
 from augscale.pretraining.loop import pretrain
-from augscale.runs.folders import RunFolder, read_json, write_json
+from augscale.records.panel import PanelRecord
+from augscale.records.trial import TrialRecord
+from augscale.runs.folders import RunFolder, read_json
 from augscale.searching import trial
-from augscale.searching.null import TOLERANCE, not_learned, null_config, null_facts, null_runs, null_sentence
+from augscale.searching.null import TOLERANCE, null_config, null_record, null_runs, null_sentence
 from augscale.searching.prepare import prepare_run
 
 RESNET = {"name": "resnet10t", "overrides": {"channels": [8, 8, 16, 16], "stem_width": 8}, "drop_path": 0.0}
@@ -55,17 +57,14 @@ def _study(backbone: dict, **settings) -> StudyConfig:
     return null_config(load_study("smoke", overrides | settings))
 
 
-def _finals(folder: Path, config: StudyConfig, scales=SCALES, **options) -> list[dict]:
+def _finals(folder: Path, config: StudyConfig, scales=SCALES, **options) -> list[PanelRecord]:
     run = RunFolder(folder)
     prepare_run(run, config, storage=None, parameters=1, device_label="cpu")
     context = trial.build_context(run, config, "cpu")
     finals = [trial.score_untrained(context, seed=3)]
     for number, name in enumerate(scales):
-        fields = {"number": number, "control": name, "params": {}}
-        record, _ = trial.run_trial(
-            context, load_scales(name), directory=run.trial_dir(number), seed=3, fields=fields, **options
-        )
-        finals.append(record["final"])
+        new = trial.new_record(load_scales(name), 3, number=number, control=name)
+        finals.append(trial.run_trial(context, new, run.trial_dir(number), **options)[0].final)
     return finals
 
 
@@ -75,7 +74,7 @@ def test_without_learning_all_trials_score_what_the_network_before_training_scor
     finals = _finals(tmp_path, _study(backbone, **settings))
     for name in ("score", "effective_rank", "feature_sd", "bootstrap_scores", "levels"):
         for final in finals[1:]:
-            assert final[name] == finals[0][name], (case, name)
+            assert getattr(final, name) == getattr(finals[0], name), (case, name)
 
 
 def test_every_rung_is_equal_too(tmp_path):
@@ -88,7 +87,7 @@ def test_every_rung_is_equal_too(tmp_path):
 
 @pytest.mark.parametrize("score", ["pair_auroc", "alpha_req"])
 def test_every_score_is_equal(tmp_path, score):
-    scores = {final["score"] for final in _finals(tmp_path, _study(RESNET, **{"probe.score": score}), SCALES[:2])}
+    scores = {final.score for final in _finals(tmp_path, _study(RESNET, **{"probe.score": score}), SCALES[:2])}
     assert len(scores) == 1
 
 
@@ -97,7 +96,7 @@ def test_micro_batches_change_nothing(tmp_path):
     whole = _finals(tmp_path / "whole", config, ("strong",))[-1]
     cut = _finals(tmp_path / "cut", config, ("strong",), largest_micro_batch=4)[-1]
     assert read_json(tmp_path / "cut" / "trials" / "0000" / "trial.json")["micro_batches"]["number"] > 1
-    assert cut["score"] == whole["score"]
+    assert cut.score == whole.score
 
 
 def test_a_run_with_learning_rate_0_ends_with_the_weights_that_it_began_with():
@@ -116,33 +115,34 @@ def _null_folder(tmp_path: Path, scores: list[float | None], start: float | None
     config = load_study("smoke", {"search.null_trials": len(scores)})
     for null, score in zip(null_runs(run, config), scores, strict=True):
         null.directory.mkdir(parents=True)
-        state = "FAIL" if score is None else "COMPLETE"
-        write_json(null.directory / "trial.json", {"state": state, "final": score and {"score": score}})
+        state, final = ("FAIL", None) if score is None else ("COMPLETE", PanelRecord(score=score))
+        record = TrialRecord(number=null.number, name=null.name, kind="null", state=state, scales={}, final=final)
+        record.keep(null.directory)
     return run, config
 
 
 def test_nulls_that_stand_still_take_nothing_off(tmp_path):
     run, config = _null_folder(tmp_path, [0.5, 0.5 + TOLERANCE / 2], 0.5)
-    facts = null_facts(run, config, {"score": 0.5})
+    facts = null_record(run, config, PanelRecord(score=0.5))
     assert facts is not None
-    assert facts["still"]
-    assert not_learned(facts) == 0
+    assert facts.still
+    assert facts.gain == 0
     assert "stays where it begins (dprime: none 0.500, weak" in null_sentence(facts, "dprime")
 
 
 def test_the_largest_gain_without_learning_is_taken_off(tmp_path):
     run, config = _null_folder(tmp_path, [0.9, 1.1, None], 0.5)
-    facts = null_facts(run, config, {"score": 0.5})
+    facts = null_record(run, config, PanelRecord(score=0.5))
     assert facts is not None
-    assert not facts["still"]
-    assert not_learned(facts) == pytest.approx(0.6)
+    assert not facts.still
+    assert facts.gain == pytest.approx(0.6)
     assert "With learning switched off the score moves" in null_sentence(facts, "dprime")
 
 
 def test_a_null_that_is_missing_is_said(tmp_path):
     run, config = _null_folder(tmp_path, [None], None)
-    facts = null_facts(run, config, {"score": 0.5})
-    assert not_learned(facts) == 0
+    facts = null_record(run, config, PanelRecord(score=0.5))
+    assert facts.gain == 0
     assert "has ended" in null_sentence(facts, "dprime")
-    assert null_facts(run, load_study("smoke", {"search.null_trials": 0}), None) is None
+    assert null_record(run, load_study("smoke", {"search.null_trials": 0}), None) is None
     assert "search.null_trials = 0" in null_sentence(None, "dprime")

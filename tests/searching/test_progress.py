@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from augscale.config import load_study
+from augscale.records.trial import RungRecord, TrialRecord
 from augscale.runs.folders import RunFolder, this_host, write_json
 from augscale.searching.display import SearchDisplay, render
 from augscale.searching.progress import read_progress
@@ -29,8 +30,8 @@ def begun(tmp_path: Path):
     study = open_study(config, run.default_storage, "test")
     enqueue_controls(study, run, config)
     claim = claim_trial(study, run, config)
-    rung = {"step": 4, "score": 0.5}
-    write_json(run.trial_dir(0) / "trial.json", {"rungs": [rung], "loss_history": [[8, 4.1]], "seconds": 3.0})
+    rungs = (RungRecord(step=4, score=0.5),)
+    TrialRecord(number=0, scales={}, rungs=rungs, loss_history=((8, 4.1),), seconds=3.0).keep(run.trial_dir(0))
     worker = {"host": this_host(), "pid": os.getpid(), "phase": "search", "number": 0, "time": time.time()}
     write_json(run.workers_dir / "worker.json", worker | {"device": "cpu", "name": "none"})
     return run, config, study, claim
@@ -94,7 +95,7 @@ def test_a_confirmation_run_that_was_stopped_is_counted_as_paused(begun):
     folder = run.confirm_dir / "trial-0000-seed0"
     folder.mkdir()
     (folder / "state.pt").touch()
-    write_json(folder / "trial.json", {"state": "RUNNING"})
+    TrialRecord(number=0, kind="control", scales={}).keep(folder)
     assert read_progress(run, config, study).paused_confirmations == 0
     (run.workers_dir / "worker.json").unlink()
     progress = read_progress(run, config, study)

@@ -43,7 +43,7 @@ def searched(tmp_path, monkeypatch):
     monkeypatch.setattr(passes, "dino_loss", loss)
     run, config = RunFolder(tmp_path / "run"), load_study("smoke", SETTINGS)
     manifest = prepare_run(run, config, storage=None, parameters=1, device_label="cpu")
-    study = open_study(config, run.default_storage, manifest["study_name"])
+    study = open_study(config, run.default_storage, manifest.study_name)
     enqueue_controls(study, run, config)
     Worker(run, device="cpu", free_memory=10**12).work()
     return run, config, study
@@ -66,7 +66,7 @@ def test_trials_record_it_later_ones_follow_and_the_answer_says_so(searched):
     facts = [(line.get("trial"), line["number"], line["size"]) for line in logged]
     assert facts == [(0, 2, 4), (1, 2, 4), (None, 2, 4)], "the last is the null run"
     assert [line.note for line in read_progress(run, config, study).trials] == ["micro-batches 2 x 4"] * 2
-    caveats = write_answer(run, config, study, {"total": 1.0})["caveats"]
+    caveats = write_answer(run, config, study, {"total": 1.0}).caveats
     assert sum("not strictly comparable" in caveat for caveat in caveats) == 1
 
 

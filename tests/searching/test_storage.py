@@ -43,7 +43,7 @@ def drivers(monkeypatch):
 def test_a_study_lies_in_the_folder_that_was_named_whatever_its_characters(tmp_path, name):
     run = RunFolder(tmp_path / name)
     run.path.mkdir()
-    storage = run_storage(run, {"storage": None})
+    storage = run_storage(run, None)
     optuna.create_study(storage=open_storage(storage), study_name="kept")
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name / "study.db").is_file()
@@ -70,8 +70,8 @@ def test_a_relative_file_is_kept_by_its_whole_path_and_may_have_odd_characters(t
 def test_manifests_of_before_are_read_as_they_were(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunFolder(tmp_path / "run")
-    assert run_storage(run, {"storage": None}).file == run.database.resolve()
-    assert run_storage(run, {"storage": "sqlite:///shared.db"}).file == tmp_path / "shared.db"
+    assert run_storage(run, None).file == run.database.resolve()
+    assert run_storage(run, "sqlite:///shared.db").file == tmp_path / "shared.db"
 
 
 @pytest.mark.parametrize(("url", "shown", "says"), [
@@ -96,13 +96,13 @@ def test_manifests_of_before_are_read_as_they_were(tmp_path, monkeypatch):
     ("study.db", "study.db", "sqlite:///study.db"),
     ("", "(nothing)", "not the URL of a database"),
     ("C:\\data\\study.db", "C:\\data\\study.db", "sqlite:///C:/data/study.db"),
-    ("sqlite:///C:\\data\\study.db", "sqlite:///C:\\data\\study.db", "path of Windows"),
+    ("sqlite:///C:\\data\\study.db", "sqlite:///C:\\data\\study.db", "a Windows path"),
     ("sqlite:////no/such/folder/study.db", "sqlite:////no/such/folder/study.db", "folder /no/such/folder does not"),
     ("sqlite://study.db", "sqlite://study.db", "followed by a host"),
     ("sqlite:///:memory:", "sqlite:///:memory:", "memory is not shared"),
     ("sqlite:///a?b.db", "sqlite:///a?b.db", "sqlite:///a%3Fb.db"),
     ("sqlite:////", "sqlite:////", "is a folder"),
-    (f"sqlite:///{__file__}", f"sqlite:///{__file__}", "is no file of SQLite"),
+    (f"sqlite:///{__file__}", f"sqlite:///{__file__}", "is not an SQLite file"),
 ])  # fmt: skip
 def test_what_cannot_be_used_is_named_in_one_line_without_the_password(url, shown, says):
     with pytest.raises(ConfigError) as error:
@@ -136,13 +136,13 @@ def test_the_password_goes_to_the_workers_and_not_into_the_manifest(tmp_path, mo
     assert storage.stored == "postgresql+psycopg://user@h/db"
     assert "w0rd" not in storage.shown
     run = RunFolder(tmp_path)
-    assert run_storage(run, {"storage": storage.stored}).url.password is None
+    assert run_storage(run, storage.stored).url.password is None
     monkeypatch.setenv(PASSWORD_VARIABLE, storage.environment[PASSWORD_VARIABLE])
-    assert run_storage(run, {"storage": storage.stored}).url == storage.url
+    assert run_storage(run, storage.stored).url == storage.url
 
 
 def test_a_password_that_an_earlier_version_wrote_into_the_manifest_is_used_and_not_written_again(tmp_path, drivers):
-    run, old = RunFolder(tmp_path), {"storage": "postgresql://user:p%40ss@h/db"}
+    run, old = RunFolder(tmp_path), "postgresql://user:p%40ss@h/db"
     assert run_storage(run, old).url.password == "p@ss"
     kept = _kept_storage(run, old, parse_storage("postgresql://user:another@h/db"))
     assert kept == _kept_storage(run, old, None) == "postgresql://user@h/db"
@@ -150,7 +150,7 @@ def test_a_password_that_an_earlier_version_wrote_into_the_manifest_is_used_and_
         _kept_storage(run, old, parse_storage("postgresql://user:w0rd@there/db"))
     assert "--storage postgresql://user:***@there/db" in str(error.value)
     assert "keeps its study in postgresql://user:***@h/db" in str(error.value)
-    assert _kept_storage(run, {"storage": None}, None) is None
+    assert _kept_storage(run, None, None) is None
 
 
 @pytest.mark.parametrize(("password", "advice"), [("w0rd#1", "percent-encode"), ("secretpw", None)])
@@ -180,7 +180,7 @@ def test_a_missing_password_is_asked_for(monkeypatch, drivers):
 
 
 def test_the_command_line_hides_the_password_in_tracebacks_and_last_words(monkeypatch, capsys, drivers):
-    from augscale.cli.app import app as cli
+    from augscale.cli import app as cli
 
     parse_storage("postgresql://user:w0rd%2F1@h/db")
 

@@ -12,11 +12,13 @@ from optuna.trial import TrialState
 from augscale.config import load_study
 from augscale.errors import ConfigError, InterruptedRun
 from augscale.pretraining.loop import Paused
-from augscale.runs.folders import RunFolder, write_json
-from augscale.searching import supervisor, worker
+from augscale.records.worker import WorkerRecord
+from augscale.runs.folders import RunFolder
+from augscale.searching import supervisor, worker_runs
 from augscale.searching.phases import PhaseClock
 from augscale.searching.study import claim_trial, enqueue_controls, open_study, stopped_file
 from augscale.searching.worker import Worker
+from augscale.searching.worker_runs import ClaimedTrial
 from augscale.system.devices import WorkerPlan
 from augscale.system.signals import StopFlag
 
@@ -61,19 +63,19 @@ class _Trained(Worker):
         self.study = open_study(self.config, run.default_storage, "test")
         enqueue_controls(self.study, run, self.config)
         self.context = SimpleNamespace(rung_steps=[])
-        self.largest_micro_batch, self._progress = None, {}
+        self.largest_micro_batch, self._status = None, WorkerRecord(host="here", pid=1)
 
 
 def _run_one(run: RunFolder, monkeypatch, stop: StopFlag, ends) -> tuple[_Trained, BaseException | None]:
-    def trial(*_, directory: Path, **__):
-        write_json(directory / "trial.json", {"state": "RUNNING"})
+    def trial(context, record, directory: Path, **_):
+        record.keep(directory)
         ends(directory)
 
-    monkeypatch.setattr(worker, "run_trial", trial)
+    monkeypatch.setattr(worker_runs, "run_trial", trial)
     trained = _Trained(run, stop)
     claim = claim_trial(trained.study, run, trained.config)
     try:
-        trained._run_claim(claim)
+        ClaimedTrial(trained, claim).run()
     except Exception as error:
         return trained, error
     return trained, None

@@ -25,17 +25,16 @@ def start(tmp_path, monkeypatch):
         folder, config = RunFolder(tmp_path / "run"), load_study("smoke", settings)
         prepare_run(folder, config, storage=None, parameters=1, device_label="cpu")
         context = trial.build_context(folder, config, "cpu")
-        fields = {"number": 0, "control": None, "params": {}}
         directory = folder.trial_dir(0)
         with contextlib.suppress(optuna.TrialPruned):
-            trial.run_trial(context, load_scales("strong"), directory=directory, seed=1, fields=fields, on_rung=on_rung)
+            trial.run_trial(context, trial.new_record(load_scales("strong"), 1, number=0), directory, on_rung=on_rung)
         return read_json(directory / "trial.json")
 
     return run
 
 
 def _prune_at_the_second_rung(rung):
-    if rung["step"] == 4:
+    if rung.step == 4:
         raise optuna.TrialPruned
 
 

@@ -1,4 +1,4 @@
-"""Figures that set the best beside the controls: fresh seeds, pair distances, and the course of training.
+"""Figures of the best beside the controls: fresh seeds, pair distances, and the course of training.
 
 Each function returns a `Plot`, or None where there is nothing to draw yet.
 """
@@ -11,7 +11,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from augscale.reporting.search.records import Contender, RunResults
+from augscale.records.answer import ContenderRecord
+from augscale.reporting.search.results import RunResults
 from augscale.reporting.shared import ridges
 from augscale.reporting.shared.style import (
     FAINT,
@@ -29,6 +30,7 @@ from augscale.reporting.shared.style import (
     marker,
     new_figure,
     robust_range,
+    scatter,
     text,
 )
 from augscale.reporting.shared.wording import UNTRAINED, UNTRAINED_WORDS, interval, number, score_label, signed
@@ -41,7 +43,7 @@ def confirmation(run: RunResults, colors: Colors) -> Plot | None:
     """Scores on fresh seeds, and their differences to the best, paired by seed."""
     if run.answer is None:
         return None
-    best = run.answer.best
+    best = run.best
     confirmed = [c for c in run.answer.contenders if c.confirm_scores]
     rows = sorted(confirmed, key=lambda c: (c is best, c.confirm_mean if c.confirm_mean is not None else -math.inf))
     if not rows:
@@ -74,9 +76,9 @@ def densities(run: RunResults, colors: Colors) -> Plot | None:
     scored += [(UNTRAINED, False, run.untrained)] if run.untrained and scored else []
     scored.sort(key=lambda row: (not row[1], -row[2].score))
     by_place = {
-        (name, level.name): level
+        (name, level_name): level
         for name, _, panel in scored
-        for level in panel.levels
+        for level_name, level in panel.levels.items()
         if ridges.has_histogram((level.positive_histogram, level.negative_histogram), level.histogram_edges)
     }
     rows = list(dict.fromkeys(name for name, _ in by_place))[::-1]
@@ -138,7 +140,7 @@ def training(run: RunResults, colors: Colors) -> Plot | None:
     return Plot(panels=tuple(panels)) if panels else None
 
 
-def _seed_scores(run: RunResults, rows: Sequence[Contender], colors: Colors, label: str) -> go.Figure:
+def _seed_scores(run: RunResults, rows: Sequence[ContenderRecord], colors: Colors, label: str) -> go.Figure:
     figure = _rows_figure(rows, colors)
     every: list[float] = []
     if run.answer and (before := run.answer.untrained):
@@ -153,21 +155,11 @@ def _seed_scores(run: RunResults, rows: Sequence[Contender], colors: Colors, lab
         if mean is not None:
             text_ = hover(contender.name, f"mean {number(mean)} {label}", interval(bounds))
             figure.add_trace(_point(mean, row, marker(color, "line-ns", 14, edge=color, edge_width=3), text_))
-        offset = 0.2
-        figure.add_trace(
-            go.Scatter(
-                x=list(scores),
-                y=[row + offset] * len(scores),
-                mode="markers",
-                marker=marker(color, size=8) | {"symbol": [SEED_SYMBOLS[s % len(SEED_SYMBOLS)] for s in seeds]},
-                opacity=0.85,
-                text=[
-                    hover(contender.name, f"seed {s + 1}: {number(x)} {label}")
-                    for s, x in zip(seeds, scores, strict=True)
-                ],
-                hoverinfo="text",
-            )
-        )
+        look = marker(color, size=8) | {"symbol": [SEED_SYMBOLS[s % len(SEED_SYMBOLS)] for s in seeds]}
+        texts = [
+            hover(contender.name, f"seed {s + 1}: {number(x)} {label}") for s, x in zip(seeds, scores, strict=True)
+        ]
+        figure.add_trace(scatter(scores, [row + 0.2] * len(scores), look, texts, opacity=0.85))
         if contender.search_score is not None:
             every.append(contender.search_score)
             look = {"symbol": "x-thin", "size": 7, "line": {"color": FAINT, "width": 2}}
@@ -177,7 +169,7 @@ def _seed_scores(run: RunResults, rows: Sequence[Contender], colors: Colors, lab
     return figure
 
 
-def _differences(rows: Sequence[Contender], colors: Colors, label: str) -> go.Figure:
+def _differences(rows: Sequence[ContenderRecord], colors: Colors, label: str) -> go.Figure:
     figure = _rows_figure(rows, colors)
     every: list[float] = [0.0]
     verdicts: list[tuple[float, int, str]] = []
@@ -188,13 +180,11 @@ def _differences(rows: Sequence[Contender], colors: Colors, label: str) -> go.Fi
             continue
         every += [versus.difference, *versus.interval]
         figure.add_trace(_bar(versus.interval, row, color))
-        words = ("better" if versus.difference > 0 else "worse") if versus.distinguishable else "not distinguishable"
-        text_ = hover(
-            contender.name, f"{signed(versus.difference)} {label}", interval(versus.interval, sign=True), words
-        )
+        bounds = interval(versus.interval, sign=True)
+        text_ = hover(contender.name, f"{signed(versus.difference)} {label}", bounds, versus.verdict)
         look = marker(color if versus.distinguishable else SURFACE, "circle", 11, edge=color, edge_width=2)
         figure.add_trace(_point(versus.difference, row, look, text_))
-        verdicts.append((versus.difference, row, words))
+        verdicts.append((versus.difference, row, versus.verdict))
     low, high = robust_range([], every)
     for x, row, words in verdicts:
         # Towards the middle, so that no verdict leaves a narrow plot.
@@ -207,7 +197,7 @@ def _differences(rows: Sequence[Contender], colors: Colors, label: str) -> go.Fi
     return figure
 
 
-def _rows_figure(rows: Sequence[Contender], colors: Colors) -> go.Figure:
+def _rows_figure(rows: Sequence[ContenderRecord], colors: Colors) -> go.Figure:
     figure = new_figure(height=ROW_PIXELS * len(rows) + 62, left=94, right=14)
     figure.update_yaxes(
         range=[-0.55, len(rows) - 0.45],
@@ -221,15 +211,15 @@ def _rows_figure(rows: Sequence[Contender], colors: Colors) -> go.Figure:
 
 
 def _bar(bounds: tuple[float, float], row: float, color: str) -> go.Scatter:
-    return go.Scatter(x=list(bounds), y=[row, row], mode="lines", line={"color": color, "width": 2.5}, hoverinfo="skip")
+    return scatter(bounds, [row, row], mode="lines", line={"color": color, "width": 2.5})
 
 
 def _point(x: float, y: float, look: dict[str, Any], hover_text: str) -> go.Scatter:
-    return go.Scatter(x=[x], y=[y], mode="markers", marker=look, text=[hover_text], hoverinfo="text")
+    return scatter([x], [y], look, [hover_text])
 
 
-def _seeds(run: RunResults, contender: Contender) -> list[int]:
-    """Which seed each score is from: failed runs leave gaps, which only the runs' own records know."""
+def _seeds(run: RunResults, contender: ContenderRecord) -> list[int]:
+    """The seed of each score. Failed runs leave gaps, which only the records of the runs show."""
     by_score = {
         t.score: t.seed_index for t in run.confirmations if t.number == contender.number and t.score is not None
     }
@@ -251,16 +241,10 @@ def _curves(
     labels = []
     for name, points in series[::-1]:
         color = colors[name]
-        figure.add_trace(
-            go.Scatter(
-                x=[step for step, _ in points],
-                y=[y for _, y in points],
-                mode=mode,
-                line={"color": color, "width": 2},
-                text=[hover(name, f"step {step}: {number(y)}") for step, y in points],
-                hoverinfo="text",
-            )
-        )
+        texts = [hover(name, f"step {step}: {number(y)}") for step, y in points]
+        line = {"color": color, "width": 2}
+        xs, ys = [step for step, _ in points], [y for _, y in points]
+        figure.add_trace(scatter(xs, ys, hover=texts, mode=mode, line=line))
         labels.append((text(name), points[-1][1], color))
     label_margin(figure, labels, bounds)
     last = max(step for _, points in series for step, _ in points)
@@ -270,7 +254,7 @@ def _curves(
 
 
 def _loss_ceiling(run: RunResults) -> float | None:
-    """The loss of outputs that say nothing, ln(out_dim), where the study tells."""
+    """The loss of outputs without information, ln(out_dim); None where the study does not give it."""
     out_dim = run.setting("pretrain", "out_dim")
     return math.log(out_dim) if isinstance(out_dim, int) and out_dim > 1 else None
 

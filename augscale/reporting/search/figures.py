@@ -11,7 +11,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from augscale.reporting.search.records import COLLAPSED, RunResults, Trial
+from augscale.records.trial import COLLAPSED, TrialRecord
+from augscale.reporting.search.results import RunResults
 from augscale.reporting.shared.style import (
     BEST,
     FAILED,
@@ -28,6 +29,7 @@ from augscale.reporting.shared.style import (
     marker,
     new_figure,
     robust_range,
+    scatter,
     text,
 )
 from augscale.reporting.shared.wording import (
@@ -43,7 +45,7 @@ Range = tuple[float, float]
 
 
 def history(run: RunResults, colors: Colors) -> Plot | None:
-    """Score of each trial over its number, the best so far, and the controls as lines."""
+    """Score of each trial over its number, with the best so far and the controls as lines."""
     if not run.trials:
         return None
     label = score_label(run.score_name)
@@ -97,18 +99,9 @@ def rung_curves(run: RunResults, colors: Colors) -> Plot | None:
     figure.add_trace(_lines(stopped, line={"color": FAINT, "width": 1, "dash": "dot"}, opacity=0.7))
     figure.add_trace(_lines(complete, line={"color": MUTED, "width": 1}, opacity=0.5))
     ends = [(t, next(r for r in t.rungs[::-1] if r.score is not None)) for t in stopped]
-    figure.add_trace(
-        go.Scatter(
-            x=[r.step for _, r in ends],
-            y=[r.score for _, r in ends],
-            mode="markers",
-            marker={"symbol": "x-thin", "size": 6, "line": {"color": MUTED, "width": 1.3}},
-            text=[
-                hover(t.name, f"pruned at step {r.step}: {number(r.score)}", short_scales(t.scales)) for t, r in ends
-            ],
-            hoverinfo="text",
-        )
-    )
+    texts = [hover(t.name, f"pruned at step {r.step}: {number(r.score)}", short_scales(t.scales)) for t, r in ends]
+    look = {"symbol": "x-thin", "size": 6, "line": {"color": MUTED, "width": 1.3}}
+    figure.add_trace(scatter([r.step for _, r in ends], [r.score for _, r in ends], look, texts))
     labels = []
     for trial in marked[::-1]:
         color = colors[trial.name]
@@ -129,7 +122,7 @@ def rung_curves(run: RunResults, colors: Colors) -> Plot | None:
 
 
 def importance(run: RunResults, colors: Colors) -> Plot | None:
-    """How much each searched parameter matters beside the others, and what is seen where none does."""
+    """The share of each searched parameter, beside the largest share that is found where none matters."""
     shares = sorted((run.answer.importance if run.answer else {}).items(), key=lambda item: item[1])
     if not shares:
         return None
@@ -149,18 +142,11 @@ def importance(run: RunResults, colors: Colors) -> Plot | None:
         )
     )
     for row, (name, _) in enumerate(shares):
-        figure.add_annotation(
-            x=0,
-            y=row + 0.2,
-            xanchor="left",
-            yanchor="bottom",
-            text=parameter_label(name)[0],
-            showarrow=False,
-            xshift=-3,
-        )
+        place = {"x": 0, "y": row + 0.2, "xanchor": "left", "yanchor": "bottom", "xshift": -3}
+        figure.add_annotation(text=parameter_label(name)[0], showarrow=False, **place)
     top = max(share for _, share in shares)
     notes = []
-    if (by_chance := run.answer.facts.get("importance_by_chance") if run.answer else None) is not None:
+    if (by_chance := run.answer.importance_by_chance if run.answer else None) is not None:
         figure.add_vline(by_chance, line={"color": FAINT, "width": 1.5, "dash": "dot"})
         verdict = "is beyond it" if top > by_chance else "is not, so this may be chance"
         notes.append(
@@ -205,15 +191,8 @@ def _best_so_far(figure: go.Figure, run: RunResults) -> None:
     for trial in usable:
         steps.append((trial.number, max([trial.score or 0.0] + [score for _, score in steps])))
     steps.append((run.trials[-1].number, steps[-1][1]))
-    figure.add_trace(
-        go.Scatter(
-            x=[x for x, _ in steps],
-            y=[y for _, y in steps],
-            mode="lines",
-            line={"color": BEST, "width": 1.5, "shape": "hv"},
-            hoverinfo="skip",
-        )
-    )
+    line = {"color": BEST, "width": 1.5, "shape": "hv"}
+    figure.add_trace(scatter([x for x, _ in steps], [y for _, y in steps], mode="lines", line=line))
 
 
 def _untrained_line(figure: go.Figure, run: RunResults) -> list[tuple[str, float, str]]:
@@ -224,8 +203,8 @@ def _untrained_line(figure: go.Figure, run: RunResults) -> list[tuple[str, float
     return [(f"{UNTRAINED} {number(run.untrained.score, 2)}", run.untrained.score, UNTRAINED_COLOR)]
 
 
-def _trial_points(trials: Sequence[Trial], look: dict[str, Any], bounds: Range, label: str) -> go.Scatter:
-    """Trials over their number; those outside the range, and those without a score, sit at its edge."""
+def _trial_points(trials: Sequence[TrialRecord], look: dict[str, Any], bounds: Range, label: str) -> go.Scatter:
+    """Trials over their number; trials outside the range and trials without a score are at its edge."""
     edge = 0.015 * (bounds[1] - bounds[0])
     low, high = bounds[0] + edge, bounds[1] - edge
     scores = [None if t.state == "FAIL" else t.last_score for t in trials]
@@ -233,18 +212,12 @@ def _trial_points(trials: Sequence[Trial], look: dict[str, Any], bounds: Range, 
         look["symbol"] if s is None or bounds[0] <= s <= bounds[1] else f"triangle-{'up' if s > high else 'down'}"
         for s in scores
     ]
-    return go.Scatter(
-        x=[t.number for t in trials],
-        y=[low if s is None else min(max(s, low), high) for s in scores],
-        mode="markers",
-        marker=look | {"symbol": symbols},
-        text=[trial_hover(t, label) for t in trials],
-        hoverinfo="text",
-        cliponaxis=False,
-    )
+    heights = [low if s is None else min(max(s, low), high) for s in scores]
+    texts = [trial_hover(t, label) for t in trials]
+    return scatter([t.number for t in trials], heights, look | {"symbol": symbols}, texts, cliponaxis=False)
 
 
-def trial_hover(trial: Trial, label: str) -> str:
+def trial_hover(trial: TrialRecord, label: str) -> str:
     last = trial.last_score
     at = "" if trial.score is not None or not trial.rungs else f" at step {trial.rungs[-1].step}"
     name = trial.name if trial.control is None else f"{trial.name} (trial {trial.number})"
@@ -253,8 +226,8 @@ def trial_hover(trial: Trial, label: str) -> str:
     return hover(name, f"{label} {number(last)}{at}, {state}", short_scales(trial.scales), reason)
 
 
-def _lines(trials: Sequence[Trial], *, mode: str = "lines", **look: Any) -> go.Scatter:
-    """Rung curves of several trials in one trace, parted by gaps."""
+def _lines(trials: Sequence[TrialRecord], *, mode: str = "lines", **look: Any) -> go.Scatter:
+    """Rung curves of several trials in one trace, separated by gaps."""
     xs: list[int | None] = []
     ys: list[float | None] = []
     texts: list[str] = []
@@ -266,11 +239,11 @@ def _lines(trials: Sequence[Trial], *, mode: str = "lines", **look: Any) -> go.S
         xs.append(None)
         ys.append(None)
         texts.append("")
-    return go.Scatter(x=xs, y=ys, text=texts, hoverinfo="text", mode=mode, connectgaps=False, **look)
+    return scatter(xs, ys, hover=texts, mode=mode, connectgaps=False, **look)
 
 
-def _rung_steps(trials: Sequence[Trial]) -> list[int]:
-    """The rungs' steps without those that would crowd the axis."""
+def _rung_steps(trials: Sequence[TrialRecord]) -> list[int]:
+    """The rungs' steps, without those that would crowd the axis."""
     steps = sorted({r.step for t in trials for r in t.rungs})
     kept = [0]
     for step in steps[::-1]:
@@ -279,23 +252,23 @@ def _rung_steps(trials: Sequence[Trial]) -> list[int]:
     return sorted(kept)
 
 
-def _contenders(run: RunResults) -> list[Trial]:
+def _contenders(run: RunResults) -> list[TrialRecord]:
     """The best, the controls, and the other trials that were confirmed."""
     confirmed = {c.number for c in run.answer.contenders if c.confirm_scores} if run.answer else set()
     named = list(run.best_and_controls)
     return named + [t for t in run.trials if t.number in confirmed and t not in named]
 
 
-def _last_scores(trials: Iterable[Trial]) -> list[float]:
+def _last_scores(trials: Iterable[TrialRecord]) -> list[float]:
     return [t.last_score for t in trials if t.last_score is not None]
 
 
-def scores(trials: Iterable[Trial]) -> list[float]:
+def scores(trials: Iterable[TrialRecord]) -> list[float]:
     return [t.score for t in trials if t.score is not None]
 
 
 def left_out(values: Sequence[float], bounds: Range, what: str, *, at_edge: bool = False) -> tuple[str, ...]:
-    """Says how many values an axis leaves out, or nothing where it shows all."""
+    """A note on the values that an axis leaves out; none where it shows all."""
     count = sum(not bounds[0] <= v <= bounds[1] for v in values)
     if not count:
         return ()

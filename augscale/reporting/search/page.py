@@ -1,20 +1,19 @@
-"""The report of a search as one HTML page. All text from files passes `html.escape`."""
+"""The report of a search as one HTML page."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
+from augscale.data.suspects import SUSPECTS_FILE
 from augscale.reporting.evaluation.page import run_sections
-from augscale.reporting.search import answer_section as html_answer
-from augscale.reporting.search import contender_figures, figures, space_figures
-from augscale.reporting.search import tables as html_tables
-from augscale.reporting.search.records import RunResults
-from augscale.reporting.shared.page import nav, plot_section, shell
+from augscale.reporting.search import contender_figures, figures, space_figures, tables
+from augscale.reporting.search.answer_section import answer_section, header
+from augscale.reporting.search.results import RunResults
+from augscale.reporting.shared.page import plot_section, shell
 from augscale.reporting.shared.style import Colors, Plot
-from augscale.reporting.shared.suspects import SUSPECTS_FILE
+from augscale.reporting.shared.templates import render
 from augscale.reporting.validation.page import run_validation
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -31,7 +30,7 @@ class Section:
     guide: str
     plot: Callable[[RunResults, Colors], Plot | None]
     missing: str
-    """Said instead of the plot when there is nothing to draw."""
+    """In place of the plot when there is nothing to draw."""
     narrow: bool = False
 
 
@@ -117,89 +116,58 @@ def render_page(run: RunResults, contact_sheets: Mapping[str, bytes]) -> str:
     """The whole page.
 
     Args:
-        run: what was read from the run folder.
+        run: the content of the run folder.
         contact_sheets: PNG bytes by name of the scales, in the order to show; others than PNG are left out.
     """
-    best = run.best_trial.name if run.best_trial else run.answer.best.name if run.answer and run.answer.best else None
+    best = run.best_name
     names = [c.name for c in run.answer.contenders] if run.answer else []
     colors = Colors(best, ([best] if best else []) + [t.name for t in run.controls] + names)
     drawings: dict[str, str] = {}
-    sections = "".join(
+    plots = [
         plot_section(s.anchor, s.title, s.guide, s.plot(run, colors), drawings, missing=s.missing, narrow=s.narrow)
         for s in SECTIONS
-    )
-    links = [(s.anchor, s.link) for s in SECTIONS]
-    evaluated, evaluation = run_sections(run.path / "evaluation" / "evaluation.json", drawings, best)
-    links += evaluated
-    validated, validation = run_validation(run.path / "validation" / "validation.json", drawings)
-    links += validated
-    links += [("suspects", "Odd images")] if html_tables.findings(run) else []
-    links += [("sheets", "Contact sheets")] if contact_sheets else []
-    links += [("trials", "All trials"), ("made-with", "Settings")]
-    parts = (
-        html_answer.answer(run),
-        sections,
-        evaluation,
-        validation,
-        _suspects(run),
-        _sheets(contact_sheets),
-        _trials(run),
-        _made_with(run),
-    )
+    ]
+    evaluation_links, evaluation = run_sections(run.path / "evaluation" / "evaluation.json", drawings, best)
+    validation_links, validation = run_validation(run.path / "validation" / "validation.json", drawings)
+    sheets = [(name, source) for name, png in contact_sheets.items() if (source := _png_source(png))]
+    links = [
+        *((s.anchor, s.link) for s in SECTIONS),
+        *evaluation_links,
+        *validation_links,
+        *([("suspects", "Odd images")] if run.manifest.data.findings else []),
+        *([("sheets", "Contact sheets")] if sheets else []),
+        ("trials", "All trials"),
+        ("made-with", "Settings"),
+    ]
     return shell(
         title=f"{run.study.get('name') or run.path.name}: augmentation scales",
-        header=html_answer.header(run) + nav(links),
-        main="\n".join(parts),
+        header=header(run, links),
+        main="\n".join((answer_section(run), *plots, evaluation, validation, _rest(run, sheets))),
         data=drawings,
     )
 
 
-def _sheets(contact_sheets: Mapping[str, bytes]) -> str:
-    images = []
-    for name, png in contact_sheets.items():
-        if png.startswith(PNG_SIGNATURE):
-            source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-            title = escape(name)
-            images.append(f'<img src="{source}" alt="Views of some photographs at {title}">')
-    if not images:
-        return ""
-    return (
-        '<section id="sheets"><h2>What the models saw</h2><p class="guide">The same photographs under each set of '
-        "scales. Check that what matters in your images survives: a lesion that the crops cut away cannot be learned."
-        f'</p><div class="sheets">{"".join(images)}</div></section>'
-    )
-
-
-def _suspects(run: RunResults) -> str:
-    """What the check before training found, and the worst images."""
-    findings = html_tables.findings(run)
-    if not findings:
-        return ""
+def _rest(run: RunResults, sheets: Sequence[tuple[str, str]]) -> str:
+    """HTML of odd images, contact sheets, all trials, and the settings."""
     try:
-        png = (run.path / SUSPECTS_FILE).read_bytes()
+        suspects = (run.path / SUSPECTS_FILE).read_bytes()
     except OSError:
-        png = b""
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}" if png.startswith(PNG_SIGNATURE) else None
-    image = f'<div class="sheets"><img src="{source}" alt="Some of the odd images"></div>' if source else ""
-    items = "".join(f"<li>{escape(text)}</li>" for text in findings)
-    return (
-        '<section id="suspects"><h2>Images worth a look</h2><p class="guide">Found before training, from the decoded '
-        f"pixels and the names of the files. The images were used all the same.</p><ul>{items}</ul>{image}</section>"
+        suspects = b""
+    return render(
+        "search/rest.html",
+        findings=run.manifest.data.findings,
+        suspects=_png_source(suspects),
+        sheets=sheets,
+        trial_heads=tables.trial_heads(run),
+        trial_rows=tables.trial_rows(run),
+        facts=tables.facts(run),
+        bad_files=tables.bad_files(run),
+        passed_over=tables.passed_over(run),
+        settings=tables.settings(run),
+        has_study=bool(run.study),
     )
 
 
-def _trials(run: RunResults) -> str:
-    if not run.trials:
-        return ""
-    return (
-        '<section id="trials"><h2>All trials</h2><p class="guide">Click a column to sort. Scores of trials that did '
-        "not reach full length are those of their last rung, and not comparable with the others.</p>"
-        f"{html_tables.trials_table(run)}</section>"
-    )
-
-
-def _made_with(run: RunResults) -> str:
-    return (
-        '<section id="made-with"><h2>Settings and versions</h2>'
-        f"{html_tables.facts(run)}{html_tables.bad_files(run)}{html_tables.passed_over(run)}{html_tables.settings(run)}</section>"
-    )
+def _png_source(png: bytes) -> str | None:
+    """The address of an image that is inside the page; None where the bytes are no PNG."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}" if png.startswith(PNG_SIGNATURE) else None

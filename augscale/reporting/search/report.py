@@ -8,18 +8,16 @@ from pathlib import Path
 from augscale.errors import ConfigError
 from augscale.reporting.search.page import render_page
 from augscale.reporting.search.results import read_run
+from augscale.reporting.search.sheets import contact_sheets as drawn_sheets
 from augscale.runs.folders import RunFolder, write_text_atomic
-
-CONTACT_SHEET = "contact_sheet.png"
 
 
 def write_report(run_dir: Path, *, contact_sheets: Mapping[str, bytes] | None = None) -> Path:
-    """Writes `report.html` from what lies in a run folder; the search may still be running.
+    """Writes `report.html` from the files of a run folder; the search may still be running.
 
     Args:
         run_dir: the run folder.
-        contact_sheets: PNG bytes by name of the scales, in the order to show; None takes the folder's
-            contact_sheet.png where there is one.
+        contact_sheets: PNG bytes by name of the scales, in the order to show; None draws them.
     Returns:
         The path of the page; a reader sees the old page or the new one, never a part.
     Raises:
@@ -29,13 +27,7 @@ def write_report(run_dir: Path, *, contact_sheets: Mapping[str, bytes] | None = 
     run = RunFolder(run_dir)
     if not run.path.is_dir():
         raise ConfigError(f"{run.path}: not a folder; expected the run folder of a search")
-    sheets = _stored_sheet(run.path) if contact_sheets is None else contact_sheets
-    write_text_atomic(run.report_file, render_page(read_run(run.path), sheets))
+    found = read_run(run.path)
+    sheets = drawn_sheets(found) if contact_sheets is None else contact_sheets
+    write_text_atomic(run.report_file, render_page(found, sheets))
     return run.report_file
-
-
-def _stored_sheet(folder: Path) -> dict[str, bytes]:
-    try:
-        return {"strong, weak and best": (folder / CONTACT_SHEET).read_bytes()}
-    except OSError:
-        return {}

@@ -11,8 +11,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from augscale.records.trial import TrialRecord
 from augscale.reporting.search.figures import Range, left_out, scores, trial_hover
-from augscale.reporting.search.records import RunResults, Trial
+from augscale.reporting.search.results import RunResults
 from augscale.reporting.shared.style import (
     FAINT,
     INK,
@@ -27,6 +28,7 @@ from augscale.reporting.shared.style import (
     new_figure,
     plot_height,
     robust_range,
+    scatter,
     spread,
     text,
 )
@@ -94,7 +96,7 @@ def crop_jitter_map(run: RunResults, colors: Colors) -> Plot | None:
 
 
 def _slice(
-    name: str, usable: Sequence[Trial], marked: Sequence[Trial], bounds: Range, colors: Colors, label: str
+    name: str, usable: Sequence[TrialRecord], marked: Sequence[TrialRecord], bounds: Range, colors: Colors, label: str
 ) -> Panel:
     factor = 100 if is_area(name) else 1
     title, unit = parameter_label(name)
@@ -104,17 +106,9 @@ def _slice(
     xs = [factor * t.params[name] for t in inside]
     figure.update_xaxes(title=unit or title, range=robust_range([], xs), nticks=6)
     figure.update_yaxes(title=f"score ({label})", range=bounds, nticks=6)
-    figure.add_trace(
-        go.Scatter(
-            x=[factor * t.params[name] for t in plain],
-            y=scores(plain),
-            mode="markers",
-            marker=marker(MUTED, size=7),
-            opacity=0.75,
-            text=[trial_hover(t, label) for t in plain],
-            hoverinfo="text",
-        )
-    )
+    texts = [trial_hover(t, label) for t in plain]
+    places = [factor * t.params[name] for t in plain]
+    figure.add_trace(scatter(places, scores(plain), marker(MUTED, size=7), texts, opacity=0.75))
     points = [
         NamedPoint(name=t.name, x=factor * t.params[name], y=t.score or 0.0, hover=trial_hover(t, label))
         for t in marked
@@ -124,16 +118,11 @@ def _slice(
     return Panel(title=title, figure=figure)
 
 
-def _map_points(placed: Sequence[tuple[Trial, tuple[float, float]]], label: str, look: dict[str, Any]) -> go.Scatter:
-    return go.Scatter(
-        x=[x for _, (x, _) in placed],
-        y=[y for _, (_, y) in placed],
-        mode="markers",
-        marker=look,
-        text=[trial_hover(t, label) for t, _ in placed],
-        hoverinfo="text",
-        cliponaxis=False,
-    )
+def _map_points(
+    placed: Sequence[tuple[TrialRecord, tuple[float, float]]], label: str, look: dict[str, Any]
+) -> go.Scatter:
+    xs, ys = [x for _, (x, _) in placed], [y for _, (_, y) in placed]
+    return scatter(xs, ys, look, [trial_hover(t, label) for t, _ in placed], cliponaxis=False)
 
 
 def _color_bar(label: str) -> dict[str, Any]:
@@ -144,7 +133,7 @@ def _color_bar(label: str) -> dict[str, Any]:
 def _mark(
     figure: go.Figure, points: Sequence[NamedPoint], colors: Colors, bounds: Range, *, filled: bool = True
 ) -> None:
-    """Marks the best and the controls, and names them beside, apart from each other."""
+    """Marks the best and the controls, with names beside them that do not overlap."""
     if not points:
         return
     for point in points[::-1]:
@@ -152,12 +141,7 @@ def _mark(
         look = marker(colors[point.name], symbol, size)
         if not filled:
             look = {"symbol": f"{symbol}-open", "size": size + 6, "color": colors[point.name], "line": {"width": 2.2}}
-        figure.add_trace(
-            go.Scatter(
-                x=[point.x], y=[point.y], mode="markers", marker=look, text=[point.hover], hoverinfo="text",
-                cliponaxis=False,
-            )
-        )  # fmt: skip
+        figure.add_trace(scatter([point.x], [point.y], look, [point.hover], cliponaxis=False))
     low, high = figure.layout.xaxis.range
     pixel = (bounds[1] - bounds[0]) / plot_height(figure)
     heights = spread([p.y for p in points], LINE_PIXELS * pixel, bounds[0], bounds[1] - 8 * pixel)
@@ -179,7 +163,7 @@ def _mark(
         )
 
 
-def _place(trial: Trial) -> tuple[float, float] | None:
+def _place(trial: TrialRecord) -> tuple[float, float] | None:
     """Smallest global crop in percent and jitter strength; None where the scales do not say."""
     crop, jitter = trial.scales.get("global_crops_scale"), trial.scales.get("brightness")
     if not isinstance(crop, (list, tuple)) or not crop or not isinstance(jitter, (int, float)):

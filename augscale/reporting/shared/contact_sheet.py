@@ -1,4 +1,4 @@
-"""A contact sheet: the same images as each set of scales would show them to the network."""
+"""A contact sheet: views of the same images at several sets of scales."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import CropsConfig
 
 CELL = 144
-"""Side of the original and of a global view on the sheet, pixels; local views stand in two lines beside them."""
+"""Side of the original and of a global view on the sheet, pixels; local views are beside them in two lines."""
 GAP, LOCAL_GAP = 6, 4
 LOCAL_CELL = (CELL - LOCAL_GAP) // 2
 BLOCK_GAP = 40
@@ -66,11 +66,11 @@ def contact_sheet(
 ) -> Image.Image:
     """Draws each image in a row: the original, then a block of views per set of scales.
 
-    All blocks use one seed, so the crops and colours of a row differ by what the scales say and by nothing else.
+    All blocks use one seed, so the views of a row differ by their scales only.
 
     Args:
         images: uint8, shape (n, S, S, 3), n >= 1.
-        scales_by_name: what to show, in this order; names become captions.
+        scales_by_name: scales to show, in this order; names become captions.
         crops: sizes of the views; without local crops only the global ones are shown.
         seed: of the views.
         views_per_image: in each block, at least 2: two global views, the rest local (at most crops.n_local).

@@ -1,16 +1,16 @@
-"""The shell of a page that needs nothing but itself: styles, script and plotly.js are inside.
+"""The shell of a page that is complete in itself: styles, script and plotly.js are inside.
 
-A content security policy in the page forbids every request, so that opening it offline or on a machine with
-confidential images is safe by construction. Texts that come from files must have passed `html.escape`.
+A content security policy in the page forbids every request, so the page can be opened offline and on a machine with
+confidential images.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from augscale.reporting.shared.style import (
@@ -25,9 +25,9 @@ from augscale.reporting.shared.style import (
     OTHERS,
     SURFACE,
     UNTRAINED_COLOR,
-    Key,
     Plot,
 )
+from augscale.reporting.shared.templates import parts, render
 
 POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -42,54 +42,35 @@ def shell(*, title: str, header: str, main: str, data: Mapping[str, str], extra:
 
     Args:
         title: plain text.
-        header, main: HTML, escaped.
+        header, main: HTML.
         data: JSON by the id of the element that shows it, as filled by `plot_section`.
-        extra: names without suffix of further css and js files beside this module, each put before the page's own
-            script and after its own styles.
+        extra: names without suffix of further css and js files beside this module; they come after the page's own
+            styles and before its own script.
     """
-    return _PAGE.format(
-        policy=escape(POLICY),
-        title=escape(title),
-        style=_colors_css() + _asset("page.css") + "".join(_asset(f"{name}.css") for name in extra),
-        header=header,
-        main=main,
+    styles, scripts = ("page", *extra), (*extra, "page")
+    page = render(
+        "shared/page.html",
+        policy=POLICY,
+        title=title,
+        style=Markup(_colors_css() + "".join(_asset(f"{name}.css") for name in styles)),
+        header=Markup(header),
+        main=Markup(main),
         dark=_script_json(json.dumps(DARK)),
-        data="".join(
-            f'<script type="application/json" id="{name}-data">{_script_json(text)}</script>\n'
-            for name, text in data.items()
-        ),
-        plotly=get_plotlyjs() if data else "",
-        script="".join(_asset(f"{name}.js") for name in extra) + _asset("page.js"),
+        data={name: _script_json(text) for name, text in data.items()},
+        plotly=Markup(get_plotlyjs() if data else ""),
+        script=Markup("".join(_asset(f"{name}.js") for name in scripts)),
     )
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header>{header}</header>
-<main>
-{main}
-</main>
-<footer>Written by augscale. This page is complete in itself and makes no network request.</footer>
-<script type="application/json" id="dark-colors">{dark}</script>
-{data}<script>{plotly}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+    return str(page)
 
 
 def nav(links: Sequence[tuple[str, str]]) -> str:
-    """The list of contents, from anchors and short titles."""
-    return "<nav>" + " ".join(f'<a href="#{a}">{escape(t)}</a>' for a, t in links) + "</nav>"
+    """HTML of the list of contents, from anchors and short titles."""
+    return str(parts().nav(links))
+
+
+def facts_table(rows: Sequence[tuple[str, str]]) -> str:
+    """HTML of a table of names and values, both plain text."""
+    return str(parts().facts_table(rows))
 
 
 def plot_section(
@@ -102,47 +83,32 @@ def plot_section(
     missing: str,
     narrow: bool = False,
 ) -> str:
-    """A heading, its reading guide and its plot.
+    """HTML of a section: heading, reading guide and plot.
 
     Args:
         anchor: id of the section.
         title, guide: plain text.
         plot: None where there is nothing to draw.
         drawings: the plot's JSON is added here by element id.
-        missing: said instead of the plot.
+        missing: text in place of a plot that is None.
         narrow: keeps a plot with few marks from growing as wide as the page.
     """
-    head = f'<section id="{anchor}"><h2>{escape(title)}</h2>'
     if plot is None:
-        return f'{head}<p class="guide">{escape(missing)}</p></section>'
-    return f'{head}<p class="guide">{escape(guide)}</p>{figure(anchor, title, plot, drawings, narrow=narrow)}</section>'
+        return str(parts().plot_section(anchor, title, missing, ""))
+    drawing = Markup(figure(anchor, title, plot, drawings, narrow=narrow))
+    return str(parts().plot_section(anchor, title, guide, drawing))
 
 
 def figure(name: str, title: str, plot: Plot, drawings: dict[str, str], *, narrow: bool = False) -> str:
-    """The panels of a plot with its keys and notes; each panel's JSON is added to `drawings` by element id."""
+    """HTML of a plot's panels with its keys and notes; each panel's JSON is added to `drawings` by element id."""
     panels = []
     for index, panel in enumerate(plot.panels):
         element = f"{name}-{index}"
         drawings[element] = panel.figure.to_json()
-        heading = f"<h3>{escape(panel.title)}</h3>" if panel.title else ""
-        save = f'<button type="button" class="save" data-plot="{element}" title="Save this figure as SVG">SVG</button>'
-        label = escape(panel.title or title)
         height = int(panel.figure.layout.height)
-        style = f"height:{height}px"
-        drawing = f'<div class="drawing" id="{element}" role="img" aria-label="{label}" style="{style}"></div>'
-        panels.append(f'<div><div class="head">{heading}{save}</div>{drawing}</div>')
-    css = f"panels of-{len(panels)}" + (" narrow" if narrow else "")
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in plot.notes)
-    return (
-        f'<figure>{_keys(plot.keys)}<div class="{css}">{"".join(panels)}</div>{notes}'
-        "<noscript><p>The figures need JavaScript.</p></noscript></figure>"
-    )
-
-
-def facts_table(rows: Sequence[tuple[str, str]]) -> str:
-    """Two columns of plain text: what, and its value."""
-    lines = "".join(f'<tr><th scope="row">{escape(a)}</th><td>{escape(b)}</td></tr>' for a, b in rows)
-    return f'<div class="scroll"><table class="facts"><tbody>{lines}</tbody></table></div>'
+        panels.append({"id": element, "title": panel.title, "label": panel.title or title, "height": height})
+    keys = [(Markup(_MARKS[key.mark].replace("{c}", css_color(key.color))), key.label) for key in plot.keys]
+    return str(parts().figure(panels, keys, plot.notes, narrow))
 
 
 _MARKS = {
@@ -169,18 +135,8 @@ _COLOR_NAMES = {
 
 
 def css_color(color: str) -> str:
-    """A colour of the palette as a variable that follows the page's light or dark scheme."""
+    """A color of the palette as a variable that follows the page's light or dark scheme."""
     return f"var(--{_COLOR_NAMES[color]})" if color in _COLOR_NAMES else color
-
-
-def _keys(keys: tuple[Key, ...]) -> str:
-    if not keys:
-        return ""
-    items = []
-    for key in keys:
-        drawing = _MARKS[key.mark].replace("{c}", css_color(key.color))
-        items.append(f'<li><svg width="16" height="16" aria-hidden="true">{drawing}</svg>{escape(key.label)}</li>')
-    return f'<ul class="keys">{"".join(items)}</ul>'
 
 
 def _colors_css() -> str:
@@ -193,9 +149,9 @@ def _colors_css() -> str:
     return f"{rule(light)}\n@media screen and (prefers-color-scheme: dark){{{rule(dark)}}}\n"
 
 
-def _script_json(text: str) -> str:
-    """JSON that cannot close its script element: `<` only occurs inside strings, where it may be an escape."""
-    return text.replace("<", "\\u003c")
+def _script_json(text: str) -> Markup:
+    """JSON that cannot close its script element: `<` occurs in strings only, where it may be written as an escape."""
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _asset(name: str) -> str:

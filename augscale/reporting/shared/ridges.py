@@ -1,4 +1,4 @@
-"""Ridge plots of pair distances: a row per model, positive pairs in its colour over negative pairs in grey."""
+"""Ridge plots of pair distances: a row per model, positive pairs in its color over negative pairs in gray."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from augscale.reporting.shared.style import FAINT, MUTED, marker, text
+from augscale.reporting.shared.style import FAINT, MUTED, marker, scatter, text
 from augscale.reporting.shared.wording import number
 
 ROW_FILL = 0.92
@@ -68,23 +68,21 @@ def ridge(
     top = max(*positive[1], *negative[1])
     for (xs, ys), fill, opacity in ((negative, FAINT, 0.55), (positive, color, 0.6)):
         figure.add_trace(
-            go.Scatter(
-                x=[xs[0], *xs, xs[-1]],
-                y=[row, *(row + ROW_FILL * y / top for y in ys), row],
+            scatter(
+                [xs[0], *xs, xs[-1]],
+                [row, *(row + ROW_FILL * y / top for y in ys), row],
                 mode="lines",
                 line={"color": fill, "width": 1.2},
                 fill="toself",
                 fillcolor=fill,
                 opacity=opacity,
-                hoverinfo="skip",
             )
         )
     figure.add_hline(y=row, line={"color": FAINT, "width": 0.8})
     for mean, mark in zip(means, (color, MUTED), strict=True):
         if mean is not None:
             look = marker(mark, "triangle-up", 9)
-            said = [f"mean {number(mean)}"]
-            figure.add_trace(go.Scatter(x=[mean], y=[row], mode="markers", marker=look, text=said, hoverinfo="text"))
+            figure.add_trace(scatter([mean], [row], look, [f"mean {number(mean)}"]))
 
 
 def finish(figure: go.Figure, ticks: Sequence[str], bounds: tuple[float, float], title: str) -> None:

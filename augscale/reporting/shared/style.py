@@ -1,7 +1,7 @@
-"""The look of every figure: palette, template, ranges that an outlier cannot spoil, labels that do not overlap.
+"""The look of every figure: palette, template, axis ranges that outliers do not stretch, labels that do not overlap.
 
-Colours are safe for colour-blind readers (checked by simulation in the tests) and every series is also named on the
-plot. Each has a partner for dark pages; the page swaps them as text, so figures use colours from here only.
+The colors are safe for color-blind readers (the tests simulate this), and every series is also named on the plot. Each
+color has a partner for dark pages. The page replaces colors as text, so figures use the colors of this module only.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DARK = {
     OTHERS[2]: "#c99a76",
     UNTRAINED_COLOR: "#8fc1d1",
 }
-"""The dark partner of each colour."""
+"""The dark partner of each color."""
 
 SYMBOLS = {"strong": "diamond", "weak": "square", "weak+med": "triangle-up", "none": "triangle-down"}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -77,12 +77,12 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """What one heading of the report shows."""
+    """The figure under one heading of the report."""
 
     panels: tuple[Panel, ...]
     keys: tuple[Key, ...] = ()
     notes: tuple[str, ...] = field(default=())
-    """What the reader must know about this very plot, e.g. points outside its range."""
+    """Notes on this plot, e.g. on points outside its range."""
 
 
 def new_figure(*, height: int, left: int = 60, right: int = 16, bottom: int = 46, top: int = 12) -> go.Figure:
@@ -125,7 +125,7 @@ def plot_height(figure: go.Figure) -> int:
 
 
 class Colors:
-    """One colour and symbol per name, the same in every figure: the best, known controls, then the others in order."""
+    """One color and symbol per name, the same in every figure: the best, known controls, then the others in order."""
 
     def __init__(self, best: str | None, names: Iterable[str]) -> None:
         self._colors: dict[str, str] = {}
@@ -145,21 +145,21 @@ class Colors:
 
 
 def text(value: str, length: int = LABEL_LENGTH) -> str:
-    """A user's name as plotly text, which would read `<` as a tag; a card is named by its stem, long names are cut."""
+    """A user's name as plotly text: `<` is escaped, a card is named by its stem, long names are cut."""
     value = Path(value).stem if value.endswith(".toml") else value
     short = value if len(value) <= length else value[: length - 1] + "…"
     return html.escape(short, quote=False)
 
 
 def robust_range(values: Sequence[float], keep: Iterable[float] = (), least: float = 0.0) -> tuple[float, float]:
-    """A range for an axis that shows all but far outliers.
+    """The range of an axis that shows all values but far outliers.
 
     Args:
         values: the data; a value further than three interquartile ranges from the quartiles is an outlier.
         keep: values that must be inside, such as controls.
-        least: the smallest extent, so that differences without a meaning do not look large.
+        least: smallest extent, so that meaningless differences do not look large.
     Returns:
-        Low and high with some air; (0, 1) for no values.
+        Low and high with a margin; (0, 1) for no values.
     """
     kept = list(keep)
     inside = list(values)
@@ -178,14 +178,15 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     """Moves labels as little as possible (least squares) so that neighbours are at least `gap` apart.
 
     Args:
-        positions: where the labels would best stand, in any order.
-        gap: smallest distance between two of them, in the same unit.
-        low, high: labels stay inside where there is room for all.
+        positions: best positions of the labels, in any order.
+        gap: smallest distance between two labels, in the same unit.
+        low, high: labels stay inside if there is room for all.
     Returns:
         New positions in the order given.
     """
     order = sorted(range(len(positions)), key=lambda i: positions[i])
-    # With the i-th gap taken off, "at least a gap apart" is "not falling": pool adjacent violators.
+    # With i gaps subtracted from the i-th position, "at least a gap apart" means "not falling", and pooling adjacent
+    # violators solves it.
     blocks: list[tuple[float, int]] = []
     for rank, index in enumerate(order):
         block = (positions[index] - rank * gap, 1)
@@ -206,7 +207,7 @@ def label_margin(figure: go.Figure, labels: Sequence[tuple[str, float, str]], bo
 
     Args:
         figure: its y axis must run over `bounds`.
-        labels: text, y and colour of each.
+        labels: text, y and color of each.
         bounds: low and high of the y axis.
     """
     low, high = bounds
@@ -219,12 +220,34 @@ def label_margin(figure: go.Figure, labels: Sequence[tuple[str, float, str]], bo
 
 
 def hover(name: str, *lines: str) -> str:
-    """Hover text: the name in bold, then the lines that say something."""
+    """Hover text: the name in bold, then the lines that are not empty."""
     return "<br>".join([f"<b>{html.escape(name, quote=False)}</b>", *(line for line in lines if line)])
+
+
+def scatter(
+    x: Iterable[Any],
+    y: Iterable[Any],
+    look: dict[str, Any] | None = None,
+    hover: Iterable[str] | None = None,
+    *,
+    mode: str = "markers",
+    **more: Any,
+) -> go.Scatter:
+    """Marks or lines.
+
+    Args:
+        x, y: positions; None parts a line.
+        look: of the marks.
+        hover: a text for each mark; None: no hover text.
+        mode: plotly's.
+        more: further properties of `go.Scatter`.
+    """
+    texts = {"hoverinfo": "skip"} if hover is None else {"text": list(hover), "hoverinfo": "text"}
+    return go.Scatter(x=list(x), y=list(y), mode=mode, marker=look, **texts, **more)
 
 
 def marker(
     color: str, symbol: str = "circle", size: float = 8, *, edge: str = SURFACE, edge_width: float = 1
 ) -> dict[str, Any]:
-    """A filled mark with a thin edge that keeps overlapping ones apart."""
+    """A filled mark with a thin edge, so that overlapping marks stay visible."""
     return {"color": color, "symbol": symbol, "size": size, "line": {"color": edge, "width": edge_width}}

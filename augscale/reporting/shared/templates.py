@@ -23,6 +23,11 @@ def render(name: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(name).render(**values))
 
 
+def parts() -> Any:
+    """The macros of `shared/parts.html`, which are called like functions and return HTML."""
+    return _environment().get_template("shared/parts.html").module
+
+
 @cache
 def _environment() -> Environment:
     return Environment(

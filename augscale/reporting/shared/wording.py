@@ -1,4 +1,4 @@
-"""How numbers, scales and verdicts are written, the same in figures, tables and on the terminal."""
+"""Wording of numbers, scales and verdicts, the same in figures, tables and on the terminal."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from augscale.reporting.search.records import COLLAPSED, Answer, Contender, Health, Interval, VersusUntrained
+from augscale.records.answer import AnswerRecord, ContenderRecord, UntrainedComparison
+from augscale.records.panel import HealthRecord
+from augscale.records.trial import COLLAPSED
 
 NOTHING = "–"
 UNTRAINED = "untrained"
 UNTRAINED_WORDS = "the network before training"
 LONGER = 4
-"""How many times the steps of trials that taught nothing are proposed for the next search."""
+"""Factor on the steps of trials that taught nothing, proposed for the next search."""
 MINUS = "\N{MINUS SIGN}"
 
 SCORE_NAMES = {
@@ -95,7 +97,7 @@ def is_area(parameter: str) -> bool:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with fixed decimals, or a dash."""
+    """A number with fixed decimals; a dash for None."""
     return NOTHING if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
@@ -104,8 +106,8 @@ def signed(value: float, digits: int = 3) -> str:
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
-def interval(bounds: Interval | None, *, sign: bool = False, digits: int = 3) -> str:
-    """`0.123 to 0.456`, or nothing where there is no interval."""
+def interval(bounds: tuple[float, float] | None, *, sign: bool = False, digits: int = 3) -> str:
+    """`0.123 to 0.456`; "" for None."""
     write = signed if sign else number
     return f"{write(bounds[0], digits)} to {write(bounds[1], digits)}" if bounds else ""
 
@@ -140,14 +142,15 @@ def short_scales(scales: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def verdict(best: str, other: Contender, score_name: str) -> tuple[str, str]:
-    """How sure it is that the best beats another contender.
+def verdict(best: str, other: ContenderRecord, score_name: str) -> tuple[str, str]:
+    """How certain it is that the best beats another contender.
 
     Args:
         best: name of the best.
-        other: a contender whose `versus_best` is its score minus the best's.
+        other: a contender; its `versus_best` is its score minus the best's.
+        score_name: of `probe.score`.
     Returns:
-        A plain sentence and the numbers behind it (empty where nothing was compared).
+        A sentence, and its numbers (empty where nothing was compared).
     """
     versus = other.versus_best
     if versus is None:
@@ -162,26 +165,25 @@ def verdict(best: str, other: Contender, score_name: str) -> tuple[str, str]:
     return f"{best} is {'better' if versus.difference < 0 else 'worse'} than {other.name}", numbers
 
 
-def untrained_verdict(best: str, versus: VersusUntrained, score_name: str) -> tuple[str, str]:
-    """Whether training paid at all: a plain sentence and the numbers behind it."""
+def untrained_verdict(best: str, versus: UntrainedComparison, score_name: str) -> tuple[str, str]:
+    """Whether the best beats the network before training: a sentence and its numbers."""
     numbers = f"difference {signed(versus.difference)} {score_label(score_name)}"
     if versus.interval:
         numbers += f", 95 % interval {interval(versus.interval, sign=True)}"
     return f"{best} is {'' if versus.beaten else 'not '}better than {UNTRAINED_WORDS}", numbers
 
 
-def next_command(answer: Answer, run_dir: Path | None) -> str:
-    """What to type next: the export of the best scales, or a longer search where the trials taught nothing.
+def next_command(answer: AnswerRecord, run_dir: Path | None) -> str:
+    """The next command for the user: export of the best scales, or a longer search where training taught nothing.
 
     Args:
         answer: with a best.
         run_dir: the run folder; None writes RUN in its place.
     """
     run_dir = run_dir or Path("RUN")
-    steps = answer.facts.get("steps")
-    if answer.untrained and not answer.untrained.beaten and isinstance(steps, int):
+    if answer.outcome == "training taught nothing" and answer.steps is not None:
         study, out = run_dir / "study.toml", run_dir.with_name(f"{run_dir.name}-longer")
-        longer = f"--set pretrain.steps={LONGER * steps}"
+        longer = f"--set pretrain.steps={LONGER * answer.steps}"
         return f"augscale search --study {_quoted(study)} {longer} --out {_quoted(out)}"
     return f"augscale export {_quoted(run_dir / 'best.toml')} --to dino"
 
@@ -190,8 +192,8 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def health_words(health: Health | None) -> tuple[str, str]:
-    """The verdict in plain words, and its evidence."""
+def health_words(health: HealthRecord | None) -> tuple[str, str]:
+    """The verdict in words, and its evidence."""
     if health is None:
         return NOTHING, ""
     return HEALTH_NAMES.get(health.verdict, health.verdict), "; ".join(health.evidence)
@@ -209,7 +211,7 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(iso: Any) -> str:
-    """An ISO time as `2025-11-24 03:22 UTC`; anything else as it is."""
+    """An ISO time as `2025-11-24 03:22 UTC`; any other value unchanged."""
     try:
         return f"{datetime.fromisoformat(str(iso)):%Y-%m-%d %H:%M %Z}".strip()
     except ValueError:

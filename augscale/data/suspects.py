@@ -1,4 +1,4 @@
-"""A picture of the images that the check before training found odd, with what is odd about each."""
+"""A picture of the images that the check before training found odd, each with its finding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEXT_LENGTH = 24
 def write_suspects(
     folder: Path, images: npt.NDArray[np.uint8], suspects: Sequence[tuple[int, str, str]]
 ) -> Path | None:
-    """Writes `suspects.png`, or takes away an older one where there is nothing to show.
+    """Writes `suspects.png`, or removes an older one where there is nothing to show.
 
     Args:
         folder: the run folder.

@@ -1,0 +1,168 @@
+"""`answer.json`: what a search concluded."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from augscale.records.base import FileRecord, Record
+from augscale.records.fields import Interval, Number, Numbers
+from augscale.records.manifest import DataRecord, LabelledRecord
+from augscale.records.panel import HealthRecord
+
+Outcome = Literal["best found", "training taught nothing", "no usable trial"]
+
+
+class VersusRecord(Record):
+    """A contender's score minus the best's, paired by seed."""
+
+    difference: float
+    interval: tuple[float, float]
+    """95 %, for all pairs of contenders at once."""
+    distinguishable: bool
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "not distinguishable"]:
+        """The contender compared with the best."""
+        if not self.distinguishable:
+            return "not distinguishable"
+        return "better" if self.difference > 0 else "worse"
+
+
+class ContenderRecord(Record):
+    """One of the scales that were compared at the end."""
+
+    name: str
+    kind: Literal["best", "runner-up", "control", "candidate"]
+    """A contender that is no control is a candidate until the best is known."""
+    number: int | None = None
+    state: str = "COMPLETE"
+    usable: bool = True
+    """Complete and not collapsed."""
+    scales: dict[str, Any]
+    """Fields of `AugmentationScales`."""
+    description: str = ""
+    search_score: Number = None
+    search_interval: Interval = None
+    health: HealthRecord | None = None
+    confirm_scores: tuple[float, ...] = ()
+    """On fresh seeds, in their order; failed and collapsed runs are left out."""
+    confirm_missing: int = 0
+    """Confirmation runs that failed, collapsed or have not ended."""
+    confirm_mean: Number = None
+    confirm_interval: Interval = None
+    versus_best: VersusRecord | None = None
+
+
+class UntrainedComparison(Record):
+    """The best's score minus that of the networks before training."""
+
+    score: float
+    """Mean of the networks before training."""
+    difference: float
+    interval: Interval = None
+    beaten: bool
+    """If not, training taught nothing that the score measures, and there is no answer."""
+
+
+class NullRun(Record):
+    """A run with learning rate 0."""
+
+    name: str
+    """Of its scales."""
+    state: str = "missing"
+    score: Number = None
+
+
+class NullRecord(Record):
+    """What the runs with learning rate 0 scored."""
+
+    runs: tuple[NullRun, ...] = ()
+    untrained: Number = None
+    """Score of the network that they began with."""
+    shift: Number = None
+    """Largest score of a null run minus `untrained`; None where none has ended."""
+    still: bool = False
+    """Whether every run scored what the network before training scores."""
+
+    @property
+    def gain(self) -> float:
+        """How much a score rises without learning; 0 where the null runs stood still."""
+        return 0.0 if self.still or self.shift is None else max(0.0, self.shift)
+
+
+class FailureRecord(Record):
+    """Failed trials with the same reason but for its numbers."""
+
+    reason: str
+    """First line of the first trial's reason."""
+    trials: tuple[int, ...] = ()
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{len(self.trials)} x {self.reason}"
+
+
+class BackboneRecord(Record):
+    """The settings of the backbone, and its size."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str | None = None
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    init: str | None = None
+    parameters: int | None = None
+
+
+class AnswerRecord(FileRecord):
+    """The contenders, their comparison, and what limits it."""
+
+    writer = "augscale search"
+
+    study: str | None = None
+    finished: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    device: str | None = None
+    data: DataRecord | None = None
+    backbone: BackboneRecord | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    score_name: str = "dprime"
+    labels_used: tuple[LabelledRecord, ...] = ()
+    best: str | None
+    """Name of the best contender; None where no trial completed without collapsing."""
+    headline: str
+    sentences: tuple[str, ...] = ()
+    untrained: UntrainedComparison | None = None
+    null: NullRecord | None = None
+    """None where learning was switched off in no run."""
+    null_sentence: str = ""
+    caveats: tuple[str, ...] = ()
+    contenders: tuple[ContenderRecord, ...]
+    importance: Numbers = Field(default_factory=dict)
+    """Share of each searched parameter; they add up to 1."""
+    importance_by_chance: Number = None
+    """What the largest share stays below in 95 % of cases if the score depends on no parameter."""
+    counts: dict[str, int] = Field(default_factory=dict)
+    """Trials by Optuna's state."""
+    failures: tuple[FailureRecord, ...] = ()
+    seconds: Numbers = Field(default_factory=dict)
+
+    @field_validator("labels_used", "caveats", "sentences", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return value or ()
+
+    @property
+    def best_contender(self) -> ContenderRecord | None:
+        return self.contender(self.best) if self.best is not None else None
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.best_contender is None:
+            return "no usable trial"
+        return "training taught nothing" if self.untrained and not self.untrained.beaten else "best found"
+
+    def contender(self, name: str) -> ContenderRecord | None:
+        return next((contender for contender in self.contenders if contender.name == name), None)

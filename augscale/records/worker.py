@@ -1,0 +1,39 @@
+"""`workers/HOST-PID.json`: what a worker is doing, for the live display and `augscale status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from augscale.records.base import FileRecord
+from augscale.records.fields import Number
+from augscale.runs.folders import RunFolder, this_host
+
+
+def worker_file(run: RunFolder, pid: int) -> Path:
+    """The file of a worker on this host."""
+    return run.workers_dir / f"{this_host()}-{pid}.json"
+
+
+class WorkerRecord(FileRecord):
+    """One worker; fields that its phase does not need are not written."""
+
+    writer = "augscale search"
+
+    host: str
+    pid: int
+    device: str = ""
+    phase: Literal["starting", "search", "confirm", "waiting", "scoring untrained networks", "done"] = "starting"
+    time: float = 0.0
+    """Of the last sign of life, seconds since the epoch."""
+    name: str = ""
+    """Of the trial or confirmation run."""
+    number: int | None = None
+    step: int = 0
+    score: Number = None
+    rung: int = 0
+    loss: Number = None
+    micro_batches: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_unset=True)

@@ -1,0 +1,50 @@
+"""Contact sheets of a search: the same photographs at strong, weak and the best scales."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from augscale.augmentation.scales import AugmentationScales, load_scales
+from augscale.config import load_study
+from augscale.data.cache import open_cache
+from augscale.errors import AugscaleError
+from augscale.records.answer import ContenderRecord
+from augscale.reporting.search.results import RunResults
+from augscale.reporting.shared.contact_sheet import contact_sheet
+from augscale.runs.folders import RunFolder
+from augscale.scoring.panel import panel_split
+
+IMAGES_SHOWN = 4
+
+
+def contact_sheets(run: RunResults) -> Mapping[str, bytes]:
+    """PNG bytes by name of the scales; all show the same photographs.
+
+    Empty before there is an answer, and where the decoded images are gone, e.g. in a copy on another machine.
+    """
+    if run.answer and run.manifest.cache:
+        with suppress(AugscaleError):
+            return _draw(run, run.best)
+    return {}
+
+
+def _draw(run: RunResults, best: ContenderRecord | None) -> dict[str, bytes]:
+    """A sheet for strong, weak and the best scales; one sheet where the best is strong or weak."""
+    config = load_study(RunFolder(run.path).study_file)
+    cache = open_cache(Path(run.manifest.cache))
+    _, held_out = panel_split(cache, config)
+    images = np.asarray(cache.images[np.sort(held_out[:IMAGES_SHOWN])])
+    scales = {name: load_scales(name) for name in ("strong", "weak")}
+    if best:
+        scales[best.name] = AugmentationScales.model_validate(best.scales)
+    sheets = {}
+    for name, value in scales.items():
+        buffer = io.BytesIO()
+        contact_sheet(images, {name: value}, config.crops).save(buffer, format="PNG")
+        sheets[name] = buffer.getvalue()
+    return sheets

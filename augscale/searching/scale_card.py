@@ -1,0 +1,36 @@
+"""`best.toml`: the best scales of a search as a scale card."""
+
+from __future__ import annotations
+
+from augscale.augmentation.scales import AugmentationScales, to_toml
+from augscale.config import StudyConfig
+from augscale.records.answer import AnswerRecord, ContenderRecord
+
+
+def scale_card(config: StudyConfig, answer: AnswerRecord, best: ContenderRecord, fingerprint: str) -> str:
+    """The text of the card: the scales, and how they were found."""
+    lines = [
+        "# Scale card: the best augmentation scales that a search found. Use it as --scales best.toml.",
+        "[card]",
+        f"study = {_text(config.name)}",
+        f"trial = {best.number}",
+        f"name = {_text(best.name)}",
+        f"headline = {_text(answer.headline)}",
+        f"finished = {_text(answer.finished or '')}",
+        f"data_fingerprint = {_text(fingerprint)}",
+        f"backbone = {_text(config.backbone.name)}",
+        f"score_name = {_text(config.probe.score)}",
+        f"labels_used = [{', '.join(_text(name) for name in config.probe.labelled or ())}]",
+        f"search_score = {best.search_score:.6g}",
+    ]
+    if best.search_interval:
+        lines.append("search_interval = [{:.6g}, {:.6g}]".format(*best.search_interval))
+    if best.confirm_scores:
+        lines.append("confirm_scores = [" + ", ".join(f"{score:.6g}" for score in best.confirm_scores) + "]")
+    lines += ["", "[card.versions]", *(f"{_text(name)} = {_text(value)}" for name, value in answer.versions.items())]
+    lines += ["", to_toml(AugmentationScales.model_validate(best.scales)).strip()]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
