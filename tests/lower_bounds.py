@@ -12,7 +12,8 @@ _LOWER_BOUND = re.compile(r"([A-Za-z0-9._-]+)(?:\[.*?\])?>=([0-9.]+)")
 def lower_bounds(pyproject: Path) -> list[str]:
     """One line `name==version` for each requirement, those of the extras included; a name's highest bound counts.
 
-    faiss-gpu is left out: it cannot be installed beside faiss-cpu.
+    A bound of two numbers stands for the newest patch of that release: `2.3` becomes `2.3.*`, because 2.3.0 may have been
+    withdrawn. faiss-gpu is left out: it cannot be installed beside faiss-cpu.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     requirements = [
@@ -27,7 +28,12 @@ def lower_bounds(pyproject: Path) -> list[str]:
         name, version = match[1], match[2]
         if not name.startswith("faiss-gpu"):
             bounds[name] = max(bounds.get(name, version), version, key=_numbers)
-    return [f"{name}=={version}" for name, version in sorted(bounds.items())]
+    return [f"{name}=={_patches(version)}" for name, version in sorted(bounds.items())]
+
+
+def _patches(version: str) -> str:
+    numbers = version.split(".")
+    return version if len(numbers) > 2 else ".".join([*numbers, "0", "*"] if len(numbers) == 1 else [*numbers, "*"])
 
 
 def _numbers(version: str) -> tuple[int, ...]:
