@@ -12,7 +12,7 @@ _LOWER_BOUND = re.compile(r"([A-Za-z0-9._-]+)(?:\[.*?\])?>=([0-9.]+)")
 def lower_bounds(pyproject: Path) -> list[str]:
     """One line `name==version` for each requirement, those of the extras included; a name's highest bound counts.
 
-    A bound of two numbers stands for the newest patch of that release: `2.3` becomes `2.3.*`, because 2.3.0 may have been
+    A bound of two numbers stands for the newest patch of that release: `2.3` becomes `2.3.*`, as 2.3.0 may have been
     withdrawn. faiss-gpu is left out: it cannot be installed beside faiss-cpu.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
