@@ -1,4 +1,4 @@
-"""Shell commands, module paths and links of the documents: every flag, setting, file and anchor exists."""
+"""Shell commands, paths and links of the documents and studies: every flag, setting, file and anchor exists."""
 
 from __future__ import annotations
 
@@ -184,6 +184,14 @@ def test_every_link_leads_somewhere(document):
     for target, anchor in links(document):
         assert target.exists(), f"{target} is not there"
         assert not anchor or anchor in anchors(target), f"{target.name} has no heading {anchor}"
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "studies").glob("*.toml")), ids=_named)
+def test_every_study_opens_with_its_command_time_result_and_recipe(study):
+    head = study.read_text(encoding="utf-8").partition("\nname = ")[0]
+    found = dict(re.findall(r"^# (\w+): +(.+)$", head, re.MULTILINE))
+    assert list(found) == ["Command", "Time", "Result", "Recipe"]
+    _check(shlex.split(found["Command"]))
 
 
 def test_the_citation_is_of_this_version():
