@@ -219,7 +219,7 @@ class ProbeConfig(Settings):
 
 
 class SpaceConfig(Settings):
-    """What a trial may choose. Each range is [low, high]; low = high fixes the value."""
+    """The search space: values that a trial may take. Each range is [low, high]; low = high fixes the value."""
 
     global_crop_low: Range = (0.2, 1.0)
     """Range of the smallest area of a global crop, as a fraction of the image; the largest area is always 1."""

@@ -14,7 +14,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class KnnConfig(Settings):
-    """Weighted nearest neighbours as in DINO (Caron et al. 2021)."""
+    """Weighted nearest neighbors as in DINO (Caron et al. 2021)."""
 
     temperature: Positive = 0.07
     """Temperature of the votes: a neighbor weighs exp(cosine similarity / temperature)."""
