@@ -36,20 +36,20 @@ SMALLER_NUMBERS = {
 """Numbers of the pages, and what stands in their place."""
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """The current folder of a reader who has photographs in `my_data` and the checkpoints a.pth and b.safetensors."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def readers_files(tmp_path_factory) -> Path:
+    """Photographs in `my_data`, and the checkpoints a.pth and b.safetensors."""
+    folder = tmp_path_factory.mktemp("reader")
     for label in CLASSES:
         records = [record for record in synthetic_records(60, 0) if record.label == label][:15]
         for record in records:
-            path = tmp_path / "my_data" / label / f"{record.image_id.replace('/', '_')}.png"
+            path = folder / "my_data" / label / f"{record.image_id.replace('/', '_')}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(render(record.image_id, 0, 40)).save(path)
     torch.manual_seed(0)
     for name, save in (("a.pth", torch.save), ("b.safetensors", safetensors.torch.save_file)):
-        save(timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / name)
-    return tmp_path
+        save(timm.create_model("resnet10t", num_classes=0).state_dict(), folder / name)
+    return folder
 
 
 def _smaller(name: str, **arguments: Any) -> Callable[..., Any]:
@@ -63,12 +63,14 @@ def _smaller(name: str, **arguments: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def toy_size(folder, monkeypatch) -> None:
+def toy_size(readers_files, monkeypatch) -> None:
+    monkeypatch.chdir(readers_files)
     few_trials = {
         "pretrain.steps": 4,
         "probe.bootstrap": 5,
         "search.controls": ["weak", "strong"],
         "search.null_trials": 0,
+        "search.prune": False,
         "search.keep_weights": "rungs",
         "confirm.seeds": 0,
     }
