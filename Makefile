@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+OLDEST ?= .venv-oldest
 DEVICE ?= auto
 TRIALS ?= 40
 
-.PHONY: search test lint bench clean
+.PHONY: search test lint oldest bench clean
 
 $(BIN)/augscale: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +29,23 @@ lint: $(VENV)/.test-installed
 test: lint
 	$(BIN)/pytest -n auto --dist worksteal
 
+# A second environment with the lower bounds of pyproject.toml, and the tests that touch each library (6 GB, minutes).
+$(OLDEST)/.installed: pyproject.toml tests/lower_bounds.py
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	$(OLDEST)/bin/python tests/lower_bounds.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable ".[cpu]" \
+		pytest pytest-timeout hypothesis pyyaml
+	@touch $@
+
+oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest tests/test_config.py tests/test_public.py tests/cli/test_preview.py \
+		tests/augmentation/test_scales.py tests/augmentation/test_views.py tests/data/test_images.py \
+		tests/networks/test_backbones.py tests/networks/test_head.py tests/pretraining/test_golden.py \
+		tests/pretraining/test_loop.py tests/scoring/test_score.py tests/scoring/test_pair_stream.py \
+		tests/statistics/test_ranking.py tests/evaluation/test_linear.py tests/searching/test_study.py \
+		tests/searching/test_storage.py tests/reporting/test_figures.py tests/reporting/test_contact_sheet.py
+
 bench: $(VENV)/.test-installed
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.views
@@ -35,4 +53,4 @@ bench: $(VENV)/.test-installed
 	$(BIN)/python -m benchmarks.evaluation
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache

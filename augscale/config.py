@@ -24,27 +24,27 @@ GreyRangeSetting = Literal["auto"] | Range
 
 
 class DataConfig(Settings):
-    """Which images, and how they are decoded into the cache."""
+    """Images, and how they are decoded into the cache."""
 
     sources: tuple[str, ...] = ("synthetic",)
-    """Folders, CSV manifests, or "synthetic"; a folder is read recursively."""
+    """Image folders (searched recursively), tables of images, or "synthetic": the built-in procedural photographs."""
     cache_size: Annotated[int, Field(ge=8, le=4096)] = 256
-    """Side of the cached square images, pixels. About 1.15 times the global crop is enough."""
+    """Side of the square images in the decoded cache, in pixels; 1.15 times `crops.global_size` is enough."""
     crop_to_field: bool = False
-    """Cut fundus photographs to their field of view before resizing."""
+    """Crop fundus photographs to their field of view before resizing."""
     range: GreyRangeSetting = "auto"
-    """Values, after a DICOM file's modality LUT, that become black and white in files of more than 8 bits, [low, high];
-    "auto": the window of a DICOM file where it has one, else a range that is found once over each source."""
+    """Grey values, after a DICOM file's modality LUT, that become black and white in files of more than 8 bits; "auto"
+    takes the window of a DICOM file where it has one, else a range computed once over the source."""
     exclude: tuple[str, ...] = ()
-    """Patterns of files that are not used, against paths below a source, names and folders: "*_mask.png", "masks/*"."""
+    """Glob patterns of files to leave out, by name or by path below a source: "*_mask.png", "masks/*"."""
     splits: tuple[str, ...] | None = None
-    """Use only rows of these splits where a manifest names splits; None uses all images."""
+    """Splits to use, where a table or folders name splits; if not set, all images are used."""
     max_images: Annotated[int, Field(ge=2)] | None = None
-    """Take a seeded subset of this many images; None takes all."""
+    """Number of images in a seeded random subset; if not set, all images are used."""
     max_bad: Fraction = 0.05
-    """Stop when more than this share of the files cannot be used (see --allow-bad)."""
+    """Largest share of unusable files; above it the command stops, unless `--allow-bad` is given."""
     synthetic_patients: Annotated[int, Field(ge=4)] = 300
-    """Patients of the built-in procedural photographs (each has two or more images)."""
+    """Number of patients in the built-in photographs; each has two or more images."""
 
     @field_validator("exclude")
     @classmethod
@@ -65,71 +65,91 @@ class DataConfig(Settings):
 
 
 class BackboneConfig(Settings):
-    """The encoder, any timm ViT or ResNet."""
+    """The encoder: any ViT or ResNet of timm."""
 
     name: str = "vit_small_patch16_224"
+    """Model name in timm."""
     overrides: dict[str, bool | int | float | str | list[int]] = Field(default_factory=dict)
-    """Keyword arguments for timm.create_model, e.g. {patch_size = 8, depth = 4}."""
+    """Keyword arguments for `timm.create_model`, e.g. `{ patch_size = 8, depth = 4 }`."""
     init: str = "none"
-    """"none", "imagenet" (timm's pre-trained weights), or a weights file."""
+    """Initial weights: "none" (random), "imagenet" (pre-trained weights of timm), or the path of a weights file."""
     drop_path: Fraction = 0.1
-    """Stochastic depth of the student (DINO: 0.1)."""
+    """Rate of stochastic depth in the student (DINO: 0.1)."""
 
 
 class CropsConfig(Settings):
-    """How many views, and their size in pixels. DINO: 2 global views of 224 and 8 local ones of 96."""
+    """Number and size of the views. DINO: 2 global views of 224 px and 8 local views of 96 px."""
 
     n_global: Literal[2] = 2
+    """Number of global views per image."""
     global_size: Annotated[int, Field(ge=8)] = 224
+    """Side of a global view, in pixels."""
     n_local: Annotated[int, Field(ge=0, le=64)] = 8
+    """Number of local views per image."""
     local_size: Annotated[int, Field(ge=8)] = 96
+    """Side of a local view, in pixels; at most `global_size`."""
 
 
 class PretrainConfig(Settings):
-    """The DINO recipe; defaults are the official script's (Caron et al. 2021) where that is stated."""
+    """The DINO recipe. Defaults are those of the official script (Caron et al. 2021) where that states them."""
 
     steps: Annotated[int, Field(ge=1)] = 1000
-    """Optimiser updates of a full trial."""
+    """Optimizer steps of a complete trial."""
     batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images per optimizer step, all processes and micro-batches together."""
     lr: Annotated[float, Field(ge=0)] = 5e-4
-    """Peak learning rate for a batch of 256; scaled linearly with batch_size / 256 unless lr_scaling is false. 0 (and
-    min_lr = 0) switches learning off: such a run is the null of a search."""
+    """Peak learning rate for a batch of 256 images (see `lr_scaling`); 0, with `min_lr = 0`, switches learning off, as
+    in the null of a search."""
     lr_scaling: bool = True
+    """Multiply `lr` by batch_size / 256; `min_lr` is never scaled."""
     min_lr: Annotated[float, Field(ge=0)] = 1e-6
+    """Learning rate at which the cosine schedule ends; at most `lr`."""
     warmup_fraction: Fraction = 0.1
-    """Share of the steps with linearly growing learning rate (official: 10 of 100 epochs)."""
+    """Share of the steps in which the learning rate rises linearly to its peak (official: 10 of 100 epochs)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.04
+    """Weight decay at the first step; it follows a cosine to `weight_decay_end`."""
     weight_decay_end: Annotated[float, Field(ge=0)] = 0.4
+    """Weight decay at the last step."""
     teacher_momentum: Fraction = 0.996
-    """EMA weight of the old teacher at the first step; rises to teacher_momentum_end along a cosine."""
+    """Weight of the old teacher in its moving average, first step; it follows a cosine to `teacher_momentum_end`."""
     teacher_momentum_end: Fraction = 1.0
+    """Weight of the old teacher in its moving average, last step; at least `teacher_momentum`."""
     student_temp: Annotated[float, Field(gt=0)] = 0.1
+    """Softmax temperature of the student."""
     teacher_temp_start: Annotated[float, Field(gt=0)] = 0.04
+    """Softmax temperature of the teacher at the first step of its warm-up."""
     teacher_temp: Annotated[float, Field(gt=0)] = 0.04
+    """Softmax temperature of the teacher after its warm-up."""
     teacher_temp_warmup_fraction: Fraction = 0.0
+    """Share of the steps in which the teacher temperature moves linearly to `teacher_temp`."""
     center_momentum: Fraction = 0.9
+    """Weight of the old center in the moving average of the teacher outputs."""
     out_dim: Annotated[int, Field(ge=2)] = 65536
+    """Number of outputs of the projection head."""
     head_hidden_dim: Annotated[int, Field(ge=1)] = 2048
+    """Width of the hidden layers of the projection head."""
     head_bottleneck_dim: Annotated[int, Field(ge=1)] = 256
+    """Width of the bottleneck of the projection head, the input of its last layer."""
     head_batch_norm: bool = False
-    """Batch norm in the projection head; helps short runs leave the ln(out_dim) plateau."""
+    """Use batch norm in the projection head; it helps short runs to leave the loss plateau at ln(out_dim)."""
     batch_norm: Literal["train", "frozen"] = "train"
-    """Batch norm of the backbone: "train" normalises with the statistics of the batch, as the official code does;
-    "frozen" keeps the statistics that the backbone starts with, for pre-trained starts."""
+    """Batch norm of the backbone: "train" normalizes with the statistics of the batch, as the official code does;
+    "frozen" keeps the statistics of a pre-trained start."""
     norm_last_layer: bool = True
+    """Fix the weight norm of the head's last layer at 1 (official advice: false for ViT-S)."""
     freeze_last_layer_fraction: Fraction = 0.01
-    """Share of the steps in which the last layer is not updated (official: 1 of 100 epochs)."""
+    """Share of the steps, from the first, in which the head's last layer is not updated (official: 1 of 100 epochs)."""
     clip_grad: Annotated[float, Field(ge=0)] = 3.0
-    """Largest L2 norm of each parameter tensor's gradient; 0 switches clipping off, as in the official script."""
+    """Largest L2 norm of each parameter tensor's gradient; 0 switches clipping off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """"auto": bf16 autocast on GPUs and on CPUs with native bf16 arithmetic, else fp32."""
+    """Arithmetic; "auto" is bf16 autocast on GPUs and on CPUs with native bf16 arithmetic, else fp32."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """torch.compile on GPUs; "auto": where it can, in runs of 700 steps and more. Changes rounding only."""
+    """Use of torch.compile on GPUs; "auto" compiles runs of 700 or more steps if torch can. Changes rounding only."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-    """Save the resumable state at least this often (and at every rung)."""
+    """Longest time between two saves of the resumable state, in seconds; every rung saves it, too."""
     max_memory: str | None = None
-    """What each process may use of its GPU, or on a CPU of main memory, e.g. "8GB"; None: what is free. Decides into
-    how many micro-batches a step is cut."""
+    """Memory that each process may use, e.g. "8GB": of its GPU, or on a CPU of main memory; if not set, what is free.
+    Determines into how many micro-batches a step is split."""
 
     @field_validator("max_memory")
     @classmethod
@@ -151,34 +171,36 @@ class PretrainConfig(Settings):
 
 
 class ProbeConfig(Settings):
-    """The fixed panel on which every trial is scored: same held-out images, same pre-drawn views."""
+    """The fixed panel that scores every trial: the same held-out images and the same pre-drawn views."""
 
     images: Annotated[int, Field(ge=3)] = 256
-    """Held-out images; whole patients are held out where patient ids are known."""
+    """Number of held-out images; whole patients are held out where patient ids are known."""
     views: Annotated[int, Field(ge=2, le=64)] = 2
-    """Views of each image at each level."""
+    """Number of views of each image at each level."""
     levels: Annotated[tuple[str, ...], Field(min_length=1)] = ("strong@0.25", "strong@0.5", "strong")
-    """Scales (names or files) that the panel's views are drawn from, mild to strong."""
+    """Scales that the panel's views are drawn from, mild to strong: names or scale cards."""
     score: Literal["dprime", "pair_auroc", "alpha_req", "knn-auroc"] = "dprime"
-    """Separation of pairs, slope of the spectrum, or from labels: "knn-auroc" is the macro AUROC of nearest neighbours,
-    val images among train images of `labelled`."""
+    """Score of a trial: separation of pairs ("dprime", "pair_auroc"), slope of the spectrum ("alpha_req"), or, with
+    labels, macro AUROC of nearest neighbors: val images among train images of `labelled` ("knn-auroc")."""
     labelled: tuple[str, ...] | None = None
-    """Labelled datasets for "knn-auroc": prepared names, folders or CSV manifests. Their test images are not read."""
+    """Labelled datasets for "knn-auroc": prepared names, folders or tables. Their test images are never read."""
     labelled_root: str | None = None
-    """Where datasets named in `labelled` were prepared; None is the usual place."""
+    """Folder in which the datasets named in `labelled` were prepared; if not set, the default of `augscale data`."""
     unlabelled: tuple[str, ...] = ()
-    """Labels in `labelled` that mean no label, e.g. ["-1"]; such images are left out."""
+    """Labels in `labelled` that mean "no label", e.g. ["-1"]; such images are left out."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 500
-    """Bootstrap resamples of images for the intervals."""
+    """Number of bootstrap resamples of the panel's patients for the intervals."""
     min_effective_rank: Annotated[float, Field(ge=1)] = 2.0
-    """RankMe of the panel's embeddings below this is a collapse."""
+    """Effective rank (RankMe) of the panel's embeddings below which a trial counts as collapsed."""
     min_information: Annotated[float, Field(ge=0)] = 0.1
-    """Nats; at the end of training a teacher whose outputs say less than this about the image has not learned."""
+    """Information of the teacher outputs about the image at the end of training, in nats, below which a trial counts as
+    collapsed; 0 switches the check off."""
     seed: int = 0
+    """Seed of the panel: its images, views and bootstrap."""
 
     @property
     def separation(self) -> Literal["dprime", "pair_auroc"]:
-        """The separation of pairs that is shown of every level: the score where it is one, else d'."""
+        """The separation of pairs shown for every level: the score if it is one, else d'."""
         return self.score if self.score in ("dprime", "pair_auroc") else "dprime"
 
     @model_validator(mode="after")
@@ -197,20 +219,21 @@ class ProbeConfig(Settings):
 
 
 class SpaceConfig(Settings):
-    """What a trial may choose. Each range is [low, high]; low = high fixes the value."""
+    """The search space: values that a trial may take. Each range is [low, high]; low = high fixes the value."""
 
     global_crop_low: Range = (0.2, 1.0)
-    """Smallest area of a global crop, as a fraction of the image; the largest is always the whole image."""
+    """Range of the smallest area of a global crop, as a fraction of the image; the largest area is always 1."""
     local_crop_low: Range = (0.05, 1.0)
-    """Smallest area of a local crop, as a fraction of the image."""
+    """Range of the smallest area of a local crop, as a fraction of the image."""
     local_crop_width: Range = (0.0, 0.6)
-    """Largest minus smallest area of a local crop (the largest never exceeds 1)."""
+    """Range of the largest minus the smallest area of a local crop; the largest never exceeds 1."""
     jitter: Range = (0.0, 0.8)
-    """Brightness and contrast; saturation is 1/2 and hue 1/4 of it, as in DINO, unless freed below."""
+    """Range of the strength of brightness and contrast jitter, within 0 to 2; saturation is 1/2 and hue 1/4 of it, as
+    in DINO, unless `free` names them."""
     free: dict[str, Range] = Field(default_factory=dict)
-    """Further fields of the scales to search, by name, e.g. {hue = [0, 0.2], grayscale_p = [0, 0.4]}."""
+    """Ranges of further fields of the scales, by name, e.g. `{ hue = [0, 0.2], grayscale_p = [0, 0.4] }`."""
     base: str = "strong"
-    """Scales that every field outside the space is taken from."""
+    """Scales that every field outside the space is taken from: a name or a scale card."""
 
     @model_validator(mode="after")
     def _ordered(self) -> SpaceConfig:
@@ -232,27 +255,30 @@ class SearchConfig(Settings):
     """The Optuna study."""
 
     trials: Annotated[int, Field(ge=1)] = 40
-    """Total wanted, counting every trial that was ever started."""
+    """Total number of trials, counting every trial that was ever started."""
     sampler: Literal["tpe", "random", "qmc"] = "tpe"
+    """Optuna sampler; "qmc" is a scrambled Sobol sequence."""
     startup_trials: Annotated[int, Field(ge=0)] = 10
-    """Random trials, after the controls, before the sampler learns from results."""
+    """Number of random trials, after the controls, before the TPE sampler learns from results."""
     controls: tuple[str, ...] = ("none", "weak", "strong", "weak+med")
-    """Scales that are always run first, in full."""
+    """Scales that are always run first and never pruned."""
     null_trials: Annotated[int, Field(ge=0)] = 1
-    """How many of the controls, in their order, are also run with learning rate 0 and everything else the same. What
-    such a run scores is not learning; "learned" is only said of what scores above it."""
+    """Number of controls, in their order, that are also run with learning rate 0; a score counts as learned only above
+    the score of these runs."""
     rungs: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.25, 0.5, 1.0)
-    """Shares of the steps at which a trial is scored and may be pruned; the last is 1."""
+    """Shares of the steps at which a trial is scored and may be pruned; rising, the last is 1."""
     prune: bool = True
+    """End a trial at a rung where its score is behind."""
     keep_best: Annotated[int, Field(ge=1)] = 3
-    """Weights are kept for this many best trials and for the controls."""
+    """Number of best trials whose weights are kept; the weights of the controls always are."""
     keep_weights: Literal["best", "all", "rungs"] = "best"
-    """"best": see `keep_best`; "all": of every complete trial; "rungs": at every rung, also of pruned trials, which is
-    what `augscale validate` compares trials at equal steps by."""
+    """Weights to keep: "best" as `keep_best` says; "all" of every complete trial; "rungs" also at every rung, pruned
+    trials included, so that `augscale validate` can compare trials at equal steps."""
     seed: int = 0
+    """Root seed of initial weights, data order, views and sampler."""
     max_failures: Annotated[int, Field(ge=1)] = 5
-    """Stop when this many trials in a row failed; sooner where a wrong setting makes all fail, or where a resumed run
-    fails again as it did before."""
+    """Number of failed trials in a row that stops the search; one is enough if a wrong setting makes all trials fail,
+    or if a resumed run fails as it did before."""
 
     @field_validator("rungs")
     @classmethod
@@ -263,18 +289,23 @@ class SearchConfig(Settings):
 
 
 class ConfirmConfig(Settings):
-    """After the search: the best scales and the controls again, at full trial length, on fresh seeds."""
+    """Confirmation after the search: the best scales and controls again, at full trial length, on fresh seeds."""
 
     top_k: Annotated[int, Field(ge=0)] = 2
+    """Number of best trials, controls not counted, to run again."""
     seeds: Annotated[int, Field(ge=0)] = 3
+    """Number of fresh seeds for each; 0 skips the confirmation."""
     controls: tuple[str, ...] = ("weak", "strong")
+    """Controls to run again; each must be one of `search.controls`."""
 
 
 class StudyConfig(Settings):
     """Every setting of a study."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "study"
+    """Name of the study; the run folder of its search is `runs/NAME` unless `--out` is given."""
     description: str = ""
+    """One line about the purpose of the study."""
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     crops: CropsConfig = CropsConfig()
@@ -294,7 +325,7 @@ class StudyConfig(Settings):
             "pretrain.max_memory",
         }
     )
-    """What a run that goes on may change: nothing of it decides a result. Images are compared by their fingerprint."""
+    """Settings that a resumed run may change: none decides a result. Images are compared by their fingerprint."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> StudyConfig:
@@ -312,14 +343,14 @@ class StudyConfig(Settings):
 
 
 def lasting_sources(config: DataConfig) -> list[str]:
-    """The sources as they can be found from any folder."""
+    """The sources as absolute paths, so that they are found from any folder."""
     return [source if source == "synthetic" else str(Path(source).expanduser().absolute()) for source in config.sources]
 
 
 def study_text(config: StudyConfig) -> str:
-    """The study as a TOML file, every setting written out."""
+    """The study as the text of a TOML file that names every setting."""
     values = config.model_dump(mode="json", exclude_none=True)
-    # TOML knows no names that are not UTF-8: their other bytes are written as text, for a reader's eyes.
+    # TOML must be UTF-8: other bytes in file names are written as \\xNN, for the reader only.
     sources = [source.encode("utf-8", "backslashreplace").decode("utf-8") for source in lasting_sources(config.data)]
     values["data"]["sources"] = sources
     return tomli_w.dumps(values)
@@ -337,7 +368,7 @@ def load_study(study: str | Path = "default", overrides: dict[str, Any] | None =
 
     Args:
         study: name of a built-in study or path of a TOML file.
-        overrides: values by dotted key, e.g. {"search.trials": 12}; None values are passed over.
+        overrides: values by dotted key, e.g. {"search.trials": 12}; None values are ignored.
     Raises:
         ConfigError: the file or a value is wrong; the message names file, key, value and what is accepted.
     """
@@ -355,7 +386,7 @@ def load_study(study: str | Path = "default", overrides: dict[str, Any] | None =
 
 
 def apply_overrides(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """A copy of nested values with others put in by dotted key, e.g. {"search.trials": 12}; None is passed over."""
+    """A copy of nested values with overrides by dotted key, e.g. {"search.trials": 12}; None values are ignored."""
     result = copy.deepcopy(values)
     for key, value in overrides.items():
         if value is None:

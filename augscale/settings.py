@@ -20,7 +20,7 @@ _CHANGES_SHOWN = 3
 class Settings(BaseModel):
     """Immutable keyword-only settings that refuse unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def parse_settings(model: type[M], values: dict[str, Any], source: str) -> M:

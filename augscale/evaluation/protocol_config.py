@@ -1,4 +1,4 @@
-"""Settings of the four evaluation protocols; defaults are those of the papers and scripts that they follow."""
+"""Settings of the four evaluation protocols. Defaults are those of the papers and scripts that they follow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class KnnConfig(Settings):
-    """Weighted nearest neighbours as in DINO (Caron et al. 2021)."""
+    """Weighted nearest neighbors as in DINO (Caron et al. 2021)."""
 
     temperature: Positive = 0.07
+    """Temperature of the votes: a neighbor weighs exp(cosine similarity / temperature)."""
     neighbours: Annotated[tuple[Count, ...], Field(min_length=1)] = (5, 10, 20, 50)
-    """Numbers to choose from on validation."""
+    """Numbers of neighbors k, rising; the one with the highest macro AUROC on the validation images is used."""
 
     @field_validator("neighbours")
     @classmethod
@@ -29,17 +30,19 @@ class KnnConfig(Settings):
 
 
 class LinearConfig(Settings):
-    """Multinomial logistic regression on standardised features."""
+    """Multinomial logistic regression on standardized features."""
 
     inverse_penalties: Annotated[tuple[Positive, ...], Field(min_length=1)] = tuple(
         float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-10, 5)
     )
-    """C of scikit-learn, to choose from on validation: 1e-5 to 100, two a decade."""
+    """Values of scikit-learn's C, rising; the one with the highest macro AUROC on the validation images is used. The
+    default has two per decade."""
     tolerance: Positive = 1e-6
-    """Converged when no entry of the mean loss's gradient is larger."""
+    """Largest entry of the mean loss's gradient at which the fit counts as converged."""
     max_iterations: Count = 5000
+    """Largest number of iterations for each value of C."""
     bootstrap: bool = False
-    """Let every seed train on its own resample of the training patients. Without it the seed changes nothing."""
+    """Train each seed on its own resample of the training patients; without it, the seed changes nothing."""
 
     @field_validator("inverse_penalties")
     @classmethod
@@ -50,47 +53,57 @@ class LinearConfig(Settings):
 
 
 class ReleasedConfig(Settings):
-    """The script that the paper's authors released."""
+    """A linear layer, trained as in the script that the paper's authors released."""
 
     epochs: Count = 50
+    """Number of epochs."""
     batch_size: Count = 16
+    """Images per step."""
     lr: Positive = 1e-3
-    """For a batch of 256; scaled by batch_size / 256, so 6.25e-5 as shipped."""
+    """Learning rate for a batch of 256 images; scaled by batch_size / 256, to 6.25e-5 at the default batch size."""
     momentum: Fraction = 0.9
+    """Momentum of SGD."""
     draws: Count = 10
-    """Random crops of each training image that are computed once and gone through in a new order every `draws`
-    epochs; the authors draw a new crop every epoch."""
+    """Number of random crops of each training image, computed once and used in a new order every `draws` epochs; the
+    authors draw a new crop every epoch."""
 
 
 class FinetuneConfig(Settings):
-    """RETFound's recipe (repository of November 2025)."""
+    """Training of the whole network with RETFound's recipe (repository of November 2025)."""
 
     epochs: Count = 50
+    """Number of epochs."""
     batch_size: Count = 24
+    """Images per step."""
     lr: Positive = 5e-3
-    """For a batch of 256; scaled by batch_size / 256."""
+    """Peak learning rate for a batch of 256 images; scaled by batch_size / 256."""
     min_lr: Annotated[float, Field(ge=0)] = 1e-6
+    """Learning rate at which the cosine schedule ends."""
     warmup_fraction: Fraction = 0.2
-    """Share of the epochs with linearly growing learning rate (RETFound: 10 of 50)."""
+    """Share of the epochs in which the learning rate rises linearly from 0 to its peak (RETFound: 10 of 50)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Weight decay of AdamW."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.65
+    """Factor on the learning rate from each layer to the one below it."""
     drop_path: Fraction = 0.2
+    """Rate of stochastic depth."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """"auto": bf16 autocast on GPUs and on CPUs with native bf16 arithmetic, else fp32."""
+    """Arithmetic; "auto" is bf16 autocast on GPUs and on CPUs with native bf16 arithmetic, else fp32."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that augment images; 0 augments in this one. Changes no result."""
+    """Number of processes that augment images; 0 augments in the main process. Changes no result."""
 
 
 class ProtocolConfig(Settings):
-    """Every setting of the protocols."""
+    """Settings of all protocols."""
 
     view_size: Annotated[int, Field(ge=8)] = 224
-    """Side of the views, pixels."""
+    """Side of the views, in pixels; if not set, that of the first checkpoint."""
     seeds: Count = 5
-    """Repeats with seeds 0, 1, ... of the protocols in which the seed changes something."""
+    """Number of repeats, with seeds 0, 1, ..., of the protocols that depend on a seed."""
     feature_precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Of frozen features."""
+    """Arithmetic of frozen features; "auto" as in `finetune.precision`."""
     feature_batch_size: Count = 64
+    """Images per forward pass of the frozen network."""
     knn: KnnConfig = KnnConfig()
     linear: LinearConfig = LinearConfig()
     released: ReleasedConfig = ReleasedConfig()
