@@ -34,9 +34,9 @@ from augscale.cli.options import (
 from augscale.cli.pretrain import pretrain
 from augscale.cli.validate import validate
 from augscale.errors import AugscaleError, InterruptedRun, StudyError
-from augscale.system.lasting_imports import lasting_imports
 from augscale.system.passwords import without_passwords
 from augscale.system.signals import ignore_further
+from augscale.system.startup import lasting_imports
 
 app = typer.Typer(
     name="augscale",
@@ -274,7 +274,7 @@ def export(
         return
     from augscale.augmentation.export import export_scales
     from augscale.augmentation.scales import load_scales
-    from augscale.runs.folders import write_text_atomic
+    from augscale.runs.files import write_text_atomic
 
     text = export_scales(load_scales(card), to)
     text += "" if text.endswith("\n") else "\n"

@@ -44,7 +44,7 @@ def pretrain(
     from rich.console import Console
 
     from augscale.errors import InterruptedRun
-    from augscale.pretraining.team import global_rank
+    from augscale.pretraining.distributed import global_rank
     from augscale.promotion.full_run import pretrain_full
 
     try:

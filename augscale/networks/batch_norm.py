@@ -21,8 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from augscale.errors import DivergedError
-from augscale.pretraining.events import Paused
+from augscale.errors import DivergedError, Paused
 from augscale.seeding import derive_seed
 
 NUM_IMAGES = 256

@@ -23,8 +23,7 @@ from augscale.config import BackboneConfig, StudyConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.backbones import Backbone, build_backbone
 from augscale.networks.weights import load_weights_into, read_sidecar, unshared
-from augscale.runs.binary_files import write_atomic
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json, write_atomic
 
 LAYOUTS = ("dino", "timm")
 DINO_IMAGE_SIZE = 224

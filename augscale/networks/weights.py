@@ -29,7 +29,7 @@ from augscale.networks.checkpoint_folders import read_content, weights_file
 from augscale.networks.foreign_names import convert
 from augscale.networks.layouts import chosen_network, find_network
 from augscale.networks.tensor_files import first_line, printable
-from augscale.runs.binary_files import write_atomic
+from augscale.runs.files import write_atomic
 from augscale.runs.folders import versions
 
 if TYPE_CHECKING:

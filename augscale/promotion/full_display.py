@@ -10,8 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from augscale.system.durations import duration
-from augscale.system.progress_bar import decoding_bar
+from augscale.system.progress_bar import decoding_bar, duration
 
 PLAIN_SECONDS = 30.0
 """Between plain lines; evaluations get one each."""

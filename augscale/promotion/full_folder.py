@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig, study_text
 from augscale.data.cache import ImageCache
 from augscale.errors import CheckpointError, ConfigError
-from augscale.runs.binary_files import write_atomic
-from augscale.runs.folders import now, read_json, this_host, versions, writable_folder
+from augscale.runs.files import read_json, write_json, write_text_atomic
+from augscale.runs.folders import now, this_host, versions, writable_folder
 from augscale.settings import changes, flatten
 
 _SECTIONS = ("data", "backbone", "crops", "pretrain", "probe")
@@ -68,21 +68,7 @@ class FullRunFolder:
             return
         kept = [line for line in lines if _comes_before(line, step)]
         if len(kept) < len(lines):
-            write_whole(self.log_file, "".join(kept))
-
-
-def write_whole(path: Path, content: Any) -> None:
-    """Text, or anything else as JSON; the old file stays until the new one is complete.
-
-    Raises:
-        CheckpointError: it cannot be written.
-    """
-    text = content if isinstance(content, str) else json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_atomic(path, lambda file: _write(file, text))
-
-
-def _write(file: IO[bytes], text: str) -> None:
-    file.write(text.encode("utf-8", "backslashreplace"))
+            write_text_atomic(self.log_file, "".join(kept), error_type=CheckpointError)
 
 
 def _comes_before(line: str, step: int) -> bool:
@@ -134,8 +120,8 @@ def prepare_folder(
         "versions": versions(),
         **facts,
     }
-    write_whole(folder.study_file, study_text(config))
-    write_whole(folder.manifest_file, manifest)
+    write_text_atomic(folder.study_file, study_text(config), error_type=CheckpointError)
+    write_json(folder.manifest_file, manifest, error_type=CheckpointError)
 
 
 def rewrite_evaluations(
@@ -143,7 +129,7 @@ def rewrite_evaluations(
 ) -> list[dict[str, Any]]:
     """Changes evaluations.json, and returns what it then holds: records of all evaluations, by step."""
     evaluations = sorted(change(read_json(folder.evaluations_file) or []), key=lambda record: record["step"])
-    write_whole(folder.evaluations_file, evaluations)
+    write_json(folder.evaluations_file, evaluations, error_type=CheckpointError)
     return evaluations
 
 

@@ -24,11 +24,12 @@ from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache, default_cache_root
 from augscale.data.grey_levels import range_lines
 from augscale.data.sanity import check_images
-from augscale.errors import AugscaleError, CheckpointError, ConfigError, InterruptedRun
-from augscale.pretraining.loop import Paused, PretrainResult, pretrain
-from augscale.pretraining.team import Team, global_rank, join_team, started_by_torchrun
+from augscale.errors import AugscaleError, CheckpointError, ConfigError, InterruptedRun, Paused
+from augscale.pretraining.distributed import DistributedContext, global_rank, init_distributed, started_by_torchrun
+from augscale.pretraining.events import PretrainResult
+from augscale.pretraining.loop import pretrain
 from augscale.promotion.full_display import FullRunDisplay
-from augscale.promotion.full_folder import FullRunFolder, prepare_folder, write_whole
+from augscale.promotion.full_folder import FullRunFolder, prepare_folder
 from augscale.promotion.full_settings import (
     DEFAULT_EPOCHS,
     check_lengths,
@@ -42,7 +43,8 @@ from augscale.promotion.full_settings import (
     with_steps,
 )
 from augscale.promotion.recorder import Recorder, best_of
-from augscale.runs.folders import read_json, try_lock
+from augscale.runs.files import read_json, write_json
+from augscale.runs.folders import try_lock
 from augscale.scoring.common_views import study_common_views
 from augscale.scoring.panel import build_panel, checked_panel_split
 from augscale.system.signals import StopFlag
@@ -180,10 +182,10 @@ def pretrain_full(
         "data": data_facts(config, cache, sanity, len(train), len(held_out)),
     }
     run = _FullRun(config, loaded, seed, cache, train, held_out, folder, display, facts)
-    with join_team(device) as team, ExitStack() as held:
-        finished = run.prepare(team, resume, held)
+    with init_distributed(device) as context, ExitStack() as held:
+        finished = run.prepare(context, resume, held)
         if finished is None:
-            finished = run.train(team, accumulate, evaluations, log_every)
+            finished = run.train(context, accumulate, evaluations, log_every)
     return FullRun(**finished | {"run_dir": folder.path, "scales": loaded})
 
 
@@ -212,20 +214,20 @@ class _FullRun:
         self.display = display
         self.facts = facts
 
-    def prepare(self, team: Team, resume: bool, held: ExitStack) -> dict[str, Any] | None:
+    def prepare(self, context: DistributedContext, resume: bool, held: ExitStack) -> dict[str, Any] | None:
         """Lays out the folder, process 0 for all.
 
         Returns:
             The result where the run has finished before, else None.
         """
-        with team.answering():
-            finished = self._prepare_folder(team, resume, held) if team.leads else None
-        team.agree_to_go_on(stop=False)
-        team.check_same({"data": self.cache.fingerprint})
-        content = team.share(None if finished is None else json.dumps(finished).encode())
+        with context.announcing_failure():
+            finished = self._prepare_folder(context, resume, held) if context.is_main else None
+        context.all_continue()
+        context.check_equal({"data": self.cache.fingerprint})
+        content = context.broadcast_bytes(None if finished is None else json.dumps(finished).encode())
         return None if content is None else json.loads(content)
 
-    def train(self, team: Team, accumulate: int, evaluations: int, log_every: int) -> dict[str, Any]:
+    def train(self, context: DistributedContext, accumulate: int, evaluations: int, log_every: int) -> dict[str, Any]:
         """Trains to the end, and writes the result.
 
         Raises:
@@ -235,9 +237,9 @@ class _FullRun:
         recorder = None
         try:
             with stop.listening(), self.display.running(self.config.pretrain.steps):
-                with team.answering():
-                    recorder = self._recorder(team, stop) if team.leads else None
-                team.agree_to_go_on(stop=False)
+                with context.announcing_failure():
+                    recorder = self._recorder(context, stop) if context.is_main else None
+                context.all_continue()
                 result = pretrain(
                     self.cache.images,
                     self.train_indices,
@@ -251,29 +253,29 @@ class _FullRun:
                     should_stop=stop,
                     log_every=log_every,
                     accumulate=accumulate,
-                    team=team,
+                    context=context,
                     on_micro_batches=recorder.on_micro_batches if recorder else None,
                 )
         except Paused:
-            number = team.agree(stop.signal_number or 0) or int(signal.SIGTERM)
-            self._log_end(team, "interrupted", signal=number)
+            number = context.all_reduce_max(stop.signal_number or 0) or int(signal.SIGTERM)
+            self._log_end(context, "interrupted", signal=number)
             raise self._interrupted(number, "saved") from None
         except AugscaleError as error:
-            self._log_end(team, "failed", reason=str(error))
+            self._log_end(context, "failed", reason=str(error))
             raise
         except RuntimeError as error:
             # A batch system's signal also ends processes that compile for this one, which is an error here.
             if stop.signal_number is None:
                 raise
-            self._log_end(team, "interrupted", signal=stop.signal_number)
+            self._log_end(context, "interrupted", signal=stop.signal_number)
             raise self._interrupted(stop.signal_number, "saved as of its last checkpoint") from error
         finally:
             if recorder is not None:
                 recorder.close()
-        with team.answering():
-            finished = self._finish(result) if team.leads else None
-        team.agree_to_go_on(stop=False)
-        content = team.share(None if finished is None else json.dumps(finished).encode())
+        with context.announcing_failure():
+            finished = self._finish(result) if context.is_main else None
+        context.all_continue()
+        content = context.broadcast_bytes(None if finished is None else json.dumps(finished).encode())
         values: dict[str, Any] = json.loads(content or b"{}")
         return values
 
@@ -284,13 +286,13 @@ class _FullRun:
             number,
         )
 
-    def _log_end(self, team: Team, event: str, **fields: Any) -> None:
+    def _log_end(self, context: DistributedContext, event: str, **fields: Any) -> None:
         """A line for whoever reads the log; the disk may be what failed."""
-        if team.leads:
+        if context.is_main:
             with suppress(CheckpointError):
                 self.folder.log(event, **fields)
 
-    def _prepare_folder(self, team: Team, resume: bool, held: ExitStack) -> dict[str, Any] | None:
+    def _prepare_folder(self, context: DistributedContext, resume: bool, held: ExitStack) -> dict[str, Any] | None:
         self.folder.create()
         lock = try_lock(self.folder.lock_file)
         if lock is None:
@@ -303,18 +305,18 @@ class _FullRun:
             seed=self.seed,
             cache=self.cache,
             resume=resume and not self.folder.result_file.exists(),
-            facts=self.facts | {"device": str(team.device), "processes": team.size},
+            facts=self.facts | {"device": str(context.device), "processes": context.world_size},
         )
         finished: dict[str, Any] | None = read_json(self.folder.result_file)
         if finished is not None:
             self.display.say(f"{self.folder.path}: has finished before; nothing to do")
             return finished
         goes_on = self.folder.state_file.exists()
-        self._say_what_runs(team, goes_on)
-        self.folder.log("continued" if goes_on else "started", device=str(team.device), processes=team.size)
+        self._say_what_runs(context, goes_on)
+        self.folder.log("continued" if goes_on else "started", device=str(context.device), processes=context.world_size)
         return None
 
-    def _recorder(self, team: Team, stop: StopFlag) -> Recorder:
+    def _recorder(self, context: DistributedContext, stop: StopFlag) -> Recorder:
         config = self.config
         return Recorder(
             self.folder,
@@ -322,7 +324,7 @@ class _FullRun:
             scales=self.scales,
             panel=build_panel(self.cache.images, self.held_out, self.cache.records, config.probe, config.crops),
             common_views=study_common_views(config, self.cache, self.train_indices),
-            device=str(team.device),
+            device=str(context.device),
             steps_per_epoch=self.facts["steps_per_epoch"],
             facts={
                 "scales_name": self.facts["scales_name"],
@@ -331,7 +333,7 @@ class _FullRun:
                 "num_images": len(self.train_indices),
                 "batch_size": config.pretrain.batch_size,
                 "accumulate": self.facts["accumulate"],
-                "processes": team.size,
+                "processes": context.world_size,
             },
             display=self.display,
             should_stop=stop,
@@ -352,20 +354,23 @@ class _FullRun:
             "seconds": round(sum(result.seconds_by_part.values()), 2),
             "micro_batches": result.micro_batches.to_dict(),
         }
-        write_whole(self.folder.result_file, finished)
+        write_json(self.folder.result_file, finished, error_type=CheckpointError)
         self.folder.log("finished", steps=result.steps, best_step=finished["best"]["step"])
         return finished
 
-    def _say_what_runs(self, team: Team, goes_on: bool) -> None:
+    def _say_what_runs(self, context: DistributedContext, goes_on: bool) -> None:
         config, data = self.config, self.facts["data"]
         parts = (
-            f" in {team.size} x {self.facts['accumulate']} parts" if team.size * self.facts["accumulate"] > 1 else ""
+            f" in {context.world_size} x {self.facts['accumulate']} parts"
+            if context.world_size * self.facts["accumulate"] > 1
+            else ""
         )
         self.display.say(
             f"{'continuing' if goes_on else 'pre-training'} {config.backbone.name} "
             f"({self.facts['parameters'] / 1e6:.2g} M parameters, init {config.backbone.init}) at "
-            f"{config.crops.global_size} px on {team.size} x {team.device}: {config.pretrain.steps} steps x "
-            f"{config.pretrain.batch_size} images{parts}, {self.facts['epochs']:.4g} epochs"
+            f"{config.crops.global_size} px on {context.world_size} x {context.device}: "
+            f"{config.pretrain.steps} steps x {config.pretrain.batch_size} images{parts}, "
+            f"{self.facts['epochs']:.4g} epochs"
         )
         self.display.say(f"scales {self.facts['scales_name']}: {describe(self.scales).splitlines()[0]}")
         self.display.say(

@@ -22,7 +22,8 @@ from augscale.evaluation.evaluate import DEFAULT_PROTOCOLS, Evaluation, check_ev
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import PROMOTION_FILE
 from augscale.promotion.full_run import pretrain_full
-from augscale.runs.folders import RunFolder, now, read_json, versions, write_json
+from augscale.runs.files import read_json, write_json
+from augscale.runs.folders import RunFolder, now, versions
 from augscale.searching.search import read_run, rewrite_report, search
 from augscale.seeding import derive_seed
 from augscale.settings import parse_settings

@@ -16,11 +16,12 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.networks.batch_norm import common_statistics
 from augscale.networks.weights import save_weights, sidecar_facts
-from augscale.pretraining.events import MicroBatches, RungEvent, StepLog
+from augscale.pretraining.events import RungEvent, StepLog
+from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.schedules import step_values
-from augscale.pretraining.tensorboard import TensorBoard
 from augscale.promotion.full_display import FullRunDisplay
 from augscale.promotion.full_folder import FullRunFolder, rewrite_evaluations
+from augscale.promotion.tensorboard import TensorBoard
 from augscale.scoring.panel import ProbePanel
 from augscale.scoring.score import PanelScore, score_backbone
 

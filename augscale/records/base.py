@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from augscale.errors import DataError
-from augscale.runs.folders import write_json
+from augscale.runs.files import write_json
 
 SCHEMA = 2
 """Version of the files' layout; files without a version are older and are read as far as their fields are known."""

@@ -11,7 +11,8 @@ import optuna
 
 from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import StudyConfig
-from augscale.runs.folders import RunFolder, now, read_json, versions, write_json, write_text_atomic
+from augscale.runs.files import read_json, write_json, write_text_atomic
+from augscale.runs.folders import RunFolder, now, versions
 from augscale.searching.answer_words import caveats, headline, micro_batch_caveats, sentences
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
 from augscale.searching.failures import all_failed, failure_groups, failure_sentence

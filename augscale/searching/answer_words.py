@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from augscale.config import StudyConfig
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.searching.trust import trust_statement
 
 _SEPARATES = "keep pairs apart"

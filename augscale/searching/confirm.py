@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import SearchConfig, StudyConfig
-from augscale.runs.folders import RunFolder, read_json, try_lock, write_json
+from augscale.runs.files import read_json, write_json
+from augscale.runs.folders import RunFolder, try_lock
 from augscale.searching.study import ranked, trial_scales, trials_started
 from augscale.seeding import derive_seed
 from augscale.settings import parse_settings

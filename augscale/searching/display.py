@@ -15,8 +15,7 @@ from rich.text import Text
 
 from augscale.searching import progress as progress_module
 from augscale.searching.failures import FailureGroup
-from augscale.system.durations import duration
-from augscale.system.progress_bar import decoding_bar
+from augscale.system.progress_bar import decoding_bar, duration
 
 ROWS_SHOWN = 12
 NUMBERS_SHOWN = 8

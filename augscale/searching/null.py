@@ -11,7 +11,8 @@ from typing import Any
 
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.searching.confirm import ConfirmationRun
 from augscale.seeding import derive_seed
 

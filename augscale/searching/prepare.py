@@ -15,13 +15,14 @@ from augscale.data.facts import file_facts, file_lines
 from augscale.data.sanity import check_images
 from augscale.errors import ConfigError
 from augscale.reporting.shared.suspects import write_suspects
-from augscale.runs.folders import RunFolder, now, read_json, versions, write_json, write_text_atomic
+from augscale.runs.files import read_json, write_json, write_text_atomic
+from augscale.runs.folders import RunFolder, now, versions
 from augscale.scoring.panel import checked_panel_split, panel_split
 from augscale.searching.space import check_space
 from augscale.searching.storage import Storage, run_storage
 from augscale.seeding import derive_seed
 from augscale.settings import changes, flatten
-from augscale.system.lasting_imports import lasting_imports
+from augscale.system.startup import lasting_imports
 
 __all__ = ["check_study", "default_run_folder", "panel_split", "prepare_run"]
 

@@ -13,7 +13,8 @@ import optuna
 from optuna.trial import TrialState
 
 from augscale.config import StudyConfig
-from augscale.runs.folders import RunFolder, read_json, this_host
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder, this_host
 from augscale.searching.confirm import expected_runs, trial_name
 from augscale.searching.failures import FailureGroup, failure_groups
 from augscale.searching.study import is_feasible, ranked, stopped_file, trial_scales, trials_started

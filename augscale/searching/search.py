@@ -17,7 +17,8 @@ from rich.console import Console
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig, load_study
 from augscale.errors import ConfigError, DataError, StudyError
-from augscale.runs.folders import RunFolder, Stopwatch, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder, Stopwatch
 from augscale.searching.answer import write_answer, write_trials_table
 from augscale.searching.display import SearchDisplay
 from augscale.searching.failures import COLLAPSE_ADVICE, all_failed, failure_sentence, reason_to_stop

@@ -12,7 +12,8 @@ from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import open_cache
 from augscale.reporting.shared.contact_sheet import contact_sheet
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.searching.prepare import panel_split
 
 IMAGES_SHOWN = 4

@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from augscale.errors import InterruptedRun, StudyError
-from augscale.runs.folders import RunFolder, read_json, this_host
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder, this_host
 from augscale.searching.study import stopped_file
 from augscale.system.devices import WorkerPlan
 from augscale.system.memory import available_memory

@@ -24,11 +24,13 @@ from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import common_statistics
 from augscale.networks.precision import resolve_precision
 from augscale.networks.weights import save_weights, sidecar_facts
-from augscale.pretraining.events import MicroBatches
-from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
+from augscale.pretraining.events import PretrainResult, RungEvent, StepLog
+from augscale.pretraining.loop import pretrain
+from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.state import UnusableState
 from augscale.pretraining.student_teacher import build_networks
-from augscale.runs.folders import RunFolder, Stopwatch, now, read_json, write_json
+from augscale.runs.files import read_json, write_json
+from augscale.runs.folders import RunFolder, Stopwatch, now
 from augscale.scoring.common_views import study_common_views
 from augscale.scoring.panel import ProbePanel, build_panel
 from augscale.scoring.score import PanelScore, score_backbone

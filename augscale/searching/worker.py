@@ -18,11 +18,11 @@ import optuna
 from optuna.trial import TrialState
 
 from augscale.config import StudyConfig, load_study
-from augscale.errors import AugscaleError, InterruptedRun
+from augscale.errors import AugscaleError, InterruptedRun, Paused
 from augscale.networks.weights import save_weights
-from augscale.pretraining.events import MicroBatches
-from augscale.pretraining.loop import Paused
-from augscale.runs.folders import RunFolder, read_json, this_host, try_lock, write_json
+from augscale.pretraining.micro_batches import MicroBatches
+from augscale.runs.files import read_json, write_json
+from augscale.runs.folders import RunFolder, this_host, try_lock
 from augscale.searching.confirm import (
     ConfirmationRun,
     claim_confirmation,

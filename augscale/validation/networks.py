@@ -16,7 +16,8 @@ from augscale.errors import CheckpointError, ConfigError
 from augscale.evaluation.interface import Encoder
 from augscale.networks.checkpoint_names import TRIAL_WEIGHTS
 from augscale.networks.checkpoints import load_checkpoint
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.searching.confirm import trial_name
 from augscale.searching.study import trials_started
 from augscale.searching.trial import rung_steps, rung_weights

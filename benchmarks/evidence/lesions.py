@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.demo import render, synthetic_records
-from augscale.runs.folders import write_bytes_atomic
+from augscale.runs.files import write_bytes_atomic
 
 GRADES = ("0", "2", "3")
 SEED = 1

@@ -26,7 +26,7 @@ from augscale.networks.export import export_weights
 from augscale.networks.weights import load_weights_into, read_sidecar
 from augscale.promotion.full_run import pretrain_full
 from augscale.promotion.recorder import Recorder, best_of
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json
 from augscale.scoring.panel import panel_split
 
 ARGUMENTS = {"study": "smoke", "epochs": 2, "evaluations": 3, "log_every": 2, "device": "cpu", "quiet": True}
@@ -316,7 +316,7 @@ def test_the_command_prints_the_result_as_json(tmp_path):
 TWO_PROCESSES = """
 import sys
 from augscale.promotion.full_run import pretrain_full
-from augscale.pretraining.team import global_rank
+from augscale.pretraining.distributed import global_rank
 result = pretrain_full("weak", study="smoke", out=sys.argv[1], epochs=2, evaluations=3, log_every=2, device="cpu",
                        overrides={"pretrain.head_batch_norm": False})
 print(f"process {global_rank()}: {result.best['step']}, {result.loss:.6f}")
@@ -347,16 +347,16 @@ def test_torchrun_gives_the_run_of_one_process(tmp_path):
 
 
 def test_a_full_run_says_logs_and_keeps_how_its_batches_are_cut(tmp_path, monkeypatch):
-    from augscale.pretraining import passes
+    from augscale.pretraining import step
 
-    loss = passes.dino_loss
+    loss = step.dino_loss
 
     def scarce(student_logits, teacher_probs, temp, **options):
         if len(student_logits) > 4 * 4:  # images x views
             raise MemoryError
         return loss(student_logits, teacher_probs, temp)
 
-    monkeypatch.setattr(passes, "dino_loss", scarce)
+    monkeypatch.setattr(step, "dino_loss", scarce)
     finished = _run(tmp_path, max_memory="1TB")
     assert finished.micro_batches["number"] == 2
     assert read_json(tmp_path / "result.json")["micro_batches"] == json.loads(json.dumps(finished.micro_batches))

@@ -14,7 +14,7 @@ from augscale.evaluation import evaluate as api
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import newest_promotion
 from augscale.promotion import promote
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json
 
 CONFIG = ProtocolConfig.model_validate({"seeds": 2, "released": {"epochs": 2, "draws": 1}})
 

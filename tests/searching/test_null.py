@@ -15,7 +15,8 @@ import torch
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig, load_study
 from augscale.pretraining.loop import pretrain
-from augscale.runs.folders import RunFolder, read_json, write_json
+from augscale.runs.files import read_json, write_json
+from augscale.runs.folders import RunFolder
 from augscale.searching import trial
 from augscale.searching.null import TOLERANCE, not_learned, null_config, null_facts, null_runs, null_sentence
 from augscale.searching.prepare import prepare_run

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from augscale.config import load_study
-from augscale.runs.folders import RunFolder, this_host, write_json
+from augscale.runs.files import write_json
+from augscale.runs.folders import RunFolder, this_host
 from augscale.searching.display import SearchDisplay, render
 from augscale.searching.progress import read_progress
 from augscale.searching.study import claim_trial, enqueue_controls, open_study, stopped_file

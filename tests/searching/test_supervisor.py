@@ -10,9 +10,9 @@ import pytest
 from optuna.trial import TrialState
 
 from augscale.config import load_study
-from augscale.errors import ConfigError, InterruptedRun
-from augscale.pretraining.loop import Paused
-from augscale.runs.folders import RunFolder, write_json
+from augscale.errors import ConfigError, InterruptedRun, Paused
+from augscale.runs.files import write_json
+from augscale.runs.folders import RunFolder
 from augscale.searching import supervisor, worker
 from augscale.searching.phases import PhaseClock
 from augscale.searching.study import claim_trial, enqueue_controls, open_study, stopped_file

@@ -19,7 +19,7 @@ from typing import Any
 from augscale.data.image_tables import COLUMNS, Table, read_table
 from augscale.data.retinal.registry import SPLITS, RetinalDataset
 from augscale.errors import DataError, StudyError
-from augscale.runs.folders import read_json, write_json, write_text_atomic
+from augscale.runs.files import read_json, write_json, write_text_atomic
 
 MANIFEST_FILE = "manifest.csv"
 FACTS_FILE = "dataset.json"

@@ -8,7 +8,8 @@ from pathlib import Path
 from augscale.errors import ConfigError
 from augscale.reporting.search.page import render_page
 from augscale.reporting.search.results import read_run
-from augscale.runs.folders import RunFolder, write_text_atomic
+from augscale.runs.files import write_text_atomic
+from augscale.runs.folders import RunFolder
 
 CONTACT_SHEET = "contact_sheet.png"
 

@@ -27,7 +27,8 @@ from augscale.reporting.search.records import (
     Versus,
     VersusUntrained,
 )
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 
 T = TypeVar("T")
 
