@@ -22,7 +22,8 @@ from augscale.evaluation.evaluate import DEFAULT_PROTOCOLS, Evaluation, check_ev
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import PROMOTION_FILE
 from augscale.promotion.full_run import pretrain_full
-from augscale.runs.files import read_json, write_json
+from augscale.records.promotion import ContenderSummary, PromotedContender, PromotionRecord
+from augscale.runs.files import read_json
 from augscale.runs.folders import RunFolder, now, versions
 from augscale.searching.search import read_run, rewrite_report, search
 from augscale.seeding import derive_seed
@@ -41,19 +42,18 @@ class Contender:
     scales: AugmentationScales
     weights: Path
     """safetensors with a sidecar."""
-    summary: dict[str, Any]
-    """Steps, loss, score on the panel at the end, seconds."""
+    summary: ContenderSummary
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What a promotion made."""
+    """A finished promotion."""
 
     run_dir: Path
     contenders: tuple[Contender, ...]
     """The best candidates first, then the controls."""
     confirmation: str
-    """What the confirmation on fresh seeds says, in one sentence."""
+    """Result of the confirmation on fresh seeds, in one sentence."""
     evaluation: Evaluation | None
 
     @property
@@ -66,7 +66,8 @@ class Promotion:
             "run": str(self.run_dir),
             "confirmation": self.confirmation,
             "contenders": [
-                {"name": c.name, "weights": str(c.weights), "scales": c.scales.model_dump(mode="json")} | c.summary
+                {"name": c.name, "weights": str(c.weights), "scales": c.scales.model_dump(mode="json")}
+                | c.summary.to_dict()
                 for c in self.contenders
             ],
             "evaluation": self.evaluation.to_dict() if self.evaluation else None,
@@ -97,17 +98,16 @@ def promote(
     console: Console | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Promotion:
-    """Confirms, pre-trains in full and evaluates. The same call goes on where it was interrupted.
+    """Confirms, pre-trains in full and evaluates. The same call continues an interrupted promotion.
 
     Args:
         run_dir: folder of a finished search.
-        top: how many of the best candidates.
+        top: number of best candidates to promote.
         epochs, steps: length of each full pre-training, see `pretrain_full`; the same for all.
         batch_size, init: None takes the study's.
-        max_memory: see `pretrain_full`; of the confirmation runs, too.
-        controls: presets that are pre-trained beside them.
-        confirm_seeds: fresh seeds on which contenders are compared at trial length first; runs that are missing are
-            made.
+        max_memory: see `pretrain_full`; holds for the confirmation runs, too.
+        controls: presets that are pre-trained too.
+        confirm_seeds: fresh seeds on which contenders are first compared at trial length; missing runs are made.
         datasets: see `evaluate`; None leaves the evaluation out.
         protocols, external, config, data_root, unlabelled: see `evaluate`.
         evaluations: how often each full run is scored on the panel.
@@ -120,93 +120,75 @@ def promote(
         StudyError: no candidate can be promoted.
         InterruptedRun: a signal came; everything finished is kept.
     """
-    say = line_printer(console or Console(stderr=True))
+    console = console or Console(stderr=True)
     run, study, _ = read_run(run_dir)
     answer = read_json(run.answer_file)
     if answer is None or answer.get("best") is None:
         raise ConfigError(f"{run.path}: the search has no answer yet; finish it with the same augscale search command")
     if datasets in ("none", ["none"], ("none",)):
         datasets = None
+    measuring: dict[str, Any] = {"data_root": data_root, "unlabelled": unlabelled, "on_progress": on_progress}
+    measuring |= {"say": line_printer(console)}
     if datasets is not None:
-        settings = (
-            study
-            if not overrides
-            else parse_settings(StudyConfig, apply_overrides(study.model_dump(), overrides), "promote")
-        )
-        chosen_size = config.view_size if config and "view_size" in config.model_fields_set else None
-        check_evaluation(
-            datasets,
-            protocols,
-            view_size=chosen_size or settings.crops.global_size,
-            crop_to_field=settings.data.crop_to_field,
-            grey_range=settings.data.range,
-            data_root=data_root,
-            unlabelled=unlabelled,
-            on_progress=on_progress,
-            say=say,
-        )
+        _check_evaluation(study, overrides, datasets, protocols, config, **measuring)
     if answer["headline"].startswith("No answer"):
-        (console or Console(stderr=True)).print(f"note: {answer['headline']} They are promoted all the same.")
+        console.print(f"note: {answer['headline']} They are promoted all the same.")
     wanted = {"confirm.top_k": max(top, study.confirm.top_k), "confirm.seeds": max(confirm_seeds, study.confirm.seeds)}
     if (study.confirm.top_k, study.confirm.seeds) != tuple(wanted.values()):
-        # The search resumes: no trial is run again, only the confirmation runs that are missing.
-        search(
-            run.study_file,
-            out=run.path,
-            overrides=wanted,
-            device=device,
-            workers=workers,
-            max_memory=max_memory,
-            console=console,
-            allow_bad=True,  # the run began with these images: its fingerprint is compared
-        )
-        run, study, _ = read_run(run_dir)
-        answer = read_json(run.answer_file)
-    chosen = _choose(answer, top, controls, run)
+        study, answer = _confirm(run, wanted, device=device, workers=workers, max_memory=max_memory, console=console)
     folder = run.path / "promote"
+    training: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "init": init}
+    training |= {"max_memory": max_memory, "evaluations": evaluations, "overrides": overrides or {}, "device": device}
     contenders = tuple(
-        _pretrain(
-            name,
-            scales,
-            folder / _slug(name),
-            study,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            init=init,
-            max_memory=max_memory,
-            evaluations=evaluations,
-            overrides=overrides or {},
-            device=device,
-            console=console,
-        )
-        for name, scales in chosen.items()
+        _pretrain(name, scales, study, out=folder / _slug(name), console=console, **training)
+        for name, scales in _choose(answer, top, controls, run).items()
     )
-    promotion = {
-        "finished": now(),
-        "versions": versions(),
-        "confirmation": answer["headline"],
-        "contenders": [{"name": c.name, "weights": str(c.weights.relative_to(folder))} | c.summary for c in contenders],
-    }
-    write_json(folder / PROMOTION_FILE, promotion)
+    _write_promotion(folder, answer["headline"], contenders)
     evaluation = None
     if datasets is not None:
         evaluation = evaluate(
-            [c.weights for c in contenders],
-            names=[c.name for c in contenders],
+            [contender.weights for contender in contenders],
+            names=[contender.name for contender in contenders],
             datasets=datasets,
             protocols=protocols,
             external=external,
             config=config,
-            data_root=data_root,
-            unlabelled=unlabelled,
             device=device,
             out=run.path / "evaluation",
-            on_progress=on_progress,
-            say=say,
+            **measuring,
         )
     rewrite_report(run.path)
     return Promotion(run_dir=run.path, contenders=contenders, confirmation=answer["headline"], evaluation=evaluation)
+
+
+def _check_evaluation(
+    study: StudyConfig,
+    overrides: dict[str, Any] | None,
+    datasets: str | Sequence[str],
+    protocols: Sequence[str],
+    config: ProtocolConfig | None,
+    **measuring: Any,
+) -> None:
+    """Refuses an evaluation that cannot be made, before days of training."""
+    if overrides:
+        study = parse_settings(StudyConfig, apply_overrides(study.model_dump(), overrides), "promote")
+    chosen_size = config.view_size if config and "view_size" in config.model_fields_set else None
+    check_evaluation(
+        datasets,
+        protocols,
+        view_size=chosen_size or study.crops.global_size,
+        crop_to_field=study.data.crop_to_field,
+        grey_range=study.data.range,
+        **measuring,
+    )
+
+
+def _confirm(run: RunFolder, wanted: dict[str, Any], **options: Any) -> tuple[StudyConfig, dict[str, Any]]:
+    """Makes the confirmation runs that are missing; the study and the answer afterwards."""
+    # The search resumes and runs no trial again. It began with these images: their fingerprint is compared.
+    search(run.study_file, out=run.path, overrides=wanted, allow_bad=True, **options)
+    run, study, _ = read_run(run.path)
+    return study, read_json(run.answer_file)
 
 
 def _choose(answer: dict[str, Any], top: int, controls: Sequence[str], run: RunFolder) -> dict[str, AugmentationScales]:
@@ -224,27 +206,30 @@ def _choose(answer: dict[str, Any], top: int, controls: Sequence[str], run: RunF
     return {c["name"]: AugmentationScales.model_validate(c["scales"]) for c in chosen}
 
 
-def _pretrain(
-    name: str, scales: AugmentationScales, out: Path, study: StudyConfig, *, console: Console | None, **settings: Any
-) -> Contender:
-    result = pretrain_full(
-        scales,
-        study=study,
-        scales_name=name,
-        # All contenders start from the same weights and see the same images in the same order.
-        seed=derive_seed(study.search.seed, "promote"),
-        out=out,
-        console=console,
-        allow_bad=True,  # what the search has accepted
-        **settings,
+def _pretrain(name: str, scales: AugmentationScales, study: StudyConfig, **settings: Any) -> Contender:
+    # All contenders start from the same weights and see the same images in the same order; the search has accepted
+    # these images.
+    seed = derive_seed(study.search.seed, "promote")
+    result = pretrain_full(scales, study=study, scales_name=name, seed=seed, allow_bad=True, **settings)
+    summary = ContenderSummary(
+        steps=result.steps,
+        epochs=result.epochs,
+        loss=result.loss,
+        information=result.information,
+        score=result.last.score,
+        score_name=result.last.score_name,
+        seconds=result.seconds,
     )
-    facts = {"steps": result.steps, "epochs": result.epochs, "loss": result.loss, "information": result.information}
-    return Contender(
-        name=name,
-        scales=scales,
-        weights=result.last_weights,
-        summary=facts | {name: result.last[name] for name in ("score", "score_name")} | {"seconds": result.seconds},
+    return Contender(name=name, scales=scales, weights=result.last_weights, summary=summary)
+
+
+def _write_promotion(folder: Path, confirmation: str, contenders: Sequence[Contender]) -> None:
+    entries = tuple(
+        PromotedContender(name=c.name, weights=str(c.weights.relative_to(folder)), **dict(c.summary))
+        for c in contenders
     )
+    record = PromotionRecord(finished=now(), versions=versions(), confirmation=confirmation, contenders=entries)
+    record.write(folder / PROMOTION_FILE)
 
 
 def _slug(name: str) -> str:
