@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from augscale.cli.options import AllowBad, Exclude, MaxMemory, parse_assignments
+from augscale.cli.options import AllowBad, Data, Device, Exclude, Json, MaxMemory, parse_assignments, print_json
 
 
 def pretrain(
     scales: Annotated[str, typer.Option("--scales", help="weak, strong@0.5, ... or a scale card (best.toml).")],
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
-    ] = None,
+    data: Data = None,
     exclude: Exclude = None,
     study: Annotated[str, typer.Option("--study", help="Study whose backbone, crops and recipe are used.")] = "default",
     arch: Annotated[str | None, typer.Option(help="Another backbone of timm, e.g. vit_small_patch16_224.")] = None,
@@ -27,7 +23,7 @@ def pretrain(
     max_memory: MaxMemory = None,
     init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and views.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/pretrain/STUDY-SCALES if not given.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Only continue; an interrupted run has to be there.")
@@ -38,7 +34,7 @@ def pretrain(
         list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.lr=1e-3.")
     ] = None,
     allow_bad: AllowBad = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Pre-train in full at some scales; the same command continues an interrupted run. Several GPUs: torchrun."""
     from rich.console import Console
@@ -66,7 +62,7 @@ def pretrain(
             evaluations=evaluations,
             log_every=log_every,
             allow_bad=allow_bad,
-            overrides=parse_assignments(set_ or []) | ({"data.exclude": exclude} if exclude else {}),
+            overrides=parse_assignments(set_, {"data.exclude": exclude}),
             console=Console(stderr=as_json),
         )
     except InterruptedRun as error:
@@ -74,4 +70,4 @@ def pretrain(
             raise
         raise typer.Exit(error.exit_code) from None  # one message is enough
     if global_rank() == 0:
-        print(json.dumps(result.to_dict(), indent=1) if as_json else result)
+        print_json(result.to_dict()) if as_json else print(result)

@@ -21,9 +21,8 @@ from augscale.errors import ConfigError, StudyError
 from augscale.evaluation.evaluate import DEFAULT_PROTOCOLS, Evaluation, check_evaluation, evaluate
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import PROMOTION_FILE
-from augscale.promotion.full_run import pretrain_full
-from augscale.records.promotion import ContenderSummary, PromotedContender, PromotionRecord
-from augscale.runs.files import read_json
+from augscale.promotion.full_run import FullRun, pretrain_full
+from augscale.runs.files import read_json, write_json
 from augscale.runs.folders import RunFolder, now, versions
 from augscale.searching.search import read_run, rewrite_report, search
 from augscale.seeding import derive_seed
@@ -39,10 +38,22 @@ class Contender:
     """One set of scales, pre-trained in full."""
 
     name: str
-    scales: AugmentationScales
-    weights: Path
-    """safetensors with a sidecar."""
-    summary: ContenderSummary
+    result: FullRun
+
+    @property
+    def scales(self) -> AugmentationScales:
+        return self.result.scales
+
+    @property
+    def weights(self) -> Path:
+        """safetensors with a sidecar: those after the last step."""
+        return self.result.last_weights
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON; the score is that at the end."""
+        values = self.result.model_dump(include={"steps", "epochs", "loss", "information", "seconds"})
+        return values | self.result.last.model_dump(include={"score", "score_name"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +77,7 @@ class Promotion:
             "run": str(self.run_dir),
             "confirmation": self.confirmation,
             "contenders": [
-                {"name": c.name, "weights": str(c.weights), "scales": c.scales.model_dump(mode="json")}
-                | c.summary.to_dict()
+                {"name": c.name, "weights": str(c.weights), "scales": c.scales.model_dump(mode="json")} | c.summary
                 for c in self.contenders
             ],
             "evaluation": self.evaluation.to_dict() if self.evaluation else None,
@@ -211,25 +221,13 @@ def _pretrain(name: str, scales: AugmentationScales, study: StudyConfig, **setti
     # these images.
     seed = derive_seed(study.search.seed, "promote")
     result = pretrain_full(scales, study=study, scales_name=name, seed=seed, allow_bad=True, **settings)
-    summary = ContenderSummary(
-        steps=result.steps,
-        epochs=result.epochs,
-        loss=result.loss,
-        information=result.information,
-        score=result.last.score,
-        score_name=result.last.score_name,
-        seconds=result.seconds,
-    )
-    return Contender(name=name, scales=scales, weights=result.last_weights, summary=summary)
+    return Contender(name=name, result=result)
 
 
 def _write_promotion(folder: Path, confirmation: str, contenders: Sequence[Contender]) -> None:
-    entries = tuple(
-        PromotedContender(name=c.name, weights=str(c.weights.relative_to(folder)), **dict(c.summary))
-        for c in contenders
-    )
-    record = PromotionRecord(finished=now(), versions=versions(), confirmation=confirmation, contenders=entries)
-    record.write(folder / PROMOTION_FILE)
+    entries = [{"name": c.name, "weights": str(c.weights.relative_to(folder))} | c.summary for c in contenders]
+    values = {"finished": now(), "versions": versions(), "confirmation": confirmation, "contenders": entries}
+    write_json(folder / PROMOTION_FILE, values)
 
 
 def _slug(name: str) -> str:

@@ -23,7 +23,7 @@ from augscale.pretraining.schedules import step_values
 from augscale.promotion.full_display import FullRunDisplay
 from augscale.promotion.full_folder import FullRunFolder
 from augscale.promotion.tensorboard import TensorBoard
-from augscale.records.full_run import FullRunFacts, FullRunSidecar, PanelEvaluation
+from augscale.records.full_run import FullRunFacts, PanelEvaluation
 from augscale.scoring.panel import ProbePanel
 from augscale.scoring.score import PanelScore, score_backbone
 
@@ -144,23 +144,22 @@ class Recorder:
 
     def _sidecar(self, evaluation: PanelEvaluation) -> dict[str, Any]:
         assert self._micro_batches is not None, "the loop reports them before its first step"
-        own = FullRunSidecar(
-            name=self.facts.scales_name,
-            step=evaluation.step,
-            epoch=evaluation.epoch,
-            metrics=evaluation.model_dump(mode="json", include=_SIDECAR_METRICS),
-            panel_fingerprint=self.panel.fingerprint,
-            scales_name=self.facts.scales_name,
-            seed=self.seed,
-            data_fingerprint=self.facts.data["fingerprint"],
-            num_images=self.facts.data["num_train"],
-            batch_size=self.config.pretrain.batch_size,
-            accumulate=self._micro_batches.number,
-            processes=self.facts.processes,
-            micro_batches=self._micro_batches.to_dict(),
-        )
         shared = sidecar_facts(self.config, self.scales, loss=evaluation.loss, information=evaluation.information)
-        return shared | own.to_dict()
+        return shared | {
+            "name": self.facts.scales_name,
+            "step": evaluation.step,
+            "epoch": evaluation.epoch,
+            "metrics": evaluation.model_dump(mode="json", include=_SIDECAR_METRICS),
+            "panel_fingerprint": self.panel.fingerprint,
+            "scales_name": self.facts.scales_name,
+            "seed": self.seed,
+            "data_fingerprint": self.facts.data["fingerprint"],
+            "num_images": self.facts.data["num_train"],
+            "batch_size": self.config.pretrain.batch_size,
+            "accumulate": self._micro_batches.number,
+            "processes": self.facts.processes,
+            "micro_batches": self._micro_batches.to_dict(),
+        }
 
     def _epoch(self, step: int) -> float:
         return round(step / self.facts.steps_per_epoch, 4)

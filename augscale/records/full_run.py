@@ -1,4 +1,4 @@
-"""Files of a full pre-training: manifest, evaluations, result, and the sidecars of its weights."""
+"""Files of a full pre-training: manifest.json, evaluations.json and result.json."""
 
 from __future__ import annotations
 
@@ -89,23 +89,3 @@ class FullRunResult(FileRecord):
     """Of all sessions, evaluations and saving included."""
     micro_batches: dict[str, Any] | None = None
     """How each process divided its share of a batch at the end, see `MicroBatches.to_dict`."""
-
-
-class FullRunSidecar(Record):
-    """Entries of a sidecar beside those of `networks.weights.sidecar_facts`."""
-
-    name: str
-    step: int
-    epoch: float
-    metrics: dict[str, Any]
-    """Entries of the evaluation."""
-    panel_fingerprint: str
-    scales_name: str
-    seed: int
-    data_fingerprint: str
-    num_images: int
-    """Trained on."""
-    batch_size: int
-    accumulate: int
-    processes: int
-    micro_batches: dict[str, Any]

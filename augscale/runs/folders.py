@@ -60,53 +60,20 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-
-    @property
-    def study_file(self) -> Path:
-        return self.path / "study.toml"
-
-    @property
-    def manifest_file(self) -> Path:
+        self.study_file = self.path / "study.toml"
+        self.manifest_file = self.path / "manifest.json"
         """Input of the workers besides the study: cache, storage, data fingerprint."""
-        return self.path / "manifest.json"
-
-    @property
-    def answer_file(self) -> Path:
-        return self.path / "answer.json"
-
-    @property
-    def untrained_file(self) -> Path:
+        self.answer_file = self.path / "answer.json"
+        self.untrained_file = self.path / "untrained.json"
         """Score of the network before training."""
-        return self.path / "untrained.json"
-
-    @property
-    def best_card(self) -> Path:
-        return self.path / "best.toml"
-
-    @property
-    def report_file(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def trials_table(self) -> Path:
-        return self.path / "trials.csv"
-
-    @property
-    def workers_dir(self) -> Path:
-        return self.path / "workers"
-
-    @property
-    def null_dir(self) -> Path:
+        self.best_card = self.path / "best.toml"
+        self.report_file = self.path / "report.html"
+        self.trials_table = self.path / "trials.csv"
+        self.workers_dir = self.path / "workers"
+        self.null_dir = self.path / "null"
         """Runs with learning rate 0, see `searching.null`."""
-        return self.path / "null"
-
-    @property
-    def confirm_dir(self) -> Path:
-        return self.path / "confirm"
-
-    @property
-    def database(self) -> Path:
-        return self.path / "study.db"
+        self.confirm_dir = self.path / "confirm"
+        self.database = self.path / "study.db"
 
     @property
     def default_storage(self) -> str:

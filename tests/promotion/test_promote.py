@@ -51,7 +51,7 @@ def test_best_and_controls_are_trained_alike(promoted, run_dir):
     sidecars = [read_json(c.weights.with_suffix(".json")) for c in promoted.contenders]
     assert len({s["seed"] for s in sidecars}) == 1
     assert [s["scales"]["brightness"] for s in sidecars[1:]] == [0.4, 0.2]
-    assert {c.summary.steps for c in promoted.contenders} == {6}
+    assert {c.summary["steps"] for c in promoted.contenders} == {6}
 
 
 def test_missing_confirmation_runs_were_made_and_no_trial_again(promoted, run_dir):
