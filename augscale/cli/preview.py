@@ -72,7 +72,7 @@ def preview(
         grey_range: as `data.range`; None takes the study's.
         views_per_image: per block: two global views, the rest local.
         cache_root: where decoded images are kept; None is the usual place.
-        allow_bad: go on with many unreadable files.
+        allow_bad: continue with many unreadable files.
         exclude: patterns of files that are not used; None takes the study's.
         on_progress: called with (done, total) while images are decoded.
     Raises:

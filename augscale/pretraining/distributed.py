@@ -23,7 +23,7 @@ from augscale.errors import AugscaleError, ConfigError, Paused
 from augscale.system.devices import resolve_device
 
 TIMEOUT = timedelta(hours=2)
-"""How long one process waits for another: the first step waits until the slowest machine has decoded its images."""
+"""Longest time that a process waits for another; before the first step, until all machines have decoded the images."""
 _CHUNK_BYTES = 2**28
 _TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -41,7 +41,7 @@ class DistributedContext:
     """Rank and device of this process; `DistributedContext()` is a single process. All methods are collective."""
 
     rank: int = 0
-    """Of this process, in [0, world_size). Only rank 0 writes files and calls back."""
+    """In [0, world_size). Only rank 0 writes files and calls back."""
     world_size: int = 1
     device: str | None = None
     """Device of this process, e.g. "cuda:3"; None leaves the choice to the caller."""
@@ -107,7 +107,7 @@ class DistributedContext:
             raise
 
     def all_continue(self, *, stop: bool = False) -> bool:
-        """Whether all processes go on; the answer is the same on each.
+        """Whether all processes continue; the same on each.
 
         Args:
             stop: this process was asked to stop.

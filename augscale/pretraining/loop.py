@@ -96,18 +96,8 @@ def pretrain(
     context.check_equal(fingerprint | {"accumulate": str(accumulate)})
     with capped(place, None if max_memory is None and free_memory is None else limit):
         trainer = Trainer(
-            images,
-            indices,
-            scales,
-            study=study,
-            seed=seed,
-            device=place,
-            context=context,
-            accumulate=accumulate,
-            memory_limit=limit,
-            make_views=make_views,
+            images, indices, scales, study, seed, place, context, accumulate, limit, make_views, on_micro_batches
         )
-        trainer.on_micro_batches = on_micro_batches
         run = _Run(
             trainer=trainer,
             fingerprint=fingerprint,
@@ -120,7 +110,6 @@ def pretrain(
         )
         run.resume()
         trainer.fit_into_memory(largest_micro_batch)
-        trainer.report_micro_batches()
         return run.train()
 
 

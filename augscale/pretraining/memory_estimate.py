@@ -30,7 +30,7 @@ from augscale.pretraining.out_of_memory import put_back
 
 HEADROOM = 1.5
 SLACK_BYTES = 64 * 10**6
-"""Whatever the size of a step: code that libraries load at their first use, and the like."""
+"""Constant part: code that libraries load at their first use, and the like."""
 PROBE_SIZES = (2, 3)
 """Images of the passes; from 2 on, because tensors of one row have another layout."""
 _VIEW_COPIES = 8
@@ -85,17 +85,17 @@ def extrapolated(timelines: Sequence[npt.NDArray[np.int64]], gradients: int, cro
 
 
 _MEASURED: dict[str, StepMemory] = {}
-"""By key: the trials of a worker differ in nothing that matters here."""
+"""By key, because the trials of a worker need the same memory."""
 
 
 def measure_step(
     forward_backward: Callable[[Views], object], networks: Sequence[nn.Module], crops: CropsConfig, *, key: str
 ) -> StepMemory:
-    """Runs the passes on noise; neither gradients nor changed buffers stay.
+    """Runs the passes on noise; gradients and changed buffers are removed afterwards.
 
     Args:
-        networks: whose parameters and buffers take part.
-        key: names everything that memory depends on; a step that this process has measured is not measured again.
+        networks: student and teacher.
+        key: names everything that memory depends on; a step with the same key is not measured again.
     """
     if key not in _MEASURED:
         parameters = [tensor for network in networks for tensor in network.parameters()]
@@ -162,7 +162,7 @@ def missing_moments(optimizer: torch.optim.Optimizer) -> int:
 
 
 def _noise(crops: CropsConfig, num_images: int) -> Views:
-    """What the views show does not matter to memory."""
+    """Views of noise: memory does not depend on their content."""
     generator = torch.Generator().manual_seed(0)
     sizes = ((crops.n_global, crops.global_size), (crops.n_local, crops.local_size))
     views = [torch.randn(number * num_images, 3, side, side, generator=generator) for number, side in sizes]

@@ -38,14 +38,14 @@ class MicroBatchChange:
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatches:
-    """How a process works on its share of a batch: `number` equal micro-batches, one after the other."""
+    """Division of a process's share of every batch: `number` equal micro-batches, one after the other."""
 
     share: int
     """Images of a batch per process."""
     number: int
     """Micro-batches per step."""
     batch_norm: bool
-    """Whether there is batch norm, which averages over one micro-batch."""
+    """The networks have batch norm, which averages over one micro-batch."""
     largest: int | None = None
     """Images per micro-batch that memory allows; None until memory has decided."""
     changes: tuple[MicroBatchChange, ...] = ()
@@ -79,7 +79,7 @@ class MicroBatches:
 
     @property
     def note(self) -> str | None:
-        """How the number limits comparisons with other runs; None if it does not."""
+        """Caution for comparisons with other runs; None if there is no need for one."""
         if not self.batch_norm or not self.changes:
             return None
         return (

@@ -1,4 +1,4 @@
-"""Measurements of a run for which its steps do not wait: statistics, whether the loss is finite, and times by part."""
+"""Measurements that do not make steps wait for the device: statistics, a check of the loss, and times."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ class LossCheck:
 
 
 class Clock:
-    """Seconds by part of the step, on a GPU by its own timeline, which runs behind the program's.
+    """Seconds by part of a step; on a GPU by its own timeline, because the program runs ahead of it.
 
-    A GPU's seconds are known after it has been waited for (`settle`); "training" is then the time between the parts.
+    A GPU's seconds are known after the program has waited for it (`settle`); "training" is the time between the parts.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -23,7 +23,7 @@ _MESSAGES = ("DefaultCPUAllocator: can't allocate memory", "out of memory", "STA
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a GPU's or the host's memory is used up."""
+    """True for errors that say that a GPU's or the host's memory is used up."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)

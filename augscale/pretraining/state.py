@@ -29,7 +29,7 @@ class UnusableState(CheckpointError):
 
 @dataclass(kw_only=True)
 class Progress:
-    """What a run has recorded so far; plain values."""
+    """Records of a run so far, as plain values."""
 
     loss_history: list[tuple[int, float]] = field(default_factory=list)
     """(updates done, loss) at every logged step."""
@@ -66,7 +66,7 @@ def run_fingerprint(
     image_shape: tuple[int, ...],
     indices: npt.NDArray[np.int64],
 ) -> dict[str, str]:
-    """What must be equal for a state to be continued, by name, so that an error can say what differs."""
+    """Facts that must be equal for a state to be continued, by name, so that an error can say which differ."""
     rows = hashlib.blake2b(np.ascontiguousarray(indices, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
     return {
         "settings": json.dumps(_decisive_settings(study)),

@@ -74,9 +74,10 @@ class Trainer:
     """Networks, optimizer and center of one run; `loop.pretrain` calls `train_step` until the run is done.
 
     Args:
-        make_views: replaces the views drawn from `scales`.
         accumulate: micro-batches that each process divides its shard into, at least.
         memory_limit: bytes, see `system.memory.memory_limit`.
+        make_views: replaces the views drawn from `scales`.
+        on_micro_batches: called when micro-batches are chosen, and when they change; on rank 0 only.
     Raises:
         ConfigError: the study does not fit the model, the device or the number of processes.
         DataError: fewer images than the batch size.
@@ -88,14 +89,14 @@ class Trainer:
         images: npt.NDArray[np.uint8],
         indices: npt.NDArray[np.int64],
         scales: AugmentationScales,
-        *,
         study: StudyConfig,
         seed: int,
         device: torch.device,
         context: DistributedContext,
-        accumulate: int,
-        memory_limit: int | None,
-        make_views: ViewFunction | None,
+        accumulate: int = 1,
+        memory_limit: int | None = None,
+        make_views: ViewFunction | None = None,
+        on_micro_batches: Callable[[MicroBatches], None] | None = None,
     ) -> None:
         self.study, self.recipe, self.seed = study, study.pretrain, seed
         self.device, self.context = device, context
@@ -140,12 +141,12 @@ class Trainer:
         """Step of the last saved state; 0 if there is none."""
         self.clock = Clock(device)
         self.losses = LossCheck(device)
-        self.on_micro_batches: Callable[[MicroBatches], None] | None = None
+        self.on_micro_batches = on_micro_batches if context.is_main else None
 
     def train_step(self, *, logged: bool) -> None:
-        """One optimizer step; on out of memory the same step is repeated in smaller micro-batches.
+        """One optimizer step; if memory runs out, the same step is repeated in smaller micro-batches.
 
-        Everything that allocates memory precedes the update of the weights, so a repeated step starts from the same.
+        Everything that allocates memory precedes the update, so a repeated step starts from unchanged weights.
 
         Args:
             logged: the step's statistics will be read.
@@ -163,7 +164,7 @@ class Trainer:
         self.step += 1
 
     def _accumulate_gradients(self, values: StepValues, logged: bool) -> Tensor:
-        """Gradients of the whole batch, clipped, and the optimizer's rates; returns the next center."""
+        """Sets the clipped gradients of the whole batch and the optimizer's rates, and returns the next center."""
         self.optimizer.zero_grad(set_to_none=True)
         shards = Shard(self.context.rank, self.context.world_size).split(self.micro_batches.number)
         statistics = [
@@ -184,7 +185,7 @@ class Trainer:
             return updated_center(self.center, self.statistics.teacher_logits, self.recipe.center_momentum)
 
     def _micro_batch(self, shard: Shard, values: StepValues, logged: bool, *, last: bool) -> list[StepStatistics]:
-        """Adds the gradients of one micro-batch to those that are there; statistics of each of its shards.
+        """Adds the gradients of one micro-batch to the existing ones; returns the statistics of its shards.
 
         Args:
             last: of this process in this step.
@@ -192,50 +193,29 @@ class Trainer:
         num_shares = self.threads.num_shares(self.recipe.batch_size // shard.count)
         if num_shares > 1:
             return self._micro_batch_in_threads(shard.split(num_shares), values, logged)
-        views = self._views(shard, self.clock)
-        return [self._forward_backward(views, shard, values, logged, last=last)]
+        return [self._forward_backward(shard, values, logged, last=last)]
 
     def _forward_backward(
-        self, views: Views, shard: Shard, values: StepValues, logged: bool, *, last: bool
+        self, shard: Shard, values: StepValues, logged: bool, *, last: bool, views: Views | None = None
     ) -> StepStatistics:
-        tf32 = tf32_products(self.precision, self.device)
-        with gradient_sync(self.parallel_student, enabled=last), tf32:
-            loss, statistics = self._forward(views, shard, values, logged, self.clock)
+        with gradient_sync(self.parallel_student, enabled=last), tf32_products(self.precision, self.device):
+            loss, statistics = self._loss(shard, values, logged, self.clock, views)
             with self.clock.part("backward"):
                 self._share_of_mean(loss, shard).backward()
         return statistics
 
-    def _micro_batch_in_threads(
-        self, shards: Sequence[Shard], values: StepValues, logged: bool
-    ) -> list[StepStatistics]:
-        clocks = [Clock(self.device) for _ in shards]
-
-        def in_thread(number: int) -> tuple[StepStatistics, tuple[Tensor | None, ...]]:
-            shard, clock = shards[number], clocks[number]
-            views = self._views(shard, clock)
-            loss, statistics = self._forward(views, shard, values, logged, clock)
-            with clock.part("backward"):
-                # Returned, not accumulated: several threads must not add to the same tensors.
-                loss = self._share_of_mean(loss, shard)
-                gradients = torch.autograd.grad(loss, self.student_parameters, allow_unused=True)
-            return statistics, gradients
-
-        done = self.threads.map(in_thread, len(shards))
-        self.clock.add_mean(clocks)
-        with self.clock.part("backward"):
-            for _, gradients in done:
-                add_gradients(self.student_parameters, gradients)
-        return [statistics for statistics, _ in done]
-
-    def _views(self, shard: Shard, clock: Clock) -> Views:
-        with clock.part("views"), tf32_products(self.precision, self.device):
-            images, sample_ids = self.batches.draw(self.step, shard.index, shard.count)
-            return self.make_views(images, sample_ids)
-
-    def _forward(
-        self, views: Views, shard: Shard, values: StepValues, logged: bool, clock: Clock
+    def _loss(
+        self, shard: Shard, values: StepValues, logged: bool, clock: Clock, views: Views | None = None
     ) -> tuple[Tensor, StepStatistics]:
-        """Loss of one shard, with its graph, and the shard's statistics."""
+        """From the batch to the loss of one shard, and the shard's statistics.
+
+        Args:
+            views: replace those of the shard's images.
+        """
+        if views is None:
+            with clock.part("views"):
+                images, sample_ids = self.batches.draw(self.step, shard.index, shard.count)
+                views = self.make_views(images, sample_ids)
         with clock.part("forward"):
             cast = autocast(self.precision, self.device, keep_casts=self.threads.num_threads == 1)
             with self._stochastic_depth(shard, num_images=len(views.global_crops) // 2) as draws, cast:
@@ -252,11 +232,6 @@ class Trainer:
             )
         return loss, statistics
 
-    def _share_of_mean(self, loss: Tensor, shard: Shard) -> Tensor:
-        """A shard's summand of its process's mean loss; the mean over processes is taken of the gradients."""
-        shards_of_process = shard.count // self.context.world_size
-        return loss if shards_of_process == 1 else loss / shards_of_process
-
     @contextmanager
     def _stochastic_depth(self, shard: Shard, num_images: int) -> Iterator[DepthDraws | None]:
         """Random numbers of the forward pass: a function of (seed, step), and of the shard if not drawn per image."""
@@ -271,6 +246,32 @@ class Trainer:
                 with torch.cuda.device(self.device):
                     torch.cuda.manual_seed(seed)
             yield None
+
+    def _share_of_mean(self, loss: Tensor, shard: Shard) -> Tensor:
+        """A shard's summand of its process's mean loss; the mean over processes is taken of the gradients."""
+        shards_of_process = shard.count // self.context.world_size
+        return loss if shards_of_process == 1 else loss / shards_of_process
+
+    def _micro_batch_in_threads(
+        self, shards: Sequence[Shard], values: StepValues, logged: bool
+    ) -> list[StepStatistics]:
+        clocks = [Clock(self.device) for _ in shards]
+
+        def in_thread(number: int) -> tuple[StepStatistics, tuple[Tensor | None, ...]]:
+            shard, clock = shards[number], clocks[number]
+            loss, statistics = self._loss(shard, values, logged, clock)
+            with clock.part("backward"):
+                # Returned, not accumulated: several threads must not add to the same tensors.
+                loss = self._share_of_mean(loss, shard)
+                gradients = torch.autograd.grad(loss, self.student_parameters, allow_unused=True)
+            return statistics, gradients
+
+        done = self.threads.map(in_thread, len(shards))
+        self.clock.add_mean(clocks)
+        with self.clock.part("backward"):
+            for _, gradients in done:
+                add_gradients(self.student_parameters, gradients)
+        return [statistics for statistics, _ in done]
 
     def _take_smaller_micro_batches(self, buffers: list[Tensor], message: str) -> None:
         """Undoes a step that ran out of memory, and halves the micro-batches for the rest of the run.
@@ -293,7 +294,7 @@ class Trainer:
                 f"saved state ({message})"
             )
         self.micro_batches = now.halved(step, message)
-        self.report_micro_batches()
+        self._report_micro_batches()
 
     def fit_into_memory(self, largest: int | None) -> None:
         """Chooses the micro-batches of the steps to come: no larger than `largest`, and on a CPU by an estimate.
@@ -304,10 +305,9 @@ class Trainer:
             largest: images per micro-batch that an earlier run ended with; None: unknown.
         """
         step = self.step + 1
-        if step > self.recipe.steps:
-            return
-        self.micro_batches = self.micro_batches.following(largest, step)
-        if self.device.type == "cpu":
+        if step <= self.recipe.steps:
+            self.micro_batches = self.micro_batches.following(largest, step)
+        if step <= self.recipe.steps and self.device.type == "cpu":
             with self.clock.stopped():
                 self.micro_batches = fewest_that_fit(
                     self.micro_batches,
@@ -317,13 +317,14 @@ class Trainer:
                     step=step,
                     context=self.context,
                 )
+        self._report_micro_batches()
 
     def _estimated_bytes(self) -> Callable[[int], int]:
         """Estimated peak of this process as a function of the number of micro-batches."""
         values, shard = step_values(self.recipe, self.step), Shard(self.context.rank, self.context.world_size)
         in_use = resident_memory() + missing_moments(self.optimizer)
         memory = measure_step(
-            lambda views: self._forward_backward(views, shard, values, logged=True, last=False),
+            lambda views: self._forward_backward(shard, values, logged=True, last=False, views=views),
             (self.student, self.teacher),
             self.study.crops,
             key=repr((self.study.backbone, self.study.crops, self.recipe, self.precision, self.context)),
@@ -331,8 +332,8 @@ class Trainer:
         share, threads = self.micro_batches.share, self.threads.num_threads
         return lambda number: in_use + memory.peak(share // number, accumulating=number > 1, num_threads=threads)
 
-    def report_micro_batches(self) -> None:
-        if self.on_micro_batches is not None and self.context.is_main:
+    def _report_micro_batches(self) -> None:
+        if self.on_micro_batches is not None:
             self.on_micro_batches(self.micro_batches)
 
     def stop_if_not_finite(self) -> None:

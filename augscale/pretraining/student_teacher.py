@@ -17,7 +17,6 @@ class DINONetwork(nn.Module):
     """A backbone with its projection head.
 
     Args:
-        backbone, head: the two parts.
         frozen_batch_norm: the backbone's batch norm keeps its statistics in training mode too.
     """
 

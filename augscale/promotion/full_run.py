@@ -16,8 +16,8 @@ from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig
-from augscale.data.cache import build_cache, default_cache_root
-from augscale.data.sanity import check_images
+from augscale.data.cache import ImageCache, build_cache, default_cache_root
+from augscale.data.sanity import Sanity, check_images
 from augscale.pretraining.distributed import global_rank, init_distributed, started_by_torchrun
 from augscale.promotion.full_display import FullRunDisplay
 from augscale.promotion.full_folder import FullRunFolder
@@ -98,11 +98,10 @@ def pretrain_full(
         scales_name: for display and the default folder; None takes the name of the preset or card.
         arch: timm's name of another backbone than the study's, without the study's overrides.
         epochs, steps: length of the run, one of them; None for both is 100 epochs. An epoch is all images but the
-            panel's, whole batches only. The study's own `pretrain.steps`, the length of a trial, is not used.
+            panel's, in whole batches. The study's `pretrain.steps`, the length of a trial, is not used.
         batch_size: of all processes and micro-batches together; None takes the study's.
         accumulate: micro-batches per process and step, at least; more if memory is short. May change on resumption.
-        max_memory: limit of each process's GPU memory or, on a CPU, main memory, e.g. "8GB"; None takes the study's, or
-            what is free.
+        max_memory: limit of each process's GPU or main memory, e.g. "8GB"; None takes the study's, or what is free.
         init: "none", "imagenet" or a weights file; None takes the study's.
         seed: of weights, order, views and stochastic depth.
         device: "auto", "cpu", "cuda" or "cuda:N"; under torchrun each process takes its own GPU.
@@ -112,8 +111,7 @@ def pretrain_full(
         log_every: steps between lines of the log.
         allow_bad: continue although many files cannot be used.
         overrides: any settings of the study by dotted key.
-        quiet: print nothing.
-        console: where to print; None is standard error.
+        console: where to print; None is standard error. `quiet` prints nothing.
     Raises:
         ConfigError, DataError: before anything is trained.
         CheckpointError: weights or state cannot be read, or written (a full disk); what was saved is intact.
@@ -122,45 +120,40 @@ def pretrain_full(
     """
     check_lengths(epochs, steps, evaluations, log_every)
     loaded = scales if isinstance(scales, AugmentationScales) else load_scales(scales)
-    name = scales_name or ("scales" if isinstance(scales, AugmentationScales) else scales_label(scales))
+    name = scales_name or scales_label(scales)
     flags = {"data.sources": source_list(data), "pretrain.batch_size": batch_size, "backbone.init": init}
     config = resolve_study(study, arch, flags | {"pretrain.max_memory": max_memory}, overrides or {})
     parameters = check_networks(config)
     folder = FullRunFolder(out or default_folder(config, name, seed))
     display = FullRunDisplay(console or Console(stderr=True), quiet=quiet or global_rank() > 0)
+    cache, sanity = _decode(config, display, allow_bad=allow_bad)
+    train, panel = checked_panel_split(cache, config)
+    steps_per_epoch = len(train) // config.pretrain.batch_size
+    config = with_steps(config, steps or max(1, round((epochs or DEFAULT_EPOCHS) * steps_per_epoch)))
+    with init_distributed(device) as context:
+        facts = FullRunFacts(
+            scales_name=name,
+            parameters=parameters,
+            steps_per_epoch=steps_per_epoch,
+            epochs=config.pretrain.steps / steps_per_epoch,
+            accumulate=accumulate,
+            evaluations=evaluations,
+            data=data_facts(config, cache, sanity, len(train), len(panel)),
+            device=str(context.device),
+            processes=context.world_size,
+        )
+        session = FullRunSession(config, loaded, seed, cache, train, panel, folder, display, facts, context)
+        finished = session.run(resume=resume, log_every=log_every)
+    return FullRun(**dict(finished), run_dir=folder.path, scales=loaded)
+
+
+def _decode(config: StudyConfig, display: FullRunDisplay, *, allow_bad: bool) -> tuple[ImageCache, Sanity]:
     with display.images() as on_progress, _one_process_at_a_time():
         cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
         sanity = check_images(cache, allow_bad=allow_bad)
     for note in cache.source_notes:
         display.say(note)
-    train, panel = checked_panel_split(cache, config)
-    steps_per_epoch = len(train) // config.pretrain.batch_size
-    config = with_steps(config, steps or max(1, round((epochs or DEFAULT_EPOCHS) * steps_per_epoch)))
-    with init_distributed(device) as context:
-        session = FullRunSession(
-            config=config,
-            scales=loaded,
-            seed=seed,
-            cache=cache,
-            train_indices=train,
-            panel_indices=panel,
-            folder=folder,
-            display=display,
-            facts=FullRunFacts(
-                scales_name=name,
-                parameters=parameters,
-                steps_per_epoch=steps_per_epoch,
-                epochs=config.pretrain.steps / steps_per_epoch,
-                accumulate=accumulate,
-                evaluations=evaluations,
-                data=data_facts(config, cache, sanity, len(train), len(panel)),
-                device=str(context.device),
-                processes=context.world_size,
-            ),
-            context=context,
-        )
-        finished = session.run(resume=resume, log_every=log_every)
-    return FullRun(**dict(finished), run_dir=folder.path, scales=loaded)
+    return cache, sanity
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from augscale.scoring.panel import build_panel
 from augscale.system.signals import StopFlag
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class FullRunSession:
     """A full run on its images, in its folder and on its processes."""
 

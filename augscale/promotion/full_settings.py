@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from augscale.augmentation.scales import load_scales
+from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig, apply_overrides, lasting_sources, load_study
 from augscale.data.cache import ImageCache
 from augscale.data.facts import file_facts, file_lines
@@ -79,8 +79,10 @@ def data_facts(
     }
 
 
-def scales_label(scales: str | Path) -> str:
+def scales_label(scales: str | Path | AugmentationScales) -> str:
     """The name of a preset, or a card's file name; for a run's best.toml the name of the run."""
+    if isinstance(scales, AugmentationScales):
+        return "scales"
     path = Path(scales)
     if path.suffix != ".toml":
         return str(scales)

@@ -118,12 +118,10 @@ def promote(
         max_memory: see `pretrain_full`; holds for the confirmation runs, too.
         controls: presets that are pre-trained too.
         confirm_seeds: fresh seeds on which contenders are first compared at trial length; missing runs are made.
-        datasets: see `evaluate`; None leaves the evaluation out.
-        protocols, external, config, data_root, unlabelled: see `evaluate`.
+        datasets, protocols, external, config, data_root, unlabelled: see `evaluate`; datasets None leaves it out.
         evaluations: how often each full run is scored on the panel.
         overrides: settings of the study for the full runs by dotted key, e.g. {"crops.global_size": 224}.
-        device: for pre-training and evaluation.
-        workers: processes of the confirmation; None as in a search.
+        device, workers: see `search`; workers are the processes of the confirmation.
         console: where the stages print; None is standard error.
     Raises:
         ConfigError: not a finished search, or settings that differ from those of an earlier promotion.
@@ -131,10 +129,7 @@ def promote(
         InterruptedRun: a signal came; everything finished is kept.
     """
     console = console or Console(stderr=True)
-    run, study, _ = read_run(run_dir)
-    answer = read_json(run.answer_file)
-    if answer is None or answer.get("best") is None:
-        raise ConfigError(f"{run.path}: the search has no answer yet; finish it with the same augscale search command")
+    run, study, answer = _finished_search(run_dir)
     if datasets in ("none", ["none"], ("none",)):
         datasets = None
     measuring: dict[str, Any] = {"data_root": data_root, "unlabelled": unlabelled, "on_progress": on_progress}
@@ -171,6 +166,14 @@ def promote(
     return Promotion(run_dir=run.path, contenders=contenders, confirmation=answer["headline"], evaluation=evaluation)
 
 
+def _finished_search(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, dict[str, Any]]:
+    run, study, _ = read_run(run_dir)
+    answer = read_json(run.answer_file)
+    if answer is None or answer.get("best") is None:
+        raise ConfigError(f"{run.path}: the search has no answer yet; finish it with the same augscale search command")
+    return run, study, answer
+
+
 def _check_evaluation(
     study: StudyConfig,
     overrides: dict[str, Any] | None,
@@ -197,8 +200,8 @@ def _confirm(run: RunFolder, wanted: dict[str, Any], **options: Any) -> tuple[St
     """Makes the confirmation runs that are missing; the study and the answer afterwards."""
     # The search resumes and runs no trial again. It began with these images: their fingerprint is compared.
     search(run.study_file, out=run.path, overrides=wanted, allow_bad=True, **options)
-    run, study, _ = read_run(run.path)
-    return study, read_json(run.answer_file)
+    _, study, answer = _finished_search(run.path)
+    return study, answer
 
 
 def _choose(answer: dict[str, Any], top: int, controls: Sequence[str], run: RunFolder) -> dict[str, AugmentationScales]:

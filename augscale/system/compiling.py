@@ -35,7 +35,7 @@ def compiled_version(function: F) -> F:
 
 
 def resolve_compile(setting: str, device: torch.device, steps: int) -> bool:
-    """Whether a run compiles.
+    """Decides whether a run compiles.
 
     Args:
         setting: "always", "never", or "auto": if torch can compile here and the run is long enough to gain by it.
