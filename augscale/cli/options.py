@@ -21,6 +21,9 @@ MaxMemory = Annotated[
     str | None,
     typer.Option("--max-memory", help="Of each process's GPU or, on a CPU, main memory, e.g. 8GB; else what is free."),
 ]
+StudySettings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
+]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Where datasets were prepared.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 CropToField = Annotated[

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from augscale.cli.options import AllowBad, Data, Device, Exclude, Json, MaxMemory, parse_assignments, print_json
+from augscale.cli.options import (
+    AllowBad,
+    Data,
+    Device,
+    Exclude,
+    Json,
+    MaxMemory,
+    StudySettings,
+    parse_assignments,
+    print_json,
+)
 
 
 def pretrain(
@@ -30,9 +40,7 @@ def pretrain(
     ] = False,
     evaluations: Annotated[int, typer.Option(min=1, help="How often the panel is scored.")] = 20,
     log_every: Annotated[int, typer.Option(min=1, help="Steps between lines of the log.")] = 10,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.lr=1e-3.")
-    ] = None,
+    set_: StudySettings = None,
     allow_bad: AllowBad = False,
     as_json: Json = False,
 ) -> None:
@@ -69,5 +77,9 @@ def pretrain(
         if global_rank() == 0:
             raise
         raise typer.Exit(error.exit_code) from None  # one message is enough
-    if global_rank() == 0:
-        print_json(result.to_dict()) if as_json else print(result)
+    if global_rank() > 0:
+        return
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(result)

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from augscale.cli.options import AllowBad, Data, Device, Exclude, Json, MaxMemory, parse_assignments, print_json
+from augscale.cli.options import (
+    AllowBad,
+    Data,
+    Device,
+    Exclude,
+    Json,
+    MaxMemory,
+    StudySettings,
+    parse_assignments,
+    print_json,
+)
 from augscale.system.startup import lasting_imports
 
 
@@ -26,9 +36,7 @@ def search(
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
     init: Annotated[str | None, typer.Option(help="none, imagenet or a weights file.")] = None,
     max_memory: MaxMemory = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
-    ] = None,
+    set_: StudySettings = None,
     allow_bad: AllowBad = False,
     as_json: Json = False,
 ) -> None:

@@ -60,8 +60,8 @@ class StepMemory:
             num_threads: that divide the micro-batch, each with gradients of its own, see `threads`.
         """
         held = round(HEADROOM * float(np.max(self.constant + self.per_image * num_images))) + SLACK_BYTES
-        shares = math.gcd(num_threads, num_images)
-        held += shares * self.gradients if shares > 1 else 0
+        shards = math.gcd(num_threads, num_images)
+        held += shards * self.gradients if shards > 1 else 0
         crops = self.crops
         view_bytes = [4 * 3 * crops.n_global * crops.global_size**2, 4 * 3 * crops.n_local * crops.local_size**2]
         making_views = _VIEW_COPIES * min(_VIEW_CHUNK_BYTES, max(view_bytes) * num_images)

@@ -1,4 +1,4 @@
-"""Gradient accumulation: into how many micro-batches a process divides its share of every batch.
+"""Gradient accumulation: into how many micro-batches a process divides its part of every batch.
 
 As few as memory allows. On a CPU the fewest are taken whose estimated peak fits (`memory_estimate`), because Linux
 kills a process that runs out of memory. On a GPU a step that runs out of memory is repeated with at least twice as many
@@ -38,10 +38,10 @@ class MicroBatchChange:
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatches:
-    """Division of a process's share of every batch: `number` equal micro-batches, one after the other."""
+    """Division of a process's part of every batch: `number` equal micro-batches, one after the other."""
 
-    share: int
-    """Images of a batch per process."""
+    images: int
+    """Of every batch, on one process."""
     number: int
     """Micro-batches per step."""
     batch_norm: bool
@@ -65,12 +65,12 @@ class MicroBatches:
                 f"expected a multiple of {max(num_shards, num_processes)}, so that all parts are equal, and at least "
                 "1 micro-batch"
             )
-        return cls(share=batch_size // num_processes, number=accumulate, batch_norm=batch_norm)
+        return cls(images=batch_size // num_processes, number=accumulate, batch_norm=batch_norm)
 
     @property
     def size(self) -> int:
         """Images of each micro-batch."""
-        return self.share // self.number
+        return self.images // self.number
 
     @property
     def smallest(self) -> int:
@@ -102,8 +102,8 @@ class MicroBatches:
 
     def numbers(self) -> list[int]:
         """Possible numbers of micro-batches, rising from the present one."""
-        more = range(self.number + 1, self.share // self.smallest + 1)
-        return [self.number, *(number for number in more if self.share % number == 0)]
+        more = range(self.number + 1, self.images // self.smallest + 1)
+        return [self.number, *(number for number in more if self.images % number == 0)]
 
     def next_number(self) -> int | None:
         """At least twice the present number; None if the micro-batches are as small as they may be."""
@@ -141,7 +141,7 @@ class MicroBatches:
         changes = self.changes
         if number != self.number:
             changes += (MicroBatchChange(step=step, before=self.number, after=number, cause=cause, message=message),)
-        return replace(self, number=number, largest=self.share // number, changes=changes)
+        return replace(self, number=number, largest=self.images // number, changes=changes)
 
     def saved(self) -> dict[str, Any]:
         """For the state of a run."""
@@ -156,7 +156,7 @@ class MicroBatches:
 
     def _number_for(self, largest: int) -> int:
         numbers = self.numbers()
-        return next((number for number in numbers if self.share // number <= largest), numbers[-1])
+        return next((number for number in numbers if self.images // number <= largest), numbers[-1])
 
 
 def fewest_that_fit(
@@ -198,10 +198,10 @@ def fewest_that_fit(
     if not fits and max_memory is not None:
         raise ConfigError(
             f"pretrain.max_memory = {max_memory!r} (--max-memory): {number} micro-batches of "
-            f"{micro_batches.share // number} are estimated to need {size_text(peak(number))}; {_REMEDY}"
+            f"{micro_batches.images // number} are estimated to need {size_text(peak(number))}; {_REMEDY}"
         )
     estimates = ", ".join(
-        f"{size_text(peak(n))} in {n} x {micro_batches.share // n}" for n in sorted({micro_batches.number, number})
+        f"{size_text(peak(n))} in {n} x {micro_batches.images // n}" for n in sorted({micro_batches.number, number})
     )
     where = "pretrain.max_memory" if max_memory is not None else "free memory"
     message = f"estimated {estimates}; {where} is {size_text(limit)}"

@@ -190,9 +190,9 @@ class Trainer:
         Args:
             last: of this process in this step.
         """
-        num_shares = self.threads.num_shares(self.recipe.batch_size // shard.count)
-        if num_shares > 1:
-            return self._micro_batch_in_threads(shard.split(num_shares), values, logged)
+        num_shards = self.threads.num_shards(self.recipe.batch_size // shard.count)
+        if num_shards > 1:
+            return self._micro_batch_in_threads(shard.split(num_shards), values, logged)
         return [self._forward_backward(shard, values, logged, last=last)]
 
     def _forward_backward(
@@ -201,7 +201,7 @@ class Trainer:
         with gradient_sync(self.parallel_student, enabled=last), tf32_products(self.precision, self.device):
             loss, statistics = self._loss(shard, values, logged, self.clock, views)
             with self.clock.part("backward"):
-                self._share_of_mean(loss, shard).backward()
+                self._summand(loss, shard).backward()
         return statistics
 
     def _loss(
@@ -247,7 +247,7 @@ class Trainer:
                     torch.cuda.manual_seed(seed)
             yield None
 
-    def _share_of_mean(self, loss: Tensor, shard: Shard) -> Tensor:
+    def _summand(self, loss: Tensor, shard: Shard) -> Tensor:
         """A shard's summand of its process's mean loss; the mean over processes is taken of the gradients."""
         shards_of_process = shard.count // self.context.world_size
         return loss if shards_of_process == 1 else loss / shards_of_process
@@ -262,7 +262,7 @@ class Trainer:
             loss, statistics = self._loss(shard, values, logged, clock)
             with clock.part("backward"):
                 # Returned, not accumulated: several threads must not add to the same tensors.
-                loss = self._share_of_mean(loss, shard)
+                loss = self._summand(loss, shard)
                 gradients = torch.autograd.grad(loss, self.student_parameters, allow_unused=True)
             return statistics, gradients
 
@@ -329,8 +329,8 @@ class Trainer:
             self.study.crops,
             key=repr((self.study.backbone, self.study.crops, self.recipe, self.precision, self.context)),
         )
-        share, threads = self.micro_batches.share, self.threads.num_threads
-        return lambda number: in_use + memory.peak(share // number, accumulating=number > 1, num_threads=threads)
+        images, threads = self.micro_batches.images, self.threads.num_threads
+        return lambda number: in_use + memory.peak(images // number, accumulating=number > 1, num_threads=threads)
 
     def _report_micro_batches(self) -> None:
         if self.on_micro_batches is not None:

@@ -1,7 +1,7 @@
-"""Data-parallel threads on a CPU: each runs the forward and backward pass of its own share of a micro-batch.
+"""Data-parallel threads on a CPU: each runs the forward and backward pass of its own shard of a micro-batch.
 
 torch by itself spreads every single operation over all threads, which then wait for each other hundreds of times per
-step and divide small operations badly. Shares of a batch have to wait only once, to add up their gradients.
+step and divide small operations badly. Shards of a batch have to wait only once, to add up their gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class DataParallelThreads:
 
     Args:
         enabled: whether a micro-batch may be divided. If not, or if torch does not run on OpenMP, whose thread count
-            is each thread's own setting, there is one share.
+            is each thread's own setting, there is one shard.
     """
 
     def __init__(self, enabled: bool) -> None:
@@ -29,25 +29,25 @@ class DataParallelThreads:
         self.num_threads = torch.get_num_threads() if enabled else 1
         self._pool: ThreadPoolExecutor | None = None
 
-    def num_shares(self, num_images: int) -> int:
-        """Largest number of equal shares of `num_images` for which all threads get the same work."""
+    def num_shards(self, num_images: int) -> int:
+        """Largest number of equal shards of `num_images` for which all threads get the same work."""
         return math.gcd(self.num_threads, num_images)
 
-    def map(self, work: Callable[[int], T], num_shares: int) -> list[T]:
-        """Calls `work` with each share's number, all at the same time.
+    def map(self, work: Callable[[int], T], num_shards: int) -> list[T]:
+        """Calls `work` with each shard's number, all at the same time.
 
-        Grad mode and autocast belong to a thread and are at their defaults within `work`. An error of any share is
+        Grad mode and autocast belong to a thread and are at their defaults within `work`. An error of any shard is
         raised after all have ended.
         """
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="augscale-share")
+            self._pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="augscale-shard")
 
-        def in_thread(share: int) -> T:
-            torch.set_num_threads(self.num_threads // num_shares)
-            return work(share)
+        def in_thread(shard: int) -> T:
+            torch.set_num_threads(self.num_threads // num_shards)
+            return work(shard)
 
         try:
-            futures = [self._pool.submit(in_thread, share) for share in range(num_shares)]
+            futures = [self._pool.submit(in_thread, shard) for shard in range(num_shards)]
             wait(futures)
         finally:
             # MKL keeps one thread count for the whole process.

@@ -88,4 +88,4 @@ class FullRunResult(FileRecord):
     seconds: float
     """Of all sessions, evaluations and saving included."""
     micro_batches: dict[str, Any] | None = None
-    """Division of each process's share of a batch at the end, see `MicroBatches.to_dict`."""
+    """Division of each process's part of a batch at the end, see `MicroBatches.to_dict`."""

@@ -127,14 +127,14 @@ def test_it_halves_retry_out_of_memory(run, scarce, error):
 
 
 def test_the_next_number_divides_the_batch():
-    chosen = MicroBatches(share=12, number=1, batch_norm=False)
+    chosen = MicroBatches(images=12, number=1, batch_norm=False)
     numbers = []
     while chosen.next_number():
         chosen = chosen.halved(1, "")
         numbers.append(chosen.number)
     assert numbers == [2, 4, 12]
-    assert MicroBatches(share=6, number=2, batch_norm=True).next_number() is None
-    assert MicroBatches(share=7, number=1, batch_norm=True).next_number() is None
+    assert MicroBatches(images=6, number=2, batch_norm=True).next_number() is None
+    assert MicroBatches(images=7, number=1, batch_norm=True).next_number() is None
 
 
 @pytest.mark.parametrize(

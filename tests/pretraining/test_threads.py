@@ -105,14 +105,14 @@ def test_memory_that_runs_out_in_one_thread_is_survived(run, two_threads, monkey
 
 
 @pytest.mark.parametrize(
-    ("num_threads", "images", "shares"), [(2, 16, 2), (6, 16, 2), (12, 64, 4), (16, 64, 16), (4, 7, 1)]
+    ("num_threads", "images", "shards"), [(2, 16, 2), (6, 16, 2), (12, 64, 4), (16, 64, 16), (4, 7, 1)]
 )
-def test_shares_are_equal_and_so_are_their_threads(num_threads, images, shares):
+def test_shards_are_equal_and_so_are_their_threads(num_threads, images, shards):
     torch.set_num_threads(num_threads)
     try:
         threads = DataParallelThreads(enabled=True)
-        assert threads.num_shares(images) == shares
-        assert threads.map(lambda _: torch.get_num_threads(), shares) == [num_threads // shares] * shares
+        assert threads.num_shards(images) == shards
+        assert threads.map(lambda _: torch.get_num_threads(), shards) == [num_threads // shards] * shards
         assert torch.get_num_threads() == num_threads
     finally:
         torch.set_num_threads(1)
@@ -123,11 +123,11 @@ def test_an_error_is_raised_after_all_threads_have_ended(two_threads):
 
     def work(number):
         if number == 0:
-            raise ValueError("share 0")
+            raise ValueError("shard 0")
         ended.wait(0.2)
         ended.set()
 
-    with pytest.raises(ValueError, match="share 0"):
+    with pytest.raises(ValueError, match="shard 0"):
         threads.map(work, 2)
     assert ended.is_set()
     assert torch.get_num_threads() == 2

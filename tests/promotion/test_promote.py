@@ -112,4 +112,4 @@ def test_a_plain_search_afterwards_keeps_what_was_confirmed(promoted, run_dir):
     augscale.search("smoke", trials=5, workers=1, out=run_dir, overrides=SEARCH, quiet=True)
     after = read_json(run_dir / "answer.json")
     assert [c["confirm_scores"] for c in after["contenders"]] == [c["confirm_scores"] for c in before["contenders"]]
-    assert {len(c["confirm_scores"]) for c in after["contenders"]} == {0, 3}
+    assert {len(c["confirm_scores"]) for c in after["contenders"]} == {3}
