@@ -40,24 +40,22 @@ class MemoryShortageError(AugscaleError):
     """Memory is used up, and a step cannot be divided into smaller micro-batches."""
 
 
-class StudyError(AugscaleError):
-    """A search cannot continue: its storage fails, or no trial can be used."""
-
-    exit_code = 6
-
-
 class Paused(Exception):
-    """A training or measurement ended because its `should_stop` said so; its state is saved if it has a place for it.
-
-    Not an error: callers turn it into an `InterruptedRun`.
+    """A caller's `should_stop` returned True; the state is saved where there is a place for it.
 
     Args:
-        step: optimizer updates in the saved state; None if unknown, as for a state saved at an earlier rung.
+        step: optimizer updates in the saved state; None where that is an earlier state, e.g. one saved at a rung.
     """
 
     def __init__(self, step: int | None = None) -> None:
         super().__init__("paused" if step is None else f"paused at step {step}")
         self.step = step
+
+
+class StudyError(AugscaleError):
+    """A search cannot continue: its storage fails, or no trial can be used."""
+
+    exit_code = 6
 
 
 class InterruptedRun(AugscaleError):
