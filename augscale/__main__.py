@@ -10,7 +10,7 @@ def main() -> None:
 
     try:
         stop_until_ready()
-        from augscale.system.large_pages import restart_with_large_pages
+        from augscale.system.startup import restart_with_large_pages
 
         restart_with_large_pages()
         from augscale.cli.app import run

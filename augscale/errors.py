@@ -4,16 +4,16 @@ from __future__ import annotations
 
 
 class AugscaleError(Exception):
-    """Base of every error that augscale raises on purpose.
+    """Base of all errors that augscale raises for a user to act on.
 
-    The message names where the trouble is (file or setting), the value found and what is accepted.
+    The message names the file or setting, the value found and what is accepted.
     """
 
     exit_code = 1
 
 
 class ConfigError(AugscaleError):
-    """A study file, flag or scale is wrong; nothing has been started."""
+    """A study file, flag or scale is wrong; nothing was started."""
 
     exit_code = 2
 
@@ -25,7 +25,7 @@ class DataError(AugscaleError):
 
 
 class CheckpointError(AugscaleError):
-    """A weights file or a saved state cannot be read, or does not fit."""
+    """A weights file or a saved state cannot be read or written, or does not fit."""
 
     exit_code = 4
 
@@ -37,7 +37,7 @@ class DivergedError(AugscaleError):
 
 
 class MemoryShortageError(AugscaleError):
-    """Memory is used up, and a step cannot be cut into smaller parts."""
+    """Memory is used up, and a step cannot be divided into smaller micro-batches."""
 
 
 class Paused(Exception):
@@ -53,7 +53,7 @@ class Paused(Exception):
 
 
 class StudyError(AugscaleError):
-    """A search cannot go on: storage trouble, or no trial that can be used."""
+    """A search cannot continue: its storage fails, or no trial can be used."""
 
     exit_code = 6
 

@@ -1,8 +1,8 @@
-"""Random numbers as a pure function of names and counters, so that nothing random has to be saved or shared.
+"""Random numbers as a pure function of names and counters, so that no generator has to be saved or shared.
 
-`derive_seed` gives every purpose its own seed; `counter_uniforms` gives every image of every epoch its own
-numbers. Because a number depends only on what it is for, results do not change with batch size, worker count,
-device, or an interruption: a resumed run draws what the uninterrupted one would have drawn.
+`derive_seed` gives every purpose its own seed; `counter_uniforms` gives every image of every epoch its own numbers. A
+number depends only on its purpose, so results do not change with batch size, number of workers, device, or an
+interruption: a resumed run draws the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def derive_seed(root: int, *names: str | int) -> int:
 
     Args:
         root: any integer.
-        names: what the seed is for; another name or order gives an unrelated seed.
+        names: purpose of the seed; another name or order gives an unrelated seed.
     Returns:
         An integer in [0, 2**63), the first 8 bytes of BLAKE2b over the root and the names.
     """
@@ -32,7 +32,7 @@ def derive_seed(root: int, *names: str | int) -> int:
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), element-wise."""
+    """The finalizer of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), element-wise."""
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2
     return x ^ (x >> np.uint64(31))
@@ -45,8 +45,8 @@ def counter_uniforms(seed: int, counters: npt.ArrayLike, num_slots: int) -> npt.
 
     Args:
         seed: integer, e.g. from `derive_seed`.
-        counters: integers, shape (N,), what each row is for (an image, a sample of the epoch, ...).
-        num_slots: how many numbers each row needs, at least 0.
+        counters: integers, shape (N,), purpose of each row (an image, a sample of the epoch, ...).
+        num_slots: numbers per row, at least 0.
     Returns:
         float64, shape (N, num_slots), each in [0, 1).
     """

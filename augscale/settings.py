@@ -1,4 +1,4 @@
-"""Frozen, checked settings: the base class of every config, and errors that name the nearest known key."""
+"""Base class of every config, and its errors, which name the nearest known key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parse_settings(model: type[M], values: dict[str, Any], source: str) -> M:
     Args:
         model: the class to build.
         values: nested plain values, e.g. from a TOML file.
-        source: where they came from; opens the error message.
+        source: opens the error message, e.g. the file.
     Raises:
         ConfigError: one line per problem found: the key, the value found and what is accepted.
     """
@@ -65,11 +65,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def changes(
     before: Mapping[str, Any], after: Mapping[str, Any], defaults: Mapping[str, Any], free: Collection[str] = ()
 ) -> str:
-    """What differs between the settings of an earlier run and those given now, in one phrase; empty if nothing does.
+    """Differences between the settings of an earlier run and those given now, in one phrase; empty if there are none.
 
     Args:
-        before: by dotted key. A setting that is not there is younger than that run, and counts as its default: whoever
-            adds one chooses as default what was done before.
+        before: by dotted key. A missing setting is younger than that run, and counts as its default: a new setting's
+            default is the behavior before it existed.
         after: by dotted key.
         defaults: by dotted key.
         free: settings that may differ.
@@ -84,7 +84,7 @@ def changes(
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """` (did you mean X?)` for a word misspelt in any case, or an empty string where nothing is near."""
+    """` (did you mean X?)` for a misspelled word, whatever its case; an empty string if no known word is near."""
     written = {name.casefold(): name for name in reversed(known)}
     match = difflib.get_close_matches(word.casefold(), list(written), n=1, cutoff=0.6)
     return f" (did you mean {written[match[0]]}?)" if match else ""

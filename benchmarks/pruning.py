@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from augscale.errors import ConfigError
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.searching.trial import rung_steps
 from augscale.statistics.paired_comparisons import differences_to, seed_interval
 from benchmarks.run_times import (

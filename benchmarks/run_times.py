@@ -11,7 +11,8 @@ from typing import Any
 
 from augscale.config import StudyConfig, load_study
 from augscale.errors import ConfigError
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 
 TRAINING_PARTS = ("views", "forward", "backward", "optimiser", "training")
 """Of a record's `seconds_by_part`; "training" is what lies between the others on a GPU."""

@@ -13,9 +13,13 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from augscale.pretraining.micro_batches import MicroBatches
+from augscale.system.memory import resident_memory
 
 CASES = {
     "ViT-tiny/16, 2 x 224 + 8 x 96, batch 16": ("vit_tiny_patch16_224", 224, 96, 8, 16, 1, "fp32"),
@@ -51,7 +55,8 @@ def measure(case: str) -> dict[str, float]:
 
     from augscale.augmentation.scales import PRESETS
     from augscale.config import load_study
-    from augscale.pretraining import loop
+    from augscale.pretraining import step
+    from augscale.pretraining.loop import pretrain
 
     torch.set_num_threads(1)
     study = load_study("default" if CASES[case][0] == "default" else "table2", study_of(case))
@@ -59,29 +64,20 @@ def measure(case: str) -> dict[str, float]:
     images = np.random.default_rng(0).integers(0, 256, (80, size, size, 3), dtype=np.uint8)
     found: dict[str, float] = {}
 
-    def spy(batching: Any, prober: Any, team: Any, *, in_use: int, moments: int, **_: Any) -> None:
+    def spy(chosen: MicroBatches, estimate: Callable[[], Callable[[int], int]], **_: Any) -> MicroBatches:
         start = time.process_time()
-        prober.measure(1)
-        found["seconds_1_pass"] = time.process_time() - start
-        memory = prober.measure(2)
-        found["seconds_2_passes"] = time.process_time() - start
-        views, making = prober.views_bytes(batching.size)
-        further = batching.number > 1
-        peak = max(making, memory.peak(batching.size, further=further))
-        found["before"] = in_use / 1e6
-        counted = float((memory.constant + memory.per_image * batching.size).max())
-        found["counted"] = (moments + views + counted + (memory.gradients if further else 0)) / 1e6
-        found["estimate"] = (in_use + moments + views + peak) / 1e6
+        peak = estimate()
+        found["seconds"] = time.process_time() - start
+        found["before"] = resident_memory() / 1e6
+        found["estimate"] = peak(chosen.number) / 1e6
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the passes
+        return chosen
 
-    with mock.patch.object(loop, "choose", spy):
-        loop.pretrain(
-            images, np.arange(80), PRESETS["strong"], study=study, seed=0, device="cpu", accumulate=CASES[case][5]
-        )
+    with mock.patch.object(step, "fewest_that_fit", spy):
+        pretrain(images, np.arange(80), PRESETS["strong"], study=study, seed=0, device="cpu", accumulate=CASES[case][5])
     lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
     kilobytes = {words[0]: int(words[1]) for words in lines if words[0] in ("VmHWM:", "RssFile:")}
     found["peak"] = (kilobytes["VmHWM:"] - kilobytes["RssFile:"]) * 1024 / 1e6
-    found["peak_over_counted"] = (found["peak"] - found["before"]) / found["counted"]
     found["ratio"] = (found["estimate"] - found["before"]) / (found["peak"] - found["before"])
     return {name: round(value, 3) for name, value in found.items()}
 

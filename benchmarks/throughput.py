@@ -41,7 +41,7 @@ from augscale.data.cache import build_cache
 from augscale.networks.backbones import build_backbone
 from augscale.runs.folders import versions
 from augscale.system.devices import cpu_cores, resolve_device
-from augscale.system.large_pages import variables
+from augscale.system.startup import large_pages_environment
 from benchmarks.flops import step_flops
 
 NEEDS = {
@@ -151,7 +151,7 @@ def main() -> None:
 
 def _contenders(arguments: argparse.Namespace, device: str) -> list[Contender]:
     cores = cpu_cores()
-    large_pages = variables()
+    large_pages = large_pages_environment()
     ours = [Contender("matrix products", "products", cores)]
     ours.append(Contender("augscale, one process", "augscale", cores, variables=large_pages))
     if device == "cpu" and cores > 1:

@@ -47,27 +47,28 @@ def _answer(content: dict[str, float]) -> None:
 def run_ours(config: StudyConfig, job: Job, workers: int) -> None:
     """`pretrain` itself: it stops at every logged step until it is told to go on."""
     from augscale.pretraining import loop
+    from augscale.pretraining.events import StepLog
 
     steps, turns = int(job["steps"]), 10_000
     cache = build_cache(config.data)
     config = config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"steps": steps * turns})})
-    run: list[loop.TrainingRun] = []
+    trainers: list[loop.Trainer] = []
     before: dict[str, float] = {}
     start = time.perf_counter()
 
-    def report(entry: loop.StepLog) -> None:
+    def report(entry: StepLog) -> None:
         nonlocal start, before
-        now, seconds = time.perf_counter(), dict(run[0].clock.seconds)
-        with run[0].clock.stopped():
+        now, seconds = time.perf_counter(), dict(trainers[0].clock.seconds)
+        with trainers[0].clock.stopped():
             _answer({part: (seconds[part] - before.get(part, 0.0)) / (now - start) for part in seconds})
         before, start = seconds, time.perf_counter()
 
-    class Watched(loop.TrainingRun):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            run.append(self)
+    class Watched(loop.Trainer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            trainers.append(self)
 
-    loop.TrainingRun = Watched  # type: ignore[assignment,misc]
+    loop.Trainer = Watched  # type: ignore[assignment,misc]
     loop.pretrain(
         cache.images,
         np.arange(len(cache.images)),

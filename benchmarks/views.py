@@ -27,7 +27,7 @@ from augscale.augmentation.views import views_at_a_time
 from augscale.errors import AugscaleError, ConfigError
 from augscale.runs.folders import versions
 from augscale.system.devices import cpu_cores, resolve_device
-from augscale.system.large_pages import SETTING, VARIABLE, has_glibc
+from augscale.system.startup import LARGE_PAGES_SETTING, LARGE_PAGES_VARIABLE, has_glibc
 from benchmarks.machine import cpu_name
 from benchmarks.view_contenders import Contenders, contenders
 
@@ -58,9 +58,13 @@ class Row:
 
 def main() -> None:
     arguments = _arguments()
-    if VARIABLE not in os.environ and has_glibc():
+    if LARGE_PAGES_VARIABLE not in os.environ and has_glibc():
         # As training runs: buffers of MB are what a view is made in. torchvision gets the same.
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {VARIABLE: SETTING})
+        os.execve(
+            sys.executable,
+            [sys.executable, *sys.orig_argv[1:]],
+            os.environ | {LARGE_PAGES_VARIABLE: LARGE_PAGES_SETTING},
+        )
     try:
         geometries = [parse_geometry(text) for text in arguments.geometry or GEOMETRIES]
         device = resolve_device(arguments.device)

@@ -20,7 +20,8 @@ from document_blocks import DOCUMENTS, ROOT, blocks
 from PIL import Image
 
 import augscale
-from augscale.demo import render, synthetic_records
+from augscale.demo import render
+from augscale.demo.patients import synthetic_records
 
 PAGES = [page for page in DOCUMENTS if any(block.language == "python" for block in blocks(page))]
 CLASSES = ("0", "4")

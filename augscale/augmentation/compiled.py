@@ -17,7 +17,7 @@ from torch import Tensor
 from augscale.augmentation.draw import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParameters
 from augscale.augmentation.photometric import GRAY_WEIGHTS, SOLARIZE_THRESHOLD, turned_hue
 from augscale.system.compiling import compiled_version
-from augscale.system.transfer import constant, to_device
+from augscale.system.devices import constant, to_device
 
 Planes = tuple[Tensor, ...]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from augscale.augmentation.draw import ViewParameters
 from augscale.augmentation.photometric import blur_rows, gaussian_matrices, update_rows
-from augscale.system.transfer import to_device
+from augscale.system.devices import to_device
 
 POOL_SIZE = 2**22
 """Number of normal numbers in the pool that noise is taken from; views start at different places of it."""

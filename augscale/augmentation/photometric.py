@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from augscale.augmentation.draw import CONTRAST, HUE, SATURATION, ViewParameters
 from augscale.augmentation.resample import separable
-from augscale.system.transfer import to_device
+from augscale.system.devices import to_device
 
 GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601, as rounded by torchvision)."""

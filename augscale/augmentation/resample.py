@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augscale.augmentation.draw import ViewParameters
-from augscale.system.transfer import to_device
+from augscale.system.devices import to_device
 
 Interpolation = Literal["bicubic", "bilinear"]
 

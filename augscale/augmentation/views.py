@@ -16,7 +16,7 @@ from augscale.augmentation.photometric import gaussian_blur, photometric, solari
 from augscale.augmentation.resample import Interpolation, crop_resize, crops_by_products, order_by_window
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import CropsConfig
-from augscale.system.transfer import constant
+from augscale.system.devices import constant
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -20,21 +20,11 @@ import typer
 from augscale.cli.data import data_app
 from augscale.cli.diagnose import diagnose
 from augscale.cli.evaluate import evaluate, promote
-from augscale.cli.options import (
-    AllowBad,
-    Data,
-    Exclude,
-    GreyRange,
-    Json,
-    MaxMemory,
-    parse_assignments,
-    parse_range,
-    print_json,
-)
+from augscale.cli.options import AllowBad, Data, Exclude, GreyRange, Json, parse_range, print_json, split_names
 from augscale.cli.pretrain import pretrain
+from augscale.cli.search import report, search, status, worker
 from augscale.cli.validate import validate
 from augscale.errors import AugscaleError, InterruptedRun, StudyError
-from augscale.system.lasting_imports import lasting_imports
 from augscale.system.passwords import without_passwords
 from augscale.system.signals import ignore_further
 
@@ -50,11 +40,12 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-for command in (diagnose, pretrain, promote, evaluate, validate):
+for command in (search, status, report, promote, pretrain, diagnose, evaluate, validate):
     app.command()(command)
+app.command(hidden=True)(worker)
 
 WEIGHT_LAYOUTS = {"dino-checkpoint": "dino", "timm": "timm"}
-"""`export --to` for weights, and what the function calls them."""
+"""`export --to` for weights, and the layout's name in `export_weights`."""
 
 
 def run() -> None:
@@ -68,40 +59,36 @@ def run() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except AugscaleError as error:
-        if isinstance(error, InterruptedRun):
-            ignore_further()
-        if _debug():
-            _print_traceback()
-        _say(str(error))
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         ignore_further()
         print("augscale: stopped by SIGINT", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (head, less) has closed the pipe: not an error of ours.
+        # The reader (head, less) has closed the pipe, which is not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        text = str(error).splitlines()[0] if str(error) else "no message"
+        if isinstance(error, InterruptedRun):
+            ignore_further()
+        message, exit_code = _message(error)
         if _debug():
-            _print_traceback()
-        elif type(error).__name__ == "StorageInternalError":
-            cause = (str(error.__cause__ or "").splitlines() or [""])[0] or text
-            _say(f"the study's storage is out of reach ({cause}); the same command goes on once it is back")
-        else:
-            _say(f"{type(error).__name__}: {text} (run again with --debug for the traceback)")
-        sys.exit(StudyError.exit_code if type(error).__name__ == "StorageInternalError" else 1)
+            print(without_passwords(traceback.format_exc()), file=sys.stderr, end="")
+        if isinstance(error, AugscaleError) or not _debug():
+            # Messages of other libraries may repeat a password.
+            print(f"augscale: {without_passwords(message)}", file=sys.stderr)
+        sys.exit(exit_code)
 
 
-def _say(text: str) -> None:
-    """The last words on standard error; other libraries' errors may repeat a password."""
-    print(f"augscale: {without_passwords(text)}", file=sys.stderr)
-
-
-def _print_traceback() -> None:
-    print(without_passwords(traceback.format_exc()), file=sys.stderr, end="")
+def _message(error: Exception) -> tuple[str, int]:
+    """The line for the user, and the exit code."""
+    if isinstance(error, AugscaleError):
+        return str(error), error.exit_code
+    text = str(error).splitlines()[0] if str(error) else "no message"
+    if type(error).__name__ == "StorageInternalError":
+        cause = (str(error.__cause__ or "").splitlines() or [""])[0] or text
+        message = f"the study's storage is out of reach ({cause}); the same command goes on once it is back"
+        return message, StudyError.exit_code
+    return f"{type(error).__name__}: {text} (run again with --debug for the traceback)", 1
 
 
 def _debug() -> bool:
@@ -123,90 +110,7 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """`--debug` is taken off the line in `run`; it stands here to be shown in the help."""
-
-
-@app.command()
-def search(
-    study: Annotated[str, typer.Option("--study", help="Built-in study or study file (.toml).")] = "default",
-    data: Data = None,
-    exclude: Exclude = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Total wanted, not more.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for this call, e.g. 2h, 90m.")] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="Database URL, for several hosts; its password is not kept.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per GPU or core if not given.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
-    init: Annotated[str | None, typer.Option(help="none, imagenet or a weights file.")] = None,
-    max_memory: MaxMemory = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
-    ] = None,
-    allow_bad: AllowBad = False,
-    as_json: Json = False,
-) -> None:
-    """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
-    with lasting_imports():
-        from rich.console import Console
-
-        from augscale.searching.search import search as run_search
-
-    result = run_search(
-        study,
-        data=list(data) if data else None,
-        trials=trials,
-        budget=budget,
-        storage=storage,
-        workers=workers,
-        device=device,
-        seed=seed,
-        out=out,
-        allow_bad=allow_bad,
-        max_memory=max_memory,
-        overrides=parse_assignments(set_ or [])
-        | ({"backbone.init": init} if init else {})
-        | ({"data.exclude": exclude} if exclude else {}),
-        # On a terminal everything a person reads goes to standard output; --json keeps that for the result.
-        console=Console(stderr=as_json),
-    )
-    if as_json:
-        print_json(result.answer | {"run": str(result.run_dir)})
-
-
-@app.command()
-def status(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    as_json: Json = False,
-) -> None:
-    """Trials done, running, failed and why; best so far; forecast of the end."""
-    from rich.console import Console
-
-    from augscale.searching.display import render
-    from augscale.searching.search import status as read_status
-
-    progress = read_status(run_dir)
-    if as_json:
-        print_json(progress.to_dict())
-    else:
-        Console().print(render(progress, None, all_trials=True))
-
-
-@app.command()
-def report(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    as_json: Json = False,
-) -> None:
-    """Write the report and the trial table again, also while the search still runs."""
-    from augscale.searching.search import rewrite_report
-
-    path = rewrite_report(run_dir)
-    if as_json:
-        print_json({"report": str(path)})
-    else:
-        print(path)
+    """`run` takes `--debug` off the line; it is declared here for the help."""
 
 
 @app.command()
@@ -225,10 +129,9 @@ def preview(
     """Write a contact sheet: the same photographs at each scale."""
     from augscale.cli.preview import preview as write_preview
 
-    names = tuple(name.strip() for name in scales.split(",") if name.strip())
     result = write_preview(
         list(data) if data else None,
-        names,
+        split_names(scales),
         study=study,
         images=images,
         seed=seed,
@@ -274,7 +177,7 @@ def export(
         return
     from augscale.augmentation.export import export_scales
     from augscale.augmentation.scales import load_scales
-    from augscale.runs.folders import write_text_atomic
+    from augscale.runs.files import write_text_atomic
 
     text = export_scales(load_scales(card), to)
     text += "" if text.endswith("\n") else "\n"
@@ -299,29 +202,3 @@ def doctor(as_json: Json = False) -> None:
             print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
-
-
-@app.command(hidden=True)
-def worker(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN")],
-    device: Annotated[str, typer.Option()] = "cpu",
-    threads: Annotated[int | None, typer.Option()] = None,
-    num_workers: Annotated[int, typer.Option()] = 1,
-    deadline: Annotated[float | None, typer.Option()] = None,
-    free_memory: Annotated[int | None, typer.Option("--free-memory", help="Bytes.")] = None,
-    sharing: Annotated[int, typer.Option(min=1, help="Workers on this device.")] = 1,
-    parent: Annotated[int | None, typer.Option("--supervised-by", help="Stop when this parent process ends.")] = None,
-) -> None:
-    """Join a prepared search with one more process."""
-    with lasting_imports():
-        from augscale.searching.worker_process import run_worker
-    run_worker(
-        run_dir,
-        device=device,
-        threads=threads,
-        num_workers=num_workers,
-        deadline=deadline,
-        free_memory=free_memory,
-        sharing=sharing,
-        parent=parent,
-    )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 if TYPE_CHECKING:
-    from augscale.data.retinal import DatasetStatus, Prepared
     from augscale.data.retinal.check import CheckResult
+    from augscale.data.retinal.prepared import DatasetStatus, Prepared
 
 data_app = typer.Typer(
     name="data",
@@ -30,7 +30,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="MESSIDOR-2, IDRiD, AP
 @data_app.command("list")
 def list_(data_root: DataRoot = None, as_json: Json = False) -> None:
     """List the datasets: content, source, licence, and state on this machine."""
-    from augscale.data.retinal import default_data_root, list_datasets
+    from augscale.data.retinal.prepared import default_data_root, list_datasets
 
     root = (data_root or default_data_root()).expanduser().absolute()
     listed = list_datasets(root)

@@ -1,4 +1,4 @@
-"""What several commands share: options, `--set` assignments, and JSON on standard output."""
+"""Options that several commands share, their parsing, and JSON on standard output."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ Exclude = Annotated[
 MaxMemory = Annotated[
     str | None,
     typer.Option("--max-memory", help="Of each process's GPU or, on a CPU, main memory, e.g. 8GB; else what is free."),
+]
+StudySettings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
 ]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Where datasets were prepared.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -58,7 +61,7 @@ Unlabelled = Annotated[
 
 
 def split_datasets(values: list[str] | None) -> list[str]:
-    """What `--datasets` names, "all" where it is not given; a path that exists may hold commas."""
+    """Names of `--datasets`; "all" if not given. An existing path may hold commas."""
     names = []
     for value in values or ["all"]:
         parts = value.split(",")
@@ -83,7 +86,7 @@ def split_names(text: str) -> list[str]:
 
 
 def parse_range(text: str | None) -> Literal["auto"] | tuple[float, float] | None:
-    """`LOW,HIGH`, or `auto`; None where nothing is given.
+    """`LOW,HIGH` or `auto`; None if not given.
 
     Raises:
         ConfigError: anything else.
@@ -101,9 +104,12 @@ def parse_range(text: str | None) -> Literal["auto"] | tuple[float, float] | Non
     return parse_settings(DataConfig, {"range": value}, "--range").range
 
 
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`key=value` pairs with TOML values; a bare word is taken as text.
+def parse_assignments(assignments: list[str] | None, flags: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Settings by dotted key, from `--set` and from flags of their own.
 
+    Args:
+        assignments: `key=value` pairs with TOML values; a bare word is text.
+        flags: override the assignments; None and empty lists were not given.
     Raises:
         ConfigError: no equals sign.
     """
@@ -112,7 +118,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     from augscale.errors import ConfigError
 
     values: dict[str, Any] = {}
-    for assignment in assignments:
+    for assignment in assignments or []:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {assignment}: expected KEY=VALUE, e.g. pretrain.steps=500")
@@ -120,9 +126,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             values[key.strip()] = text.strip()
-    return values
+    return values | {key: value for key, value in (flags or {}).items() if value}
 
 
 def print_json(value: Any) -> None:
-    """On standard output; what JSON does not know is written as text."""
+    """Prints to standard output; values that JSON does not know become text."""
     print(json.dumps(value, indent=1, default=str))

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from augscale.cli.options import AllowBad, Exclude, MaxMemory, parse_assignments
+from augscale.cli.options import (
+    AllowBad,
+    Data,
+    Device,
+    Exclude,
+    Json,
+    MaxMemory,
+    StudySettings,
+    parse_assignments,
+    print_json,
+)
 
 
 def pretrain(
     scales: Annotated[str, typer.Option("--scales", help="weak, strong@0.5, ... or a scale card (best.toml).")],
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", help='Folder, CSV manifest or "synthetic"; may be given more than once.'),
-    ] = None,
+    data: Data = None,
     exclude: Exclude = None,
     study: Annotated[str, typer.Option("--study", help="Study whose backbone, crops and recipe are used.")] = "default",
     arch: Annotated[str | None, typer.Option(help="Another backbone of timm, e.g. vit_small_patch16_224.")] = None,
@@ -27,24 +33,22 @@ def pretrain(
     max_memory: MaxMemory = None,
     init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and views.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/pretrain/STUDY-SCALES if not given.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Only continue; an interrupted run has to be there.")
     ] = False,
     evaluations: Annotated[int, typer.Option(min=1, help="How often the panel is scored.")] = 20,
     log_every: Annotated[int, typer.Option(min=1, help="Steps between lines of the log.")] = 10,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.lr=1e-3.")
-    ] = None,
+    set_: StudySettings = None,
     allow_bad: AllowBad = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Pre-train in full at some scales; the same command continues an interrupted run. Several GPUs: torchrun."""
     from rich.console import Console
 
     from augscale.errors import InterruptedRun
-    from augscale.pretraining.team import global_rank
+    from augscale.pretraining.distributed import global_rank
     from augscale.promotion.full_run import pretrain_full
 
     try:
@@ -66,12 +70,16 @@ def pretrain(
             evaluations=evaluations,
             log_every=log_every,
             allow_bad=allow_bad,
-            overrides=parse_assignments(set_ or []) | ({"data.exclude": exclude} if exclude else {}),
+            overrides=parse_assignments(set_, {"data.exclude": exclude}),
             console=Console(stderr=as_json),
         )
     except InterruptedRun as error:
         if global_rank() == 0:
             raise
         raise typer.Exit(error.exit_code) from None  # one message is enough
-    if global_rank() == 0:
-        print(json.dumps(result.to_dict(), indent=1) if as_json else result)
+    if global_rank() > 0:
+        return
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(result)

@@ -1,9 +1,7 @@
-"""A look at the views before anything is trained: a contact sheet of the same images at each set of scales."""
+"""`augscale.preview(...)`: a contact sheet of the same images at each set of scales, before anything is trained."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from augscale.augmentation.scales import AugmentationScales, describe, load_scal
 from augscale.config import GreyRangeSetting, load_study
 from augscale.data.own_pictures import save_options
 from augscale.errors import ConfigError
+from augscale.runs.files import write_atomic
 from augscale.seeding import derive_seed
 
 MOST_DECODED = 64
@@ -22,7 +21,7 @@ MOST_DECODED = 64
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewResult:
-    """What a preview shows and where it is."""
+    """Content and place of a written preview."""
 
     path: Path
     """The written image."""
@@ -31,9 +30,9 @@ class PreviewResult:
     image_ids: tuple[str, ...]
     """One per row of the sheet."""
     ranges: tuple[dict[str, Any], ...] = ()
-    """What is black and white in files of more than 8 bits, as in a run's manifest."""
+    """Grey levels of files of more than 8 bits, as in a run's manifest."""
     remarks: tuple[str, ...] = ()
-    """What was passed over or excluded, and what is odd about the images, a line each."""
+    """Lines about files that were passed over or excluded, and about odd images."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -73,7 +72,7 @@ def preview(
         grey_range: as `data.range`; None takes the study's.
         views_per_image: per block: two global views, the rest local.
         cache_root: where decoded images are kept; None is the usual place.
-        allow_bad: go on with many unreadable files.
+        allow_bad: continue with many unreadable files.
         exclude: patterns of files that are not used; None takes the study's.
         on_progress: called with (done, total) while images are decoded.
     Raises:
@@ -94,11 +93,11 @@ def preview(
     sources = None if data is None else [data] if isinstance(data, str) else list(data)
     data_settings = {"data.sources": sources, "data.range": grey_range}
     config = load_study(study, data_settings | {"data.exclude": list(exclude) if exclude else None})
-    # Of a large folder a fixed choice is decoded and no more; the seed chooses among it.
+    # Only a fixed subset of a large folder is decoded; the seed chooses among it.
     few = min(config.data.max_images or MOST_DECODED, max(MOST_DECODED, images))
     data_config = config.data.model_copy(update={"max_images": few})
     cache = build_cache(data_config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
-    # Said and not refused: a preview trains nothing, and shows what is wrong.
+    # Findings are reported, not refused: a preview trains nothing, and shows what is wrong.
     sanity = check_images(cache, allow_bad=True)
     generator = np.random.default_rng(derive_seed(seed, "preview"))
     count = min(images, len(cache.images))
@@ -134,15 +133,15 @@ def _writable(path: Path) -> Path:
 
 
 def _save(sheet: Any, target: Path) -> None:
-    """Writes beside the target and renames, so that a broken write leaves no half image."""
     from PIL import Image
 
+    image_format = Image.registered_extensions()[target.suffix.lower()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, suffix=target.suffix)
-        os.close(handle)
-        sheet.save(name, **save_options(Image.registered_extensions()[target.suffix.lower()]))
-        os.chmod(name, 0o644)
-        os.replace(name, target)
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written ({error.strerror or error})") from None
+    write_atomic(
+        target,
+        lambda file: sheet.save(file, format=image_format, **save_options(image_format)),
+        error_type=ConfigError,
+    )

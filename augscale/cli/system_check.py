@@ -1,4 +1,4 @@
-"""What will run here and what will not."""
+"""Checks of this installation: devices, libraries, storage, disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_FREE_GB = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line of the examination; `ok` is False where something needed does not work."""
+    """Result of one check; `ok` is False if something that a search needs does not work."""
 
     name: str
     ok: bool
@@ -24,7 +24,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Tries each part that a search needs; a part that fails says why and what to do."""
+    """Tries each part that a search needs; the detail of a failed check is its error."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("versions", lambda: ", ".join(f"{name} {number}" for name, number in versions().items())),
         ("device", _device),
@@ -39,7 +39,7 @@ def examine() -> list[Finding]:
     for name, check in checks:
         try:
             findings.append(Finding(name=name, ok=True, detail=check()))
-        except Exception as error:  # whatever is broken must become a line, not a traceback
+        except Exception as error:  # any failure must become a line, not a traceback
             text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             findings.append(Finding(name=name, ok=False, detail=text))
     return findings

@@ -128,7 +128,7 @@ def _content(record: ImageRecord) -> str | BadFile:
 
 
 def _synthetic_content(image_id: str) -> str:
-    from augscale.demo import RENDERER  # brings SciPy, which real photographs do not need
+    from augscale.demo.render import RENDERER
 
     return _digest([image_id, SYNTHETIC_SEED, RENDERER])
 

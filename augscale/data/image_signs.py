@@ -18,7 +18,7 @@ from augscale.data.parallel import map_in_order, num_workers
 from augscale.data.pixel_signs import file_is_mask, pixel_signs
 from augscale.data.thumbnails import near_twins
 from augscale.errors import CheckpointError
-from augscale.runs.binary_files import write_atomic
+from augscale.runs.files import write_atomic
 
 SIGNS_FILE = "signs.npz"
 SIGNS_VERSION = 1

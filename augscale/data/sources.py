@@ -108,7 +108,7 @@ def scan_sources(
 
 
 def _built_in(patients: int) -> Iterator[ImageRecord]:
-    from augscale.demo import synthetic_records  # brings SciPy, which real photographs do not need
+    from augscale.demo.patients import synthetic_records
 
     for photograph in synthetic_records(patients, SYNTHETIC_SEED):
         yield ImageRecord(path=None, source=SYNTHETIC, **vars(photograph))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from augscale.data.own_pictures import save_options
-from augscale.runs.folders import write_bytes_atomic
+from augscale.runs.files import write_bytes_atomic
 
 SUSPECTS_FILE = "suspects.png"
 _TILE_PX, _TEXT_PX, _GAP_PX, _ABREAST = 144, 28, 8, 6

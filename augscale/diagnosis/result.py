@@ -17,8 +17,8 @@ from augscale.diagnosis.confusions import Confusions
 from augscale.diagnosis.glossary import GLOSSARY
 from augscale.diagnosis.measure import ImageMeasures, LevelMeasures
 from augscale.diagnosis.statistics_check import StatisticsCheck
-from augscale.runs.binary_files import write_atomic
-from augscale.runs.folders import now, versions, write_json
+from augscale.runs.files import write_atomic, write_json
+from augscale.runs.folders import now, versions
 from augscale.statistics.measured import Measured, measured, paired_difference
 
 Floats = npt.NDArray[np.float64]

@@ -21,9 +21,8 @@ from augscale.data.image_records import MISSING, ImageRecord, first_reasons
 from augscale.data.image_tables import FOLDER_TABLES
 from augscale.data.images import DECODER_VERSION
 from augscale.data.labels import classes_line, clean_labels
-from augscale.data.retinal import default_data_root, find_dataset, missing_text, read_prepared
-from augscale.data.retinal.prepared import FACTS_FILE, MANIFEST_FILE
-from augscale.data.retinal.registry import NAMES, SPLITS
+from augscale.data.retinal.prepared import FACTS_FILE, MANIFEST_FILE, default_data_root, missing_text, read_prepared
+from augscale.data.retinal.registry import NAMES, SPLITS, find_dataset
 from augscale.data.sanity import check_images
 from augscale.data.source_ranges import GreyLevels
 from augscale.data.sources import SYNTHETIC, SourceScan, scan_sources

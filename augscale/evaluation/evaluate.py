@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from augscale.config import GreyRangeSetting
-from augscale.data.retinal import list_datasets, missing_text
-from augscale.errors import ConfigError, InterruptedRun
+from augscale.data.retinal.prepared import list_datasets, missing_text
+from augscale.errors import ConfigError, InterruptedRun, Paused
 from augscale.evaluation.datasets import LabelledImages, open_dataset
 from augscale.evaluation.interface import Encoder, Progress
 from augscale.evaluation.jobs import plan_jobs, run_jobs
@@ -27,10 +27,10 @@ from augscale.evaluation.summary import summarize
 from augscale.evaluation.which_checkpoints import checkpoints_to_evaluate
 from augscale.networks.batch_norm import Choice, checked_choice, has_batch_norm, takes_common_statistics
 from augscale.networks.checkpoints import LoadedCheckpoint, references_of
-from augscale.pretraining.events import Paused
 from augscale.reporting.evaluation.table_formats import write_tables
 from augscale.reporting.evaluation.tables import all_tables
-from augscale.runs.folders import now, versions, writable_folder, write_json
+from augscale.runs.files import write_json
+from augscale.runs.folders import now, versions, writable_folder
 from augscale.system.signals import StopFlag
 
 DEFAULT_PROTOCOLS = ("linear", "released", "knn")

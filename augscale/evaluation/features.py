@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from augscale.errors import CheckpointError, DivergedError
+from augscale.errors import CheckpointError, DivergedError, Paused
 from augscale.evaluation.class_tokens import embedding_and_blocks
 from augscale.evaluation.interface import Encoder, Floats32, Integers, Labelled, Progress
 from augscale.evaluation.transforms import evaluation_views, random_crops, read_images
 from augscale.networks.batch_norm import Statistics, gather, limited, use
 from augscale.networks.precision import autocast, resolve_precision
-from augscale.pretraining.events import Paused
-from augscale.runs.binary_files import write_atomic
+from augscale.runs.files import write_atomic
 from augscale.system.devices import resolve_device
 
 PART_ROWS = 512

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from augscale.config import BackboneConfig
-from augscale.errors import DivergedError
+from augscale.errors import DivergedError, Paused
 from augscale.evaluation.finetune_recipe import AugmentedImages, Classifier, learning_rate, parameter_groups
 from augscale.evaluation.finetune_state import FinetuneState, load_state, save_state
 from augscale.evaluation.interface import Encoder, Floats, Labelled, Progress, check_trainable, dataset_digest, softmax
@@ -36,7 +36,6 @@ from augscale.evaluation.selection import retfound_score
 from augscale.evaluation.transforms import evaluation_views, read_images
 from augscale.networks.backbones import build_backbone
 from augscale.networks.precision import autocast, resolve_precision
-from augscale.pretraining.events import Paused
 from augscale.seeding import derive_seed
 from augscale.system.devices import resolve_device
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from augscale.errors import CheckpointError
-from augscale.runs.binary_files import write_atomic
+from augscale.runs.files import write_atomic
 
 _FORMAT = 1
 

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from augscale.errors import DataError
+from augscale.errors import DataError, Paused
 from augscale.evaluation.datasets import LabelledImages
 from augscale.evaluation.interface import Encoder, Fitted, Progress, Protocol, dataset_digest
 from augscale.evaluation.label_maps import external_pairs
 from augscale.evaluation.predictions import Predictions, prediction_name, read_predictions, write_predictions
 from augscale.evaluation.protocol_config import ProtocolConfig
-from augscale.pretraining.events import Paused
 
 FROZEN = ("linear", "released", "knn")
 """Protocols that leave the network as it is: cheap, and meant for the network before training, too."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from augscale.errors import DataError
 from augscale.evaluation.metrics import Floats, Integers, checked
-from augscale.runs.folders import write_json, write_text_atomic
+from augscale.runs.files import write_json, write_text_atomic
 
 FORMAT = 1
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from augscale.data.cache import open_cache
 from augscale.errors import DataError
 from augscale.evaluation.datasets import LabelledImages
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json
 
 _PARENTS = 5
 """RUN/promote/NAME/last.safetensors lies three folders below the search that it belongs to."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.checkpoints import LoadedCheckpoint, choices, load_checkpoint, load_checkpoints
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json
 
 PROMOTION_FILE = "promotion.json"
 """Written by `promote` into RUN/promote/: what was pre-trained in full and where its weights are."""

@@ -23,8 +23,7 @@ from augscale.networks.loading import load_weights_into
 from augscale.networks.tensor_files import State
 from augscale.networks.weights import read_sidecar, write_safetensors
 from augscale.records.base import Record
-from augscale.runs.binary_files import write_atomic
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json, write_atomic
 
 LAYOUTS = ("dino", "timm")
 DINO_IMAGE_SIZE = 224

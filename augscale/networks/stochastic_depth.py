@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from augscale.system.transfer import to_device
+from augscale.system.devices import to_device
 
 
 class DepthDraws:

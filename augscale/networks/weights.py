@@ -17,7 +17,7 @@ from augscale.errors import CheckpointError
 from augscale.networks.backbones import Backbone
 from augscale.networks.tensor_files import State, read_json_object
 from augscale.records.base import Record
-from augscale.runs.binary_files import write_atomic
+from augscale.runs.files import write_atomic
 from augscale.runs.folders import versions
 
 MAX_VIEW = 4096

@@ -1,4 +1,4 @@
-"""Which images make up which step, and how they get to the device."""
+"""Batches of images on the device, as a function of seed and step."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from torch import Tensor
 
 from augscale.errors import DataError
 from augscale.seeding import derive_seed
-from augscale.system.transfer import to_device
+from augscale.system.devices import to_device
 
 _SHARE_OF_FREE_MEMORY = 0.5
-"""Images are kept on a GPU where they fit into this share of its free memory; the rest is for training."""
+"""Images stay on a GPU if they fit into this share of its free memory; the rest is for training."""
 _UPLOAD_ROWS = 1024
 
 
 class Batches:
-    """Batches as a pure function of (seed, step): every epoch a new order, the incomplete last batch dropped.
+    """Batches as a pure function of (seed, step). Every epoch has a new order; its incomplete last batch is dropped.
 
     Args:
         images: uint8, shape (N, S, S, 3), e.g. memory-mapped.
         indices: int64, rows to train on.
         batch_size: B.
         seed: of the order.
-        device: where the batches are wanted.
-        memory_limit: bytes of a GPU that may be used, None for all that is free.
+        device: of the batches.
+        memory_limit: bytes of a GPU that may be used; None: all that is free.
     Raises:
         DataError: there are fewer rows than the batch size.
     """
@@ -56,23 +56,23 @@ class Batches:
     def steps_per_epoch(self) -> int:
         return len(self.indices) // self.batch_size
 
-    def draw(self, step: int, part: int = 0, num_parts: int = 1) -> tuple[Tensor, npt.NDArray[np.int64]]:
-        """The batch of one step, or one of the equal parts in which it is worked on.
+    def draw(self, step: int, shard: int = 0, num_shards: int = 1) -> tuple[Tensor, npt.NDArray[np.int64]]:
+        """The batch of one step, or one of its equal shards.
 
         Args:
             step: counted from 0.
-            part: in [0, num_parts).
-            num_parts: divides the batch size. Which images make a step does not depend on it.
+            shard: in [0, num_shards).
+            num_shards: divides the batch size. The images of a step do not depend on it.
         Returns:
-            uint8 images, shape (B / num_parts, S, S, 3), on the device; and their sample ids, int64,
-            shape (B / num_parts,), epoch * N + row, which no other batch repeats.
+            uint8 images, shape (B / num_shards, S, S, 3), on the device; and their sample ids, int64,
+            shape (B / num_shards,), epoch * N + row, which are unique in the run.
         """
         epoch, batch = divmod(step, self.steps_per_epoch)
-        size = self.batch_size // num_parts
-        begin = batch * self.batch_size + part * size
-        places = self._epoch_order(epoch)[begin : begin + size]
-        rows = self.indices[places]
-        return self._gather(places, rows), epoch * len(self.images) + rows
+        size = self.batch_size // num_shards
+        begin = batch * self.batch_size + shard * size
+        positions = self._epoch_order(epoch)[begin : begin + size]
+        rows = self.indices[positions]
+        return self._gather(positions, rows), epoch * len(self.images) + rows
 
     def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
@@ -80,16 +80,16 @@ class Batches:
             self._order = epoch, generator.permutation(len(self.indices))
         return self._order[1]
 
-    def _gather(self, places: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Tensor:
+    def _gather(self, positions: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Tensor:
         if self._resident is not None:
-            return self._resident[to_device(places, self.device)]
+            return self._resident[to_device(positions, self.device)]
         return to_device(self.images[rows], self.device)
 
 
 def _upload(
     images: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], device: torch.device, memory_limit: int | None
 ) -> Tensor | None:
-    """The rows to train on, on the GPU, or None on a CPU and where they do not fit."""
+    """The rows to train on, on the GPU; None on a CPU or if they do not fit."""
     if device.type != "cuda":
         return None
     free_bytes, _ = torch.cuda.mem_get_info(device)

@@ -17,7 +17,7 @@ NUM_GLOBAL = 2
 
 
 def teacher_probabilities(logits: Tensor, center: Tensor, temp: float) -> Tensor:
-    """What the teacher says about each global view: softmax((logits - center) / temp).
+    """The teacher's distribution over prototypes for each global view: softmax((logits - center) / temp).
 
     Args:
         logits: float32, shape (N, K).
@@ -29,26 +29,21 @@ def teacher_probabilities(logits: Tensor, center: Tensor, temp: float) -> Tensor
     return torch.softmax((logits - center) / temp, dim=-1)
 
 
-def updated_center(center: Tensor, logits: Tensor, momentum: float) -> Tensor:
-    """The next center: moving average of the mean of the teacher's raw outputs.
+def updated_center(center: Tensor, mean_logits: Tensor, momentum: float) -> Tensor:
+    """The next center: moving average of the batch means of the teacher's outputs.
 
     Args:
         center: float32, shape (K,).
-        logits: float32, shape (N, K), not yet centered.
+        mean_logits: float32, shape (K,), mean of the teacher's outputs before centering.
         momentum: weight of the old center, in [0, 1].
     """
-    return moved_center(center, logits.mean(dim=0), momentum)
-
-
-def moved_center(center: Tensor, mean_logits: Tensor, momentum: float) -> Tensor:
-    """`updated_center` where the mean over the whole batch is known already; mean_logits: float32, shape (K,)."""
     return torch.lerp(mean_logits, center, momentum)
 
 
 def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float, *, compiled: bool = False) -> Tensor:
     """Mean cross-entropy of every student view under every teacher view but itself.
 
-    Stands for this loop, without a tensor of crops x prototypes per term:
+    Equals this loop, which would make a tensor of crops x prototypes per term:
 
         terms = []
         for i in range(2):
@@ -58,16 +53,16 @@ def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float
                     terms.append((-teacher_probs[i] * log_p).sum(dim=-1).mean())
         loss = sum(terms) / len(terms)
 
-    The teacher's rows sum to 1, so a term is logsumexp(z) - <q, z> with z the tempered logits, and all local views
-    meet the same target, the sum of both teacher rows.
+    The teacher's rows sum to 1, so a term is logsumexp(z) - <q, z>, where z are the logits divided by the temperature,
+    and all local views have the same target, the sum of both teacher rows.
 
     Args:
         student_logits: float32, shape (V * B, K), view-major, V at least 2.
         teacher_probs: float32, shape (2 * B, K), view-major; no gradient flows into it.
         student_temp: above 0.
-        compiled: whether torch compiles it, which spares a GPU passes over V x B x K numbers.
+        compiled: torch.compile fuses the operations, so that a GPU reads V x B x K numbers less often.
     Returns:
-        float32 scalar, nats; ln K for a student that knows nothing.
+        float32 scalar, nats; ln K for a student with uniform output.
     """
     batch_size, out_dim = len(teacher_probs) // NUM_GLOBAL, teacher_probs.shape[-1]
     student = student_logits.view(-1, batch_size, out_dim)
@@ -77,38 +72,38 @@ def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float
 
 
 class _CropCrossEntropy(torch.autograd.Function):
-    """The gradient is known in closed form, (weight * softmax(z) - target) / temp, and is the only new V x B x K."""
+    """Closed-form gradient, (weight * softmax(z) - target) / temp: the only new tensor of V x B x K numbers."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, temp: float, compiled: bool) -> Tensor:
         forward = compiled_version(_cross_entropy) if compiled else _cross_entropy
-        loss, normalisers = forward(student, teacher, temp)
-        ctx.save_for_backward(student, teacher, normalisers)
+        loss, normalizers = forward(student, teacher, temp)
+        ctx.save_for_backward(student, teacher, normalizers)
         ctx.temp, ctx.compiled = temp, compiled
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
-        student, teacher, normalisers = ctx.saved_tensors
+        student, teacher, normalizers = ctx.saved_tensors
         backward = compiled_version(_cross_entropy_gradient) if ctx.compiled else _cross_entropy_gradient
-        return backward(student, teacher, normalisers, grad_loss, ctx.temp), None, None, None
+        return backward(student, teacher, normalizers, grad_loss, ctx.temp), None, None, None
 
 
 def _cross_entropy(student: Tensor, teacher: Tensor, temp: float) -> tuple[Tensor, Tensor]:
-    """The loss, and the log of what each softmax of the student is divided by, shape (V, B, 1)."""
-    normalisers = torch.stack([(view / temp).logsumexp(dim=-1, keepdim=True) for view in student])
+    """The loss, and the log-normalizers of the student's softmax, shape (V, B, 1)."""
+    normalizers = torch.stack([(view / temp).logsumexp(dim=-1, keepdim=True) for view in student])
     crossed, both = teacher.flip(0), teacher.sum(dim=0)
     agreement = (student[:NUM_GLOBAL] * crossed).sum() + (student[NUM_GLOBAL:].sum(dim=0) * both).sum()
-    total = normalisers[:NUM_GLOBAL].sum() + NUM_GLOBAL * normalisers[NUM_GLOBAL:].sum() - agreement / temp
-    return total * _term_weight(student), normalisers
+    total = normalizers[:NUM_GLOBAL].sum() + NUM_GLOBAL * normalizers[NUM_GLOBAL:].sum() - agreement / temp
+    return total * _term_weight(student), normalizers
 
 
 def _cross_entropy_gradient(
-    student: Tensor, teacher: Tensor, normalisers: Tensor, grad_loss: Tensor, temp: float
+    student: Tensor, teacher: Tensor, normalizers: Tensor, grad_loss: Tensor, temp: float
 ) -> Tensor:
-    """Of the student's logits, shape (V, B, K)."""
-    grad = (student / temp).sub_(normalisers).exp_()
+    """Gradient of the loss by the student's logits, shape (V, B, K)."""
+    grad = (student / temp).sub_(normalizers).exp_()
     grad[:NUM_GLOBAL] -= teacher.flip(0)
     grad[NUM_GLOBAL:].mul_(NUM_GLOBAL).sub_(teacher.sum(dim=0))
     return grad.mul_(grad_loss * (_term_weight(student) / temp))
@@ -120,17 +115,17 @@ def _term_weight(student: Tensor) -> float:
 
 
 def information(probs: Tensor) -> Tensor:
-    """What the teacher's output says about the image: H(mean p) - mean H(p), the mutual information of a batch.
+    """Mutual information of image and teacher output: H(mean p) - mean H(p).
 
-    Best value min(ln N, ln K); 0 when every image gets the same output, whether uniform or one-hot: both ways in
-    which DINO collapses.
+    Best value min(ln N, ln K). Worst value 0: every image gets the same output, uniform or one-hot, which are the two
+    ways in which DINO collapses.
 
     Args:
         probs: float32, shape (N, K), rows sum to 1.
     Returns:
         float32 scalar, nats.
     """
-    return information_of_parts(probs.mean(dim=0), mean_entropy(probs))
+    return information_of_shards(probs.mean(dim=0), mean_entropy(probs))
 
 
 def mean_entropy(probs: Tensor) -> Tensor:
@@ -138,8 +133,8 @@ def mean_entropy(probs: Tensor) -> Tensor:
     return torch.special.entr(probs).sum(dim=-1).mean()
 
 
-def information_of_parts(mean_probs: Tensor, entropy: Tensor) -> Tensor:
-    """`information` of a batch that was never in one place.
+def information_of_shards(mean_probs: Tensor, entropy: Tensor) -> Tensor:
+    """`information` of a batch that is spread over shards.
 
     Args:
         mean_probs: float32, shape (K,), mean over the whole batch.
@@ -156,7 +151,7 @@ def update_teacher(teacher: Sequence[Tensor], student: Sequence[Tensor], momentu
 
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
-    """Scales each parameter tensor's own gradient down to `max_norm`, as the official code: per tensor, not globally.
+    """Scales each tensor's gradient down to `max_norm`; per tensor, as in the official code, not over all tensors.
 
     The factor is max_norm / (norm + 1e-6) where that is below 1. Nothing is read back from the device.
 
@@ -173,16 +168,16 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
 
 
 def cancel_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Drops the gradients, so that the optimiser leaves the parameters as they are: no step, no weight decay."""
+    """Drops the gradients, so that the optimizer skips the parameters: neither update nor weight decay."""
     for parameter in parameters:
         parameter.grad = None
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Two groups for the optimiser: all that decay, and biases and other 1-D tensors, which do not.
+    """Two parameter groups for the optimizer: with weight decay, and biases and other 1-D tensors without.
 
     Returns:
-        [decaying, not decaying]; the second has a fixed weight decay of 0.
+        [decaying, not decaying]; the second's weight decay is 0.
     """
     decaying: list[nn.Parameter] = []
     fixed: list[nn.Parameter] = []

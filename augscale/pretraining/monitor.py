@@ -1,4 +1,4 @@
-"""What a run watches without making its steps wait: whether the loss is finite, and where the time goes."""
+"""Measurements that do not make steps wait for the device: statistics, a check of the loss, and times."""
 
 from __future__ import annotations
 
@@ -6,13 +6,57 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from augscale.pretraining.dino import information_of_shards
+from augscale.pretraining.distributed import DistributedContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepStatistics:
+    """Means over the images of one shard, or of the whole batch."""
+
+    loss: Tensor
+    """Nats, scalar."""
+    teacher_logits: Tensor
+    """float32, shape (K,)."""
+    teacher_probs: Tensor | None
+    """float32, shape (K,); None at steps that are not logged."""
+    teacher_entropy: Tensor | None
+    """Nats, scalar: mean entropy of single outputs; None at steps that are not logged."""
+
+    @classmethod
+    def mean(cls, shards: Sequence[StepStatistics], context: DistributedContext) -> StepStatistics:
+        """The mean over equal shards of all processes; a single shard is returned as it is."""
+        if len(shards) == 1 and context.is_single:
+            return shards[0]
+        flat = context.all_reduce_mean(torch.stack([shard._flat() for shard in shards]).mean(dim=0))
+        out_dim = len(shards[0].teacher_logits)
+        loss, logits, rest = flat.split([1, out_dim, len(flat) - 1 - out_dim])
+        return cls(
+            loss=loss[0],
+            teacher_logits=logits,
+            teacher_probs=rest[1:] if len(rest) else None,
+            teacher_entropy=rest[0] if len(rest) else None,
+        )
+
+    def _flat(self) -> Tensor:
+        """One vector, so that a step needs a single all-reduce."""
+        tensors = (self.loss, self.teacher_logits, self.teacher_entropy, self.teacher_probs)
+        return torch.cat([tensor.reshape(-1) for tensor in tensors if tensor is not None])
+
+    def information(self) -> float:
+        """Nats, see `dino.information`; only of logged steps."""
+        assert self.teacher_probs is not None, "the step was not logged"
+        assert self.teacher_entropy is not None
+        return float(information_of_shards(self.teacher_probs, self.teacher_entropy))
+
 
 class LossCheck:
-    """Remembers on the device the first loss that was not finite, so that steps need not wait for each other."""
+    """Keeps the first loss that was not finite on the device, so that steps need not wait for each other."""
 
     def __init__(self, device: torch.device) -> None:
         self._bad = torch.tensor([math.inf, 0.0], device=device)
@@ -25,7 +69,7 @@ class LossCheck:
         self._loss = loss
 
     def first_bad(self) -> tuple[int, float] | None:
-        """(step, loss), exact on every device; waits for the device."""
+        """(step, loss); waits for the device."""
         step, loss = self._bad.tolist()
         return None if math.isinf(step) else (int(step), loss)
 
@@ -34,9 +78,9 @@ class LossCheck:
 
 
 class Clock:
-    """Seconds by part: of the program on a CPU, of the device's own timeline on a GPU, which works behind its back.
+    """Seconds by part of a step; on a GPU by its own timeline, because the program runs ahead of it.
 
-    A GPU's are known when it has been waited for (`settle`); "training" is then what lies between the parts.
+    A GPU's seconds are known after the program has waited for it (`settle`); "training" is the time between the parts.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -47,7 +91,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Counts what happens within; on a GPU rungs and saving, which wait for it, by the program's own clock."""
+        """Counts the time within. Rungs and saving wait for a GPU, so they go by the program's clock there too."""
         if self._on_gpu and name not in ("rungs", "state"):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
@@ -65,18 +109,15 @@ class Clock:
             self._add(name, now - start)
             self._mark = now
 
-    def _add(self, name: str, seconds: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
     def add_mean(self, others: Sequence[Clock]) -> None:
-        """Adds what clocks of several threads have counted at the same time, on average."""
+        """Adds the mean of the clocks of several threads that worked at the same time."""
         for other in others:
             for name, seconds in other.seconds.items():
                 self._add(name, seconds / len(others))
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """For work that is no part of training; on a GPU entered when it has been waited for."""
+        """For work that is not training; on a GPU only after it has been waited for."""
         seconds = dict(self.seconds)
         try:
             yield
@@ -86,7 +127,7 @@ class Clock:
             self._mark = time.perf_counter()
 
     def settle(self) -> None:
-        """Called when a GPU has been waited for: counts the stretch since the last call; "training" is what is left."""
+        """After a GPU has been waited for: counts the time since the last call."""
         if not self._on_gpu:
             return
         now = time.perf_counter()
@@ -98,3 +139,6 @@ class Clock:
         self._add("training", max(0.0, rest))
         self._marks.clear()
         self._mark = now
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds

@@ -1,4 +1,4 @@
-"""Everything that depends on the step, as pure functions of it.
+"""Schedules of learning rate, weight decay, teacher momentum and temperature, as pure functions of the step.
 
 The formulas are those of the official DINO code (Caron et al. 2021, `cosine_scheduler` and `DINOLoss`), with every
 warm-up counted in steps: learning rate, weight decay and teacher momentum per iteration as there, the teacher
@@ -18,7 +18,7 @@ REFERENCE_BATCH_SIZE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class StepValues:
-    """What the schedules say at one step."""
+    """Values of all schedules at one step."""
 
     lr: float
     weight_decay: float
@@ -30,7 +30,7 @@ class StepValues:
 def linear_warmup(step: int, start: float, end: float, warmup_steps: int) -> float:
     """A straight line from `start` at step 0 to `end` at step warmup_steps - 1, and `end` from there on.
 
-    A warm-up of one step is `start` alone, as numpy.linspace has it.
+    A warm-up of one step is `start` alone, as in numpy.linspace.
     """
     if step >= warmup_steps:
         return end
@@ -63,7 +63,7 @@ def step_values(config: PretrainConfig, step: int) -> StepValues:
 
     Args:
         config: of the run; its fractions are shares of `config.steps`, rounded to whole steps.
-        step: number of optimiser updates done before, in [0, config.steps).
+        step: number of optimizer updates done before, in [0, config.steps).
     """
     steps = config.steps
     return StepValues(

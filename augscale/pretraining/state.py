@@ -1,11 +1,11 @@
-"""The resumable state of a training run: one file, written whole, read as data only, refused where it does not fit."""
+"""The resumable state of a training run: one file, written atomically, loaded as plain data, checked on reading."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,29 @@ from torch import Tensor
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.errors import CheckpointError
-from augscale.runs.binary_files import write_atomic
+from augscale.runs.files import write_atomic
 from augscale.settings import changes, flatten
 
 _FORMAT = 2
 
 
 class UnusableState(CheckpointError):
-    """A saved state that this run cannot go on from."""
+    """A saved state that this run cannot continue from."""
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Records of a run so far, as plain values."""
+
+    loss_history: list[tuple[int, float]] = field(default_factory=list)
+    """(updates done, loss) at every logged step."""
+    loss: float | None = None
+    information: float | None = None
+    rung_told: int = 0
+    """Step of the last rung whose callback has returned."""
+    seconds_by_part: dict[str, float] = field(default_factory=dict)
+    micro_batches: dict[str, Any] | None = None
+    """See `MicroBatches.saved`; None in states of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +47,16 @@ class TrainingState:
     """Everything that the next step needs and that is not a function of (seed, step)."""
 
     fingerprint: dict[str, str]
-    """What the run was started with, see `run_fingerprint`."""
+    """Of the run that saved it, see `run_fingerprint`."""
     step: int
-    """Optimiser updates done."""
+    """Optimizer updates done."""
     student: dict[str, Tensor]
     """Backbone and head."""
     teacher: dict[str, Tensor]
     center: Tensor
     optimizer: dict[str, Any]
     meta: dict[str, Any]
-    """Plain values: loss history, timings, last rung told, micro-batches."""
+    """Fields of `Progress`."""
 
 
 def run_fingerprint(
@@ -51,25 +66,25 @@ def run_fingerprint(
     image_shape: tuple[int, ...],
     indices: npt.NDArray[np.int64],
 ) -> dict[str, str]:
-    """What must be equal for a state to be continued, by name, so that a misfit can say which it is."""
+    """Facts that must be equal for a state to be continued, by name, so that an error can say which differ."""
     rows = hashlib.blake2b(np.ascontiguousarray(indices, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
     return {
-        "settings": json.dumps(_deciding(study)),
+        "settings": json.dumps(_decisive_settings(study)),
         "seed": str(seed),
         "scales": json.dumps(scales.model_dump(mode="json")),
         "images": f"{'x'.join(map(str, image_shape))} {rows}",
     }
 
 
-def _deciding(study: StudyConfig) -> dict[str, Any]:
-    """The settings that decide what is trained, by dotted key."""
+def _decisive_settings(study: StudyConfig) -> dict[str, Any]:
+    """The settings that the result depends on, by dotted key."""
     flat = flatten(study.model_dump(mode="json", include={"backbone", "crops", "pretrain"}))
     return {key: value for key, value in flat.items() if key not in StudyConfig.FREE}
 
 
-def _misfits(saved: dict[str, str], wanted: dict[str, str]) -> list[str]:
-    """What of a fingerprint is another one, with the values where they can be named."""
-    defaults = {"settings": _deciding(StudyConfig()), "scales": AugmentationScales().model_dump(mode="json")}
+def _differences(saved: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    """Entries of the fingerprint that differ, with the changed settings."""
+    defaults = {"settings": _decisive_settings(StudyConfig()), "scales": AugmentationScales().model_dump(mode="json")}
     found = []
     for name, value in wanted.items():
         if name not in defaults:
@@ -90,14 +105,14 @@ def save_state(path: Path, state: TrainingState) -> None:
 
 
 def load_state(path: Path, fingerprint: dict[str, str], content: bytes | None = None) -> TrainingState:
-    """Reads a state, on the CPU, and checks that it is of this run.
+    """Reads a state, on the CPU, and checks that it belongs to this run.
 
     Args:
         path: the file.
-        fingerprint: of the run that wants to go on.
-        content: the file's bytes where they are known already; `path` only names them then.
+        fingerprint: of the run that continues.
+        content: the file's bytes, if known already; `path` then only names them.
     Raises:
-        UnusableState: damaged, of another format, or of a run with other settings, seed, scales or images.
+        UnusableState: the file is damaged, of another format, or of a run with other settings, seed, scales or images.
     """
     remedy = "remove it to start from the first step"
     try:
@@ -109,6 +124,6 @@ def load_state(path: Path, fingerprint: dict[str, str], content: bytes | None = 
         raise UnusableState(f"{path}: damaged, or not a training state; {remedy}") from None
     if version != _FORMAT:
         raise UnusableState(f"{path}: has format {version}; expected {_FORMAT}; {remedy}")
-    if other := _misfits(state.fingerprint, fingerprint):
+    if other := _differences(state.fingerprint, fingerprint):
         raise UnusableState(f"{path}: was saved by a run with other {', '.join(other)}; {remedy}")
     return state

@@ -1,4 +1,4 @@
-"""Student and teacher: a backbone and a projection head each, trained and trailing."""
+"""Student and teacher networks: a backbone and a projection head each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ class DINONetwork(nn.Module):
     """A backbone with its projection head.
 
     Args:
-        backbone, head: the two parts.
-        frozen_batch_norm: whether the backbone's batch norm keeps the statistics that it has, in training mode too.
+        frozen_batch_norm: the backbone's batch norm keeps its statistics in training mode too.
     """
 
     def __init__(self, backbone: Backbone, head: DINOHead, *, frozen_batch_norm: bool = False) -> None:
@@ -39,11 +38,11 @@ class DINONetwork(nn.Module):
         """Prototype scores of all crops.
 
         Args:
-            crops: one batch per crop size, float, shape (N_i, 3, s_i, s_i); empty batches are passed over.
-            draws: of stochastic depth, for backbones that take them.
+            crops: one batch per crop size, float, shape (N_i, 3, s_i, s_i); empty batches are skipped.
+            draws: of stochastic depth, for backbones that accept them.
         Returns:
             float32, shape (sum of N_i, K), in the order given. The head sees all crops at once, as in the official
-            code, which decides what its batch norm averages over.
+            code, so its batch norm averages over all of them.
         """
         return self.head(torch.cat([self.backbone(batch, draws) for batch in crops if len(batch)]))
 
@@ -51,9 +50,9 @@ class DINONetwork(nn.Module):
 def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple[DINONetwork, DINONetwork]:
     """Student and teacher with equal weights, in training mode.
 
-    The teacher stays in training mode, as in the official code: it has no stochastic depth, and where there is batch
-    norm it normalises with its own batch's statistics while its running ones settle. Those depend on the views that it
-    was trained on, so networks are compared with others, see `batch_norm`.
+    The teacher stays in training mode, as in the official code: it has no stochastic depth, and its batch norm, if any,
+    normalizes with the statistics of its own batch while the running ones settle. The running statistics depend on the
+    training views, so networks are compared with common ones, see `networks.batch_norm`.
 
     Args:
         study: backbone, crops and head.
@@ -77,9 +76,9 @@ def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple
 
 
 def gathers_statistics(study: StudyConfig) -> bool:
-    """Whether a study's networks are compared with common batch norm statistics.
+    """Whether a study's networks are compared with common batch norm statistics, see `networks.batch_norm`.
 
-    Not where they have no batch norm, nor where it was frozen: then all have those that the start came with.
+    False without batch norm, and for frozen batch norm, whose statistics are those of the start in every network.
     """
     if study.pretrain.batch_norm == "frozen":
         return False

@@ -1,4 +1,4 @@
-"""What a person sees while a full run trains: a progress bar with forecast on a terminal, plain lines elsewhere."""
+"""Display of a full run: a progress bar with forecast on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from augscale.system.durations import duration
-from augscale.system.progress_bar import decoding_bar
+from augscale.records.full_run import PanelEvaluation
+from augscale.system.progress_bar import decoding_bar, duration
 
 PLAIN_SECONDS = 30.0
-"""Between plain lines; evaluations get one each."""
+"""Between plain lines of steps; every evaluation gets a line."""
 
 
 class FullRunDisplay:
@@ -32,7 +32,7 @@ class FullRunDisplay:
 
     @contextmanager
     def running(self, steps: int) -> Iterator[None]:
-        """The time in which steps are told."""
+        """While entered, the progress bar is shown."""
         self._steps = steps
         if self.quiet or not self.console.is_terminal:
             yield
@@ -60,7 +60,7 @@ class FullRunDisplay:
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def step(self, step: int, loss: float, images_per_second: float | None) -> None:
-        """A logged step."""
+        """Shows a logged step."""
         now = time.monotonic()
         if self._first is None:
             self._first = (step, now)
@@ -77,17 +77,17 @@ class FullRunDisplay:
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description="scoring the panel")
 
-    def evaluated(self, record: dict[str, Any], best: dict[str, Any]) -> None:
-        """An evaluation, and the best one so far."""
-        self._best = f", best {best['score']:.3f} at step {best['step']}"
-        verdict = f" (collapsed: {record['evidence'][0]})" if record["verdict"] == "collapsed" else ""
+    def evaluated(self, evaluation: PanelEvaluation, best: PanelEvaluation) -> None:
+        """Shows an evaluation, and the best one so far."""
+        self._best = f", best {best.score:.3f} at step {best.step}"
+        verdict = f" (collapsed: {evaluation.evidence[0]})" if evaluation.verdict == "collapsed" else ""
         self.say(
-            f"step {record['step']}/{self._steps}, epoch {record['epoch']:.4g}: {record['score_name']} "
-            f"{record['score']:.3f}{verdict}{self._best}"
+            f"step {evaluation.step}/{self._steps}, epoch {evaluation.epoch:.4g}: {evaluation.score_name} "
+            f"{evaluation.score:.3f}{verdict}{self._best}"
         )
 
     def _left(self, step: int, now: float) -> str:
-        """From this session's mean pace, evaluations and saving included."""
+        """Forecast from this session's mean pace, evaluations and saving included."""
         if self._first is None or step <= self._first[0]:
             return ""
         pace = (now - self._first[1]) / (step - self._first[0])

@@ -1,25 +1,25 @@
-"""The folder of one full pre-training: what lies where, and whether a run may go on in it."""
+"""The folder of one full pre-training: its files, and whether a run may continue in it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig, study_text
 from augscale.data.cache import ImageCache
 from augscale.errors import CheckpointError, ConfigError
-from augscale.runs.binary_files import write_atomic
-from augscale.runs.folders import now, read_json, this_host, versions, writable_folder
+from augscale.records.full_run import FullRunFacts, FullRunManifest, FullRunResult, PanelEvaluation
+from augscale.runs.files import read_json, write_json, write_text_atomic
+from augscale.runs.folders import now, this_host, versions, writable_folder
 from augscale.settings import changes, flatten
 
 _SECTIONS = ("data", "backbone", "crops", "pretrain", "probe")
 
 
 class FullRunFolder:
-    """Names of everything in the folder."""
+    """Paths of all files, and access to those that grow. A file that cannot be written is a CheckpointError."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -45,11 +45,7 @@ class FullRunFolder:
         writable_folder(self.path)
 
     def log(self, event: str, **fields: Any) -> None:
-        """Appends a line to log.jsonl.
-
-        Raises:
-            CheckpointError: it cannot be written.
-        """
+        """Appends a line to log.jsonl."""
         line = json.dumps({"time": now(), "event": event, **fields}) + "\n"
         try:
             with open(self.log_file, "a", encoding="utf-8") as file:
@@ -61,37 +57,29 @@ class FullRunFolder:
             ) from None
 
     def forget_log_from(self, step: int) -> None:
-        """Takes out what an interrupted session logged at or after a step that is about to be taken again."""
+        """Removes the lines that an interrupted session logged from `step` on, and a last line that was cut off."""
         try:
             lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
         except OSError:
             return
-        kept = [line for line in lines if _comes_before(line, step)]
+        kept = [line for line in lines if _precedes(line, step)]
         if len(kept) < len(lines):
-            write_whole(self.log_file, "".join(kept))
+            write_text_atomic(self.log_file, "".join(kept), error_type=CheckpointError)
 
+    def evaluations(self) -> list[PanelEvaluation]:
+        """All evaluations, by step."""
+        return [PanelEvaluation.model_validate(entry) for entry in read_json(self.evaluations_file) or []]
 
-def write_whole(path: Path, content: Any) -> None:
-    """Text, or anything else as JSON; the old file stays until the new one is complete.
+    def add_evaluation(self, evaluation: PanelEvaluation) -> list[PanelEvaluation]:
+        """Adds an evaluation, which replaces those at and after its step, and returns all."""
+        evaluations = [old for old in self.evaluations() if old.step < evaluation.step] + [evaluation]
+        write_json(self.evaluations_file, [entry.to_dict() for entry in evaluations], error_type=CheckpointError)
+        return evaluations
 
-    Raises:
-        CheckpointError: it cannot be written.
-    """
-    text = content if isinstance(content, str) else json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_atomic(path, lambda file: _write(file, text))
-
-
-def _write(file: IO[bytes], text: str) -> None:
-    file.write(text.encode("utf-8", "backslashreplace"))
-
-
-def _comes_before(line: str, step: int) -> bool:
-    """Whether a line of the log stays; one that was cut off does not."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return False
-    return entry.get("event") not in ("step", "evaluation") or entry["step"] < step
+    def result(self) -> FullRunResult | None:
+        """The result; None if the run has not finished."""
+        values = read_json(self.result_file)
+        return None if values is None else FullRunResult.parse(values, str(self.result_file))
 
 
 def prepare_folder(
@@ -102,17 +90,15 @@ def prepare_folder(
     seed: int,
     cache: ImageCache,
     resume: bool,
-    facts: dict[str, Any],
+    facts: FullRunFacts,
 ) -> None:
-    """Lays out a new run, or checks that the one there was begun with the same settings and images.
+    """Lays out a new run, or checks that the existing one was begun with the same settings and images.
 
     Args:
-        resume: there has to be a state to go on from.
-        facts: further entries of the manifest, which may differ from session to session.
+        resume: a state to continue from must exist.
     Raises:
-        ConfigError: another run lies there, there is nothing to resume, or the folder cannot be written.
+        ConfigError: the folder holds another run, there is nothing to resume, or the folder cannot be written.
     """
-    folder.create()
     settings = _settings(config, scales, seed)
     old = read_json(folder.manifest_file)
     if old is None and (folder.manifest_file.exists() or folder.state_file.exists()):
@@ -123,32 +109,30 @@ def prepare_folder(
         _refuse_changes(folder, old, settings, cache)
     if resume and not folder.state_file.exists():
         raise ConfigError(f"--resume: {folder.path} holds no state to continue from; leave it out to start the run")
-    manifest = {
-        "kind": "pretrain",
-        "created": old["created"] if old else now(),
-        "host": this_host(),
-        "seed": seed,
-        "scales": scales.model_dump(mode="json"),
-        "settings": settings,
-        "cache": str(cache.directory),
-        "versions": versions(),
-        **facts,
-    }
-    write_whole(folder.study_file, study_text(config))
-    write_whole(folder.manifest_file, manifest)
+    manifest = FullRunManifest(
+        created=old["created"] if old else now(),
+        host=this_host(),
+        seed=seed,
+        scales=scales.model_dump(mode="json"),
+        settings=settings,
+        cache=str(cache.directory),
+        versions=versions(),
+        **dict(facts),
+    )
+    write_text_atomic(folder.study_file, study_text(config), error_type=CheckpointError)
+    manifest.write(folder.manifest_file, error_type=CheckpointError)
 
 
-def rewrite_evaluations(
-    folder: FullRunFolder, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
-) -> list[dict[str, Any]]:
-    """Changes evaluations.json, and returns what it then holds: records of all evaluations, by step."""
-    evaluations = sorted(change(read_json(folder.evaluations_file) or []), key=lambda record: record["step"])
-    write_whole(folder.evaluations_file, evaluations)
-    return evaluations
+def _precedes(line: str, step: int) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    return entry.get("event") not in ("step", "evaluation") or entry["step"] < step
 
 
 def _settings(config: StudyConfig, scales: AugmentationScales, seed: int) -> dict[str, Any]:
-    """Everything that decides the result, flat, as it comes back from JSON."""
+    """Everything that the result depends on, by dotted key, as it comes back from JSON."""
     values = config.model_dump(mode="json", include=set(_SECTIONS))
     flat = flatten(values | {"scales": scales.model_dump(mode="json"), "seed": seed})
     plain: dict[str, Any] = json.loads(json.dumps(flat))
@@ -156,8 +140,8 @@ def _settings(config: StudyConfig, scales: AugmentationScales, seed: int) -> dic
 
 
 def _refuse_changes(folder: FullRunFolder, old: dict[str, Any], settings: dict[str, Any], cache: ImageCache) -> None:
-    default = _settings(StudyConfig(), AugmentationScales(), 0)
-    if changed := changes(flatten(old["settings"]), settings, default, StudyConfig.FREE):
+    defaults = _settings(StudyConfig(), AugmentationScales(), 0)
+    if changed := changes(flatten(old["settings"]), settings, defaults, StudyConfig.FREE):
         raise ConfigError(
             f"{folder.path} was begun with other settings ({changed}); "
             "expected the same settings, or another folder for a new run (this one may be moved away)"

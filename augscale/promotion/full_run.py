@@ -1,77 +1,47 @@
-"""`augscale.pretrain_full(...)`: one full pre-training from images to weights; the command line is a thin skin.
+"""`augscale.pretrain_full(...)`: one full pre-training from images to weights.
 
-The loop is that of a trial; what is added is a run folder, evaluations on held-out photographs, several processes and
-micro-batches. Under `torchrun` every process calls the same function, and process 0 alone prints and writes.
+The training loop is that of a trial, with a run folder, evaluations on held-out photographs, several processes and
+micro-batches. Under `torchrun` every process calls the same function.
 """
 
 from __future__ import annotations
 
-import json
-import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from filelock import FileLock
 from rich.console import Console
 
-from augscale.augmentation.scales import AugmentationScales, describe, load_scales
+from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache, default_cache_root
-from augscale.data.grey_levels import range_lines
-from augscale.data.sanity import check_images
-from augscale.errors import AugscaleError, CheckpointError, ConfigError, InterruptedRun
-from augscale.pretraining.loop import Paused, PretrainResult, pretrain
-from augscale.pretraining.team import Team, global_rank, join_team, started_by_torchrun
+from augscale.data.sanity import Sanity, check_images
+from augscale.pretraining.distributed import global_rank, init_distributed, started_by_torchrun
 from augscale.promotion.full_display import FullRunDisplay
-from augscale.promotion.full_folder import FullRunFolder, prepare_folder, write_whole
+from augscale.promotion.full_folder import FullRunFolder
+from augscale.promotion.full_session import FullRunSession
 from augscale.promotion.full_settings import (
     DEFAULT_EPOCHS,
     check_lengths,
     check_networks,
     data_facts,
     default_folder,
-    evaluation_steps,
     resolve_study,
     scales_label,
     source_list,
     with_steps,
 )
-from augscale.promotion.recorder import Recorder, best_of
-from augscale.runs.folders import read_json, try_lock
-from augscale.scoring.common_views import study_common_views
-from augscale.scoring.panel import build_panel, checked_panel_split
-from augscale.system.signals import StopFlag
+from augscale.records.full_run import FullRunFacts, FullRunResult
+from augscale.scoring.panel import checked_panel_split
 
 
-@dataclass(frozen=True, kw_only=True)
-class FullRun:
+class FullRun(FullRunResult):
     """A finished full pre-training."""
 
     run_dir: Path
-    scales_name: str
     scales: AugmentationScales
-    seed: int
-    steps: int
-    epochs: float
-    loss: float
-    """Nats, of the last batch."""
-    information: float
-    """Nats, see `dino.information`, of the last batch."""
-    last: dict[str, Any]
-    """The evaluation at the end: step, score, interval, effective rank, verdict, ..."""
-    best: dict[str, Any]
-    """The best evaluation, see `recorder.best_of`."""
-    images_per_second: float
-    """Source images, over all processes; evaluations and saving not counted."""
-    seconds: float
-    """Of all sessions, evaluations and saving included."""
-    micro_batches: dict[str, Any] | None = None
-    """How each process worked on its share of a batch at the end, see `MicroBatches`."""
 
     @property
     def last_weights(self) -> Path:
@@ -83,16 +53,15 @@ class FullRun:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        values = asdict(self) | {"run_dir": str(self.run_dir), "scales": self.scales.model_dump(mode="json")}
-        return values | {"last_weights": str(self.last_weights), "best_weights": str(self.best_weights)}
+        return super().to_dict() | {"last_weights": str(self.last_weights), "best_weights": str(self.best_weights)}
 
     def __str__(self) -> str:
         best, last = self.best, self.last
-        interval = f" [{last['interval'][0]:.3f}, {last['interval'][1]:.3f}]" if last["interval"] else ""
+        interval = f" [{last.interval[0]:.3f}, {last.interval[1]:.3f}]" if last.interval else ""
         return (
             f"{self.scales_name}: {self.steps} steps, {self.epochs:.4g} epochs, loss {self.loss:.3f}, "
-            f"{last['score_name']} {last['score']:.3f}{interval} at the end, best {best['score']:.3f} at step "
-            f"{best['step']}; {self.images_per_second:.3g} images/s\n{self.last_weights}\n{self.best_weights}"
+            f"{last.score_name} {last.score:.3f}{interval} at the end, best {best.score:.3f} at step {best.step}; "
+            f"{self.images_per_second:.3g} images/s\n{self.last_weights}\n{self.best_weights}"
         )
 
 
@@ -120,7 +89,7 @@ def pretrain_full(
     quiet: bool = False,
     console: Console | None = None,
 ) -> FullRun:
-    """Trains in full at some scales. The same call on the same `out` goes on where it was interrupted, to the step.
+    """Trains in full at some scales. The same call on the same `out` continues an interrupted run, to the step.
 
     Args:
         scales: a preset, a scale card, or the scales themselves.
@@ -129,23 +98,20 @@ def pretrain_full(
         scales_name: for display and the default folder; None takes the name of the preset or card.
         arch: timm's name of another backbone than the study's, without the study's overrides.
         epochs, steps: length of the run, one of them; None for both is 100 epochs. An epoch is all images but the
-            panel's, whole batches only. The study's own `pretrain.steps`, the length of a trial, is not used.
+            panel's, in whole batches. The study's `pretrain.steps`, the length of a trial, is not used.
         batch_size: of all processes and micro-batches together; None takes the study's.
-        accumulate: micro-batches that every process cuts its share of a batch into, more where memory demands it. May
-            change on resumption.
-        max_memory: what each process may use of its GPU or, on a CPU, of main memory, e.g. "8GB"; None takes the
-            study's or what is free.
+        accumulate: micro-batches per process and step, at least; more if memory is short. May change on resumption.
+        max_memory: limit of each process's GPU or main memory, e.g. "8GB"; None takes the study's, or what is free.
         init: "none", "imagenet" or a weights file; None takes the study's.
         seed: of weights, order, views and stochastic depth.
         device: "auto", "cpu", "cuda" or "cuda:N"; under torchrun each process takes its own GPU.
         out: run folder; None is runs/pretrain/STUDY-SCALES in the current folder.
         resume: refuse to begin a new run.
-        evaluations: how often, evenly spread, the panel is scored and weights are kept; at least once, at the end.
+        evaluations: how many times, evenly spread, the panel is scored and weights are kept; the last time at the end.
         log_every: steps between lines of the log.
-        allow_bad: go on although many files could not be used.
-        overrides: any setting of the study by dotted key.
-        quiet: print nothing.
-        console: where to print; None is standard error.
+        allow_bad: continue although many files cannot be used.
+        overrides: any settings of the study by dotted key.
+        console: where to print; None is standard error. `quiet` prints nothing.
     Raises:
         ConfigError, DataError: before anything is trained.
         CheckpointError: weights or state cannot be read, or written (a full disk); what was saved is intact.
@@ -154,228 +120,40 @@ def pretrain_full(
     """
     check_lengths(epochs, steps, evaluations, log_every)
     loaded = scales if isinstance(scales, AugmentationScales) else load_scales(scales)
-    name = scales_name or ("scales" if isinstance(scales, AugmentationScales) else scales_label(scales))
+    name = scales_name or scales_label(scales)
     flags = {"data.sources": source_list(data), "pretrain.batch_size": batch_size, "backbone.init": init}
-    flags |= {"pretrain.max_memory": max_memory}
-    config = resolve_study(study, arch, flags, overrides or {})
+    config = resolve_study(study, arch, flags | {"pretrain.max_memory": max_memory}, overrides or {})
     parameters = check_networks(config)
     folder = FullRunFolder(out or default_folder(config, name, seed))
     display = FullRunDisplay(console or Console(stderr=True), quiet=quiet or global_rank() > 0)
+    cache, sanity = _decode(config, display, allow_bad=allow_bad)
+    train, panel = checked_panel_split(cache, config)
+    steps_per_epoch = len(train) // config.pretrain.batch_size
+    config = with_steps(config, steps or max(1, round((epochs or DEFAULT_EPOCHS) * steps_per_epoch)))
+    with init_distributed(device) as context:
+        facts = FullRunFacts(
+            scales_name=name,
+            parameters=parameters,
+            steps_per_epoch=steps_per_epoch,
+            epochs=config.pretrain.steps / steps_per_epoch,
+            accumulate=accumulate,
+            evaluations=evaluations,
+            data=data_facts(config, cache, sanity, len(train), len(panel)),
+            device=str(context.device),
+            processes=context.world_size,
+        )
+        session = FullRunSession(config, loaded, seed, cache, train, panel, folder, display, facts, context)
+        finished = session.run(resume=resume, log_every=log_every)
+    return FullRun(**dict(finished), run_dir=folder.path, scales=loaded)
 
+
+def _decode(config: StudyConfig, display: FullRunDisplay, *, allow_bad: bool) -> tuple[ImageCache, Sanity]:
     with display.images() as on_progress, _one_process_at_a_time():
         cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
         sanity = check_images(cache, allow_bad=allow_bad)
     for note in cache.source_notes:
         display.say(note)
-    train, held_out = checked_panel_split(cache, config)
-    steps_per_epoch = len(train) // config.pretrain.batch_size
-    config = with_steps(config, steps or max(1, round((epochs or DEFAULT_EPOCHS) * steps_per_epoch)))
-    facts = {
-        "scales_name": name,
-        "parameters": parameters,
-        "steps_per_epoch": steps_per_epoch,
-        "epochs": config.pretrain.steps / steps_per_epoch,
-        "accumulate": accumulate,
-        "evaluations": evaluations,
-        "data": data_facts(config, cache, sanity, len(train), len(held_out)),
-    }
-    run = _FullRun(config, loaded, seed, cache, train, held_out, folder, display, facts)
-    with join_team(device) as team, ExitStack() as held:
-        finished = run.prepare(team, resume, held)
-        if finished is None:
-            finished = run.train(team, accumulate, evaluations, log_every)
-    return FullRun(**finished | {"run_dir": folder.path, "scales": loaded})
-
-
-class _FullRun:
-    """What the stages of a full run share."""
-
-    def __init__(
-        self,
-        config: StudyConfig,
-        scales: AugmentationScales,
-        seed: int,
-        cache: ImageCache,
-        train: npt.NDArray[np.int64],
-        held_out: npt.NDArray[np.int64],
-        folder: FullRunFolder,
-        display: FullRunDisplay,
-        facts: dict[str, Any],
-    ) -> None:
-        self.config = config
-        self.scales = scales
-        self.seed = seed
-        self.cache = cache
-        self.train_indices = train
-        self.held_out = held_out
-        self.folder = folder
-        self.display = display
-        self.facts = facts
-
-    def prepare(self, team: Team, resume: bool, held: ExitStack) -> dict[str, Any] | None:
-        """Lays out the folder, process 0 for all.
-
-        Returns:
-            The result where the run has finished before, else None.
-        """
-        with team.answering():
-            finished = self._prepare_folder(team, resume, held) if team.leads else None
-        team.agree_to_go_on(stop=False)
-        team.check_same({"data": self.cache.fingerprint})
-        content = team.share(None if finished is None else json.dumps(finished).encode())
-        return None if content is None else json.loads(content)
-
-    def train(self, team: Team, accumulate: int, evaluations: int, log_every: int) -> dict[str, Any]:
-        """Trains to the end, and writes the result.
-
-        Raises:
-            InterruptedRun: a signal came to any process.
-        """
-        stop = StopFlag()
-        recorder = None
-        try:
-            with stop.listening(), self.display.running(self.config.pretrain.steps):
-                with team.answering():
-                    recorder = self._recorder(team, stop) if team.leads else None
-                team.agree_to_go_on(stop=False)
-                result = pretrain(
-                    self.cache.images,
-                    self.train_indices,
-                    self.scales,
-                    study=self.config,
-                    seed=self.seed,
-                    state_path=self.folder.state_file,
-                    rung_steps=evaluation_steps(self.config.pretrain.steps, evaluations),
-                    on_rung=recorder.on_rung if recorder else None,
-                    on_log=recorder.on_log if recorder else None,
-                    should_stop=stop,
-                    log_every=log_every,
-                    accumulate=accumulate,
-                    team=team,
-                    on_micro_batches=recorder.on_micro_batches if recorder else None,
-                )
-        except Paused:
-            number = team.agree(stop.signal_number or 0) or int(signal.SIGTERM)
-            self._log_end(team, "interrupted", signal=number)
-            raise self._interrupted(number, "saved") from None
-        except AugscaleError as error:
-            self._log_end(team, "failed", reason=str(error))
-            raise
-        except RuntimeError as error:
-            # A batch system's signal also ends processes that compile for this one, which is an error here.
-            if stop.signal_number is None:
-                raise
-            self._log_end(team, "interrupted", signal=stop.signal_number)
-            raise self._interrupted(stop.signal_number, "saved as of its last checkpoint") from error
-        finally:
-            if recorder is not None:
-                recorder.close()
-        with team.answering():
-            finished = self._finish(result) if team.leads else None
-        team.agree_to_go_on(stop=False)
-        content = team.share(None if finished is None else json.dumps(finished).encode())
-        values: dict[str, Any] = json.loads(content or b"{}")
-        return values
-
-    def _interrupted(self, number: int, saved: str) -> InterruptedRun:
-        return InterruptedRun(
-            f"stopped by {signal.Signals(number).name}; the run is {saved} in {self.folder.path}, and the same command "
-            "continues it",
-            number,
-        )
-
-    def _log_end(self, team: Team, event: str, **fields: Any) -> None:
-        """A line for whoever reads the log; the disk may be what failed."""
-        if team.leads:
-            with suppress(CheckpointError):
-                self.folder.log(event, **fields)
-
-    def _prepare_folder(self, team: Team, resume: bool, held: ExitStack) -> dict[str, Any] | None:
-        self.folder.create()
-        lock = try_lock(self.folder.lock_file)
-        if lock is None:
-            raise ConfigError(f"--out {self.folder.path}: another process is training in it; expected another folder")
-        held.callback(lock.release)
-        prepare_folder(
-            self.folder,
-            self.config,
-            self.scales,
-            seed=self.seed,
-            cache=self.cache,
-            resume=resume and not self.folder.result_file.exists(),
-            facts=self.facts | {"device": str(team.device), "processes": team.size},
-        )
-        finished: dict[str, Any] | None = read_json(self.folder.result_file)
-        if finished is not None:
-            self.display.say(f"{self.folder.path}: has finished before; nothing to do")
-            return finished
-        goes_on = self.folder.state_file.exists()
-        self._say_what_runs(team, goes_on)
-        self.folder.log("continued" if goes_on else "started", device=str(team.device), processes=team.size)
-        return None
-
-    def _recorder(self, team: Team, stop: StopFlag) -> Recorder:
-        config = self.config
-        return Recorder(
-            self.folder,
-            config=config,
-            scales=self.scales,
-            panel=build_panel(self.cache.images, self.held_out, self.cache.records, config.probe, config.crops),
-            common_views=study_common_views(config, self.cache, self.train_indices),
-            device=str(team.device),
-            steps_per_epoch=self.facts["steps_per_epoch"],
-            facts={
-                "scales_name": self.facts["scales_name"],
-                "seed": self.seed,
-                "data_fingerprint": self.cache.fingerprint,
-                "num_images": len(self.train_indices),
-                "batch_size": config.pretrain.batch_size,
-                "accumulate": self.facts["accumulate"],
-                "processes": team.size,
-            },
-            display=self.display,
-            should_stop=stop,
-        )
-
-    def _finish(self, result: PretrainResult) -> dict[str, Any]:
-        evaluations = read_json(self.folder.evaluations_file)
-        finished = {
-            "scales_name": self.facts["scales_name"],
-            "seed": self.seed,
-            "steps": result.steps,
-            "epochs": self.facts["epochs"],
-            "loss": result.loss_history[-1][1],
-            "information": result.information,
-            "last": evaluations[-1],
-            "best": best_of(evaluations),
-            "images_per_second": round(result.images_per_second, 2),
-            "seconds": round(sum(result.seconds_by_part.values()), 2),
-            "micro_batches": result.micro_batches.to_dict(),
-        }
-        write_whole(self.folder.result_file, finished)
-        self.folder.log("finished", steps=result.steps, best_step=finished["best"]["step"])
-        return finished
-
-    def _say_what_runs(self, team: Team, goes_on: bool) -> None:
-        config, data = self.config, self.facts["data"]
-        parts = (
-            f" in {team.size} x {self.facts['accumulate']} parts" if team.size * self.facts["accumulate"] > 1 else ""
-        )
-        self.display.say(
-            f"{'continuing' if goes_on else 'pre-training'} {config.backbone.name} "
-            f"({self.facts['parameters'] / 1e6:.2g} M parameters, init {config.backbone.init}) at "
-            f"{config.crops.global_size} px on {team.size} x {team.device}: {config.pretrain.steps} steps x "
-            f"{config.pretrain.batch_size} images{parts}, {self.facts['epochs']:.4g} epochs"
-        )
-        self.display.say(f"scales {self.facts['scales_name']}: {describe(self.scales).splitlines()[0]}")
-        self.display.say(
-            f"{data['num_images']} images ({data['num_train']} to train on, {data['num_panel']} held out to choose the "
-            f"best weights by), {data['num_bad']} files set aside; run folder {self.folder.path}"
-        )
-        for line in range_lines([found for found in data["ranges"] if not found["given"]]):
-            self.display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
-        for line in data["remarks"]:
-            self.display.say(f"  {line}")
+    return cache, sanity
 
 
 @contextmanager

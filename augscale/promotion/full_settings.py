@@ -1,4 +1,4 @@
-"""From the arguments of a full run to its study: flags, length, checks before any image is read."""
+"""The study of a full run from its arguments, and checks before any image is read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from augscale.augmentation.scales import load_scales
+from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.config import StudyConfig, apply_overrides, lasting_sources, load_study
 from augscale.data.cache import ImageCache
 from augscale.data.facts import file_facts, file_lines
@@ -16,7 +16,7 @@ from augscale.networks.backbones import build_backbone
 from augscale.settings import parse_settings
 
 DEFAULT_EPOCHS = 100
-"""As the official script."""
+"""As in the official script."""
 
 
 def check_lengths(epochs: float | None, steps: int | None, evaluations: int, log_every: int) -> None:
@@ -30,7 +30,7 @@ def check_lengths(epochs: float | None, steps: int | None, evaluations: int, log
 def resolve_study(
     study: str | Path | StudyConfig, arch: str | None, flags: dict[str, Any], overrides: dict[str, Any]
 ) -> StudyConfig:
-    """The study with flags and, over them, single settings."""
+    """The study with flags applied, then single settings."""
     config = study if isinstance(study, StudyConfig) else load_study(study)
     if arch is not None and arch != config.backbone.name:
         flags = {"backbone.name": arch, "backbone.overrides": {}} | flags
@@ -43,14 +43,14 @@ def with_steps(config: StudyConfig, steps: int) -> StudyConfig:
 
 
 def check_networks(config: StudyConfig) -> int:
-    """Checks names and sizes before any image is read.
+    """Checks names and sizes.
 
     Returns:
         The number of parameters of the backbone.
     """
     for level in config.probe.levels:
         load_scales(level)
-    # Weights are loaded later; here only the architecture is checked, so that this stays quick.
+    # Only the architecture: loading weights would take long.
     backbone = build_backbone(config.backbone.model_copy(update={"init": "none"}), config.crops.global_size)
     if config.crops.n_local:
         backbone.check_view_size(config.crops.local_size, "crops.local_size")
@@ -60,7 +60,7 @@ def check_networks(config: StudyConfig) -> int:
 
 
 def evaluation_steps(steps: int, evaluations: int) -> list[int]:
-    """Evenly spread, the last at the end."""
+    """Evenly spread steps, the last at the end."""
     return sorted({max(1, round(steps * (k + 1) / evaluations)) for k in range(evaluations)})
 
 
@@ -79,8 +79,10 @@ def data_facts(
     }
 
 
-def scales_label(scales: str | Path) -> str:
-    """`weak`, or for a card its file's name, with the run's where it is a run's best.toml."""
+def scales_label(scales: str | Path | AugmentationScales) -> str:
+    """The name of a preset, or a card's file name; for a run's best.toml the name of the run."""
+    if isinstance(scales, AugmentationScales):
+        return "scales"
     path = Path(scales)
     if path.suffix != ".toml":
         return str(scales)

@@ -21,9 +21,10 @@ from augscale.errors import ConfigError, StudyError
 from augscale.evaluation.evaluate import DEFAULT_PROTOCOLS, Evaluation, check_evaluation, evaluate
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import PROMOTION_FILE
-from augscale.promotion.full_run import pretrain_full
+from augscale.promotion.full_run import FullRun, pretrain_full
 from augscale.records.answer import AnswerRecord
-from augscale.runs.folders import RunFolder, now, versions, write_json
+from augscale.runs.files import write_json
+from augscale.runs.folders import RunFolder, now, versions
 from augscale.searching.search import read_run, rewrite_report, search
 from augscale.seeding import derive_seed
 from augscale.settings import parse_settings
@@ -38,22 +39,33 @@ class Contender:
     """One set of scales, pre-trained in full."""
 
     name: str
-    scales: AugmentationScales
-    weights: Path
-    """safetensors with a sidecar."""
-    summary: dict[str, Any]
-    """Steps, loss, score on the panel at the end, seconds."""
+    result: FullRun
+
+    @property
+    def scales(self) -> AugmentationScales:
+        return self.result.scales
+
+    @property
+    def weights(self) -> Path:
+        """safetensors with a sidecar: those after the last step."""
+        return self.result.last_weights
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON; the score is that at the end."""
+        values = self.result.model_dump(include={"steps", "epochs", "loss", "information", "seconds"})
+        return values | self.result.last.model_dump(include={"score", "score_name"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What a promotion made."""
+    """A finished promotion."""
 
     run_dir: Path
     contenders: tuple[Contender, ...]
     """The best candidates first, then the controls."""
     confirmation: str
-    """What the confirmation on fresh seeds says, in one sentence."""
+    """Result of the confirmation on fresh seeds, in one sentence."""
     evaluation: Evaluation | None
 
     @property
@@ -97,116 +109,100 @@ def promote(
     console: Console | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Promotion:
-    """Confirms, pre-trains in full and evaluates. The same call goes on where it was interrupted.
+    """Confirms, pre-trains in full and evaluates. The same call continues an interrupted promotion.
 
     Args:
         run_dir: folder of a finished search.
-        top: how many of the best candidates.
+        top: number of best candidates to promote.
         epochs, steps: length of each full pre-training, see `pretrain_full`; the same for all.
         batch_size, init: None takes the study's.
-        max_memory: see `pretrain_full`; of the confirmation runs, too.
-        controls: presets that are pre-trained beside them.
-        confirm_seeds: fresh seeds on which contenders are compared at trial length first; runs that are missing are
-            made.
-        datasets: see `evaluate`; None leaves the evaluation out.
-        protocols, external, config, data_root, unlabelled: see `evaluate`.
+        max_memory: see `pretrain_full`; holds for the confirmation runs, too.
+        controls: presets that are pre-trained too.
+        confirm_seeds: fresh seeds on which contenders are first compared at trial length; missing runs are made.
+        datasets, protocols, external, config, data_root, unlabelled: see `evaluate`; datasets None leaves it out.
         evaluations: how often each full run is scored on the panel.
         overrides: settings of the study for the full runs by dotted key, e.g. {"crops.global_size": 224}.
-        device: for pre-training and evaluation.
-        workers: processes of the confirmation; None as in a search.
+        device, workers: see `search`; workers are the processes of the confirmation.
         console: where the stages print; None is standard error.
     Raises:
         ConfigError: not a finished search, or settings that differ from those of an earlier promotion.
         StudyError: no candidate can be promoted.
         InterruptedRun: a signal came; everything finished is kept.
     """
-    say = line_printer(console or Console(stderr=True))
-    run, study, _ = read_run(run_dir)
-    answer = AnswerRecord.read_if_there(run.answer_file)
-    if answer is None or answer.best is None:
-        raise ConfigError(f"{run.path}: the search has no answer yet; finish it with the same augscale search command")
+    console = console or Console(stderr=True)
+    run, study, answer = _finished_search(run_dir)
     if datasets in ("none", ["none"], ("none",)):
         datasets = None
+    measuring: dict[str, Any] = {"data_root": data_root, "unlabelled": unlabelled, "on_progress": on_progress}
+    measuring |= {"say": line_printer(console)}
     if datasets is not None:
-        settings = (
-            study
-            if not overrides
-            else parse_settings(StudyConfig, apply_overrides(study.model_dump(), overrides), "promote")
-        )
-        chosen_size = config.view_size if config and "view_size" in config.model_fields_set else None
-        check_evaluation(
-            datasets,
-            protocols,
-            view_size=chosen_size or settings.crops.global_size,
-            crop_to_field=settings.data.crop_to_field,
-            grey_range=settings.data.range,
-            data_root=data_root,
-            unlabelled=unlabelled,
-            on_progress=on_progress,
-            say=say,
-        )
+        _check_evaluation(study, overrides, datasets, protocols, config, **measuring)
     if answer.outcome == "training taught nothing":
-        (console or Console(stderr=True)).print(f"note: {answer.headline} They are promoted all the same.")
+        console.print(f"note: {answer.headline} They are promoted all the same.")
     wanted = {"confirm.top_k": max(top, study.confirm.top_k), "confirm.seeds": max(confirm_seeds, study.confirm.seeds)}
     if (study.confirm.top_k, study.confirm.seeds) != tuple(wanted.values()):
-        # The search resumes: no trial is run again, only the confirmation runs that are missing.
-        search(
-            run.study_file,
-            out=run.path,
-            overrides=wanted,
-            device=device,
-            workers=workers,
-            max_memory=max_memory,
-            console=console,
-            allow_bad=True,  # the run began with these images: its fingerprint is compared
-        )
-        run, study, _ = read_run(run_dir)
-        answer = AnswerRecord.read(run.answer_file)
-    chosen = _choose(answer, top, controls, run)
+        study, answer = _confirm(run, wanted, device=device, workers=workers, max_memory=max_memory, console=console)
     folder = run.path / "promote"
+    training: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "init": init}
+    training |= {"max_memory": max_memory, "evaluations": evaluations, "overrides": overrides or {}, "device": device}
     contenders = tuple(
-        _pretrain(
-            name,
-            scales,
-            folder / _slug(name),
-            study,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            init=init,
-            max_memory=max_memory,
-            evaluations=evaluations,
-            overrides=overrides or {},
-            device=device,
-            console=console,
-        )
-        for name, scales in chosen.items()
+        _pretrain(name, scales, study, out=folder / _slug(name), console=console, **training)
+        for name, scales in _choose(answer, top, controls, run).items()
     )
-    promotion = {
-        "finished": now(),
-        "versions": versions(),
-        "confirmation": answer.headline,
-        "contenders": [{"name": c.name, "weights": str(c.weights.relative_to(folder))} | c.summary for c in contenders],
-    }
-    write_json(folder / PROMOTION_FILE, promotion)
+    _write_promotion(folder, answer.headline, contenders)
     evaluation = None
     if datasets is not None:
         evaluation = evaluate(
-            [c.weights for c in contenders],
-            names=[c.name for c in contenders],
+            [contender.weights for contender in contenders],
+            names=[contender.name for contender in contenders],
             datasets=datasets,
             protocols=protocols,
             external=external,
             config=config,
-            data_root=data_root,
-            unlabelled=unlabelled,
             device=device,
             out=run.path / "evaluation",
-            on_progress=on_progress,
-            say=say,
+            **measuring,
         )
     rewrite_report(run.path)
     return Promotion(run_dir=run.path, contenders=contenders, confirmation=answer.headline, evaluation=evaluation)
+
+
+def _finished_search(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, AnswerRecord]:
+    run, study, _ = read_run(run_dir)
+    answer = AnswerRecord.read_if_there(run.answer_file)
+    if answer is None or answer.best is None:
+        raise ConfigError(f"{run.path}: the search has no answer yet; finish it with the same augscale search command")
+    return run, study, answer
+
+
+def _check_evaluation(
+    study: StudyConfig,
+    overrides: dict[str, Any] | None,
+    datasets: str | Sequence[str],
+    protocols: Sequence[str],
+    config: ProtocolConfig | None,
+    **measuring: Any,
+) -> None:
+    """Refuses an evaluation that cannot be made, before days of training."""
+    if overrides:
+        study = parse_settings(StudyConfig, apply_overrides(study.model_dump(), overrides), "promote")
+    chosen_size = config.view_size if config and "view_size" in config.model_fields_set else None
+    check_evaluation(
+        datasets,
+        protocols,
+        view_size=chosen_size or study.crops.global_size,
+        crop_to_field=study.data.crop_to_field,
+        grey_range=study.data.range,
+        **measuring,
+    )
+
+
+def _confirm(run: RunFolder, wanted: dict[str, Any], **options: Any) -> tuple[StudyConfig, AnswerRecord]:
+    """Makes the confirmation runs that are missing; the study and the answer afterwards."""
+    # The search resumes and runs no trial again. It began with these images: their fingerprint is compared.
+    search(run.study_file, out=run.path, overrides=wanted, allow_bad=True, **options)
+    _, study, answer = _finished_search(run.path)
+    return study, answer
 
 
 def _choose(answer: AnswerRecord, top: int, controls: Sequence[str], run: RunFolder) -> dict[str, AugmentationScales]:
@@ -224,27 +220,18 @@ def _choose(answer: AnswerRecord, top: int, controls: Sequence[str], run: RunFol
     return {contender.name: AugmentationScales.model_validate(contender.scales) for contender in chosen}
 
 
-def _pretrain(
-    name: str, scales: AugmentationScales, out: Path, study: StudyConfig, *, console: Console | None, **settings: Any
-) -> Contender:
-    result = pretrain_full(
-        scales,
-        study=study,
-        scales_name=name,
-        # All contenders start from the same weights and see the same images in the same order.
-        seed=derive_seed(study.search.seed, "promote"),
-        out=out,
-        console=console,
-        allow_bad=True,  # what the search has accepted
-        **settings,
-    )
-    facts = {"steps": result.steps, "epochs": result.epochs, "loss": result.loss, "information": result.information}
-    return Contender(
-        name=name,
-        scales=scales,
-        weights=result.last_weights,
-        summary=facts | {name: result.last[name] for name in ("score", "score_name")} | {"seconds": result.seconds},
-    )
+def _pretrain(name: str, scales: AugmentationScales, study: StudyConfig, **settings: Any) -> Contender:
+    # All contenders start from the same weights and see the same images in the same order; the search has accepted
+    # these images.
+    seed = derive_seed(study.search.seed, "promote")
+    result = pretrain_full(scales, study=study, scales_name=name, seed=seed, allow_bad=True, **settings)
+    return Contender(name=name, result=result)
+
+
+def _write_promotion(folder: Path, confirmation: str, contenders: Sequence[Contender]) -> None:
+    entries = [{"name": c.name, "weights": str(c.weights.relative_to(folder))} | c.summary for c in contenders]
+    values = {"finished": now(), "versions": versions(), "confirmation": confirmation, "contenders": entries}
+    write_json(folder / PROMOTION_FILE, values)
 
 
 def _slug(name: str) -> str:

@@ -1,13 +1,14 @@
-"""What a full run leaves behind while it runs: log, evaluations on the panel, best and last weights.
+"""Callbacks of a full run: its log, evaluations on the panel, and the best and last weights.
 
-"Best" is by the score that a search uses: pair distances on the probe panel, photographs that are not trained on, at
-views that do not depend on the scales of the run. A collapsed network is never best while another is there.
+The best weights are those with the highest score of a search: pair distances on the probe panel, photographs that are
+not trained on, at views that do not depend on the scales of the run. Collapsed weights are best only if all are.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -16,72 +17,69 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.networks.batch_norm import common_statistics
 from augscale.networks.weights import save_weights, sidecar_facts
-from augscale.pretraining.events import MicroBatches, RungEvent, StepLog
+from augscale.pretraining.events import RungEvent, StepLog
+from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.schedules import step_values
-from augscale.pretraining.tensorboard import TensorBoard
 from augscale.promotion.full_display import FullRunDisplay
-from augscale.promotion.full_folder import FullRunFolder, rewrite_evaluations
+from augscale.promotion.full_folder import FullRunFolder
+from augscale.promotion.tensorboard import TensorBoard
+from augscale.records.full_run import FullRunFacts, PanelEvaluation
 from augscale.scoring.panel import ProbePanel
 from augscale.scoring.score import PanelScore, score_backbone
 
+_SIDECAR_METRICS = {"score", "score_name", "interval", "effective_rank", "information", "loss", "verdict"}
 
+
+@dataclass(kw_only=True, eq=False)
 class Recorder:
-    """Callbacks of the loop for one session of a full run.
+    """Callbacks of the training loop for one session."""
 
-    Args:
-        folder: of the run.
-        config: the study, its number of steps settled.
-        scales: what is trained with.
-        panel: what evaluations are made on.
-        common_views: what batch norm's statistics are gathered on before; None: networks keep their own.
-        device: of the evaluations.
-        steps_per_epoch: to tell epochs.
-        facts: further entries of the sidecars: seed, data fingerprint, ...
-        display: told of everything.
-        should_stop: asked within evaluations.
-    """
+    folder: FullRunFolder
+    config: StudyConfig
+    """Its number of steps is that of the run."""
+    scales: AugmentationScales
+    """Trained with."""
+    seed: int
+    facts: FullRunFacts
+    panel: ProbePanel
+    """Of the evaluations."""
+    common_views: Tensor | None
+    """Views on which batch norm's statistics are gathered before an evaluation; None: networks keep their own."""
+    display: FullRunDisplay
+    should_stop: Callable[[], bool]
+    """Asked during evaluations."""
+    tensorboard: TensorBoard = field(init=False)
+    _micro_batches: MicroBatches | None = field(init=False, default=None)
+    _mark: tuple[int, float] | None = field(init=False, default=None)
+    _nothing_logged: bool = field(init=False, default=True)
 
-    def __init__(
-        self,
-        folder: FullRunFolder,
-        *,
-        config: StudyConfig,
-        scales: AugmentationScales,
-        panel: ProbePanel,
-        common_views: Tensor | None,
-        device: str,
-        steps_per_epoch: int,
-        facts: dict[str, Any],
-        display: FullRunDisplay,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self.folder = folder
-        self.config = config
-        self.scales = scales
-        self.panel = panel
-        self.common_views = common_views
-        self.device = device
-        self.steps_per_epoch = steps_per_epoch
-        self.facts = facts
-        self.display = display
-        self.should_stop = should_stop
-        self.tensorboard = TensorBoard(folder.tensorboard_dir, display.say)
-        self._mark: tuple[int, float] | None = None
-        self._fresh = True
+    def __post_init__(self) -> None:
+        self.tensorboard = TensorBoard(self.folder.tensorboard_dir, self.display.say)
 
     def on_log(self, entry: StepLog) -> None:
-        """A logged step."""
-        if self._fresh:
+        if self._nothing_logged:
             self.folder.forget_log_from(entry.step)
-            self._fresh = False
-        values = self._values(entry)
-        self.folder.log("step", **values)
-        self.tensorboard.add(entry.step, {f"train/{name}": value for name, value in values.items() if name != "step"})
+            self._nothing_logged = False
+        recipe = self.config.pretrain
+        schedules = step_values(recipe, entry.step - 1)
+        values = {
+            "epoch": self._epoch(entry.step),
+            "loss": entry.loss,
+            "lr": entry.lr,
+            "weight_decay": schedules.weight_decay,
+            "teacher_momentum": schedules.teacher_momentum,
+            "teacher_temp": entry.teacher_temp,
+            "student_temp": recipe.student_temp,
+            "information": entry.information,
+            "images_per_second": self._images_per_second(entry.step),
+        }
+        self.folder.log("step", step=entry.step, **values)
+        self.tensorboard.add(entry.step, {f"train/{name}": value for name, value in values.items()})
         self.display.step(entry.step, entry.loss, values["images_per_second"])
 
     def on_micro_batches(self, chosen: MicroBatches) -> None:
-        """How batches are worked on: said and logged, the reason too where memory decided it."""
-        self.facts |= {"accumulate": chosen.number, "micro_batches": chosen.to_dict()}
+        """Logs how batches are divided, and why if memory decided it."""
+        self._micro_batches = chosen
         why = vars(chosen.changes[-1]) if chosen.changes else {}
         self.folder.log("micro-batches", number=chosen.number, size=chosen.size, **why)
         if why:
@@ -90,98 +88,97 @@ class Recorder:
             self.display.say(chosen.note)
 
     def on_rung(self, event: RungEvent) -> None:
-        """Scores the teacher, and keeps its weights as the last and, where they are, the best."""
-        last = event.step >= self.config.pretrain.steps
+        """Scores the teacher, and keeps its weights as the last and, if they are, as the best."""
         self.display.evaluating(event.step)
-        with common_statistics(event.backbone, self.common_views, device=self.device, should_stop=self.should_stop):
-            score = score_backbone(
+        evaluation = self._evaluation(event, self._score(event))
+        evaluations = self.folder.add_evaluation(evaluation)
+        best = best_of(evaluations)
+        sidecar = self._sidecar(evaluation)
+        if best is evaluation:
+            save_weights(self.folder.best_weights, event.backbone, sidecar)
+        save_weights(self.folder.last_weights, event.backbone, sidecar)
+        values = evaluation.to_dict()
+        self.folder.log("evaluation", **{key: value for key, value in values.items() if key != "evidence"})
+        scalars = {"panel/score": evaluation.score, "panel/effective_rank": evaluation.effective_rank}
+        self.tensorboard.add(event.step, scalars)
+        self.display.evaluated(evaluation, best)
+        self._mark = (event.step, time.monotonic())
+
+    def close(self) -> None:
+        self.tensorboard.close()
+
+    def _score(self, event: RungEvent) -> PanelScore:
+        probe, device = self.config.probe, self.facts.device
+        last = event.step >= self.config.pretrain.steps
+        with common_statistics(event.backbone, self.common_views, device=device, should_stop=self.should_stop):
+            return score_backbone(
                 event.backbone,
                 self.panel,
-                self.config.probe,
-                device=self.device,
-                bootstrap=self.config.probe.bootstrap if last else 0,
+                probe,
+                device=device,
+                bootstrap=probe.bootstrap if last else 0,
                 information=event.information,
                 loss=event.loss,
                 out_dim=self.config.pretrain.out_dim,
                 final=last,
                 should_stop=self.should_stop,
             )
-        record = self._record(event, score)
-        evaluations = rewrite_evaluations(
-            self.folder, lambda old: [entry for entry in old if entry["step"] < event.step] + [record]
-        )
-        sidecar = self._sidecar(event, record)
-        if best_of(evaluations) is evaluations[-1]:
-            save_weights(self.folder.best_weights, event.backbone, sidecar)
-        save_weights(self.folder.last_weights, event.backbone, sidecar)
-        self.folder.log("evaluation", **{key: value for key, value in record.items() if key != "evidence"})
-        scalars = {"score": record["score"], "effective_rank": record["effective_rank"]}
-        self.tensorboard.add(event.step, {f"panel/{name}": value for name, value in scalars.items()})
-        self.display.evaluated(record, best_of(evaluations))
-        self._mark = (event.step, time.monotonic())
 
-    def close(self) -> None:
-        self.tensorboard.close()
-
-    def epoch(self, step: int) -> float:
-        return round(step / self.steps_per_epoch, 4)
-
-    def _values(self, entry: StepLog) -> dict[str, Any]:
-        now, rate = time.monotonic(), None
-        if self._mark is not None and entry.step > self._mark[0]:
-            seconds = max(now - self._mark[1], 1e-9)
-            rate = round((entry.step - self._mark[0]) * self.config.pretrain.batch_size / seconds, 2)
-        self._mark = (entry.step, now)
-        schedules = step_values(self.config.pretrain, entry.step - 1)
-        return {
-            "step": entry.step,
-            "epoch": self.epoch(entry.step),
-            "loss": entry.loss,
-            "lr": entry.lr,
-            "weight_decay": schedules.weight_decay,
-            "teacher_momentum": schedules.teacher_momentum,
-            "teacher_temp": entry.teacher_temp,
-            "student_temp": self.config.pretrain.student_temp,
-            "information": entry.information,
-            "images_per_second": rate,
-        }
-
-    def _record(self, event: RungEvent, score: PanelScore) -> dict[str, Any]:
+    def _evaluation(self, event: RungEvent, score: PanelScore) -> PanelEvaluation:
         values = score.to_dict()
-        return {
-            "step": event.step,
-            "epoch": self.epoch(event.step),
-            "score": score.score,
-            "score_name": score.score_name,
-            "common_statistics": self.common_views is not None,
-            "interval": values["interval"],
-            "levels": {name: level[self.config.probe.separation] for name, level in values["levels"].items()},
-            "effective_rank": score.effective_rank,
-            "feature_sd": score.feature_sd,
-            "information": event.information,
-            "loss": event.loss,
-            "verdict": score.health.verdict,
-            "evidence": list(score.health.evidence),
-        }
+        return PanelEvaluation(
+            step=event.step,
+            epoch=self._epoch(event.step),
+            score=score.score,
+            score_name=score.score_name,
+            common_statistics=self.common_views is not None,
+            interval=values["interval"],
+            levels={name: level[self.config.probe.separation] for name, level in values["levels"].items()},
+            effective_rank=score.effective_rank,
+            feature_sd=score.feature_sd,
+            information=event.information,
+            loss=event.loss,
+            verdict=score.health.verdict,
+            evidence=score.health.evidence,
+        )
 
-    def _sidecar(self, event: RungEvent, record: dict[str, Any]) -> dict[str, Any]:
-        metrics = ("score", "score_name", "interval", "effective_rank", "information", "loss", "verdict")
-        return sidecar_facts(self.config, self.scales, loss=record["loss"], information=record["information"]) | {
-            "name": self.facts["scales_name"],
-            "step": event.step,
-            "epoch": record["epoch"],
-            "metrics": {key: record[key] for key in metrics},
+    def _sidecar(self, evaluation: PanelEvaluation) -> dict[str, Any]:
+        assert self._micro_batches is not None, "the loop reports them before its first step"
+        shared = sidecar_facts(self.config, self.scales, loss=evaluation.loss, information=evaluation.information)
+        return shared | {
+            "name": self.facts.scales_name,
+            "step": evaluation.step,
+            "epoch": evaluation.epoch,
+            "metrics": evaluation.model_dump(mode="json", include=_SIDECAR_METRICS),
             "panel_fingerprint": self.panel.fingerprint,
-            **self.facts,
+            "scales_name": self.facts.scales_name,
+            "seed": self.seed,
+            "data_fingerprint": self.facts.data["fingerprint"],
+            "num_images": self.facts.data["num_train"],
+            "batch_size": self.config.pretrain.batch_size,
+            "accumulate": self._micro_batches.number,
+            "processes": self.facts.processes,
+            "micro_batches": self._micro_batches.to_dict(),
         }
 
+    def _epoch(self, step: int) -> float:
+        return round(step / self.facts.steps_per_epoch, 4)
 
-def best_of(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluation with the highest score, the earliest of equal ones; a collapsed one only where all are.
+    def _images_per_second(self, step: int) -> float | None:
+        """Since the last logged step or evaluation."""
+        now, rate = time.monotonic(), None
+        if self._mark is not None and step > self._mark[0]:
+            seconds = max(now - self._mark[1], 1e-9)
+            rate = round((step - self._mark[0]) * self.config.pretrain.batch_size / seconds, 2)
+        self._mark = (step, now)
+        return rate
 
-    Of those that were scored with the same kind of batch norm statistics as the newest: a run that an earlier version
-    began has some that cannot be compared.
+
+def best_of(evaluations: Sequence[PanelEvaluation]) -> PanelEvaluation:
+    """The evaluation with the highest score, the earliest of equal ones; a collapsed one only if all are.
+
+    Only evaluations with the same kind of batch norm statistics as the newest are compared: a run that an earlier
+    version began has some of another kind.
     """
-    newest = evaluations[-1].get("common_statistics", False)
-    comparable = [record for record in evaluations if record.get("common_statistics", False) == newest]
-    return max(comparable, key=lambda record: (record["verdict"] != "collapsed", record["score"]))
+    comparable = [entry for entry in evaluations if entry.common_statistics == evaluations[-1].common_statistics]
+    return max(comparable, key=lambda entry: (entry.verdict != "collapsed", entry.score))

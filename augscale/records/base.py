@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from augscale.errors import DataError
-from augscale.runs.folders import write_json
+from augscale.errors import AugscaleError, DataError, StudyError
+from augscale.runs.files import write_json
 
 SCHEMA = 2
 """Version of the files' layout; files without a version are older and are read as far as their fields are known."""
@@ -35,13 +35,13 @@ class FileRecord(Record):
     writer: ClassVar[str] = "augscale"
     """The command that writes the file; named in error messages."""
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, *, error_type: type[AugscaleError] = StudyError) -> None:
         """Writes the file whole or not at all, with its schema version.
 
-        Raises:
-            StudyError: the folder cannot be written; the old file is intact.
+        Args:
+            error_type: raised if the folder cannot be written; the old file is intact then.
         """
-        write_json(path, {"schema": SCHEMA} | self.to_dict())
+        write_json(path, {"schema": SCHEMA} | self.to_dict(), error_type=error_type)
 
     @classmethod
     def read(cls, path: Path) -> Self:

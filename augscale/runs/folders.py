@@ -1,4 +1,4 @@
-"""Run folders: what lies where, and writes that are either whole or not there."""
+"""Layout of run folders, their locks and logs, and facts about where and when a run was made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from augscale.errors import ConfigError, StudyError
 
 
 def now() -> str:
-    """The present moment in UTC, ISO 8601, to the second."""
+    """Time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -30,7 +29,7 @@ def this_host() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that can change a result."""
+    """Versions of the packages that results depend on."""
     found = {"python": platform.python_version()}
     for package in ("augscale", "torch", "torchvision", "timm", "optuna", "numpy", "faiss-cpu", "faiss-gpu-cu12"):
         try:
@@ -40,47 +39,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_text_atomic(path: Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        StudyError: the folder cannot be written or the disk is full; the old file is intact.
-    """
-    # Names of files need not be UTF-8; in a text such bytes are written as \xNN.
-    write_bytes_atomic(path, text.encode("utf-8", "backslashreplace"))
-
-
-def write_bytes_atomic(path: Path, content: bytes) -> None:
-    """The same for any file."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be written ({error.strerror})") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise StudyError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Atomic JSON; non-finite numbers are refused because no other program reads them."""
-    write_text_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The parsed file, or None where there is none or a crash left it unreadable."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def writable_folder(path: Path) -> Path:
-    """Makes the folder that `--out` names and checks that it can be written.
+    """Makes the folder of `--out` and checks that it can be written.
 
     Raises:
         ConfigError: a file is in the way, or the folder cannot be written.
@@ -100,53 +60,20 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-
-    @property
-    def study_file(self) -> Path:
-        return self.path / "study.toml"
-
-    @property
-    def manifest_file(self) -> Path:
-        """What the workers need besides the study: cache, storage, data fingerprint."""
-        return self.path / "manifest.json"
-
-    @property
-    def answer_file(self) -> Path:
-        return self.path / "answer.json"
-
-    @property
-    def untrained_file(self) -> Path:
+        self.study_file = self.path / "study.toml"
+        self.manifest_file = self.path / "manifest.json"
+        """Input of the workers besides the study: cache, storage, data fingerprint."""
+        self.answer_file = self.path / "answer.json"
+        self.untrained_file = self.path / "untrained.json"
         """Score of the network before training."""
-        return self.path / "untrained.json"
-
-    @property
-    def best_card(self) -> Path:
-        return self.path / "best.toml"
-
-    @property
-    def report_file(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def trials_table(self) -> Path:
-        return self.path / "trials.csv"
-
-    @property
-    def workers_dir(self) -> Path:
-        return self.path / "workers"
-
-    @property
-    def null_dir(self) -> Path:
+        self.best_card = self.path / "best.toml"
+        self.report_file = self.path / "report.html"
+        self.trials_table = self.path / "trials.csv"
+        self.workers_dir = self.path / "workers"
+        self.null_dir = self.path / "null"
         """Runs with learning rate 0, see `searching.null`."""
-        return self.path / "null"
-
-    @property
-    def confirm_dir(self) -> Path:
-        return self.path / "confirm"
-
-    @property
-    def database(self) -> Path:
-        return self.path / "study.db"
+        self.confirm_dir = self.path / "confirm"
+        self.database = self.path / "study.db"
 
     @property
     def default_storage(self) -> str:
@@ -197,7 +124,7 @@ class RunFolder:
 
 
 def try_lock(path: Path) -> FileLock | None:
-    """The lock on a file when no living process holds it, else None."""
+    """The lock of a file; None if a living process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:
@@ -208,7 +135,7 @@ def try_lock(path: Path) -> FileLock | None:
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Seconds since construction."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from augscale.errors import DivergedError
-from augscale.pretraining.events import Paused
+from augscale.errors import DivergedError, Paused
 
 
 def embed(

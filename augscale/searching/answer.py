@@ -15,7 +15,8 @@ from augscale.records.answer import AnswerRecord, BackboneRecord, ContenderRecor
 from augscale.records.manifest import ManifestRecord
 from augscale.records.panel import PanelRecord, UntrainedRecord
 from augscale.records.trial import TrialRecord
-from augscale.runs.folders import RunFolder, now, versions, write_text_atomic
+from augscale.runs.files import write_text_atomic
+from augscale.runs.folders import RunFolder, now, versions
 from augscale.searching.answer_words import caveats, headline, sentences
 from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
 from augscale.searching.failures import all_failed, failure_groups, failure_sentence

@@ -16,8 +16,7 @@ from rich.text import Text
 from augscale.records.answer import FailureRecord
 from augscale.records.worker import WorkerRecord
 from augscale.searching.progress import OPEN, Progress, TrialLine
-from augscale.system.durations import duration
-from augscale.system.progress_bar import decoding_bar
+from augscale.system.progress_bar import decoding_bar, duration
 
 ROWS_SHOWN = 12
 NUMBERS_SHOWN = 8

@@ -15,13 +15,14 @@ from augscale.data.sanity import Sanity, check_images
 from augscale.data.suspects import write_suspects
 from augscale.errors import ConfigError
 from augscale.records.manifest import DataRecord, LabelledRecord, ManifestRecord
-from augscale.runs.folders import RunFolder, now, versions, write_text_atomic
+from augscale.runs.files import write_text_atomic
+from augscale.runs.folders import RunFolder, now, versions
 from augscale.scoring.panel import checked_panel_split
 from augscale.searching.space import check_space
 from augscale.searching.storage import Storage, run_storage
 from augscale.seeding import derive_seed
 from augscale.settings import changes, flatten
-from augscale.system.lasting_imports import lasting_imports
+from augscale.system.startup import lasting_imports
 
 Say = Callable[[str], None]
 OnProgress = Callable[[int, int], None]

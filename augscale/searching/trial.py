@@ -26,8 +26,9 @@ from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import common_statistics
 from augscale.networks.precision import resolve_precision
 from augscale.networks.weights import save_weights, sidecar_facts
-from augscale.pretraining.events import MicroBatches
-from augscale.pretraining.loop import PretrainResult, RungEvent, StepLog, pretrain
+from augscale.pretraining.events import PretrainResult, RungEvent, StepLog
+from augscale.pretraining.loop import pretrain
+from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.state import UnusableState
 from augscale.pretraining.student_teacher import build_networks
 from augscale.records.manifest import ManifestRecord

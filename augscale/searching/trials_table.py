@@ -13,7 +13,8 @@ from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.records.panel import UntrainedRecord
 from augscale.records.trial import TrialRecord
-from augscale.runs.folders import RunFolder, write_text_atomic
+from augscale.runs.files import write_text_atomic
+from augscale.runs.folders import RunFolder
 from augscale.searching.null import null_runs
 from augscale.searching.study import control_of, is_feasible, trial_scales, trials_started
 

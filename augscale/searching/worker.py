@@ -16,9 +16,8 @@ from typing import Any
 from optuna.trial import TrialState
 
 from augscale.config import load_study
-from augscale.errors import InterruptedRun
-from augscale.pretraining.events import MicroBatches
-from augscale.pretraining.loop import Paused
+from augscale.errors import InterruptedRun, Paused
+from augscale.pretraining.micro_batches import MicroBatches
 from augscale.records.manifest import ManifestRecord
 from augscale.records.panel import UntrainedRecord
 from augscale.records.trial import TrialRecord

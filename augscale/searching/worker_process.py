@@ -9,9 +9,9 @@ from pathlib import Path
 
 import optuna
 
-from augscale.pretraining.micro_batches import memory_limit
 from augscale.runs.folders import RunFolder
 from augscale.searching.worker import Worker
+from augscale.system.memory import memory_limit
 from augscale.system.signals import StopFlag
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
-from augscale.errors import AugscaleError
+from augscale.errors import AugscaleError, Paused
 from augscale.networks.weights import save_weights
-from augscale.pretraining.loop import Paused, PretrainResult
+from augscale.pretraining.events import PretrainResult
 from augscale.records.trial import TRIAL_FILE, RungRecord, State, TrialRecord
 from augscale.runs.folders import RunFolder, now
 from augscale.searching.confirm import ConfirmationRun

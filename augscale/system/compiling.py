@@ -1,7 +1,7 @@
-"""torch.compile for what a GPU does between its matrix products, where it waits for memory more than it computes.
+"""torch.compile for the operations between matrix products, which on a GPU are bound by memory bandwidth.
 
-Compiled are functions of which networks and tensors are arguments, not networks: a search pays once per worker and not
-once per trial, and nothing that a trial varies is compiled in. Shapes are: those of a run are few.
+Functions that take networks and tensors as arguments are compiled, not networks. So a search compiles once per worker
+and not once per trial, and nothing that a trial varies is compiled in. Shapes are fixed: a run has few.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from augscale.errors import ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 
 FEWEST_STEPS = 700
-"""Of a run that compiles by itself: at the paper's setting compiling takes as long as it saves in about so many."""
+"""Shortest run, in steps, that `compile = "auto"` compiles; it pays off there at the paper's setting."""
 _MOST_VERSIONS = 64
-"""Of one function. A ViT's block needs 6 (first or not, student's two crop sizes, teacher), and 6 more whenever a step
-that ran out of memory is done again in smaller parts; beyond torch's default of 8 it would run uncompiled."""
+"""Compiled versions of one function. A ViT's block needs 6 (first block or not; the student's two crop sizes and the
+teacher), and 6 more for each size of micro-batch. Beyond the limit, by default 8, torch runs it uncompiled."""
 
 
 @functools.cache
 def compiled_version(function: F) -> F:
-    """A function as torch compiles it, anew for every shape: those of a run are few, and fixed ones run faster."""
+    """The function compiled by torch, once for every shape: fixed shapes run faster."""
     import torch._dynamo.config as settings
 
     settings.recompile_limit = max(settings.recompile_limit, _MOST_VERSIONS)
@@ -35,11 +35,11 @@ def compiled_version(function: F) -> F:
 
 
 def resolve_compile(setting: str, device: torch.device, steps: int) -> bool:
-    """Whether a run compiles.
+    """Decides whether a run compiles.
 
     Args:
-        setting: "always", "never", or "auto": on a GPU where torch can compile, and in runs long enough to gain by it.
-        device: of the run. On a CPU nothing is ever compiled: it gains nothing there (docs/experiments.md).
+        setting: "always", "never", or "auto": if torch can compile here and the run is long enough to gain by it.
+        device: of the run. A CPU gains nothing, so nothing is compiled there (docs/experiments.md).
         steps: of the run.
     Raises:
         ConfigError: "always", and torch cannot compile here.
@@ -58,14 +58,14 @@ def resolve_compile(setting: str, device: torch.device, steps: int) -> bool:
 
 @functools.cache
 def why_not(device: torch.device) -> str | None:
-    """What keeps torch from compiling for a device, in one line, None where nothing does: it is tried on a trifle."""
+    """The error, in one line, of compiling a small function for the device; None if torch can compile."""
     try:
-        compiled_version(_trifle)(torch.ones(2, device=device))
-    except Exception as error:  # of dynamo, inductor, Triton, the C compiler: whatever it is, runs go on without
+        compiled_version(_probe)(torch.ones(2, device=device))
+    except Exception as error:  # of dynamo, inductor, Triton or the C compiler: runs go on without
         text = str(error).strip()
         return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
     return None
 
 
-def _trifle(x: Tensor) -> Tensor:
+def _probe(x: Tensor) -> Tensor:
     return (2 * x + 1).sum()

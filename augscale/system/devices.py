@@ -1,14 +1,22 @@
-"""Which device runs what, and how many workers a machine can feed."""
+"""Devices, transfer of arrays to them, and how many workers a machine can feed."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from augscale.errors import ConfigError
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from torch import Tensor
+
 MAX_CPU_WORKERS = 8
-"""More parallel trials than this make a sampler that learns from results nearly random."""
+"""With more parallel trials a sampler that learns from results is hardly better than random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +26,7 @@ class WorkerPlan:
     devices: tuple[str, ...]
     threads: int
     free_memory: int | None = None
-    """Bytes of main memory for each worker on a CPU; None where that has not been measured."""
+    """Bytes of main memory for each worker on a CPU; None if not measured."""
 
     def __str__(self) -> str:
         workers, threads = len(self.devices), self.threads
@@ -32,7 +40,7 @@ def cpu_cores() -> int:
 
 
 def _wanted_threads() -> int:
-    """What OMP_NUM_THREADS allows, where it is a number."""
+    """OMP_NUM_THREADS, if it is a number."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, int(text)) if text.isdigit() else cpu_cores()
 
@@ -77,3 +85,24 @@ def plan_workers(device: str, workers: int | None, trials: int) -> WorkerPlan:
         devices=tuple(pool[index % len(pool)] for index in range(workers)),
         threads=min(max(1, cpu_cores() // workers), _wanted_threads()),
     )
+
+
+def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """A host array on the device. The copy to a GPU is asynchronous, from pinned memory: the host does not wait."""
+    import numpy as np
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+@lru_cache(maxsize=64)
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A cached tensor of numbers that are needed again and again; never to be changed in place.
+
+    Returns:
+        float32, shape (len(values),), on the device.
+    """
+    import torch
+
+    return torch.tensor(values, device=device)

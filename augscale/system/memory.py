@@ -1,4 +1,4 @@
-"""How much memory there is, on the host and for this process, and sizes as people write them."""
+"""Free memory and memory limits of this process, and sizes with units."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SHARE_OF_AVAILABLE = 0.9
+"""Share of free memory for training; the rest is for the scoring of rungs and for other programs."""
 _NO_LIMIT = 2**60
-"""Control groups of version 1 write a number near 2^63 where there is no limit."""
+"""Control groups of version 1 write a number near 2^63 if there is no limit."""
 
 
 def parse_size(text: str) -> int:
@@ -41,13 +47,13 @@ def size_text(size: float) -> str:
 
 
 def available_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that can still be used without swapping, on the host and in every control group around this process.
+    """Bytes that can still be used without swapping, on the host and in every control group of this process.
 
     Args:
-        proc, cgroups: where Linux shows them.
+        proc, cgroups: Linux's folders for them.
     Returns:
-        The smallest of what the kernel calls available and what each control group (version 1 or 2) has left, caches
-        of files that it would give up counted as free; None where none of it can be read, as on macOS.
+        The smallest of the kernel's MemAvailable and of what each control group (version 1 or 2) has left, with its
+        reclaimable file caches; None if none of it can be read, as on macOS.
     """
     found = list(_left_in_control_groups(proc, cgroups))
     host = _table(proc / "meminfo").get("MemAvailable")
@@ -57,10 +63,10 @@ def available_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/c
 
 
 def resident_memory(proc: Path = Path("/proc")) -> int:
-    """Bytes of main memory that this process holds and the kernel cannot take back: files it has mapped not counted.
+    """Bytes of main memory that this process holds, without mapped files, which the kernel can reclaim.
 
-    What the C library keeps of freed memory is given back first: after a trial that is as much as the trial took.
-    Where the rest cannot be read, the most the process has ever held, files included.
+    Memory that the C library keeps after it was freed is returned first: after a trial as much as the trial took. If
+    the rest cannot be read, the result is the most that the process has ever held, files included.
     """
     _trim()
     anonymous = _table(proc / "self" / "status").get("RssAnon")
@@ -70,9 +76,33 @@ def resident_memory(proc: Path = Path("/proc")) -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def processes_here() -> int:
-    """Processes that torchrun has started on this machine, 1 without it."""
-    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+def memory_limit(
+    max_memory: str | None, device: torch.device, measured: int | None = None, *, sharing: int = 1
+) -> int | None:
+    """Bytes that this process may hold: of main memory in all, or of a GPU besides CUDA's own context.
+
+    Args:
+        max_memory: the setting, e.g. "8GB".
+        measured: the limit as measured earlier; used if `max_memory` is None.
+        sharing: processes on this device among which free memory is divided, besides those of torchrun.
+    Returns:
+        If neither is given: what this process holds, and nine tenths of what is free, on a CPU divided also among the
+        processes that torchrun has started on the host. None if that is unknown.
+    """
+    if max_memory is not None:
+        return parse_size(max_memory)
+    if measured is not None:
+        return measured
+    if device.type == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(_SHARE_OF_AVAILABLE * free / sharing) + int(torch.cuda.memory_reserved(device))
+    available = available_memory()
+    if available is None:
+        return None
+    local_processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return int(_SHARE_OF_AVAILABLE * available / (sharing * local_processes)) + resident_memory()
 
 
 def _trim() -> None:
@@ -108,7 +138,7 @@ def _left(folder: Path, limit_name: str, used_name: str, cache_name: str) -> Ite
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Lines of a name and a number, as in /proc/meminfo."""
+    """Lines of a name and a number, as /proc/meminfo has them."""
     words = [line.replace(":", " ").split() for line in _lines(path)]
     return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdigit()}
 

@@ -7,14 +7,14 @@ from urllib.parse import quote, quote_plus
 
 STARS = "***"
 SHORT = 4
-"""Fewer characters occur in ordinary words, too: of a text that holds them nothing but `WITHHELD` is shown."""
+"""Shorter passwords occur in ordinary words: a text that repeats one is replaced by `WITHHELD` as a whole."""
 WITHHELD = "(a message that repeats the password; withheld)"
 
 _known: set[str] = set()
 
 
 def keep_out_of_messages(password: str | None) -> None:
-    """Remembers a password, in every way of writing that a library may use, for `without_passwords`."""
+    """Remembers a password for `without_passwords`, in every spelling that a library may use."""
     if password:
         _known.update({password, quote(password, safe=""), quote_plus(password), quote(password)})
         _known.update({repr(password)[1:-1], json.dumps(password)[1:-1]})
@@ -24,9 +24,7 @@ def without_passwords(text: str) -> str:
     """The text with every known password replaced by `***`.
 
     Args:
-        text: an error message, a traceback or a line of a log that another library may have written.
-    Returns:
-        The text as it is where it holds no password, which is nearly always.
+        text: an error message, a traceback or a log line, perhaps of another library.
     """
     for password in sorted(_known, key=len, reverse=True):
         if len(password) >= SHORT:

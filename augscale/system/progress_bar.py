@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a line every half minute elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Gives a function to call with (what is done, how much is done, how much there is), as often as one likes."""
+    """Yields a function of (description, number done, total), which may be called as often as one likes."""
     if not console.is_terminal:
         yield _lines(console)
         return
@@ -38,7 +38,7 @@ def line_printer(console: Console) -> Callable[[str], None]:
 
 @contextmanager
 def decoding_bar(console: Console, *, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """The same for the decoding of images, which reports (done, total); None where nothing is to be printed."""
+    """Yields a function of (number done, total) for the decoding of images; None if `quiet`."""
     if quiet:
         yield None
         return
@@ -46,8 +46,17 @@ def decoding_bar(console: Console, *, quiet: bool = False) -> Iterator[Callable[
         yield partial(on_progress, "decoding images")
 
 
+def duration(seconds: float | None) -> str:
+    """1:05:09, 12:34 or 0:07; an empty string for None."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def _lines(console: Console) -> Callable[[str, int, int], None]:
-    """Plain lines for logs; short work says nothing."""
+    """Plain lines for logs; short work prints nothing."""
     last = time.monotonic()
 
     def report(what: str, done: int, total: int) -> None:

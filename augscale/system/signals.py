@@ -1,12 +1,12 @@
-"""Signals that ask to stop, as a flag that long work looks at between steps, so that it can save before it stops.
+"""Stop signals as a flag that long work checks between steps, so that it can save before it stops.
 
-SIGUSR1 and SIGUSR2 are what batch systems send ahead of the end (SLURM's --signal=USR1@60, to every process of a step),
-and mean the same as SIGTERM: save, stop, exit code 128 + number. A process has three times:
+Batch systems send SIGUSR1 or SIGUSR2 ahead of the end (SLURM's --signal=USR1@60, to every process of a step); they mean
+the same as SIGTERM: save, stop, exit with code 128 + number. A process goes through three phases:
 
-- before it is ready, while it imports: `stop_until_ready` ends it at once. What starts a process holds signals back for
-  it (`held_back`), so that none is lost, or kills, before there is a handler;
-- while `StopFlag.listening`: the flag is set, and the work saves and stops;
-- on its way out: a second signal changes nothing.
+- while it imports, `stop_until_ready` ends it at once. Whoever starts a process blocks the signals for it
+  (`held_back`), so that none is lost, or kills it, before there is a handler;
+- during `StopFlag.listening`, a signal sets the flag, and the work saves and stops;
+- while it ends, a second signal changes nothing.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ STOP_SIGNALS = tuple(
 )
 """Windows has no SIGUSR1 and SIGUSR2."""
 _OWN_MEANING = ("SIGUSR1", "SIGUSR2")
-"""What another program that calls augscale may use for itself: its handlers stay."""
+"""Signals that a program which calls augscale may use for itself: its handlers are kept."""
 
 
 class _Program:
-    """What holds for the whole process where the command line is the program, and not another that calls augscale."""
+    """State of the whole process."""
 
     def __init__(self) -> None:
         self.ours = False
+        """The process is the `augscale` command, not another program that calls augscale."""
         self.leaving = False
-        """A stop signal is being obeyed: further ones change nothing."""
+        """A stop signal is being obeyed; further ones change nothing."""
         self.unserved: int | None = None
         """A signal that came too late for the work that listened; the next work obeys it."""
 
@@ -43,7 +44,7 @@ _program = _Program()
 
 
 class StoppedEarly(SystemExit):
-    """A stop signal came while no work listened; not an Exception, so that no library takes it for a failed import."""
+    """A stop signal came while no work listened. Not an Exception: no library takes it for a failed import."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -54,21 +55,21 @@ class StoppedEarly(SystemExit):
 
 
 class StopFlag:
-    """Set by a stop signal, or when the supervisor that started this worker is gone.
+    """Set by a stop signal, or when the supervisor that started this worker is gone. Call it to read it.
 
     Args:
-        parent: the supervisor's process id, from itself: it may be gone before this process can ask.
+        parent: process id of the supervisor, passed on by it, because it may be gone before this process can ask.
     """
 
     def __init__(self, *, parent: int | None = None) -> None:
         self.signal_number: int | None = None
-        """The first that came."""
+        """The first signal."""
         self.on_stop: Callable[[], Any] | None = None
-        """Called once, at the moment when the flag is set; short."""
+        """Called once, when the flag is set; must be short."""
         self._parent = parent
 
     def install(self) -> None:
-        """Takes the stop signals over for the rest of the process; those that another program handles itself stay."""
+        """Handles the stop signals for the rest of the process, except those that another program handles itself."""
         for number in STOP_SIGNALS:
             if not _is_anothers(number):
                 signal.signal(number, self._set)
@@ -78,7 +79,7 @@ class StopFlag:
 
     @contextmanager
     def listening(self) -> Iterator[StopFlag]:
-        """Installed for a while; in a thread, where Python hands out no signals, never set by one."""
+        """Handles the stop signals while entered; in the main thread only, to which Python delivers signals."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -113,9 +114,9 @@ class StopFlag:
 
 
 def stop_until_ready() -> None:
-    """For a program's first line: until some work listens, a stop signal ends the process with 128 + its number.
+    """Until work listens, a stop signal ends the process with exit code 128 + its number.
 
-    SIGINT is left to Python, whose KeyboardInterrupt does the same.
+    For a program's first line. SIGINT is left to Python, whose KeyboardInterrupt has the same effect.
     """
     _program.ours = True
     for number in STOP_SIGNALS:
@@ -126,10 +127,10 @@ def stop_until_ready() -> None:
 
 
 def hold_back() -> set[int] | None:
-    """Keeps stop signals waiting, in this thread and in what it starts or becomes, until `stop_until_ready` there.
+    """Blocks stop signals in this thread and in the processes that it starts or becomes, until `stop_until_ready`.
 
     Returns:
-        What was held back before; None where the system cannot.
+        The signals that were blocked before; None if the system cannot block signals.
     """
     if not hasattr(signal, "pthread_sigmask"):
         return None
@@ -138,7 +139,7 @@ def hold_back() -> set[int] | None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """For the start of another process: it inherits that stop signals wait, and this one gets them afterwards."""
+    """For the start of another process, which inherits the blocked signals; this process unblocks them afterwards."""
     before = hold_back()
     try:
         yield
@@ -148,17 +149,17 @@ def held_back() -> Iterator[None]:
 
 
 def ignore_further() -> None:
-    """For a process that has obeyed a signal: the next one does not change its exit code while Python shuts down."""
+    """For a process that has obeyed a signal: another one does not change its exit code while Python shuts down."""
     if threading.current_thread() is threading.main_thread():
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def stop_signal_of(code: int | None) -> int | None:
-    """The stop signal that a process ended by, whether it obeyed (128 + number) or was too young to (-number).
+    """The stop signal that ended a process, by its exit code: 128 + number, or -number before it had a handler.
 
     Args:
-        code: as `subprocess` gives it; None while it runs.
+        code: as in `subprocess`; None while the process runs.
     """
     number = None if code is None else -code if code < 0 else code - 128
     return number if number in STOP_SIGNALS else None
@@ -173,6 +174,6 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def _is_anothers(number: signal.Signals) -> bool:
     handler = signal.getsignal(number)
     if handler is None:
-        return True  # of a library that is not Python's: it could not be put back
+        return True  # installed outside of Python: it could not be restored
     ours = handler in (signal.SIG_DFL, _leave) or isinstance(getattr(handler, "__self__", None), StopFlag)
     return number.name in _OWN_MEANING and not ours

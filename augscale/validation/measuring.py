@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from augscale.errors import DataError
+from augscale.errors import DataError, Paused
 from augscale.evaluation.datasets import LabelledImages
 from augscale.evaluation.interface import Encoder, Progress, Protocol
 from augscale.evaluation.jobs import plan_jobs, run_jobs
 from augscale.evaluation.predictions import prediction_name
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.networks.batch_norm import common_statistics
-from augscale.pretraining.events import Paused
 from augscale.records.trial import RungRecord
-from augscale.runs.folders import read_json, write_json
+from augscale.runs.files import read_json, write_json
 from augscale.searching.trial import TrialContext, score_trial
 from augscale.validation.outcomes import Outcome, OutcomeName, network_outcomes
 from augscale.validation.score_metrics import from_record, measure_network

@@ -14,7 +14,7 @@ from typing import Any
 
 from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import StudyConfig
-from augscale.errors import AugscaleError, ConfigError, InterruptedRun
+from augscale.errors import AugscaleError, ConfigError, InterruptedRun, Paused
 from augscale.evaluation.datasets import LabelledImages
 from augscale.evaluation.evaluate import MARGIN, open_datasets
 from augscale.evaluation.interface import Encoder, Progress
@@ -22,10 +22,10 @@ from augscale.evaluation.jobs import FROZEN
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.protocols import make_protocols
 from augscale.evaluation.seen_images import cached_contents, seen_notes
-from augscale.pretraining.events import Paused
 from augscale.pretraining.student_teacher import build_networks
 from augscale.records.manifest import ManifestRecord
-from augscale.runs.folders import RunFolder, writable_folder, write_json, write_text_atomic
+from augscale.runs.files import write_json, write_text_atomic
+from augscale.runs.folders import RunFolder, writable_folder
 from augscale.searching.prepare import refuse_own_statistics
 from augscale.searching.search import read_run
 from augscale.searching.trial import TrialContext, build_context

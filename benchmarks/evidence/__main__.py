@@ -24,7 +24,7 @@ from pathlib import Path
 
 from augscale.config import StudyConfig, load_study
 from augscale.errors import AugscaleError, DataError, StudyError
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json
 from benchmarks.evidence.plan import PlannedRun, full_plan, smoke_plan
 from benchmarks.evidence.settings import MeasureSettings, load_settings
 
@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     """Prepares everything that is shared once, then starts one process per worker and waits for them."""
     if options.worker:
         return _worker(options)
-    from augscale.system.large_pages import variables
+    from augscale.system.startup import large_pages_environment
     from benchmarks.evidence.data import open_outcomes
     from benchmarks.evidence.measure import limit_threads
     from benchmarks.evidence.runner import pending, prepare_folder
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     open_outcomes(settings, options.data_root, options.out / "work")
     command = [sys.executable, "-m", "benchmarks.evidence", "run", "--worker", *_passed_on(options)]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = variables() | os.environ | one_thread
+    environment = large_pages_environment() | os.environ | one_thread
     workers = [subprocess.Popen(command, env=environment) for _ in range(options.workers)]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

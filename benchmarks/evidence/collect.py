@@ -19,7 +19,8 @@ from typing import Any
 
 from augscale.config import load_study
 from augscale.errors import DataError
-from augscale.runs.folders import read_json, writable_folder, write_text_atomic
+from augscale.runs.files import read_json, write_text_atomic
+from augscale.runs.folders import writable_folder
 from augscale.settings import Settings
 from benchmarks.evidence.scores import METRICS
 from benchmarks.evidence.settings import load_settings

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from augscale.config import load_study
-from augscale.runs.folders import write_text_atomic
+from augscale.runs.files import write_text_atomic
 from benchmarks.evidence import run_tables, score_tables
 from benchmarks.evidence.correlations import Spread
 from benchmarks.evidence.figures import write_figures

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from augscale.runs.folders import write_text_atomic
+from augscale.runs.files import write_text_atomic
 from benchmarks.evidence.correlations import DEFAULT, MAIN_PROTOCOL, MAIN_SCORES, Spread
 from benchmarks.evidence.plan import CONTROLS
 from benchmarks.evidence.question import PROTOCOLS, SINGLE_COMPARISONS, paired, seed_mean

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from augscale.demo import render, synthetic_records
-from augscale.runs.folders import write_bytes_atomic
+from augscale.demo import render
+from augscale.demo.patients import synthetic_records
+from augscale.runs.files import write_bytes_atomic
 
 GRADES = ("0", "2", "3")
 SEED = 1

@@ -27,16 +27,8 @@ from augscale.errors import AugscaleError, ConfigError
 from augscale.pretraining.events import RungEvent
 from augscale.pretraining.loop import pretrain
 from augscale.pretraining.student_teacher import build_networks
-from augscale.runs.folders import (
-    now,
-    read_json,
-    this_host,
-    try_lock,
-    versions,
-    writable_folder,
-    write_json,
-    write_text_atomic,
-)
+from augscale.runs.files import read_json, write_json, write_text_atomic
+from augscale.runs.folders import now, this_host, try_lock, versions, writable_folder
 from augscale.searching.trial import rung_steps
 from augscale.settings import changes, flatten, read_toml
 from benchmarks.evidence.measure import Measurer

@@ -8,7 +8,7 @@ from typing import Any
 
 import augscale.searching
 from augscale.config import StudyConfig
-from augscale.runs.folders import write_text_atomic
+from augscale.runs.files import write_text_atomic
 from benchmarks.evidence.correlations import Spread
 from benchmarks.evidence.plan import CONTROLS
 from benchmarks.evidence.question import by_seed, student

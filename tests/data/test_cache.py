@@ -377,7 +377,8 @@ def test_two_processes_at_once_decode_once(tmp_path: Path) -> None:
 
 
 def test_synthetic_photographs_are_rendered_into_the_cache(tmp_path: Path) -> None:
-    from augscale.demo import render, synthetic_records
+    from augscale.demo import render
+    from augscale.demo.patients import synthetic_records
 
     config = _config("synthetic", synthetic_patients=4)
     cache = build_cache(config, cache_root=tmp_path / "root")

@@ -13,7 +13,9 @@ import pytest
 from downloads_in_miniature import aptos, idrid, jsiec, messidor, papila, photo, published, retina, table
 
 from augscale.data.image_tables import read_table
-from augscale.data.retinal import check, default_data_root, get_dataset, list_datasets, missing_text, prepare
+from augscale.data.retinal import check, prepare
+from augscale.data.retinal.prepared import default_data_root, list_datasets, missing_text
+from augscale.data.retinal.registry import get_dataset
 from augscale.data.sources import scan_sources
 from augscale.errors import ConfigError, DataError
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from augscale.demo import anatomy, camera_of, landmarks_of, lesions_of, render, synthetic_records
+from augscale.demo import anatomy, render
 from augscale.demo.camera import CAMERAS, expose
 from augscale.demo.draws import Draws
+from augscale.demo.patients import synthetic_records
 from augscale.demo.pose import Pose
+from augscale.demo.render import camera_of, landmarks_of, lesions_of
 from augscale.demo.stamps import Blobs, Strokes, draw_blobs, draw_strokes
 from augscale.errors import DataError
 

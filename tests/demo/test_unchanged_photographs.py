@@ -9,7 +9,8 @@ import pytest
 
 from augscale.config import DataConfig
 from augscale.data.cache import build_cache
-from augscale.demo import RENDERER, render
+from augscale.demo import render
+from augscale.demo.render import RENDERER
 
 # Every camera and every grade: image id, size in pixels, BLAKE2b-64 of the pixels.
 PHOTOGRAPHS = (

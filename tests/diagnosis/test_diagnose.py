@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 import augscale
 from augscale.cli.app import app
 from augscale.config import BackboneConfig
-from augscale.demo import render, synthetic_records
+from augscale.demo import render
+from augscale.demo.patients import synthetic_records
 from augscale.errors import CheckpointError, ConfigError, DataError
 from augscale.networks.backbones import build_backbone
 from augscale.networks.weights import save_weights

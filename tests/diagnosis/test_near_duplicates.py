@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from augscale.data.thumbnails import thumbnails_standardised
-from augscale.demo import render, synthetic_records
+from augscale.demo import render
+from augscale.demo.patients import synthetic_records
 from augscale.diagnosis.near_duplicates import near_duplicates
 
 

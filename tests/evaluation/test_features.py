@@ -16,7 +16,7 @@ from toy_protocols import RESNET, VIEW_SIZE, VIT, toy_dataset, toy_encoder
 
 from augscale.augmentation.draw import draw_view_parameters
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
-from augscale.errors import CheckpointError, ConfigError, DivergedError
+from augscale.errors import CheckpointError, ConfigError, DivergedError, Paused
 from augscale.evaluation import features as features_module
 from augscale.evaluation.class_tokens import embedding_and_blocks
 from augscale.evaluation.features import FeatureStore
@@ -27,7 +27,6 @@ from augscale.evaluation.transforms import (
     random_crops,
     resized_side,
 )
-from augscale.pretraining.events import Paused
 
 # PIL cuts overshoots off after each pass and we at the end: these have none.
 IMAGES = np.random.default_rng(0).integers(70, 180, (3, 50, 50, 3), dtype=np.uint8)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from toy_protocols import RESNET, VIEW_SIZE, VIT, toy_config, toy_dataset, toy_encoder
 
-from augscale.errors import CheckpointError, DivergedError
+from augscale.errors import CheckpointError, DivergedError, Paused
 from augscale.evaluation.finetune import Finetune
 from augscale.evaluation.finetune_recipe import (
     AugmentedImages,
@@ -28,7 +28,6 @@ from augscale.evaluation.finetune_recipe import (
 )
 from augscale.evaluation.protocol_config import FinetuneConfig
 from augscale.evaluation.selection import macro_auroc, retfound_score
-from augscale.pretraining.events import Paused
 
 RECIPE = {"epochs": 4, "batch_size": 8, "lr": 0.05, "precision": "fp32"}
 

@@ -16,14 +16,15 @@ from torch._dynamo.utils import counters
 from augscale.augmentation import compiled
 from augscale.augmentation.scales import PRESETS
 from augscale.augmentation.views import MultiCropViews
-from augscale.errors import CheckpointError, ConfigError, DataError, DivergedError
+from augscale.errors import CheckpointError, ConfigError, DataError, DivergedError, Paused
 from augscale.networks.backbones import build_backbone
 from augscale.networks.head import DINOHead
 from augscale.networks.precision import resolve_precision
-from augscale.pretraining import dino, training_run
+from augscale.pretraining import dino
+from augscale.pretraining import step as step_module
 from augscale.pretraining.batches import Batches
-from augscale.pretraining.loop import Paused, pretrain
-from augscale.pretraining.training_run import TrainingRun
+from augscale.pretraining.loop import pretrain
+from augscale.pretraining.step import Trainer
 from augscale.seeding import derive_seed
 
 SCALES = PRESETS["strong"]
@@ -303,7 +304,7 @@ def test_weights_that_the_last_step_ruins_are_not_handed_out(run):
         return (student_logits * 0).sum().sqrt()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("augscale.pretraining.passes.dino_loss", nan_gradients)
+        patch.setattr("augscale.pretraining.step.dino_loss", nan_gradients)
         with pytest.raises(DivergedError, match="a weight of the teacher is not finite at step 1"):
             run(tiny_study(steps=1, warmup_fraction=0.0))
 
@@ -416,7 +417,7 @@ def test_a_run_that_compiles_does_so_with_its_views_and_its_loss_and_leaves_them
         used.add(function.__name__)
         return function
 
-    monkeypatch.setattr(training_run, "resolve_compile", lambda setting, device, steps: True)
+    monkeypatch.setattr(step_module, "resolve_compile", lambda setting, device, steps: True)
     monkeypatch.setattr(compiled, "compiled_version", as_written)
     monkeypatch.setattr(dino, "compiled_version", as_written)
     found = run(tiny_study(steps=3))
@@ -445,16 +446,16 @@ def test_a_compiled_gpu_run_follows_the_others_and_a_second_one_compiles_nothing
     "fields", [{}, {"compile": "always", "precision": "bf16"}, BATCH_NORM], ids=["vit", "compiled", "resnet"]
 )
 def test_a_step_on_a_gpu_does_not_wait_for_it(run, monkeypatch, fields):
-    step, quiet = TrainingRun.train_step, []
+    step, quiet = Trainer.train_step, []
 
-    def watched(training: TrainingRun, watch: bool) -> None:
-        torch.cuda.set_sync_debug_mode("error" if training.step >= 2 else "default")
+    def watched(trainer: Trainer, *, logged: bool) -> None:
+        torch.cuda.set_sync_debug_mode("error" if trainer.step >= 2 else "default")
         try:
-            step(training, watch)
+            step(trainer, logged=logged)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        quiet.append(training.step)
+        quiet.append(trainer.step)
 
-    monkeypatch.setattr(TrainingRun, "train_step", watched)
+    monkeypatch.setattr(Trainer, "train_step", watched)
     run(tiny_study(**fields | {"steps": 6}), device="cuda", log_every=100)
     assert quiet == [1, 2, 3, 4, 5, 6]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from augscale.pretraining.memory_estimate import SLACK_BYTES, LiveBytes, Pass, from_passes, restored
+from augscale.config import CropsConfig
+from augscale.pretraining.memory_estimate import HEADROOM, SLACK_BYTES, LiveBytes, extrapolated, measure_step
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,36 +56,38 @@ def test_a_forward_pass_leaves_what_autograd_saves():
     assert live.timeline[-1] >= sum(parameter.nbytes for parameter in net.parameters())
 
 
+CROPS = CropsConfig(global_size=8, local_size=8, n_local=0)
+VIEWS = 4 * 3 * CROPS.n_global * CROPS.global_size**2
+
+
 def test_two_passes_find_a_peak_that_moves_to_another_operation():
-    def one(num_images):
-        return Pass(num_images=num_images, timeline=np.array([50, 40 + num_images, 20 * num_images]), gradients=7)
+    def timeline(num_images):
+        return np.array([50_000, 40_000 + num_images, 20_000 * num_images])
 
-    memory = from_passes([one(2), one(3)], headroom=1.0)
+    memory = extrapolated([timeline(2), timeline(3)], 7, CROPS)
     for num_images in (1, 2, 3, 10, 100):
-        assert memory.peak(num_images, further=False) == max(one(num_images).timeline) + SLACK_BYTES
-    assert memory.peak(10, further=True) == memory.peak(10, further=False) + 7
-    bound = from_passes([one(2)], headroom=1.0)
-    assert all(bound.peak(n, further=False) >= memory.peak(n, further=False) for n in (2, 3, 10, 100))
+        held = HEADROOM * max(timeline(num_images)) + SLACK_BYTES
+        assert memory.peak(num_images) == held + VIEWS * num_images
+        assert memory.peak(num_images, accumulating=True) == memory.peak(num_images) + 7
+    assert memory.peak(10, num_threads=2) == memory.peak(10) + 2 * 7
 
 
-def test_passes_of_other_operations_give_the_upper_bound_and_a_gpus_unseen_bytes_count_per_image():
-    first = Pass(num_images=2, timeline=np.array([10, 20]), gradients=0, unseen=8)
-    second = Pass(num_images=3, timeline=np.array([30, 15, 6]), gradients=0, unseen=9)
-    assert from_passes([first, second], 2.0).peak(6, further=False) == 2 * (60 + 4 * 6) + SLACK_BYTES
+def test_passes_of_other_operations_give_an_upper_bound():
+    memory = extrapolated([np.array([10, 20]), np.array([30, 15, 6])], 0, CROPS)
+    assert memory.peak(6) == HEADROOM * 60 + SLACK_BYTES + 6 * VIEWS
 
 
 def test_buffers_come_back_also_after_an_error():
     norm = torch.nn.BatchNorm1d(3)
     before = {key: value.clone() for key, value in norm.state_dict().items()}
 
-    def fail():
-        with restored(list(norm.buffers())):
-            norm(torch.randn(8, 3))
-            assert int(norm.num_batches_tracked) == 1
-            raise ZeroDivisionError
+    def fail(views):
+        norm(torch.randn(8, 3))
+        assert int(norm.num_batches_tracked) == 1
+        raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        fail()
+        measure_step(fail, [norm], CROPS, key="fails")
     assert all(torch.equal(before[key], value) for key, value in norm.state_dict().items())
 
 

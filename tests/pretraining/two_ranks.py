@@ -1,4 +1,4 @@
-"""What two processes of torchrun do in test_team.py, all in one start because starting takes seconds.
+"""What two processes of torchrun do in test_distributed.py, all in one start because starting takes seconds.
 
     torchrun --nproc-per-node 2 two_ranks.py FOLDER
 
@@ -19,9 +19,9 @@ from tiny_runs import tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.augmentation.views import MultiCropViews
-from augscale.errors import AugscaleError
-from augscale.pretraining.loop import Paused, pretrain
-from augscale.pretraining.team import join_team
+from augscale.errors import AugscaleError, Paused
+from augscale.pretraining.distributed import init_distributed
+from augscale.pretraining.loop import pretrain
 
 BATCH_NORM = {"backbone": {"name": "resnet10t", "overrides": {}}}
 
@@ -29,10 +29,10 @@ BATCH_NORM = {"backbone": {"name": "resnet10t", "overrides": {}}}
 def main(folder: Path) -> None:
     images, indices = np.load(folder / "images.npy"), np.load(folder / "indices.npy")
     found = {}
-    with join_team("cpu") as team:
+    with init_distributed("cpu") as context:
 
         def run(study=None, rows=indices, **arguments):
-            arguments = {"seed": 3, "log_every": 1, "team": team} | arguments
+            arguments = {"seed": 3, "log_every": 1, "context": context} | arguments
             return pretrain(images, rows, PRESETS["strong"], study=study or tiny_study(), **arguments)
 
         def keep(name, result):
@@ -53,8 +53,8 @@ def main(folder: Path) -> None:
         keep("resumed", run(state_path=folder / "alone.pt"))
 
         asked = iter([False] * 3 + [True])
-        stop = (lambda: next(asked)) if team.rank == 1 else (lambda: False)
-        keep_error("stopped", should_stop=stop, state_path=folder / "team.pt")
+        stop = (lambda: next(asked)) if context.rank == 1 else (lambda: False)
+        keep_error("stopped", should_stop=stop, state_path=folder / "two.pt")
 
         def full_disk(entry):
             if entry.step == 2:
@@ -70,18 +70,18 @@ def main(folder: Path) -> None:
         def poisoned(batch, ids):
             calls.append(1)
             drawn = views(batch, ids)
-            if len(calls) == 3 and team.rank == 1:
+            if len(calls) == 3 and context.rank == 1:
                 drawn.global_crops[0] = math.nan
             return drawn
 
         keep_error("diverged", make_views=poisoned)
         keep_error("batch norm", study=tiny_study(**BATCH_NORM))
         keep_error("uneven", study=tiny_study(batch_size=5))
-        keep_error("other images", rows=indices[: 11 - team.rank])
+        keep_error("other images", rows=indices[: 11 - context.rank])
         calls_before = len(calls)
         keep_error("nothing more", should_stop=lambda: True)
         found["idle"] = len(calls) == calls_before
-    torch.save(found, folder / f"rank{team.rank}.pt")
+    torch.save(found, folder / f"rank{context.rank}.pt")
 
 
 main(Path(sys.argv[1]))

@@ -27,7 +27,8 @@ from augscale.networks.loading import load_weights_into
 from augscale.networks.weights import read_sidecar
 from augscale.promotion.full_run import pretrain_full
 from augscale.promotion.recorder import Recorder, best_of
-from augscale.runs.folders import read_json
+from augscale.records.full_run import PanelEvaluation
+from augscale.runs.files import read_json
 from augscale.scoring.panel import panel_split
 
 ARGUMENTS = {"study": "smoke", "epochs": 2, "evaluations": 3, "log_every": 2, "device": "cpu", "quiet": True}
@@ -82,7 +83,7 @@ def test_a_run_leaves_weights_log_and_facts(finished_run):
 
 def test_the_weights_and_their_sidecars_belong_together(finished_run):
     evaluations = {record["step"]: record for record in read_json(finished_run.run_dir / "evaluations.json")}
-    for path, wanted in ((finished_run.last_weights, 12), (finished_run.best_weights, finished_run.best["step"])):
+    for path, wanted in ((finished_run.last_weights, 12), (finished_run.best_weights, finished_run.best.step)):
         facts = read_sidecar(path).to_dict()
         assert facts["step"] == wanted
         assert facts["metrics"]["score"] == evaluations[wanted]["score"]
@@ -91,7 +92,7 @@ def test_the_weights_and_their_sidecars_belong_together(finished_run):
         study = load_study("smoke")
         report = load_weights_into(build_backbone(study.backbone, facts["image_size"]), path)
         assert report.matched_share == 1
-    assert finished_run.best == max(evaluations.values(), key=lambda record: record["score"])
+    assert finished_run.best.to_dict() == max(evaluations.values(), key=lambda record: record["score"])
 
 
 def test_the_panel_of_a_full_run_is_that_of_a_search_and_is_not_trained_on(finished_run):
@@ -114,18 +115,18 @@ def test_tensorboard_files_hold_the_log(finished_run):
 
 def test_the_best_is_the_highest_score_that_has_not_collapsed():
     def record(step, score, verdict="healthy"):
-        return {"step": step, "score": score, "verdict": verdict}
+        return PanelEvaluation(step=step, epoch=1, score=score, score_name="dprime", verdict=verdict)
 
-    assert best_of([record(1, 0.5), record(2, 0.7), record(3, 0.7)])["step"] == 2
-    assert best_of([record(1, 0.5, "suspicious"), record(2, 0.9, "collapsed")])["step"] == 1
-    assert best_of([record(1, 0.5, "collapsed"), record(2, 0.9, "collapsed")])["step"] == 2
+    assert best_of([record(1, 0.5), record(2, 0.7), record(3, 0.7)]).step == 2
+    assert best_of([record(1, 0.5, "suspicious"), record(2, 0.9, "collapsed")]).step == 1
+    assert best_of([record(1, 0.5, "collapsed"), record(2, 0.9, "collapsed")]).step == 2
 
 
 def test_a_finished_run_is_not_repeated(finished_run, monkeypatch):
     def never(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("augscale.promotion.full_run.pretrain", never)
+    monkeypatch.setattr("augscale.promotion.full_session.pretrain", never)
     again = _run(finished_run.run_dir)
     assert again == finished_run
     assert _run(finished_run.run_dir, resume=True) == finished_run
@@ -317,10 +318,10 @@ def test_the_command_prints_the_result_as_json(tmp_path):
 TWO_PROCESSES = """
 import sys
 from augscale.promotion.full_run import pretrain_full
-from augscale.pretraining.team import global_rank
+from augscale.pretraining.distributed import global_rank
 result = pretrain_full("weak", study="smoke", out=sys.argv[1], epochs=2, evaluations=3, log_every=2, device="cpu",
                        overrides={"pretrain.head_batch_norm": False})
-print(f"process {global_rank()}: {result.best['step']}, {result.loss:.6f}")
+print(f"process {global_rank()}: {result.best.step}, {result.loss:.6f}")
 """
 
 
@@ -348,16 +349,16 @@ def test_torchrun_gives_the_run_of_one_process(tmp_path):
 
 
 def test_a_full_run_says_logs_and_keeps_how_its_batches_are_cut(tmp_path, monkeypatch):
-    from augscale.pretraining import passes
+    from augscale.pretraining import step
 
-    loss = passes.dino_loss
+    loss = step.dino_loss
 
     def scarce(student_logits, teacher_probs, temp, **options):
         if len(student_logits) > 4 * 4:  # images x views
             raise MemoryError
         return loss(student_logits, teacher_probs, temp)
 
-    monkeypatch.setattr(passes, "dino_loss", scarce)
+    monkeypatch.setattr(step, "dino_loss", scarce)
     finished = _run(tmp_path, max_memory="1TB")
     assert finished.micro_batches["number"] == 2
     assert read_json(tmp_path / "result.json")["micro_batches"] == json.loads(json.dumps(finished.micro_batches))

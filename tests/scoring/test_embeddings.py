@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from augscale.errors import DivergedError
-from augscale.pretraining.loop import Paused
+from augscale.errors import DivergedError, Paused
 from augscale.scoring.embeddings import embed
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from augscale.config import load_study
 from augscale.errors import CheckpointError, InterruptedRun
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.searching import worker_runs
 from augscale.searching.confirm import expected_runs, plan_confirmation
 from augscale.searching.prepare import prepare_run

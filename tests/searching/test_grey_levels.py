@@ -12,7 +12,8 @@ from rich.console import Console
 
 from augscale.config import StudyConfig, load_study
 from augscale.errors import ConfigError
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.searching.display import SearchDisplay
 from augscale.searching.introduction import say_what_runs
 from augscale.searching.prepare import prepare_run

@@ -17,12 +17,13 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from augscale.config import load_study
-from augscale.demo import render, synthetic_records
+from augscale.demo import render
+from augscale.demo.patients import synthetic_records
 from augscale.errors import ConfigError, DataError
 from augscale.evaluation.datasets import open_dataset
 from augscale.evaluation.transforms import evaluation_views
 from augscale.networks.checkpoints import load_checkpoint
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json
 from augscale.searching.labelled_score import NEIGHBOURS, TEMPERATURE, open_labelled, score_labelled
 
 ARGUMENTS = (

@@ -17,7 +17,8 @@ from augscale.config import StudyConfig, load_study
 from augscale.pretraining.loop import pretrain
 from augscale.records.panel import PanelRecord
 from augscale.records.trial import TrialRecord
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.searching import trial
 from augscale.searching.null import TOLERANCE, null_config, null_record, null_runs, null_sentence
 from augscale.searching.prepare import prepare_run

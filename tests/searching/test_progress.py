@@ -13,7 +13,8 @@ from rich.console import Console
 
 from augscale.config import load_study
 from augscale.records.trial import RungRecord, TrialRecord
-from augscale.runs.folders import RunFolder, this_host, write_json
+from augscale.runs.files import write_json
+from augscale.runs.folders import RunFolder, this_host
 from augscale.searching.display import SearchDisplay, render
 from augscale.searching.progress import read_progress
 from augscale.searching.study import claim_trial, enqueue_controls, open_study, stopped_file

@@ -18,7 +18,7 @@ import pytest
 import tomli_w
 
 from augscale.augmentation.scales import load_scales
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json
 from augscale.searching.search import status as read_status
 
 LONG = (

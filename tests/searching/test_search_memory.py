@@ -7,9 +7,10 @@ import json
 import pytest
 
 from augscale.config import load_study
-from augscale.pretraining import passes
+from augscale.pretraining import step
 from augscale.pretraining.dino import dino_loss
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.searching import supervisor
 from augscale.searching.answer import write_answer
 from augscale.searching.prepare import prepare_run
@@ -40,7 +41,7 @@ def searched(tmp_path, monkeypatch):
             raise MemoryError
         return dino_loss(student_logits, teacher_probs, temp, **options)
 
-    monkeypatch.setattr(passes, "dino_loss", loss)
+    monkeypatch.setattr(step, "dino_loss", loss)
     run, config = RunFolder(tmp_path / "run"), load_study("smoke", SETTINGS)
     manifest = prepare_run(run, config, storage=None, parameters=1, device_label="cpu")
     study = open_study(config, run.default_storage, manifest.study_name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from augscale.runs.folders import read_json
+from augscale.runs.files import read_json
 from augscale.searching.trust import trust_statement
 
 

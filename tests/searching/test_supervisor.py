@@ -10,8 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from augscale.config import load_study
-from augscale.errors import ConfigError, InterruptedRun
-from augscale.pretraining.loop import Paused
+from augscale.errors import ConfigError, InterruptedRun, Paused
 from augscale.records.worker import WorkerRecord
 from augscale.runs.folders import RunFolder
 from augscale.searching import supervisor, worker_runs

@@ -10,7 +10,8 @@ import torch
 
 from augscale.augmentation.scales import load_scales
 from augscale.config import load_study
-from augscale.runs.folders import RunFolder, read_json
+from augscale.runs.files import read_json
+from augscale.runs.folders import RunFolder
 from augscale.scoring.score import score_backbone
 from augscale.searching import trial
 from augscale.searching.prepare import prepare_run

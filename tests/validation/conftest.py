@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from augscale.demo import render, synthetic_records
+from augscale.demo import render
+from augscale.demo.patients import synthetic_records
 
 CLASSES = {"0": "normal", "3": "severe", "4": "proliferative"}
 SPLITS = ("train", "val", "train", "test", "train", "test")

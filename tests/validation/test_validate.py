@@ -23,7 +23,7 @@ from augscale.cli.app import app
 from augscale.errors import ConfigError, DataError, StudyError
 from augscale.evaluation.predictions import read_all
 from augscale.evaluation.protocol_config import ProtocolConfig
-from augscale.runs.folders import read_json, write_json
+from augscale.runs.files import read_json, write_json
 
 QUICK = ProtocolConfig.model_validate({"linear": {"inverse_penalties": (0.01, 1.0)}})
 REFERENCES = ["untrained", "raw pixels 16x16", "colour statistics"]

@@ -20,7 +20,7 @@ from augscale.data.image_tables import COLUMNS, read_table
 from augscale.data.retinal.downloads import LabelledFile
 from augscale.data.retinal.registry import REGISTRY, SPLITS, RetinalDataset
 from augscale.errors import DataError, StudyError
-from augscale.runs.folders import read_json, write_json, write_text_atomic
+from augscale.runs.files import read_json, write_json, write_text_atomic
 
 MANIFEST_FILE = "manifest.csv"
 FACTS_FILE = "dataset.json"

@@ -9,7 +9,7 @@ from typing import Any
 from augscale.reporting.diagnosis.figures import all_figures
 from augscale.reporting.diagnosis.page import render_diagnosis
 from augscale.reporting.diagnosis.records import parse_diagnosis
-from augscale.runs.folders import write_bytes_atomic, write_text_atomic
+from augscale.runs.files import write_bytes_atomic, write_text_atomic
 
 PAGE = "diagnosis.html"
 

@@ -11,7 +11,7 @@ from augscale.errors import DataError
 from augscale.reporting.evaluation.section import evaluation_sections, section_html
 from augscale.reporting.shared.page import nav, shell
 from augscale.reporting.shared.wording import moment
-from augscale.runs.folders import read_json, write_text_atomic
+from augscale.runs.files import read_json, write_text_atomic
 
 
 def write_evaluation_page(path: Path, values: Mapping[str, Any]) -> Path:

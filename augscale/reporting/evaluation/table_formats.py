@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from augscale.reporting.evaluation.tables import DIGITS, Entry, Table
-from augscale.runs.folders import write_text_atomic
+from augscale.runs.files import write_text_atomic
 
 NOTHING = "–"
 

@@ -9,7 +9,8 @@ from augscale.errors import ConfigError
 from augscale.reporting.search.page import render_page
 from augscale.reporting.search.results import read_run
 from augscale.reporting.search.sheets import contact_sheets as drawn_sheets
-from augscale.runs.folders import RunFolder, write_text_atomic
+from augscale.runs.files import write_text_atomic
+from augscale.runs.folders import RunFolder
 
 
 def write_report(run_dir: Path, *, contact_sheets: Mapping[str, bytes] | None = None) -> Path:

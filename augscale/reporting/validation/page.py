@@ -11,7 +11,7 @@ from augscale.errors import DataError
 from augscale.reporting.shared.page import facts_table, nav, shell
 from augscale.reporting.shared.wording import moment, score_label
 from augscale.reporting.validation.section import validation_sections
-from augscale.runs.folders import read_json, write_text_atomic
+from augscale.runs.files import read_json, write_text_atomic
 
 
 def write_validation_page(path: Path, values: Mapping[str, Any]) -> Path:

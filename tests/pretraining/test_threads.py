@@ -1,4 +1,4 @@
-"""Threads that each work on a part of the batch: the result is that of one thread, repeatable, errors pass."""
+"""Data-parallel threads: the result is that of one thread, repeatable, and errors pass through."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tiny_runs import TINY_VIT, tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.networks.stochastic_depth import DepthDraws
-from augscale.pretraining import passes
-from augscale.pretraining.cores import Cores
+from augscale.pretraining import step
 from augscale.pretraining.loop import pretrain
+from augscale.pretraining.threads import DataParallelThreads
 
 DROPPING = {"drop_path": 0.5}
 
@@ -37,13 +37,13 @@ def run(images, indices):
 def threads_of_losses(monkeypatch):
     """Names of the threads that have computed losses."""
     names: set[str] = set()
-    loss = passes.dino_loss
+    loss = step.dino_loss
 
     def watched(*arguments, **options):
         names.add(threading.current_thread().name)
         return loss(*arguments, **options)
 
-    monkeypatch.setattr(passes, "dino_loss", watched)
+    monkeypatch.setattr(step, "dino_loss", watched)
     return names
 
 
@@ -62,7 +62,7 @@ def test_two_threads_train_what_one_trains(run, threads_of_losses, accumulate, p
     finally:
         torch.set_num_threads(1)
     assert len(threads_of_losses - {"MainThread"}) >= 2
-    tolerance = 2e-5 if precision == "fp32" else 1e-2
+    tolerance = 2e-5 if precision == "fp32" else 2e-2
     for found, wanted in ((together, alone), (again, alone)):
         losses = [[loss for _, loss in result.loss_history] for result in (found, wanted)]
         np.testing.assert_allclose(losses[0], losses[1], rtol=tolerance)
@@ -90,7 +90,7 @@ def test_what_cannot_be_divided_stays_in_one_thread(run, threads_of_losses, two_
 
 def test_memory_that_runs_out_in_one_thread_is_survived(run, two_threads, monkeypatch):
     wanted = run(tiny_study(), accumulate=2)
-    loss, calls = passes.dino_loss, []
+    loss, calls = step.dino_loss, []
 
     def scarce(student_logits, *arguments, **options):
         calls.append(len(student_logits))
@@ -98,35 +98,37 @@ def test_memory_that_runs_out_in_one_thread_is_survived(run, two_threads, monkey
             raise MemoryError
         return loss(student_logits, *arguments, **options)
 
-    monkeypatch.setattr(passes, "dino_loss", scarce)
+    monkeypatch.setattr(step, "dino_loss", scarce)
     result = run(tiny_study())
     assert result.loss_history == wanted.loss_history
     assert [(change.step, change.after) for change in result.micro_batches.changes] == [(1, 2)]
 
 
-@pytest.mark.parametrize(("threads", "images", "parts"), [(2, 16, 2), (6, 16, 2), (12, 64, 4), (16, 64, 16), (4, 7, 1)])
-def test_parts_are_equal_and_so_are_their_threads(threads, images, parts):
-    torch.set_num_threads(threads)
+@pytest.mark.parametrize(
+    ("num_threads", "images", "shards"), [(2, 16, 2), (6, 16, 2), (12, 64, 4), (16, 64, 16), (4, 7, 1)]
+)
+def test_shards_are_equal_and_so_are_their_threads(num_threads, images, shards):
+    torch.set_num_threads(num_threads)
     try:
-        cores = Cores(divide=True)
-        assert cores.num_parts(images) == parts
-        assert cores.map(lambda _: torch.get_num_threads(), parts) == [threads // parts] * parts
-        assert torch.get_num_threads() == threads
+        threads = DataParallelThreads(enabled=True)
+        assert threads.num_shards(images) == shards
+        assert threads.map(lambda _: torch.get_num_threads(), shards) == [num_threads // shards] * shards
+        assert torch.get_num_threads() == num_threads
     finally:
         torch.set_num_threads(1)
 
 
-def test_an_error_is_raised_after_all_parts_have_ended(two_threads):
-    cores, ended = Cores(divide=True), threading.Event()
+def test_an_error_is_raised_after_all_threads_have_ended(two_threads):
+    threads, ended = DataParallelThreads(enabled=True), threading.Event()
 
     def work(number):
         if number == 0:
-            raise ValueError("part 0")
+            raise ValueError("shard 0")
         ended.wait(0.2)
         ended.set()
 
-    with pytest.raises(ValueError, match="part 0"):
-        cores.map(work, 2)
+    with pytest.raises(ValueError, match="shard 0"):
+        threads.map(work, 2)
     assert ended.is_set()
     assert torch.get_num_threads() == 2
 
@@ -135,7 +137,7 @@ def test_parameters_do_not_share_gradients_that_autograd_gave_to_several():
     first, second, unused = (torch.nn.Parameter(torch.zeros(3)) for _ in range(3))
     shared = torch.ones(1).expand(3)
     for _ in range(2):
-        passes.add_gradients([first, second, unused], [shared, shared, None])
+        step.add_gradients([first, second, unused], [shared, shared, None])
     first.grad.mul_(10)
     assert first.grad.tolist() == [20.0] * 3
     assert second.grad.tolist() == [2.0] * 3
@@ -143,7 +145,7 @@ def test_parameters_do_not_share_gradients_that_autograd_gave_to_several():
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 6])
-def test_parts_draw_what_the_whole_batch_draws(num_parts):
+def test_shards_draw_the_stochastic_depth_of_the_whole_batch(num_parts):
     views, images = 4, 6
     whole = DepthDraws(7, 0, 1, images)
     wanted = [set(whole.kept(views * images, p).tolist()) for p in (0.9, 0.5)]

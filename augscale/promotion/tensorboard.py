@@ -1,4 +1,4 @@
-"""Numbers for TensorBoard, where the `tensorboard` package is installed; without it a run only says so once."""
+"""Numbers for TensorBoard if the `tensorboard` package is installed; without it a run says so once."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ class TensorBoard:
 
     Args:
         folder: of the event files.
-        say: gets one line where nothing can be written, for whatever reason; the run goes on without.
+        say: called with one line if nothing can be written; the run continues without event files.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._folder = folder
         self._say = say
         self._writer: Any = None
-        self._off = False
+        self._disabled = False
 
     def add(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Adds a step's numbers. The first call of a session hides what an earlier one wrote from that step on."""
-        if self._off:
+        """Adds a step's numbers. A session's first call hides what an earlier session wrote from that step on."""
+        if self._disabled:
             return
         try:
             if self._writer is None:
@@ -34,17 +34,17 @@ class TensorBoard:
                 if value is not None:
                     self._writer.add_scalar(name, value, step)
         except ImportError:
-            self._give_up("the tensorboard package is not installed (extra `tensorboard`)")
+            self._disable("the tensorboard package is not installed (extra `tensorboard`)")
         except OSError as error:
-            self._give_up(error.strerror or str(error))
+            self._disable(error.strerror or str(error))
 
     def close(self) -> None:
-        if self._writer is not None and not self._off:
+        if self._writer is not None and not self._disabled:
             try:
                 self._writer.close()
             except OSError as error:
-                self._give_up(error.strerror or str(error))
+                self._disable(error.strerror or str(error))
 
-    def _give_up(self, reason: str) -> None:
-        self._off = True
+    def _disable(self, reason: str) -> None:
+        self._disabled = True
         self._say(f"no TensorBoard files: {reason}; log.jsonl holds the same numbers")

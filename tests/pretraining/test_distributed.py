@@ -14,14 +14,14 @@ from tiny_runs import tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.config import StudyConfig
-from augscale.errors import ConfigError
+from augscale.errors import ConfigError, Paused
 from augscale.networks.batch_norm import has_batch_norm
 from augscale.pretraining.batches import Batches
 from augscale.pretraining.dino import information
-from augscale.pretraining.loop import Paused, pretrain
-from augscale.pretraining.parts import StepMeans, reduced
+from augscale.pretraining.distributed import DistributedContext, init_distributed
+from augscale.pretraining.loop import pretrain
+from augscale.pretraining.monitor import StepStatistics
 from augscale.pretraining.student_teacher import build_networks, synchronize_batch_norm
-from augscale.pretraining.team import Team, join_team
 
 HERE = Path(__file__).parent
 
@@ -94,7 +94,7 @@ def test_a_stop_of_any_process_stops_all_at_the_same_step_and_one_process_goes_o
     found, folder = ranks
     assert [entry["stopped"].partition(":")[0] for entry in found] == ["Paused", "Paused"]
     logged = []
-    resumed = run(state_path=folder / "team.pt", on_log=logged.append)
+    resumed = run(state_path=folder / "two.pt", on_log=logged.append)
     assert [entry.step for entry in logged] == [4, 5, 6]
     np.testing.assert_allclose([x for _, x in resumed.loss_history], [x for _, x in alone.loss_history], rtol=1e-5)
 
@@ -109,7 +109,7 @@ def _same_gradients(found, expected):
 
 
 def test_gradients_and_center_are_means_over_the_processes(ranks):
-    states = [torch.load(ranks[1] / name, weights_only=True) for name in ("team.pt", "alone.pt")]
+    states = [torch.load(ranks[1] / name, weights_only=True) for name in ("two.pt", "alone.pt")]
     assert [state["step"] for state in states] == [3, 3]
     _same_gradients(*states)
 
@@ -122,7 +122,7 @@ def test_gradients_and_center_are_means_over_the_micro_batches(run, tmp_path):
 
 def test_only_process_0_leaves_files(ranks):
     names = {path.name for path in ranks[1].iterdir()}
-    assert names == {"images.npy", "indices.npy", "alone.pt", "team.pt", "rank0.pt", "rank1.pt"}
+    assert names == {"images.npy", "indices.npy", "alone.pt", "two.pt", "rank0.pt", "rank1.pt"}
 
 
 def test_a_failure_of_process_0_ends_the_others_in_one_line(ranks):
@@ -176,14 +176,14 @@ def test_another_number_of_micro_batches_continues_a_run(run, alone, tmp_path):
 
 
 @pytest.mark.parametrize(("accumulate", "multiple"), [(3, 3), (0, 1), (8, 8)])
-def test_parts_that_would_not_be_equal_are_refused(run, accumulate, multiple):
+def test_shards_that_would_not_be_equal_are_refused(run, accumulate, multiple):
     with pytest.raises(
         ConfigError, match=f"1 processes x {accumulate} micro-batches: expected a multiple of {multiple}"
     ):
         run(accumulate=accumulate)
 
 
-def test_parts_of_a_batch_are_the_batch(images, indices):
+def test_shards_of_a_batch_are_the_batch(images, indices):
     batches = Batches(images, indices, 4, 9, torch.device("cpu"))
     for step in (0, 3):
         whole, ids = batches.draw(step)
@@ -192,14 +192,16 @@ def test_parts_of_a_batch_are_the_batch(images, indices):
         assert np.array_equal(np.concatenate([part for _, part in parts]), ids)
 
 
-def test_information_of_parts_is_that_of_the_whole_and_not_the_mean_of_theirs():
+def test_information_of_shards_is_that_of_the_batch_and_not_the_mean_of_theirs():
     probs = torch.softmax(3 * torch.randn(8, 6, generator=torch.Generator().manual_seed(0)), dim=-1)
 
     def means(rows):
         entropy = torch.special.entr(rows).sum(dim=-1).mean()
-        return StepMeans(loss=entropy, teacher_logits=rows.mean(0), teacher_probs=rows.mean(0), teacher_entropy=entropy)
+        return StepStatistics(
+            loss=entropy, teacher_logits=rows.mean(0), teacher_probs=rows.mean(0), teacher_entropy=entropy
+        )
 
-    joined = reduced([means(probs[:4]), means(probs[4:])], Team())
+    joined = StepStatistics.mean([means(probs[:4]), means(probs[4:])], DistributedContext())
     assert joined.information() == pytest.approx(float(information(probs)), abs=1e-6)
     apart = (information(probs[:4]) + information(probs[4:])) / 2
     assert abs(joined.information() - float(apart)) > 0.01
@@ -229,13 +231,15 @@ def test_batch_norm_is_found_in_backbone_and_head_and_nowhere_else():
     assert has_batch_norm(networks(backbone={"name": "resnet10t", "overrides": {}}))
 
 
-def test_one_process_is_a_team_of_its_own(monkeypatch):
+def test_a_single_process_needs_no_process_group(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    with join_team("cpu") as team:
-        assert (team.rank, team.size, team.device, team.leads, team.alone) == (0, 1, "cpu", True, True)
-        assert team.agree(3) == 3
-        assert team.share(b"bytes") == b"bytes"
+    with init_distributed("cpu") as context:
+        assert (context.rank, context.world_size, context.device) == (0, 1, "cpu")
+        assert context.is_main
+        assert context.is_single
+        assert context.all_reduce_max(3) == 3
+        assert context.broadcast_bytes(b"bytes") == b"bytes"
 
 
 def test_one_gpu_for_several_processes_is_refused(monkeypatch):
@@ -243,7 +247,10 @@ def test_one_gpu_for_several_processes_is_refused(monkeypatch):
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(ConfigError, match="every process of torchrun takes its own GPU"), join_team("cuda:0"):
+    with pytest.raises(ConfigError, match="every process of torchrun takes its own GPU"), init_distributed("cuda:0"):
         pass
-    with pytest.raises(ConfigError, match="on a machine with 1 GPUs; expected --nproc-per-node 1"), join_team("cuda"):
+    with (
+        pytest.raises(ConfigError, match="on a machine with 1 GPUs; expected --nproc-per-node 1"),
+        init_distributed("cuda"),
+    ):
         pass

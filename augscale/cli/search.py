@@ -1,0 +1,122 @@
+"""`augscale search`, `status`, `report`, and the hidden `worker` that a search starts: flags to one call each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from augscale.cli.options import (
+    AllowBad,
+    Data,
+    Device,
+    Exclude,
+    Json,
+    MaxMemory,
+    StudySettings,
+    parse_assignments,
+    print_json,
+)
+from augscale.system.startup import lasting_imports
+
+
+def search(
+    study: Annotated[str, typer.Option("--study", help="Built-in study or study file (.toml).")] = "default",
+    data: Data = None,
+    exclude: Exclude = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Total wanted, not more.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for this call, e.g. 2h, 90m.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Database URL, for several hosts; its password is not kept.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per GPU or core if not given.")] = None,
+    device: Device = "auto",
+    seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
+    init: Annotated[str | None, typer.Option(help="none, imagenet or a weights file.")] = None,
+    max_memory: MaxMemory = None,
+    set_: StudySettings = None,
+    allow_bad: AllowBad = False,
+    as_json: Json = False,
+) -> None:
+    """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
+    with lasting_imports():
+        from rich.console import Console
+
+        from augscale.searching.search import search as run_search
+
+    result = run_search(
+        study,
+        data=list(data) if data else None,
+        trials=trials,
+        budget=budget,
+        storage=storage,
+        workers=workers,
+        device=device,
+        seed=seed,
+        out=out,
+        allow_bad=allow_bad,
+        max_memory=max_memory,
+        overrides=parse_assignments(set_, {"backbone.init": init, "data.exclude": exclude}),
+        # On a terminal everything a person reads goes to standard output; --json keeps that for the result.
+        console=Console(stderr=as_json),
+    )
+    if as_json:
+        print_json(result.answer | {"run": str(result.run_dir)})
+
+
+def status(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Trials done, running, failed and why; best so far; forecast of the end."""
+    from rich.console import Console
+
+    from augscale.searching.display import render
+    from augscale.searching.search import status as read_status
+
+    progress = read_status(run_dir)
+    if as_json:
+        print_json(progress.to_dict())
+    else:
+        Console().print(render(progress, None, all_trials=True))
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write the report and the trial table again, also while the search still runs."""
+    from augscale.searching.search import rewrite_report
+
+    path = rewrite_report(run_dir)
+    if as_json:
+        print_json({"report": str(path)})
+    else:
+        print(path)
+
+
+def worker(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN")],
+    device: Annotated[str, typer.Option()] = "cpu",
+    threads: Annotated[int | None, typer.Option()] = None,
+    num_workers: Annotated[int, typer.Option()] = 1,
+    deadline: Annotated[float | None, typer.Option()] = None,
+    free_memory: Annotated[int | None, typer.Option("--free-memory", help="Bytes.")] = None,
+    sharing: Annotated[int, typer.Option(min=1, help="Workers on this device.")] = 1,
+    parent: Annotated[int | None, typer.Option("--supervised-by", help="Stop when this parent process ends.")] = None,
+) -> None:
+    """Join a prepared search with one more process."""
+    with lasting_imports():
+        from augscale.searching.worker_process import run_worker
+    run_worker(
+        run_dir,
+        device=device,
+        threads=threads,
+        num_workers=num_workers,
+        deadline=deadline,
+        free_memory=free_memory,
+        sharing=sharing,
+        parent=parent,
+    )

@@ -1,0 +1,380 @@
+"""One optimizer step of DINO, from the batch to the next center (Caron et al. 2021, `train_one_epoch`).
+
+The batch of a step is divided into equal shards: one per process (`distributed`), each of these into micro-batches that
+follow each other (`micro_batches`), and on a CPU each micro-batch into one per thread (`threads`). All shards see the
+same weights and the same center. Loss, gradients and the center's update are means over the shards, which for equal
+shards are the means over the batch, so the result is that of the undivided batch to rounding. Two things depend on the
+division: batch norm, which averages over one micro-batch (on GPUs over those of all processes), and dropout, with
+stochastic depth in networks other than a plain ViT, which is drawn per shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from augscale.augmentation.scales import AugmentationScales
+from augscale.augmentation.views import MultiCropViews, Views
+from augscale.config import StudyConfig
+from augscale.errors import ConfigError, DivergedError, MemoryShortageError
+from augscale.networks.batch_norm import uses_batch_statistics
+from augscale.networks.precision import autocast, resolve_precision, tf32_products
+from augscale.networks.stochastic_depth import DepthDraws
+from augscale.pretraining.batches import Batches
+from augscale.pretraining.dino import (
+    cancel_gradients,
+    clip_gradients,
+    dino_loss,
+    mean_entropy,
+    parameter_groups,
+    teacher_probabilities,
+    update_teacher,
+    updated_center,
+)
+from augscale.pretraining.distributed import DistributedContext, gradient_sync
+from augscale.pretraining.memory_estimate import measure_step, missing_moments
+from augscale.pretraining.micro_batches import MicroBatches, fewest_that_fit
+from augscale.pretraining.monitor import Clock, LossCheck, StepStatistics
+from augscale.pretraining.out_of_memory import (
+    allocate_moments,
+    drop_cached_memory,
+    not_repeatable,
+    put_back,
+    retry_out_of_memory,
+)
+from augscale.pretraining.schedules import StepValues, step_values
+from augscale.pretraining.student_teacher import build_networks, synchronize_batch_norm
+from augscale.pretraining.threads import DataParallelThreads
+from augscale.seeding import derive_seed
+from augscale.system.compiling import resolve_compile
+from augscale.system.memory import resident_memory
+
+ViewFunction = Callable[[Tensor, npt.NDArray[np.int64]], Views]
+"""Views of a batch, from its images and sample ids, see `Batches.draw`."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Equal slice `index` of `count` of a step's batch."""
+
+    index: int
+    count: int
+
+    def split(self, num: int) -> list[Shard]:
+        return [Shard(self.index * num + i, self.count * num) for i in range(num)]
+
+
+class Trainer:
+    """Networks, optimizer and center of one run; `loop.pretrain` calls `train_step` until the run is done.
+
+    Args:
+        accumulate: micro-batches that each process divides its shard into, at least.
+        memory_limit: bytes, see `system.memory.memory_limit`.
+        make_views: replaces the views drawn from `scales`.
+        on_micro_batches: called when micro-batches are chosen, and when they change; on rank 0 only.
+    Raises:
+        ConfigError: the study does not fit the model, the device or the number of processes.
+        DataError: fewer images than the batch size.
+        CheckpointError: the initial weights cannot be used.
+    """
+
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        indices: npt.NDArray[np.int64],
+        scales: AugmentationScales,
+        study: StudyConfig,
+        seed: int,
+        device: torch.device,
+        context: DistributedContext,
+        accumulate: int = 1,
+        memory_limit: int | None = None,
+        make_views: ViewFunction | None = None,
+        on_micro_batches: Callable[[MicroBatches], None] | None = None,
+    ) -> None:
+        self.study, self.recipe, self.seed = study, study.pretrain, seed
+        self.device, self.context = device, context
+        self.memory_limit = memory_limit
+        precision = resolve_precision(self.recipe.precision, device)
+        self.precision = "fp32" if context.all_reduce_max(int(precision == "fp32")) else precision
+        self.batches = Batches(
+            images, indices, self.recipe.batch_size, derive_seed(seed, "order"), device, memory_limit
+        )
+        self.student, self.teacher = build_networks(study, seed, device)
+        batch_norm = uses_batch_statistics(self.student)
+        self.micro_batches = MicroBatches.of_batch(
+            self.recipe.batch_size, context.world_size, accumulate, batch_norm=batch_norm
+        )
+        if not context.is_single:
+            if batch_norm and device.type == "cpu":
+                raise ConfigError(
+                    "batch norm over several processes needs GPUs; expected one process, a backbone without batch "
+                    "norm and pretrain.head_batch_norm = false, or GPUs"
+                )
+            self.student, self.teacher = synchronize_batch_norm(self.student), synchronize_batch_norm(self.teacher)
+            context.broadcast_weights(self.teacher)
+        self.compiled = resolve_compile(self.recipe.compile, device, self.recipe.steps)
+        self.student.backbone.compiled = self.teacher.backbone.compiled = self.compiled
+        view_seed = derive_seed(seed, "views")
+        self.make_views = make_views or MultiCropViews(
+            scales, study.crops, images.shape[1], view_seed, compiled=self.compiled
+        )
+        self.parallel_student = context.data_parallel(self.student)
+        self.draws_by_image = self.student.backbone.draws_by_image
+        self.threads = DataParallelThreads(
+            enabled=device.type == "cpu" and context.is_single and self.draws_by_image and not batch_norm
+        )
+        self.student_parameters: list[nn.Parameter] = list(self.student.parameters())
+        self.teacher_parameters: list[Tensor] = list(self.teacher.parameters())
+        self.last_layer = list(self.student.head.last_layer.parameters())
+        self.buffers = [*self.student.buffers(), *self.teacher.buffers()]
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.student), lr=0.0, fused=True)
+        self.center = torch.zeros(self.recipe.out_dim, device=device)
+        self.step = 0
+        self.saved_step = 0
+        """Step of the last saved state; 0 if there is none."""
+        self.clock = Clock(device)
+        self.losses = LossCheck(device)
+        self.on_micro_batches = on_micro_batches if context.is_main else None
+
+    def train_step(self, *, logged: bool) -> None:
+        """One optimizer step; if memory runs out, the same step is repeated in smaller micro-batches.
+
+        Everything that allocates memory precedes the update, so a repeated step starts from unchanged weights.
+
+        Args:
+            logged: the step's statistics will be read.
+        """
+        values = step_values(self.recipe, self.step)
+        buffers = [buffer.clone() for buffer in self.buffers]
+        next_center = retry_out_of_memory(
+            lambda: self._accumulate_gradients(values, logged),
+            lambda message: self._take_smaller_micro_batches(buffers, message),
+        )
+        with self.clock.part("optimiser"), not_repeatable():
+            self.optimizer.step()
+            update_teacher(self.teacher_parameters, self.student_parameters, values.teacher_momentum)
+            self.center = next_center
+        self.step += 1
+
+    def _accumulate_gradients(self, values: StepValues, logged: bool) -> Tensor:
+        """Sets the clipped gradients of the whole batch and the optimizer's rates, and returns the next center."""
+        self.optimizer.zero_grad(set_to_none=True)
+        shards = Shard(self.context.rank, self.context.world_size).split(self.micro_batches.number)
+        statistics = [
+            part for shard in shards for part in self._micro_batch(shard, values, logged, last=shard is shards[-1])
+        ]
+        self.statistics = StepStatistics.mean(statistics, self.context)
+        self.losses.add(self.statistics.loss, self.step + 1)
+        if self.device.type == "cpu":  # a GPU's loss is read when it is logged, so that steps do not wait for it
+            self.stop_if_not_finite()
+        with self.clock.part("optimiser"):
+            clip_gradients(self.student_parameters, self.recipe.clip_grad)
+            if values.last_layer_frozen:
+                cancel_gradients(self.last_layer)
+            decaying, not_decaying = self.optimizer.param_groups
+            decaying["lr"] = not_decaying["lr"] = values.lr
+            decaying["weight_decay"] = values.weight_decay
+            allocate_moments(self.optimizer)
+            return updated_center(self.center, self.statistics.teacher_logits, self.recipe.center_momentum)
+
+    def _micro_batch(self, shard: Shard, values: StepValues, logged: bool, *, last: bool) -> list[StepStatistics]:
+        """Adds the gradients of one micro-batch to the existing ones; returns the statistics of its shards.
+
+        Args:
+            last: of this process in this step.
+        """
+        num_shards = self.threads.num_shards(self.recipe.batch_size // shard.count)
+        if num_shards > 1:
+            return self._micro_batch_in_threads(shard.split(num_shards), values, logged)
+        return [self._forward_backward(shard, values, logged, last=last)]
+
+    def _forward_backward(
+        self, shard: Shard, values: StepValues, logged: bool, *, last: bool, views: Views | None = None
+    ) -> StepStatistics:
+        with gradient_sync(self.parallel_student, enabled=last), tf32_products(self.precision, self.device):
+            loss, statistics = self._loss(shard, values, logged, self.clock, views)
+            with self.clock.part("backward"):
+                self._summand(loss, shard).backward()
+        return statistics
+
+    def _loss(
+        self, shard: Shard, values: StepValues, logged: bool, clock: Clock, views: Views | None = None
+    ) -> tuple[Tensor, StepStatistics]:
+        """From the batch to the loss of one shard, and the shard's statistics.
+
+        Args:
+            views: replace those of the shard's images.
+        """
+        if views is None:
+            with clock.part("views"):
+                images, sample_ids = self.batches.draw(self.step, shard.index, shard.count)
+                views = self.make_views(images, sample_ids)
+        with clock.part("forward"):
+            cast = autocast(self.precision, self.device, keep_casts=self.threads.num_threads == 1)
+            with self._stochastic_depth(shard, num_images=len(views.global_crops) // 2) as draws, cast:
+                with torch.no_grad():
+                    teacher_logits = self.teacher(views.global_crops)
+                student_logits = self.parallel_student(views.global_crops, views.local_crops, draws=draws)
+            teacher_probs = teacher_probabilities(teacher_logits, self.center, values.teacher_temp)
+            loss = dino_loss(student_logits, teacher_probs, self.recipe.student_temp, compiled=self.compiled)
+            statistics = StepStatistics(
+                loss=loss.detach(),
+                teacher_logits=teacher_logits.mean(dim=0),
+                teacher_probs=teacher_probs.mean(dim=0) if logged else None,
+                teacher_entropy=mean_entropy(teacher_probs) if logged else None,
+            )
+        return loss, statistics
+
+    @contextmanager
+    def _stochastic_depth(self, shard: Shard, num_images: int) -> Iterator[DepthDraws | None]:
+        """Random numbers of the forward pass: a function of (seed, step), and of the shard if not drawn per image."""
+        if self.draws_by_image:
+            yield DepthDraws(derive_seed(self.seed, "drop-path", self.step), shard.index, shard.count, num_images)
+            return
+        on_gpu = self.device.type == "cuda"
+        seed = derive_seed(self.seed, "drop-path", self.step, *([shard.index] if shard.index else []))
+        with torch.random.fork_rng(devices=[self.device] if on_gpu else []):
+            torch.default_generator.manual_seed(seed)
+            if on_gpu:
+                with torch.cuda.device(self.device):
+                    torch.cuda.manual_seed(seed)
+            yield None
+
+    def _summand(self, loss: Tensor, shard: Shard) -> Tensor:
+        """A shard's summand of its process's mean loss; the mean over processes is taken of the gradients."""
+        shards_of_process = shard.count // self.context.world_size
+        return loss if shards_of_process == 1 else loss / shards_of_process
+
+    def _micro_batch_in_threads(
+        self, shards: Sequence[Shard], values: StepValues, logged: bool
+    ) -> list[StepStatistics]:
+        clocks = [Clock(self.device) for _ in shards]
+
+        def in_thread(number: int) -> tuple[StepStatistics, tuple[Tensor | None, ...]]:
+            shard, clock = shards[number], clocks[number]
+            loss, statistics = self._loss(shard, values, logged, clock)
+            with clock.part("backward"):
+                # Returned, not accumulated: several threads must not add to the same tensors.
+                loss = self._summand(loss, shard)
+                gradients = torch.autograd.grad(loss, self.student_parameters, allow_unused=True)
+            return statistics, gradients
+
+        done = self.threads.map(in_thread, len(shards))
+        self.clock.add_mean(clocks)
+        with self.clock.part("backward"):
+            for _, gradients in done:
+                add_gradients(self.student_parameters, gradients)
+        return [statistics for statistics, _ in done]
+
+    def _take_smaller_micro_batches(self, buffers: list[Tensor], message: str) -> None:
+        """Undoes a step that ran out of memory, and halves the micro-batches for the rest of the run.
+
+        Args:
+            buffers: copies of the networks' buffers from before the step.
+            message: first line of the error.
+        Raises:
+            MemoryShortageError: they cannot be smaller, or other processes are in the middle of the step.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        drop_cached_memory(self.device)
+        put_back(self.buffers, buffers)
+        step, now = self.step + 1, self.micro_batches
+        if not self.context.is_single:
+            or_limit = ", or a lower --max-memory" if self.device.type == "cpu" else ""
+            raise MemoryShortageError(
+                f"process {self.context.rank} ran out of memory at step {step} with {now}; expected --accumulate "
+                f"{now.next_number() or now.number} or more on all processes{or_limit}; the run goes on from its last "
+                f"saved state ({message})"
+            )
+        self.micro_batches = now.halved(step, message)
+        self._report_micro_batches()
+
+    def fit_into_memory(self, largest: int | None) -> None:
+        """Chooses the micro-batches of the steps to come: no larger than `largest`, and on a CPU by an estimate.
+
+        A CPU has no out-of-memory error to wait for: Linux kills the process.
+
+        Args:
+            largest: images per micro-batch that an earlier run ended with; None: unknown.
+        """
+        step = self.step + 1
+        if step <= self.recipe.steps:
+            self.micro_batches = self.micro_batches.following(largest, step)
+        if step <= self.recipe.steps and self.device.type == "cpu":
+            with self.clock.stopped():
+                self.micro_batches = fewest_that_fit(
+                    self.micro_batches,
+                    self._estimated_bytes,
+                    limit=self.memory_limit,
+                    max_memory=self.recipe.max_memory,
+                    step=step,
+                    context=self.context,
+                )
+        self._report_micro_batches()
+
+    def _estimated_bytes(self) -> Callable[[int], int]:
+        """Estimated peak of this process as a function of the number of micro-batches."""
+        values, shard = step_values(self.recipe, self.step), Shard(self.context.rank, self.context.world_size)
+        in_use = resident_memory() + missing_moments(self.optimizer)
+        memory = measure_step(
+            lambda views: self._forward_backward(shard, values, logged=True, last=False, views=views),
+            (self.student, self.teacher),
+            self.study.crops,
+            key=repr((self.study.backbone, self.study.crops, self.recipe, self.precision, self.context)),
+        )
+        images, threads = self.micro_batches.images, self.threads.num_threads
+        return lambda number: in_use + memory.peak(images // number, accumulating=number > 1, num_threads=threads)
+
+    def _report_micro_batches(self) -> None:
+        if self.on_micro_batches is not None:
+            self.on_micro_batches(self.micro_batches)
+
+    def stop_if_not_finite(self) -> None:
+        """Waits for the device.
+
+        Raises:
+            DivergedError: the loss of this or an earlier step was not finite.
+        """
+        bad = self.losses.first_bad()
+        self.clock.settle()
+        if bad is not None:
+            raise self._diverged(f"loss is {bad[1]}", bad[0])
+
+    def check_weights(self) -> None:
+        """Detects gradients of the last step that were not finite although the loss was.
+
+        Raises:
+            DivergedError: a weight of the teacher is not finite.
+        """
+        norms = torch.stack(torch._foreach_norm(self.teacher_parameters))
+        if not bool(norms.isfinite().all()):
+            raise self._diverged("a weight of the teacher is not finite", self.step)
+
+    def _diverged(self, what: str, step: int) -> DivergedError:
+        values = step_values(self.recipe, step - 1)
+        saved = f"last checkpoint: step {self.saved_step}" if self.saved_step else "no checkpoint"
+        return DivergedError(
+            f"{what} at step {step} (lr {values.lr:.1e}, teacher_temp {values.teacher_temp:g}); {saved}"
+        )
+
+
+def add_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    """Adds to the parameters' gradients as `backward` does; None adds nothing.
+
+    The first gradient is copied: autograd may return one tensor for several parameters, and gradients are later changed
+    in place.
+    """
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            continue
+        if parameter.grad is None:
+            parameter.grad = gradient.clone()
+        else:
+            parameter.grad += gradient
