@@ -18,7 +18,8 @@ from augscale.searching.failures import all_failed, failure_groups, failure_sent
 from augscale.searching.importance import parameter_importance
 from augscale.searching.null import not_learned, null_facts, null_runs, null_sentence
 from augscale.searching.study import is_feasible, ranked, trial_scales, trials_started
-from augscale.statistics.paired_comparisons import differences_to, seed_interval
+from augscale.statistics.intervals import seed_interval_t
+from augscale.statistics.paired_comparisons import differences_to
 
 
 def write_answer(run: RunFolder, config: StudyConfig, study: optuna.Study, seconds: dict[str, float]) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def _confirmation(runs: list[ConfirmationRun]) -> dict[str, Any]:
         "confirm_scores": values,
         "confirm_missing": len(runs) - len(values),
         "confirm_mean": float(np.mean(values)) if values else None,
-        "confirm_interval": seed_interval(values),
+        "confirm_interval": seed_interval_t(values),
         "_scores": scores,
         "_replicates": replicates,
     }

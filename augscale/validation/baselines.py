@@ -1,7 +1,7 @@
-"""What a trial has to beat: features without a network, in the form of an encoder, to be rows of every table.
+"""References that trials have to beat: features computed without a network, in the form of encoders.
 
-In a pilot on fundus photographs a linear probe on 16x16 pixels was better than most short pre-trainings: much of such
-labels is illumination, colour and source.
+In a pilot on fundus photographs a linear probe on 16x16 pixels was better than most short pre-trainings, because
+illumination, color and source predict much of such labels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RawPixels(nn.Module):
 
 
 class ColourStatistics(nn.Module):
-    """Per channel a histogram of 16 bins over [0, 1], mean and standard deviation: 54 numbers that know no places."""
+    """Per channel a histogram of 16 bins over [0, 1], mean and standard deviation: 54 numbers without positions."""
 
     num_features = 3 * (BINS + 2)
 

@@ -1,23 +1,20 @@
-"""The evaluation's part of a report: headline, tables, figures, and where protocols disagree.
-
-It reads `evaluation.json` and nothing else. Texts in `html` are escaped; plots are drawn by `page.figure`.
-"""
+"""The evaluation's part of a report: headline, tables, figures, and the disagreements of protocols."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from augscale.evaluation.records import (
+from markupsafe import Markup
+
+from augscale.records.evaluation import (
     METRIC_LABELS,
     METRIC_MEANINGS,
     Comparison,
     Disagreement,
     EvaluationSummary,
     Side,
-    from_dict,
 )
 from augscale.reporting.evaluation import figures
 from augscale.reporting.evaluation.table_formats import to_html
@@ -33,6 +30,7 @@ from augscale.reporting.evaluation.tables import (
 )
 from augscale.reporting.shared.page import figure
 from augscale.reporting.shared.style import Colors, Plot
+from augscale.reporting.shared.templates import render
 from augscale.reporting.shared.wording import interval, number, signed
 
 CURVE_PROTOCOLS = ("finetune", "linear", "released", "knn")
@@ -48,7 +46,6 @@ class NamedPlot:
     """Element id on the page."""
     title: str
     plot: Plot
-    narrow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,32 +57,39 @@ class EvaluationSection:
     """A short title for the list of contents."""
     title: str
     guide: str
-    """How to read it, plain text."""
-    html: str
-    """Tables and lists, escaped."""
+    """Reading guide, plain text."""
+    html: Markup = field(default_factory=Markup)
+    """Tables and lists."""
     plots: tuple[NamedPlot, ...] = ()
 
 
-def evaluation_sections(values: Mapping[str, Any], *, best: str | None = None) -> tuple[EvaluationSection, ...]:
+@dataclass(frozen=True, kw_only=True)
+class ProtocolTables:
+    """The tables of one protocol."""
+
+    protocol: str
+    main: Markup
+    details: tuple[tuple[str, Markup], ...]
+    """Title and table of each fold."""
+    comparisons: Markup
+
+
+def evaluation_sections(summary: EvaluationSummary, *, best: str | None = None) -> tuple[EvaluationSection, ...]:
     """The sections of a finished evaluation, in the order of the page; without results, one that says so.
 
     Args:
-        values: what `evaluation.json` holds.
-        best: the checkpoint to draw in the colour of the best; None takes the one called `best`, if any.
-    Raises:
-        DataError: not what `augscale evaluate` writes.
+        best: the checkpoint to draw in the color of the best; None takes the one called `best`, if any.
     """
-    summary = from_dict(values)
     if not summary.cells:
-        html = _list(summary.notes) if summary.notes else ""
-        return (
-            EvaluationSection(
-                anchor="evaluation", link="Evaluation", title="Downstream evaluation", guide="Nothing has been "
-                "evaluated.", html=html,
-            ),
-        )  # fmt: skip
-    best = best or ("best" if "best" in summary.checkpoints else None)
-    colors = Colors(best, summary.checkpoints)
+        nothing = EvaluationSection(
+            anchor="evaluation",
+            link="Evaluation",
+            title="Downstream evaluation",
+            guide="Nothing has been evaluated.",
+            html=render("evaluation/notes.html", notes=summary.notes),
+        )
+        return (nothing,)
+    colors = Colors(best or ("best" if "best" in summary.checkpoints else None), summary.checkpoints)
     detailed = next((p for p in CURVE_PROTOCOLS if p in summary.protocols), summary.protocols[0])
     sections = [
         _overview(summary),
@@ -98,16 +102,10 @@ def evaluation_sections(values: Mapping[str, Any], *, best: str | None = None) -
     return tuple(section for section in sections if section is not None)
 
 
-def section_html(section: EvaluationSection, drawings: dict[str, str]) -> str:
+def section_html(section: EvaluationSection, drawings: dict[str, str]) -> Markup:
     """A section as HTML; each plot's JSON is added to `drawings` by element id, as `page.shell` takes it."""
-    plots = "".join(
-        f"<h3>{escape(plot.title)}</h3>{figure(plot.name, plot.title, plot.plot, drawings, narrow=plot.narrow)}"
-        for plot in section.plots
-    )
-    return (
-        f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>'
-        f'<p class="guide">{escape(section.guide)}</p>{section.html}{plots}</section>'
-    )
+    plots = [(plot.title, Markup(figure(plot.name, plot.title, plot.plot, drawings))) for plot in section.plots]
+    return render("evaluation/section.html", section=section, plots=plots)
 
 
 def _overview(summary: EvaluationSummary) -> EvaluationSection:
@@ -117,41 +115,47 @@ def _overview(summary: EvaluationSummary) -> EvaluationSection:
         f"({', '.join(summary.protocols)}), {_count(len(summary.datasets), 'dataset')}, "
         f"{_count(len(summary.pairs), 'external pair')}, {_count(runs, 'run')}."
     )
-    verdicts = "".join(_tally(summary, first, second) for first, second in _pairs(summary))
+    pairs = dict.fromkeys((c.first, c.second) for c in summary.comparisons)
     overview = protocols_table(summary)
-    table = to_html(overview) if overview.rows else ""
-    notes = f"<h3>Notes</h3>{_list(summary.notes)}" if summary.notes else ""
-    meanings = "".join(f"<li>{escape(METRIC_LABELS[m])}: {escape(METRIC_MEANINGS[m])}.</li>" for m in METRIC_LABELS)
     return EvaluationSection(
         anchor="evaluation",
         link="Evaluation",
         title="Downstream evaluation",
         guide="How often one checkpoint is distinguishably better than another, over all internal and external test "
         f"sets and protocols, by AUROC after Holm's correction. {facts}",
-        html=f'<ul class="verdicts">{verdicts}</ul>{table}{notes}'
-        f"<details><summary>What each metric is</summary><ul>{meanings}</ul></details>",
+        html=render(
+            "evaluation/overview.html",
+            tallies=[_tally(summary, first, second) for first, second in pairs],
+            table=to_html(overview) if overview.rows else "",
+            notes=summary.notes,
+            meanings=[(METRIC_LABELS[metric], METRIC_MEANINGS[metric]) for metric in METRIC_LABELS],
+        ),
     )
 
 
 def _internal(summary: EvaluationSummary, colors: Colors) -> EvaluationSection | None:
+    found: list[ProtocolTables] = []
+    for protocol in summary.protocols:
+        table = internal_table(summary, protocol)
+        if table.rows:
+            more = internal_table(summary, protocol, EXTRA_METRICS, name="further-metrics")
+            tables = ProtocolTables(
+                protocol=protocol,
+                main=to_html(table, caption=not found),
+                details=(
+                    ("Further metrics", to_html(more)),
+                    ("Each class", to_html(per_class_table(summary, protocol))),
+                ),
+                comparisons=_comparisons(summary, protocol, internal=True),
+            )
+            found.append(tables)
+    if not found:
+        return None
     plots = [
         NamedPlot(name=f"internal-{slug(metric)}", title=METRIC_LABELS[metric], plot=plot)
         for metric in PAPER_METRICS
         if (plot := figures.internal(summary, colors, metric)) is not None
     ]
-    parts: list[str] = []
-    for protocol in summary.protocols:
-        table = internal_table(summary, protocol)
-        if not table.rows:
-            continue
-        more = internal_table(summary, protocol, EXTRA_METRICS, name="further-metrics")
-        classes = per_class_table(summary, protocol)
-        parts.append(f"<h3>Protocol {escape(protocol)}</h3>{to_html(table, caption=not parts)}")
-        parts.append(f"<details><summary>Further metrics, {escape(protocol)}</summary>{to_html(more)}</details>")
-        parts.append(f"<details><summary>Each class, {escape(protocol)}</summary>{to_html(classes)}</details>")
-        parts.append(_comparisons(summary, protocol, internal=True))
-    if not parts:
-        return None
     return EvaluationSection(
         anchor="internal",
         link="Internal",
@@ -159,27 +163,29 @@ def _internal(summary: EvaluationSummary, colors: Colors) -> EvaluationSection |
         guide="Trained and tested on the same dataset. Where two checkpoints' differences are within chance the table "
         "marks both; overlapping intervals of two checkpoints do not by themselves mean that, as both saw the same "
         "test images.",
-        html="".join(parts),
+        html=render("evaluation/protocol_tables.html", found=found),
         plots=tuple(plots),
     )
 
 
 def _external(summary: EvaluationSummary) -> EvaluationSection | None:
-    parts: list[str] = []
+    found: list[ProtocolTables] = []
     plots = []
     for protocol in summary.protocols:
         table = external_table(summary, protocol)
-        if not table.rows:
-            continue
-        matrix = to_html(external_matrix(summary, protocol))
-        parts.append(f"<h3>Protocol {escape(protocol)}</h3>{to_html(table, caption=not parts)}")
-        parts.append(f"<details><summary>As a matrix, {escape(protocol)}</summary>{matrix}</details>")
-        parts.append(_comparisons(summary, protocol, internal=False))
-        plot = figures.external_matrix(summary, protocol)
-        if plot is not None:
-            title = f"AUROC from training set to test set, protocol {protocol}"
-            plots.append(NamedPlot(name=f"external-{slug(protocol)}", title=title, plot=plot))
-    if not parts:
+        if table.rows:
+            tables = ProtocolTables(
+                protocol=protocol,
+                main=to_html(table, caption=not found),
+                details=(("As a matrix", to_html(external_matrix(summary, protocol))),),
+                comparisons=_comparisons(summary, protocol, internal=False),
+            )
+            found.append(tables)
+            plot = figures.external_matrix(summary, protocol)
+            if plot is not None:
+                title = f"AUROC from training set to test set, protocol {protocol}"
+                plots.append(NamedPlot(name=f"external-{slug(protocol)}", title=title, plot=plot))
+    if not found:
         return None
     return EvaluationSection(
         anchor="external",
@@ -187,7 +193,7 @@ def _external(summary: EvaluationSummary) -> EvaluationSection | None:
         title="External evaluation",
         guide="Trained on one dataset, tested on another with the same classes: what is left of a result under other "
         "cameras and patients. Each seed's model was chosen on validation images of its own training set.",
-        html="".join(parts),
+        html=render("evaluation/protocol_tables.html", found=found),
         plots=tuple(plots),
     )
 
@@ -197,43 +203,32 @@ def _disagreements(summary: EvaluationSummary) -> EvaluationSection | None:
         return None
     found = [d for d in summary.disagreements if d.metric in PAPER_METRICS]
     clear = sum(d.clear for d in found)
-    questions = {
-        (c.trained_on, c.tested_on, c.metric, c.first, c.second)
-        for c in summary.comparisons
-        if c.metric in PAPER_METRICS
-    }
+    asked = [c for c in summary.comparisons if c.metric in PAPER_METRICS]
+    questions = {(c.trained_on, c.tested_on, c.metric, c.first, c.second) for c in asked}
+    guide = f"All protocols order every pair of checkpoints alike, in all {len(questions)} questions."
     if found:
         guide = (
             f"In {len(found)} of {len(questions)} questions (a pair of checkpoints, a test set, one of the paper's "
             f"metrics) protocols put the two in opposite orders. In {clear} of them both orders are beyond chance, "
             "so the answer depends on the protocol; in the others at least one side may be chance."
         )
-    else:
-        guide = f"All protocols order every pair of checkpoints alike, in all {len(questions)} questions."
-    rows = "".join(_disagreement_row(d) for d in found[:MOST_DISAGREEMENTS])
-    more = len(found) - MOST_DISAGREEMENTS
-    rest = f'<p class="note">and {more} more, listed in evaluation.json</p>' if more > 0 else ""
-    heads = "".join(
-        f'<th scope="col">{h}</th>' for h in ("Test set", "Metric", "One order", "The other", "Beyond chance")
-    )
-    table = f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{rest}'
+    rows = [_disagreement_row(d) for d in found[:MOST_DISAGREEMENTS]]
     return EvaluationSection(
         anchor="disagreements",
         link="Where protocols disagree",
         title="Where protocols disagree",
         guide=guide,
-        html=table if found else "",
+        html=render("evaluation/disagreements.html", rows=rows, more=len(found) - len(rows)) if found else Markup(),
     )
 
 
 def _curves(summary: EvaluationSummary, protocol: str, colors: Colors) -> EvaluationSection | None:
     plots = []
-    for dataset in summary.datasets:
+    for index, dataset in enumerate(summary.datasets):
         for kind, draw in (("ROC", figures.roc_curves), ("Precision and recall", figures.pr_curves)):
             plot = draw(summary, protocol, dataset, colors)
             if plot is not None:
-                name = f"curves-{slug(kind)}-{summary.datasets.index(dataset)}"
-                plots.append(NamedPlot(name=name, title=f"{dataset}: {kind}", plot=plot))
+                plots.append(NamedPlot(name=f"curves-{slug(kind)}-{index}", title=f"{dataset}: {kind}", plot=plot))
     if not plots:
         return None
     return EvaluationSection(
@@ -242,7 +237,6 @@ def _curves(summary: EvaluationSummary, protocol: str, colors: Colors) -> Evalua
         title=f"Curves of each class, protocol {protocol}",
         guide="One class against the rest, mean over seeds. For rare classes precision and recall tell more: a ROC "
         "curve hides how many false alarms stand against each find.",
-        html="",
         plots=tuple(plots),
     )
 
@@ -257,88 +251,69 @@ def _calibration(summary: EvaluationSummary, protocol: str, colors: Colors) -> E
         title=f"Calibration, protocol {protocol}",
         guide="On the dashed line a score means what it says: of predictions made with 0.8, eight in ten are right. "
         "Below it a model is too sure of itself.",
-        html="",
         plots=(NamedPlot(name="calibration-plot", title="Calibration", plot=plot),),
     )
 
 
-def _pairs(summary: EvaluationSummary) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((c.first, c.second) for c in summary.comparisons))
-
-
-def _tally(summary: EvaluationSummary, first: str, second: str) -> str:
+def _tally(summary: EvaluationSummary, first: str, second: str) -> dict[str, Any]:
     """One pair of checkpoints over everything, by AUROC."""
     found = [c for c in summary.comparisons if (c.first, c.second, c.metric) == (first, second, "auroc")]
     better, worse = (sum(c.verdict == v for c in found) for v in ("better", "worse"))
-    css = ' class="clear"' if bool(better) != bool(worse) else ""
-    sentence = (
-        f"{first} is not distinguishable from {second} anywhere"
-        if not better and not worse
-        else f"{first} against {second}: {better} better, {worse} worse"
-    )
+    sentence = f"{first} is not distinguishable from {second} anywhere"
+    if better or worse:
+        sentence = f"{first} against {second}: {better} better, {worse} worse"
     detail = f"{_count(len(found), 'comparison')}, {len(found) - better - worse} not distinguishable"
-    return f"<li{css}><strong>{escape(sentence)}</strong><span>{escape(detail)}</span></li>"
+    return {"decided": bool(better) != bool(worse), "sentence": sentence, "detail": detail}
 
 
-def _comparisons(summary: EvaluationSummary, protocol: str, *, internal: bool) -> str:
+def _comparisons(summary: EvaluationSummary, protocol: str, *, internal: bool) -> Markup:
     found = [
         c
         for c in summary.comparisons
-        if c.protocol == protocol and (c.trained_on == c.tested_on) == internal and c.metric in PAPER_METRICS
+        if c.protocol == protocol and c.internal == internal and c.metric in PAPER_METRICS
     ]
     if not found:
-        return ""
-    covered = escape(summary.covered[:1].upper() + summary.covered[1:])
-    names = ("Test set", "Metric", "Checkpoints", "Difference", "p", "Holm p", "Verdict", "Covers")
-    heads = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = "".join(_comparison_row(c) for c in found)
-    return (
-        f"<details><summary>Comparisons of checkpoints, {escape(protocol)}</summary>"
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="note">Difference of the first and the second with its 95 % interval, not adjusted. Holm\'s '
-        "correction runs over one protocol and metric, all pairs of checkpoints on all "
-        f"{'internal' if internal else 'external'} test sets. {covered}. "
-        "DeLong, paired bootstrap and paired t-tests stand beside in evaluation.json.</p></details>"
+        return Markup()
+    return render(
+        "evaluation/comparisons.html",
+        protocol=protocol,
+        kind="internal" if internal else "external",
+        covered=summary.covered[:1].upper() + summary.covered[1:],
+        rows=[_comparison_row(c) for c in found],
     )
 
 
-def _comparison_row(c: Comparison) -> str:
-    cells = [
-        _test_set(c.trained_on, c.tested_on),
-        METRIC_LABELS[c.metric],
-        f"{c.first} − {c.second}",
-        signed(c.difference),
-        _p(c.p_value),
-        _p(c.adjusted_p),
-        f"{c.first} is {c.verdict}" if c.distinguishable else c.verdict,
-        " and ".join(c.covers) if c.p_value is not None else c.reason,
+def _comparison_row(c: Comparison) -> list[tuple[str, str]]:
+    """Text and small text of each cell."""
+    return [
+        (c.where, ""),
+        (METRIC_LABELS[c.metric], ""),
+        (f"{c.first} − {c.second}", ""),
+        (signed(c.difference), interval(c.interval, sign=True)),
+        (_p(c.p_value), ""),
+        (_p(c.adjusted_p), ""),
+        (f"{c.first} is {c.verdict}" if c.distinguishable else c.verdict, ""),
+        (" and ".join(c.covers) if c.p_value is not None else c.reason, ""),
     ]
-    written = [escape(cell) for cell in cells]
-    written[3] += f"<small>{escape(interval(c.interval, sign=True))}</small>"
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in written)}</tr>"
 
 
-def _disagreement_row(d: Disagreement) -> str:
-    cells = [
-        escape(_test_set(d.trained_on, d.tested_on)),
-        escape(METRIC_LABELS[d.metric]),
-        _order(d.first, d.second, d.for_first),
-        _order(d.second, d.first, d.for_second),
-        "both" if d.clear else "one" if any(s.distinguishable for s in (*d.for_first, *d.for_second)) else "neither",
+def _disagreement_row(d: Disagreement) -> list[tuple[str, str]]:
+    """Text and small text of each cell."""
+    one = any(s.distinguishable for s in (*d.for_first, *d.for_second))
+    return [
+        (d.where, ""),
+        (METRIC_LABELS[d.metric], ""),
+        (f"{d.first} before {d.second}", _protocols(d.for_first)),
+        (f"{d.second} before {d.first}", _protocols(d.for_second)),
+        ("both" if d.clear else "one" if one else "neither", ""),
     ]
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _order(ahead: str, behind: str, sides: Sequence[Side]) -> str:
-    words = "; ".join(
+def _protocols(sides: Sequence[Side]) -> str:
+    return "; ".join(
         f"{s.protocol} {signed(abs(s.difference))} ({'beyond chance' if s.distinguishable else 'may be chance'})"
         for s in sides
     )
-    return f"{escape(ahead)} before {escape(behind)}<small>{escape(words)}</small>"
-
-
-def _test_set(trained_on: str, tested_on: str) -> str:
-    return tested_on if trained_on == tested_on else f"{trained_on} to {tested_on}"
 
 
 def _p(p: float | None) -> str:
@@ -347,7 +322,3 @@ def _p(p: float | None) -> str:
 
 def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _list(lines: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
