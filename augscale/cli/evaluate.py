@@ -157,7 +157,7 @@ def promote(
 
 
 def _protocol_config(assignments: list[str] | None, seeds: int, size: int | None) -> Any:
-    """Settings of the protocols; without a size the first checkpoint decides it."""
+    """Settings of the protocols; without a size, that of the first checkpoint is used later."""
     from augscale.config import apply_overrides
     from augscale.evaluation.protocol_config import ProtocolConfig
     from augscale.settings import parse_settings

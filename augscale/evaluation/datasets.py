@@ -190,24 +190,38 @@ def open_dataset(
     odd_classes = check_classes(origin.name, records, cache, sanity, allow_bad=allow_bad)
     if not allow_bad:
         sanity.require_photographs()
+    notes += [*cache.levels.lines(), *file_lines(cache, sanity), *odd_classes]
+    return _with_splits(origin, records, order, numbers, cache, config, split_seed, notes)
+
+
+def _with_splits(
+    origin: Origin,
+    records: Sequence[ImageRecord],
+    classes: tuple[str, ...],
+    labels: Integers,
+    cache: ImageCache,
+    config: DataConfig,
+    split_seed: int,
+    notes: Sequence[str],
+) -> LabelledImages:
     groups = patient_groups(records)
-    splits, split_notes, kept = complete_splits(origin.name, records, numbers, groups, split_seed)
+    splits, split_notes, kept = complete_splits(origin.name, records, labels, groups, split_seed)
     chosen = [records[i] for i in kept]
     labelled = LabelledImages(
         name=origin.name,
-        classes=order,
+        classes=classes,
         images=cache.images,
         rows=_rows(chosen, cache),
         image_ids=tuple(record.image_id for record in chosen),
-        labels=numbers[kept],
+        labels=labels[kept],
         split=tuple(splits),
         groups=groups[kept],
-        fingerprint=_fingerprint(order, chosen, numbers[kept], splits, groups[kept], config, cache.levels),
+        fingerprint=_fingerprint(classes, chosen, labels[kept], splits, groups[kept], config, cache.levels),
         contents=tuple(record.content or "" for record in chosen),
-        label_space=origin.label_space if order == origin.classes else None,
-        notes=(*notes, *cache.levels.lines(), *file_lines(cache, sanity), *odd_classes, *split_notes),
+        label_space=origin.label_space if classes == origin.classes else None,
     )
-    return replace(labelled, notes=(*labelled.notes, *_leaks(chosen, labelled), *_class_notes(labelled)))
+    found = (*notes, *split_notes, *_leaks(chosen, labelled), *_class_notes(labelled))
+    return replace(labelled, notes=found)
 
 
 def open_datasets(

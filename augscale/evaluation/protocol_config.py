@@ -1,4 +1,4 @@
-"""Settings of the four evaluation protocols; defaults are those of the papers and scripts that they follow."""
+"""Settings of the four evaluation protocols; the defaults are those of the papers and scripts they follow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class KnnConfig(Settings):
 
     temperature: Positive = 0.07
     neighbours: Annotated[tuple[Count, ...], Field(min_length=1)] = (5, 10, 20, 50)
-    """Numbers to choose from on validation."""
+    """Candidates; the choice is made on validation images."""
 
     @field_validator("neighbours")
     @classmethod
@@ -29,17 +29,17 @@ class KnnConfig(Settings):
 
 
 class LinearConfig(Settings):
-    """Multinomial logistic regression on standardised features."""
+    """Multinomial logistic regression on standardized features."""
 
     inverse_penalties: Annotated[tuple[Positive, ...], Field(min_length=1)] = tuple(
         float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-10, 5)
     )
-    """C of scikit-learn, to choose from on validation: 1e-5 to 100, two a decade."""
+    """Candidates for C of scikit-learn, 1e-5 to 100, two per decade; the choice is made on validation images."""
     tolerance: Positive = 1e-6
-    """Converged when no entry of the mean loss's gradient is larger."""
+    """Largest entry of the mean loss's gradient at convergence."""
     max_iterations: Count = 5000
     bootstrap: bool = False
-    """Let every seed train on its own resample of the training patients. Without it the seed changes nothing."""
+    """Train every seed on its own resample of the training patients. Without it the seed has no effect."""
 
     @field_validator("inverse_penalties")
     @classmethod
@@ -55,11 +55,11 @@ class ReleasedConfig(Settings):
     epochs: Count = 50
     batch_size: Count = 16
     lr: Positive = 1e-3
-    """For a batch of 256; scaled by batch_size / 256, so 6.25e-5 as shipped."""
+    """For a batch of 256; scaled by batch_size / 256, which gives 6.25e-5 by default."""
     momentum: Fraction = 0.9
     draws: Count = 10
-    """Random crops of each training image that are computed once and gone through in a new order every `draws`
-    epochs; the authors draw a new crop every epoch."""
+    """Random crops of each training image, computed once and used in a new order every `draws` epochs; the authors draw
+    a new crop every epoch."""
 
 
 class FinetuneConfig(Settings):
@@ -78,7 +78,7 @@ class FinetuneConfig(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto": bf16 autocast on GPUs and on CPUs with native bf16 arithmetic, else fp32."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that augment images; 0 augments in this one. Changes no result."""
+    """Processes that augment images; 0 augments in this one. No effect on results."""
 
 
 class ProtocolConfig(Settings):
@@ -87,9 +87,9 @@ class ProtocolConfig(Settings):
     view_size: Annotated[int, Field(ge=8)] = 224
     """Side of the views, pixels."""
     seeds: Count = 5
-    """Repeats with seeds 0, 1, ... of the protocols in which the seed changes something."""
+    """Repeats, with seeds 0, 1, ..., of the protocols that depend on the seed."""
     feature_precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Of frozen features."""
+    """Precision of frozen features."""
     feature_batch_size: Count = 64
     knn: KnnConfig = KnnConfig()
     linear: LinearConfig = LinearConfig()

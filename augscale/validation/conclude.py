@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from augscale.augmentation.scales import AugmentationScales, describe
-from augscale.config import StudyConfig
 from augscale.errors import AugscaleError
-from augscale.evaluation.datasets import LabelledImages
 from augscale.records.validation import STUDY_KEY, NetworkRow, ValidationFacts
 from augscale.statistics.trial_rows import MIN_ROWS
 from augscale.validation import verdict
 from augscale.validation.findings import Comparison
 from augscale.validation.finished_trials import KEEP_HINT, FinishedTrial
-from augscale.validation.measuring import Measured
-from augscale.validation.outcomes import MEAN, OutcomeName
+from augscale.validation.measuring import Measured, MeasuredStudy
 from augscale.validation.result import Validation
 from augscale.validation.score_metrics import score_metrics
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MeasuredStudy:
-    """The trials of a study at one rung, and the references, measured on labelled data."""
-
-    run: Path
-    config: StudyConfig
-    step: int
-    trials: Sequence[FinishedTrial]
-    measured: dict[int, Measured]
-    """By number of the trial."""
-    missing: Sequence[FinishedTrial]
-    """Trials that reached the rung and have no weights."""
-    references: dict[str, Measured]
-    datasets: Sequence[LabelledImages]
-    protocols: Sequence[str]
-    """The first one decides the headline."""
-
-    @property
-    def adaptive(self) -> bool:
-        """Trials were chosen by the scores of earlier ones."""
-        return self.config.search.sampler == "tpe"
-
-    @property
-    def primary(self) -> OutcomeName:
-        """The outcome of the headline."""
-        dataset = MEAN if len(self.datasets) > 1 else self.datasets[0].name
-        return OutcomeName(dataset=dataset, protocol=self.protocols[0], metric="auroc")
 
 
 def conclude(
@@ -96,7 +63,7 @@ def conclude(
         notes=tuple(dict.fromkeys([*notes, *_network_notes(study)])),
         facts=ValidationFacts(
             datasets={d.name: {"classes": list(d.classes), "counts": d.counts()} for d in study.datasets},
-            protocols=tuple(study.protocols),
+            protocols=tuple(protocol.name for protocol in study.protocols),
             bootstrap=bootstrap,
             seed=seed,
             panel_images=config.probe.images,

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from augscale.config import StudyConfig
 from augscale.errors import DataError
 from augscale.evaluation.datasets import LabelledImages
 from augscale.evaluation.interface import Encoder, Progress, Protocol
@@ -25,7 +26,7 @@ from augscale.searching.trial import TrialContext, score_trial
 from augscale.seeding import derive_seed
 from augscale.validation.baselines import baseline_encoders
 from augscale.validation.finished_trials import FinishedTrial, load_encoder
-from augscale.validation.outcomes import Outcome, OutcomeName, network_outcomes
+from augscale.validation.outcomes import MEAN, Outcome, OutcomeName, network_outcomes
 from augscale.validation.remake import remake_rung
 from augscale.validation.score_metrics import measure_network
 
@@ -43,6 +44,35 @@ class Measured:
     score_interval: Interval | None
     outcomes: dict[OutcomeName, Outcome]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeasuredStudy:
+    """The trials of a study at one rung, and the references, measured on labelled data."""
+
+    run: Path
+    config: StudyConfig
+    step: int
+    trials: Sequence[FinishedTrial]
+    measured: dict[int, Measured]
+    """By number of the trial."""
+    missing: Sequence[FinishedTrial]
+    """Trials that reached the rung and have no weights."""
+    references: dict[str, Measured]
+    datasets: Sequence[LabelledImages]
+    protocols: Sequence[Protocol]
+    """The first one decides the headline."""
+
+    @property
+    def adaptive(self) -> bool:
+        """Trials were chosen by the scores of earlier ones."""
+        return self.config.search.sampler == "tpe"
+
+    @property
+    def primary(self) -> OutcomeName:
+        """The outcome of the headline."""
+        dataset = MEAN if len(self.datasets) > 1 else self.datasets[0].name
+        return OutcomeName(dataset=dataset, protocol=self.protocols[0].name, metric="auroc")
 
 
 class Measuring:
@@ -73,33 +103,18 @@ class Measuring:
         self.folder, self.resamples, self.seed = folder, resamples, seed
         self.on_progress, self.should_stop = on_progress, should_stop
 
-    def references(self) -> dict[str, Measured]:
-        """References without training: the network that every trial starts from, and features without a network."""
-        config = self.context.config
-        seed = derive_seed(config.search.seed, "trials")
-        device = torch.device(self.context.device)
-        untrained = Encoder(
-            name=UNTRAINED,
-            backbone=build_networks(config, seed, device)[1].backbone.eval(),
-            arch=config.backbone.name,
-            overrides=dict(config.backbone.overrides),
-            image_size=config.crops.global_size,
-            common_statistics=self.context.common_views is not None,
-        )
-        encoders = [untrained, *baseline_encoders(config.crops.global_size)]
-        return {encoder.name: self.measure(encoder, "references", None) for encoder in encoders}
-
-    def trials(
-        self, trials: Sequence[FinishedTrial], step: int, *, remake: bool
-    ) -> tuple[dict[int, Measured], list[FinishedTrial]]:
-        """Measures the trials that reached a rung, one network in memory at a time.
+    def study(self, run: Path, trials: Sequence[FinishedTrial], step: int, *, remake: bool) -> MeasuredStudy:
+        """Measures the references, and the trials that reached a rung, one network in memory at a time.
 
         Args:
+            run: folder of the study.
+            trials: finished ones.
             step: of the rung.
             remake: train trials without weights again, up to the rung.
-        Returns:
-            Results by number of the trial, and the trials that have no weights.
+        Raises:
+            As `measure`; StudyError: a trial that was trained again differs from the recorded one.
         """
+        references = self._references()
         measured: dict[int, Measured] = {}
         missing = []
         at_rung = [trial for trial in trials if trial.rung(step) is not None]
@@ -114,7 +129,33 @@ class Measuring:
                 continue
             encoder = load_encoder(path, trial.name, common_statistics=self.context.common_views is not None)
             measured[trial.number] = self.measure(encoder, f"step-{step:06d}", trial.rung(step))
-        return measured, missing
+        return MeasuredStudy(
+            run=run,
+            config=self.context.config,
+            step=step,
+            trials=trials,
+            measured=measured,
+            missing=missing,
+            references=references,
+            datasets=self.datasets,
+            protocols=self.protocols,
+        )
+
+    def _references(self) -> dict[str, Measured]:
+        """References without training: the network that every trial starts from, and features without a network."""
+        config = self.context.config
+        seed = derive_seed(config.search.seed, "trials")
+        device = torch.device(self.context.device)
+        untrained = Encoder(
+            name=UNTRAINED,
+            backbone=build_networks(config, seed, device)[1].backbone.eval(),
+            arch=config.backbone.name,
+            overrides=dict(config.backbone.overrides),
+            image_size=config.crops.global_size,
+            common_statistics=self.context.common_views is not None,
+        )
+        encoders = [untrained, *baseline_encoders(config.crops.global_size)]
+        return {encoder.name: self.measure(encoder, "references", None) for encoder in encoders}
 
     def _remake(self, trial: FinishedTrial, step: int) -> Path:
         def on_step(done: int) -> None:

@@ -24,7 +24,7 @@ from augscale.searching.search import read_run
 from augscale.searching.trial import build_context
 from augscale.statistics.trial_rows import BOOTSTRAP
 from augscale.system.devices import resolve_device
-from augscale.validation.conclude import MeasuredStudy, conclude
+from augscale.validation.conclude import conclude
 from augscale.validation.finished_trials import choose_rung, finished_trials
 from augscale.validation.measuring import Measuring
 from augscale.validation.result import Validation
@@ -104,19 +104,7 @@ def validate(
             context, opened, made, settings, folder,
             resamples=resamples, seed=seed, on_progress=on_progress, should_stop=stop,
         )  # fmt: skip
-        references = measuring.references()
-        measured, missing = measuring.trials(trials, step, remake=remake)
-    found = MeasuredStudy(
-        run=run.path,
-        config=study_config,
-        step=step,
-        trials=trials,
-        measured=measured,
-        missing=missing,
-        references=references,
-        datasets=opened,
-        protocols=protocols,
-    )
+        found = measuring.study(run.path, trials, step, remake=remake)
     validation = conclude(
         found, out=folder, notes=notes, bootstrap=bootstrap, resamples=resamples, seed=seed, device=context.device
     )

@@ -22,7 +22,7 @@ DIGITS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A number of a table."""
+    """A number of a table. The first fields are those of `MetricSummary`."""
 
     mean: float | None
     seeds_t: Interval | None = None
