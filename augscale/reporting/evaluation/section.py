@@ -69,8 +69,8 @@ class ProtocolTables:
 
     protocol: str
     main: Markup
-    details: tuple[tuple[str, Markup], ...]
-    """Title and table of each fold."""
+    details: dict[str, Markup]
+    """The table of each fold by its title."""
     comparisons: Markup
 
 
@@ -134,21 +134,7 @@ def _overview(summary: EvaluationSummary) -> EvaluationSection:
 
 
 def _internal(summary: EvaluationSummary, colors: Colors) -> EvaluationSection | None:
-    found: list[ProtocolTables] = []
-    for protocol in summary.protocols:
-        table = internal_table(summary, protocol)
-        if table.rows:
-            more = internal_table(summary, protocol, EXTRA_METRICS, name="further-metrics")
-            tables = ProtocolTables(
-                protocol=protocol,
-                main=to_html(table, caption=not found),
-                details=(
-                    ("Further metrics", to_html(more)),
-                    ("Each class", to_html(per_class_table(summary, protocol))),
-                ),
-                comparisons=_comparisons(summary, protocol, internal=True),
-            )
-            found.append(tables)
+    found = _protocol_tables(summary, internal=True)
     if not found:
         return None
     plots = [
@@ -169,24 +155,18 @@ def _internal(summary: EvaluationSummary, colors: Colors) -> EvaluationSection |
 
 
 def _external(summary: EvaluationSummary) -> EvaluationSection | None:
-    found: list[ProtocolTables] = []
-    plots = []
-    for protocol in summary.protocols:
-        table = external_table(summary, protocol)
-        if table.rows:
-            tables = ProtocolTables(
-                protocol=protocol,
-                main=to_html(table, caption=not found),
-                details=(("As a matrix", to_html(external_matrix(summary, protocol))),),
-                comparisons=_comparisons(summary, protocol, internal=False),
-            )
-            found.append(tables)
-            plot = figures.external_matrix(summary, protocol)
-            if plot is not None:
-                title = f"AUROC from training set to test set, protocol {protocol}"
-                plots.append(NamedPlot(name=f"external-{slug(protocol)}", title=title, plot=plot))
+    found = _protocol_tables(summary, internal=False)
     if not found:
         return None
+    plots = [
+        NamedPlot(
+            name=f"external-{slug(tables.protocol)}",
+            title=f"AUROC from training set to test set, protocol {tables.protocol}",
+            plot=plot,
+        )
+        for tables in found
+        if (plot := figures.external_matrix(summary, tables.protocol)) is not None
+    ]
     return EvaluationSection(
         anchor="external",
         link="External",
@@ -196,6 +176,28 @@ def _external(summary: EvaluationSummary) -> EvaluationSection | None:
         html=render("evaluation/protocol_tables.html", found=found),
         plots=tuple(plots),
     )
+
+
+def _protocol_tables(summary: EvaluationSummary, *, internal: bool) -> list[ProtocolTables]:
+    """The tables of each protocol that has results; only the first table has a caption."""
+    found: list[ProtocolTables] = []
+    for protocol in summary.protocols:
+        table = (internal_table if internal else external_table)(summary, protocol)
+        if not table.rows:
+            continue
+        details = {"As a matrix": external_matrix(summary, protocol)}
+        if internal:
+            more = internal_table(summary, protocol, EXTRA_METRICS, name="further-metrics")
+            details = {"Further metrics": more, "Each class": per_class_table(summary, protocol)}
+        found.append(
+            ProtocolTables(
+                protocol=protocol,
+                main=to_html(table, caption=not found),
+                details={title: to_html(detail) for title, detail in details.items()},
+                comparisons=_comparisons(summary, protocol, internal=internal),
+            )
+        )
+    return found
 
 
 def _disagreements(summary: EvaluationSummary) -> EvaluationSection | None:

@@ -85,56 +85,70 @@ def internal_table(
     summary: EvaluationSummary, protocol: str, metrics: Sequence[str] = PAPER_METRICS, name: str = "internal"
 ) -> Table:
     """Rows dataset and metric, columns checkpoints, as in the paper's internal table."""
-    rows = []
-    for dataset in summary.datasets:
-        for metric in metrics:
-            entries = _entries(summary, protocol, dataset, dataset, metric)
-            if any(e is not None and (e.mean is not None or metric != "kappa") for e in entries):
-                paper = _paper_entries(dataset, dataset, metric)
-                rows.append(Row(heads=(dataset, METRIC_LABELS[metric]), entries=(*entries, *paper)))
     which = "The paper's three metrics" if name == "internal" else "Further metrics"
-    return _finish(
-        Table(
-            name=f"{name}-{slug(protocol)}",
-            title=f"{which}, internal, protocol {protocol}",
-            caption=f"Internal evaluation, protocol {protocol}. {_marks(summary)}",
-            seeds=_seeds(summary),
-            resamples=summary.resamples,
-            heads=("Dataset", "Metric"),
-            columns=summary.checkpoints,
-            paper_columns=PRESETS,
-            rows=tuple(rows),
-            notes=_cell_notes(summary, protocol, internal=True),
-        )
+    return _result_table(
+        summary,
+        protocol,
+        metrics,
+        internal=True,
+        name=name,
+        title=f"{which}, internal, protocol {protocol}",
+        heads=("Dataset", "Metric"),
     )
 
 
 def external_table(summary: EvaluationSummary, protocol: str) -> Table:
     """Rows trained on, tested on and metric; columns checkpoints. The paper reports AUROC only."""
-    rows = []
-    for trained_on, tested_on in summary.pairs:
-        for metric in PAPER_METRICS:
-            entries = _entries(summary, protocol, trained_on, tested_on, metric)
-            if any(entries):
-                paper = _paper_entries(trained_on, tested_on, metric)
-                rows.append(Row(heads=(trained_on, tested_on, METRIC_LABELS[metric]), entries=(*entries, *paper)))
-    table = _finish(
-        Table(
-            name=f"external-{slug(protocol)}",
-            title=f"External evaluation, protocol {protocol}",
-            caption=f"External evaluation, protocol {protocol}. {_marks(summary)}",
-            seeds=_seeds(summary),
-            resamples=summary.resamples,
-            heads=("Trained on", "Tested on", "Metric"),
-            columns=summary.checkpoints,
-            paper_columns=PRESETS,
-            rows=tuple(rows),
-            notes=_cell_notes(summary, protocol, internal=False),
-        )
+    table = _result_table(
+        summary,
+        protocol,
+        PAPER_METRICS,
+        internal=False,
+        name="external",
+        title=f"External evaluation, protocol {protocol}",
+        heads=("Trained on", "Tested on", "Metric"),
     )
     if not table.paper_columns:
         return table
     return replace(table, notes=(*table.notes, f"External columns of the paper: {PLUS_MINUS}."))
+
+
+def _result_table(
+    summary: EvaluationSummary,
+    protocol: str,
+    metrics: Sequence[str],
+    *,
+    internal: bool,
+    name: str,
+    title: str,
+    heads: tuple[str, ...],
+) -> Table:
+    rows = []
+    for trained_on, tested_on in [(d, d) for d in summary.datasets] if internal else summary.pairs:
+        place = (tested_on,) if internal else (trained_on, tested_on)
+        for metric in metrics:
+            entries = _entries(summary, protocol, trained_on, tested_on, metric)
+            if any(e is not None and (e.mean is not None or metric != "kappa") for e in entries):
+                paper = _paper_entries(trained_on, tested_on, metric)
+                rows.append(Row(heads=(*place, METRIC_LABELS[metric]), entries=(*entries, *paper)))
+    kind = "Internal" if internal else "External"
+    table = Table(
+        name=f"{name}-{slug(protocol)}",
+        title=title,
+        caption=f"{kind} evaluation, protocol {protocol}. {_marks(summary)}",
+        seeds=_seeds(summary),
+        resamples=summary.resamples,
+        heads=heads,
+        columns=summary.checkpoints,
+        paper_columns=PRESETS,
+        rows=tuple(rows),
+        notes=_cell_notes(summary, protocol, internal=internal),
+    )
+    if any(any(row.entries[len(table.columns) :]) for row in rows):
+        return replace(table, notes=(*table.notes, CAVEAT))
+    # The paper has none of these results.
+    without = tuple(replace(row, entries=row.entries[: len(table.columns)]) for row in rows)
+    return replace(table, rows=without, paper_columns=())
 
 
 def external_matrix(summary: EvaluationSummary, protocol: str, metric: str = "auroc") -> Table:
@@ -270,15 +284,6 @@ def _paper_entries(trained_on: str, tested_on: str, metric: str) -> list[Entry |
         None if v is None else Entry(mean=v.mean, seeds_normal=v.interval, plus_minus=v.plus_minus, best=v.best)
         for v in values
     ]
-
-
-def _finish(table: Table) -> Table:
-    """Drops the paper's columns where it has none of the rows; adds the paper's caveat where it has."""
-    count = len(table.columns)
-    if any(any(row.entries[count:]) for row in table.rows):
-        return replace(table, notes=(*table.notes, CAVEAT))
-    rows = tuple(replace(row, entries=row.entries[:count]) for row in table.rows)
-    return replace(table, rows=rows, paper_columns=())
 
 
 def _marks(summary: EvaluationSummary) -> str:
