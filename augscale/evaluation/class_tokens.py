@@ -28,7 +28,7 @@ def embedding_and_blocks(backbone: Backbone, x: Tensor) -> tuple[Tensor, Tensor]
     pool patch tokens) they are the embedding, as in DINO's linear evaluation of networks other than ViTs.
 
     Args:
-        x: float32, shape (N, 3, s, s), normalised.
+        x: float32, shape (N, 3, s, s), normalized.
     Returns:
         float32, shapes (N, D) and (N, L).
     """

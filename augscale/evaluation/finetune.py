@@ -44,6 +44,8 @@ from augscale.system.devices import resolve_device
 
 _DIGEST_BYTES = 16
 _FORMAT = 1
+_PREDICT_IMAGES = 64
+"""Batch size of predictions."""
 
 
 class Finetune:
@@ -97,6 +99,7 @@ class Finetune:
             if self.on_progress is not None:
                 what = f"fine-tuning {network.name} on {train_on.name}, seed {seed}"
                 self.on_progress(what, run.epoch, self.config.finetune.epochs)
+        run.network.load_state_dict(run.best)
         return run.fitted()
 
     def state_path(self, network: Encoder, train_on: Labelled, seed: int) -> Path:
@@ -194,9 +197,7 @@ class _Run:
     def validate(self) -> None:
         """Keeps the weights where the score is strictly better; the last epoch's where it is never defined."""
         labels = self.dataset.labels[self.dataset.part("val")]
-        self.network.eval()
-        scores = predict(self.network, self.dataset, "val", self.view_size, self.device, self.protocol.precision)
-        score = retfound_score(labels, scores)
+        score = retfound_score(labels, self.fitted().predict(self.dataset, "val"))
         self.meta["scores"].append(score if math.isfinite(score) else None)
         best = self.meta["best_score"]
         last_resort = best is None and self.epoch == self.recipe.epochs
@@ -230,8 +231,7 @@ class _Run:
         write_atomic(self.path, lambda file: torch.save(content, file))
 
     def fitted(self) -> FittedFinetune:
-        """The network with the weights of the epoch that was best on validation."""
-        self.network.load_state_dict(self.best)
+        """The network with its present weights, in eval mode."""
         return FittedFinetune(
             network=self.network.eval(),
             device=self.device,
@@ -264,7 +264,7 @@ class _Run:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedFinetune:
-    """The network after the epoch that was best on validation."""
+    """A network with a trained head."""
 
     network: Classifier
     device: torch.device
@@ -273,27 +273,15 @@ class FittedFinetune:
     selection: dict[str, Any]
 
     def predict(self, on: Labelled, split: str) -> Floats:
-        return predict(self.network, on, split, self.view_size, self.device, self.precision)
-
-
-def predict(
-    network: Classifier,
-    dataset: Labelled,
-    split: str,
-    view_size: int,
-    device: torch.device,
-    precision: str,
-    batch_size: int = 64,
-) -> Floats:
-    """Class probabilities through the evaluation transform, float64, shape (N_split, K), of a network in eval mode."""
-    rows = dataset.rows[dataset.part(split)]
-    parts = [np.zeros((0, network.head.out_features))]
-    for begin in range(0, len(rows), batch_size):
-        images = read_images(dataset.images, rows[begin : begin + batch_size], device)
-        with torch.inference_mode(), autocast(precision, device):
-            logits = network(evaluation_views(images, view_size))
-        parts.append(softmax(logits.float().cpu().numpy()))
-    return np.concatenate(parts)
+        """Class probabilities through the evaluation transform."""
+        rows = on.rows[on.part(split)]
+        parts = [np.zeros((0, self.network.head.out_features))]
+        for begin in range(0, len(rows), _PREDICT_IMAGES):
+            images = read_images(on.images, rows[begin : begin + _PREDICT_IMAGES], self.device)
+            with torch.inference_mode(), autocast(self.precision, self.device):
+                logits = self.network(evaluation_views(images, self.view_size))
+            parts.append(softmax(logits.float().cpu().numpy()))
+        return np.concatenate(parts)
 
 
 def _classifier(encoder: Encoder, dataset: Labelled, view_size: int, drop_path: float, seed: int) -> Classifier:

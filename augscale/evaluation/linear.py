@@ -56,7 +56,7 @@ def fit_path(features: Floats, labels: Integers, weights: Floats | None, config:
 
 
 def resample_counts(labels: Integers, groups: Integers, seed: int) -> Integers:
-    """How often each image counts in a bootstrap sample of the patients.
+    """Number of times that each image counts in a bootstrap sample of the patients.
 
     Raises:
         DataError: a hundred resamples had one class only.

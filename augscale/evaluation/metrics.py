@@ -41,9 +41,9 @@ class Metrics:
     """The metrics of one test set."""
 
     values: Mapping[str, float | None]
-    """By key of METRIC_LABELS."""
+    """All keys of METRIC_LABELS; None where a metric is undefined."""
     reasons: Mapping[str, str]
-    """Why a value is None."""
+    """Reason of each undefined metric."""
     per_class: tuple[ClassMetrics, ...]
     notes: tuple[str, ...]
 

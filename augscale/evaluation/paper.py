@@ -44,7 +44,7 @@ class PaperValue:
     interval: tuple[float, float] | None
     """95 %; None in the external table."""
     plus_minus: float | None
-    """Of unknown meaning; external table only."""
+    """Its meaning is unknown; external table only."""
     best: bool
     """Printed as the best of its row (internal) or column (external)."""
     p_weak_vs_strong: str

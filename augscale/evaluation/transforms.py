@@ -42,7 +42,7 @@ def evaluation_views(images: Tensor, view_size: int) -> Tensor:
         images: uint8, shape (B, S, S, 3), on any device.
         view_size: V, pixels.
     Returns:
-        float32, shape (B, 3, V, V), normalised, on the device of the images.
+        float32, shape (B, 3, V, V), normalized, on the device of the images.
     """
     side = resized_side(view_size)
     whole = draw_view_parameters(
@@ -68,7 +68,7 @@ def random_crops(images: Tensor, rows: npt.NDArray[np.int64], draw: int, view_si
         draw: number of the repetition, from 0.
         view_size: V, pixels.
     Returns:
-        float32, shape (B, 3, V, V), normalised, on the device of the images.
+        float32, shape (B, 3, V, V), normalized, on the device of the images.
     """
     drawn = draw_view_parameters(
         RANDOM_CROP,

@@ -101,7 +101,7 @@ class SignificanceTest(Record):
     covers: tuple[str, ...]
     """The sources of chance that the test accounts for."""
     reason: str = ""
-    """Why there is no p-value."""
+    """Reason for a missing p-value."""
 
 
 class MetricSummary(Record):
@@ -117,7 +117,7 @@ class MetricSummary(Record):
     test_images: Interval | None = None
     """95 %, stratified bootstrap over test images (patients where known) of the mean over seeds."""
     reason: str = ""
-    """Why there is no value."""
+    """Reason for a missing value."""
 
 
 class ClassSummary(Record):

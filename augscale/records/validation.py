@@ -24,7 +24,7 @@ class KeptMetrics(FileRecord):
     """Fingerprints and settings; other ones make the file outdated."""
     values: Mapping[str, float | None]
     interval: Interval | None
-    """Of the study's score."""
+    """95 % interval of the study's score."""
 
 
 class NetworkRow(Record):
@@ -40,15 +40,15 @@ class NetworkRow(Record):
     used: bool = False
     """The row counts in correlations and regrets."""
     reason: str = ""
-    """Why a trial is not used."""
+    """Reason for leaving a trial out."""
     scales: str = ""
     """Description of a trial's scales."""
     scores: Mapping[str, float | None] = {}
-    """By key of `score_metrics`, higher is better."""
+    """Label-free metrics by key of `score_metrics`; higher is better."""
     score_interval: Interval | None = None
-    """Of the study's score, over the images of the panel (or the validation images)."""
+    """95 % interval of the study's score, over the images of the panel (or the validation images)."""
     outcomes: Mapping[str, float] = {}
-    """By key of `OutcomeName`."""
+    """Values by key of `OutcomeName`."""
     outcome_intervals: Mapping[str, Interval | None] = {}
     """95 %, over test images."""
 
@@ -80,7 +80,7 @@ class OutcomeColumn(Record):
     reliability: float | None
     """See `outcomes.reliability`."""
     above: Mapping[str, int]
-    """By reference, how many used trials have a higher value."""
+    """Number of used trials with a higher value than each reference."""
 
 
 class CorrelationCell(Record):
@@ -94,7 +94,7 @@ class CorrelationCell(Record):
     kendall: float | None
     kendall_interval: Interval | None
     p_value: float | None = None
-    """By permutation, for this cell alone."""
+    """Permutation p-value for this cell alone."""
     regret: float | None
     """Outcome of the best trial by labels minus that of the trial this metric ranks first."""
     note: str
@@ -118,7 +118,7 @@ class Regret(Record):
 
     best: str | None = None
     best_outcome: float | None = None
-    """Of the choice with the highest outcome; too high on average, as the maximum of several noisy values."""
+    """Highest outcome of a choice; too high on average, as the maximum of several noisy values."""
     best_corrected: float | None = None
     """The same less the optimism that the image draws show; None without draws."""
     best_crossfitted: float | None = None
@@ -132,7 +132,7 @@ class Regret(Record):
     regret_crossfitted: float | None = None
     """Below 0 where choosing by labels of half the images was worse than the score's pick."""
     interval: Interval | None = None
-    """Of `regret`."""
+    """95 % interval of `regret`."""
     alternatives: tuple[Alternative, ...] = ()
     """The controls in the order given, then "random"."""
     num_choices: int
@@ -162,14 +162,14 @@ class Chance(Record):
     largest_by_chance: float | None = None
     """95th percentile of the largest absolute rho under permutation; a cell beyond it stands out from all others."""
     p_value: float | None = None
-    """Of the largest absolute rho, corrected for all cells."""
+    """p-value of the largest absolute rho, corrected for all cells."""
 
 
 class ValidationFacts(Record):
     """Data and settings of a validation."""
 
     datasets: Mapping[str, Any]
-    """By name, `classes` and `counts` (images by split and class)."""
+    """`classes` and `counts` (images by split and class) by name of the dataset."""
     protocols: tuple[str, ...]
     bootstrap: int
     """Resamples of trials."""
@@ -178,7 +178,7 @@ class ValidationFacts(Record):
     labels_used_by_search: tuple[str, ...] = ()
     device: str
     resamples: int
-    """Of the test images."""
+    """Resamples of the test images."""
 
     def test_images(self, dataset: str) -> int:
         return sum(self.datasets[dataset]["counts"]["test"].values())

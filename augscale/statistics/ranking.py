@@ -41,7 +41,7 @@ class Correlation:
     n: int
     num_groups: int
     note: str
-    """Why a value or interval is missing; else empty."""
+    """Reason for a missing value or interval; else empty."""
     replicates: Floats = field(default_factory=lambda: np.empty(0, np.float64), repr=False, compare=False)
     """float64, shape (B,); NaN where a replicate is undefined; empty without value or bootstrap."""
 

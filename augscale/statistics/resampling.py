@@ -33,7 +33,7 @@ FEW = 5
 
 
 def draw_counts(seed: int, resamples: int, num_units: int, draws: int | None = None) -> Floats:
-    """How often each unit is drawn, with replacement, in each resample.
+    """Draws units with replacement and counts them in each resample.
 
     Args:
         seed: of this draw; row b depends on it, b and the numbers of units and draws only.
@@ -53,7 +53,7 @@ def draw_counts(seed: int, resamples: int, num_units: int, draws: int | None = N
 def resample_weights(
     labels: Integers, groups: Integers | None = None, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Floats:
-    """How much each test image counts in each resample.
+    """Weight of each test image in each resample.
 
     Args:
         labels: int64, shape (N,).

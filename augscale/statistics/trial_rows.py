@@ -52,7 +52,7 @@ def trial_rows(
 
 
 def group_weights(num_groups: int, bootstrap: int, seed: int) -> Floats:
-    """How often each group is drawn in each resample: whole numbers, shape (B, G), rows sum to G.
+    """Number of draws of each group in each resample: whole numbers, shape (B, G), rows sum to G.
 
     Row b depends on the seed, b and G only.
     """

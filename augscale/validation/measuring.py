@@ -55,7 +55,7 @@ class MeasuredStudy:
     step: int
     trials: Sequence[FinishedTrial]
     measured: dict[int, Measured]
-    """By number of the trial."""
+    """The keys are numbers of trials."""
     missing: Sequence[FinishedTrial]
     """Trials that reached the rung and have no weights."""
     references: dict[str, Measured]

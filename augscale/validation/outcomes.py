@@ -136,8 +136,8 @@ def reliability(values: Floats, draws: Floats) -> float | None:
     """
     if len(values) < 3 or len(draws) < 2 or np.ptp(values) == 0:
         return None
-    centred = draws - draws.mean(axis=1, keepdims=True)
-    noise = float(centred.var(axis=0, ddof=1).mean())
+    centered = draws - draws.mean(axis=1, keepdims=True)
+    noise = float(centered.var(axis=0, ddof=1).mean())
     return float(np.clip(1 - noise / values.var(ddof=1), 0.0, 1.0))
 
 

@@ -35,7 +35,7 @@ class Entry:
     tied: bool = False
     """Not the highest, but not distinguishable from it either."""
     reason: str = ""
-    """Why there is no number."""
+    """Reason for a missing number."""
 
 
 @dataclass(frozen=True, kw_only=True)
