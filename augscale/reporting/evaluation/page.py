@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from augscale.errors import DataError
 from augscale.records.evaluation import EvaluationSummary
-from augscale.reporting.evaluation.section import evaluation_sections, section_html
+from augscale.reporting.evaluation.section import evaluation_sections
 from augscale.reporting.shared.page import nav, shell
 from augscale.reporting.shared.templates import render
 from augscale.reporting.shared.wording import moment
@@ -22,12 +22,12 @@ def write_evaluation_page(path: Path, summary: EvaluationSummary) -> Path:
         StudyError: it cannot be written.
     """
     drawings: dict[str, str] = {}
-    sections = evaluation_sections(summary)
-    links = Markup(nav([(s.anchor, s.link) for s in sections]))
+    links, sections = evaluation_sections(summary, drawings)
+    finished = moment(summary.facts.get("finished", ""))
     page = shell(
         title="Downstream evaluation",
-        header=render("evaluation/header.html", finished=moment(summary.facts.get("finished", "")), links=links),
-        main=Markup("\n").join(section_html(section, drawings) for section in sections),
+        header=render("evaluation/header.html", finished=finished, links=Markup(nav(links))),
+        main=sections,
         data=drawings,
     )
     write_text_atomic(path, page)
@@ -43,7 +43,6 @@ def run_sections(path: Path, drawings: dict[str, str], best: str | None) -> tupl
         best: the checkpoint to draw in the color of the best.
     """
     try:
-        sections = evaluation_sections(EvaluationSummary.read(path), best=best)
+        return evaluation_sections(EvaluationSummary.read(path), drawings, best=best)
     except DataError:
         return [], Markup()
-    return [(s.anchor, s.link) for s in sections], Markup("\n").join(section_html(s, drawings) for s in sections)

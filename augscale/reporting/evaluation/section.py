@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -36,31 +36,18 @@ from augscale.reporting.shared.wording import interval, number, signed
 CURVE_PROTOCOLS = ("finetune", "linear", "released", "knn")
 """Curves and calibration are drawn for the first of these that ran, otherwise for the first protocol."""
 MOST_DISAGREEMENTS = 30
+LINKS = {
+    "evaluation": "Evaluation",
+    "internal": "Internal",
+    "external": "External",
+    "disagreements": "Where protocols disagree",
+    "curves": "Curves",
+    "calibration": "Calibration",
+}
+"""Short title of every section, by its anchor."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class NamedPlot:
-    """A plot under its own small heading."""
-
-    name: str
-    """Element id on the page."""
-    title: str
-    plot: Plot
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSection:
-    """One heading of the page."""
-
-    anchor: str
-    link: str
-    """A short title for the list of contents."""
-    title: str
-    guide: str
-    """Reading guide, plain text."""
-    html: Markup = field(default_factory=Markup)
-    """Tables and lists."""
-    plots: tuple[NamedPlot, ...] = ()
+Cells = list[tuple[str, str]]
+"""Text and small text of each cell of a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,111 +58,71 @@ class ProtocolTables:
     main: Markup
     details: dict[str, Markup]
     """The table of each fold by its title."""
-    comparisons: Markup
+    comparisons: list[Cells]
 
 
-def evaluation_sections(summary: EvaluationSummary, *, best: str | None = None) -> tuple[EvaluationSection, ...]:
-    """The sections of a finished evaluation, in the order of the page; without results, one that says so.
+def evaluation_sections(
+    summary: EvaluationSummary, drawings: dict[str, str], *, best: str | None = None
+) -> tuple[list[tuple[str, str]], Markup]:
+    """Links, and HTML; without results, one section that says so.
 
     Args:
+        drawings: each plot's JSON is added here by element id, as `page.shell` takes it.
         best: the checkpoint to draw in the color of the best; None takes the one called `best`, if any.
     """
     if not summary.cells:
-        nothing = EvaluationSection(
-            anchor="evaluation",
-            link="Evaluation",
-            title="Downstream evaluation",
-            guide="Nothing has been evaluated.",
-            html=render("evaluation/notes.html", notes=summary.notes),
-        )
-        return (nothing,)
+        return [("evaluation", LINKS["evaluation"])], render("evaluation/nothing.html", notes=summary.notes)
     colors = Colors(best or ("best" if "best" in summary.checkpoints else None), summary.checkpoints)
     detailed = next((p for p in CURVE_PROTOCOLS if p in summary.protocols), summary.protocols[0])
-    sections = [
-        _overview(summary),
-        _internal(summary, colors),
-        _external(summary),
-        _disagreements(summary),
-        _curves(summary, detailed, colors),
-        _calibration(summary, detailed, colors),
+    sections: dict[str, dict[str, Any]] = {
+        "evaluation": _overview(summary),
+        "internal": _internal(summary, colors, drawings),
+        "external": _external(summary, drawings),
+        "disagreements": _disagreements(summary),
+        "curves": _curves(summary, detailed, colors, drawings),
+        "calibration": _calibration(summary, detailed, colors, drawings),
+    }
+    html = render("evaluation/sections.html", **sections, covered=summary.covered[:1].upper() + summary.covered[1:])
+    return [(anchor, LINKS[anchor]) for anchor, values in sections.items() if values], html
+
+
+def _overview(summary: EvaluationSummary) -> dict[str, Any]:
+    counts = [
+        _count(len(summary.checkpoints), "checkpoint"),
+        f"{_count(len(summary.protocols), 'protocol')} ({', '.join(summary.protocols)})",
+        _count(len(summary.datasets), "dataset"),
+        _count(len(summary.pairs), "external pair"),
+        _count(sum(len(cell.seeds) for cell in summary.cells), "run"),
     ]
-    return tuple(section for section in sections if section is not None)
+    table = protocols_table(summary)
+    return {
+        "counts": ", ".join(counts),
+        "tallies": [_tally(summary, *pair) for pair in dict.fromkeys((c.first, c.second) for c in summary.comparisons)],
+        "table": to_html(table) if table.rows else "",
+        "notes": summary.notes,
+        "meanings": [(METRIC_LABELS[metric], METRIC_MEANINGS[metric]) for metric in METRIC_LABELS],
+    }
 
 
-def section_html(section: EvaluationSection, drawings: dict[str, str]) -> Markup:
-    """A section as HTML; each plot's JSON is added to `drawings` by element id, as `page.shell` takes it."""
-    plots = [(plot.title, Markup(figure(plot.name, plot.title, plot.plot, drawings))) for plot in section.plots]
-    return render("evaluation/section.html", section=section, plots=plots)
-
-
-def _overview(summary: EvaluationSummary) -> EvaluationSection:
-    runs = sum(len(cell.seeds) for cell in summary.cells)
-    facts = (
-        f"{_count(len(summary.checkpoints), 'checkpoint')}, {_count(len(summary.protocols), 'protocol')} "
-        f"({', '.join(summary.protocols)}), {_count(len(summary.datasets), 'dataset')}, "
-        f"{_count(len(summary.pairs), 'external pair')}, {_count(runs, 'run')}."
-    )
-    pairs = dict.fromkeys((c.first, c.second) for c in summary.comparisons)
-    overview = protocols_table(summary)
-    return EvaluationSection(
-        anchor="evaluation",
-        link="Evaluation",
-        title="Downstream evaluation",
-        guide="How often one checkpoint is distinguishably better than another, over all internal and external test "
-        f"sets and protocols, by AUROC after Holm's correction. {facts}",
-        html=render(
-            "evaluation/overview.html",
-            tallies=[_tally(summary, first, second) for first, second in pairs],
-            table=to_html(overview) if overview.rows else "",
-            notes=summary.notes,
-            meanings=[(METRIC_LABELS[metric], METRIC_MEANINGS[metric]) for metric in METRIC_LABELS],
-        ),
-    )
-
-
-def _internal(summary: EvaluationSummary, colors: Colors) -> EvaluationSection | None:
-    found = _protocol_tables(summary, internal=True)
-    if not found:
-        return None
-    plots = [
-        NamedPlot(name=f"internal-{slug(metric)}", title=METRIC_LABELS[metric], plot=plot)
+def _internal(summary: EvaluationSummary, colors: Colors, drawings: dict[str, str]) -> dict[str, Any]:
+    tables = _protocol_tables(summary, internal=True)
+    drawn = {
+        metric: _drawn(f"internal-{slug(metric)}", METRIC_LABELS[metric], plot, drawings)
         for metric in PAPER_METRICS
-        if (plot := figures.internal(summary, colors, metric)) is not None
-    ]
-    return EvaluationSection(
-        anchor="internal",
-        link="Internal",
-        title="Internal evaluation",
-        guide="Trained and tested on the same dataset. Where two checkpoints' differences are within chance the table "
-        "marks both; overlapping intervals of two checkpoints do not by themselves mean that, as both saw the same "
-        "test images.",
-        html=render("evaluation/protocol_tables.html", found=found),
-        plots=tuple(plots),
-    )
+        if tables and (plot := figures.internal(summary, colors, metric)) is not None
+    }
+    return {"tables": tables, "plots": list(drawn.values())} if tables else {}
 
 
-def _external(summary: EvaluationSummary) -> EvaluationSection | None:
-    found = _protocol_tables(summary, internal=False)
-    if not found:
-        return None
-    plots = [
-        NamedPlot(
-            name=f"external-{slug(tables.protocol)}",
-            title=f"AUROC from training set to test set, protocol {tables.protocol}",
-            plot=plot,
-        )
-        for tables in found
-        if (plot := figures.external_matrix(summary, tables.protocol)) is not None
-    ]
-    return EvaluationSection(
-        anchor="external",
-        link="External",
-        title="External evaluation",
-        guide="Trained on one dataset, tested on another with the same classes: what is left of a result under other "
-        "cameras and patients. Each seed's model was chosen on validation images of its own training set.",
-        html=render("evaluation/protocol_tables.html", found=found),
-        plots=tuple(plots),
-    )
+def _external(summary: EvaluationSummary, drawings: dict[str, str]) -> dict[str, Any]:
+    tables = _protocol_tables(summary, internal=False)
+    plots = []
+    for protocol in (found.protocol for found in tables):
+        plot = figures.external_matrix(summary, protocol)
+        if plot is not None:
+            title = f"AUROC from training set to test set, protocol {protocol}"
+            plots.append(_drawn(f"external-{slug(protocol)}", title, plot, drawings))
+    return {"tables": tables, "plots": plots} if tables else {}
 
 
 def _protocol_tables(summary: EvaluationSummary, *, internal: bool) -> list[ProtocolTables]:
@@ -200,61 +147,43 @@ def _protocol_tables(summary: EvaluationSummary, *, internal: bool) -> list[Prot
     return found
 
 
-def _disagreements(summary: EvaluationSummary) -> EvaluationSection | None:
+def _disagreements(summary: EvaluationSummary) -> dict[str, Any]:
     if len(summary.protocols) < 2 or len(summary.checkpoints) < 2:
-        return None
+        return {}
     found = [d for d in summary.disagreements if d.metric in PAPER_METRICS]
-    clear = sum(d.clear for d in found)
     asked = [c for c in summary.comparisons if c.metric in PAPER_METRICS]
-    questions = {(c.trained_on, c.tested_on, c.metric, c.first, c.second) for c in asked}
-    guide = f"All protocols order every pair of checkpoints alike, in all {len(questions)} questions."
-    if found:
-        guide = (
-            f"In {len(found)} of {len(questions)} questions (a pair of checkpoints, a test set, one of the paper's "
-            f"metrics) protocols put the two in opposite orders. In {clear} of them both orders are beyond chance, "
-            "so the answer depends on the protocol; in the others at least one side may be chance."
-        )
-    rows = [_disagreement_row(d) for d in found[:MOST_DISAGREEMENTS]]
-    return EvaluationSection(
-        anchor="disagreements",
-        link="Where protocols disagree",
-        title="Where protocols disagree",
-        guide=guide,
-        html=render("evaluation/disagreements.html", rows=rows, more=len(found) - len(rows)) if found else Markup(),
-    )
+    return {
+        "count": len(found),
+        "clear": sum(d.clear for d in found),
+        "questions": len({(c.trained_on, c.tested_on, c.metric, c.first, c.second) for c in asked}),
+        "rows": [_disagreement_row(d) for d in found[:MOST_DISAGREEMENTS]],
+    }
 
 
-def _curves(summary: EvaluationSummary, protocol: str, colors: Colors) -> EvaluationSection | None:
+def _curves(summary: EvaluationSummary, protocol: str, colors: Colors, drawings: dict[str, str]) -> dict[str, Any]:
     plots = []
     for index, dataset in enumerate(summary.datasets):
         for kind, draw in (("ROC", figures.roc_curves), ("Precision and recall", figures.pr_curves)):
             plot = draw(summary, protocol, dataset, colors)
             if plot is not None:
-                plots.append(NamedPlot(name=f"curves-{slug(kind)}-{index}", title=f"{dataset}: {kind}", plot=plot))
-    if not plots:
-        return None
-    return EvaluationSection(
-        anchor="curves",
-        link="Curves",
-        title=f"Curves of each class, protocol {protocol}",
-        guide="One class against the rest, mean over seeds. For rare classes precision and recall tell more: a ROC "
-        "curve hides how many false alarms stand against each find.",
-        plots=tuple(plots),
-    )
+                plots.append(_drawn(f"curves-{slug(kind)}-{index}", f"{dataset}: {kind}", plot, drawings))
+    return {"protocol": protocol, "plots": plots} if plots else {}
 
 
-def _calibration(summary: EvaluationSummary, protocol: str, colors: Colors) -> EvaluationSection | None:
+def _calibration(summary: EvaluationSummary, protocol: str, colors: Colors, drawings: dict[str, str]) -> dict[str, Any]:
     plot = figures.calibration(summary, protocol, colors)
     if plot is None:
-        return None
-    return EvaluationSection(
-        anchor="calibration",
-        link="Calibration",
-        title=f"Calibration, protocol {protocol}",
-        guide="On the dashed line a score means what it says: of predictions made with 0.8, eight in ten are right. "
-        "Below it a model is too sure of itself.",
-        plots=(NamedPlot(name="calibration-plot", title="Calibration", plot=plot),),
-    )
+        return {}
+    return {"protocol": protocol, "plots": [_drawn("calibration-plot", "Calibration", plot, drawings)]}
+
+
+def _drawn(name: str, title: str, plot: Plot, drawings: dict[str, str]) -> tuple[str, Markup]:
+    """Title and HTML of a plot.
+
+    Args:
+        name: element id on the page.
+    """
+    return title, Markup(figure(name, title, plot, drawings))
 
 
 def _tally(summary: EvaluationSummary, first: str, second: str) -> dict[str, Any]:
@@ -268,25 +197,15 @@ def _tally(summary: EvaluationSummary, first: str, second: str) -> dict[str, Any
     return {"decided": bool(better) != bool(worse), "sentence": sentence, "detail": detail}
 
 
-def _comparisons(summary: EvaluationSummary, protocol: str, *, internal: bool) -> Markup:
-    found = [
-        c
+def _comparisons(summary: EvaluationSummary, protocol: str, *, internal: bool) -> list[Cells]:
+    return [
+        _comparison_row(c)
         for c in summary.comparisons
         if c.protocol == protocol and c.internal == internal and c.metric in PAPER_METRICS
     ]
-    if not found:
-        return Markup()
-    return render(
-        "evaluation/comparisons.html",
-        protocol=protocol,
-        kind="internal" if internal else "external",
-        covered=summary.covered[:1].upper() + summary.covered[1:],
-        rows=[_comparison_row(c) for c in found],
-    )
 
 
-def _comparison_row(c: Comparison) -> list[tuple[str, str]]:
-    """Text and small text of each cell."""
+def _comparison_row(c: Comparison) -> Cells:
     return [
         (c.where, ""),
         (METRIC_LABELS[c.metric], ""),
@@ -299,8 +218,7 @@ def _comparison_row(c: Comparison) -> list[tuple[str, str]]:
     ]
 
 
-def _disagreement_row(d: Disagreement) -> list[tuple[str, str]]:
-    """Text and small text of each cell."""
+def _disagreement_row(d: Disagreement) -> Cells:
     one = any(s.distinguishable for s in (*d.for_first, *d.for_second))
     return [
         (d.where, ""),
