@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from augscale.records.evaluation import Interval
 from augscale.records.validation import STUDY_KEY, CorrelationCell, MetricColumn, OutcomeColumn, Regret, RegretRow
@@ -122,7 +123,7 @@ class Comparison:
             "note": "" if bounds or not self.bootstrap else NO_INTERVAL,
         }
 
-    def _without_missing(self, k: int, d: int, known: np.ndarray) -> dict[str, Any]:
+    def _without_missing(self, k: int, d: int, known: npt.NDArray[np.bool_]) -> dict[str, Any]:
         """A cell that the table leaves out: a column is constant, or trials without a value are skipped."""
         draws = self.draws[d][:, known] if self.draws.shape[1] else None
         scores, values = self.scores[k][known], self.values[d][known]
