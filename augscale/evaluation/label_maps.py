@@ -60,28 +60,25 @@ def external_pairs(datasets: Sequence[LabelledImages]) -> list[tuple[LabelledIma
 
 def _label_map(train_on: LabelledImages, test_on: LabelledImages) -> LabelMap | None:
     if train_on.classes == test_on.classes:
+        shared = counterparts = train_on.classes
         same_space = train_on.label_space == test_on.label_space
-        return LabelMap(
-            train_on=train_on.name,
-            test_on=test_on.name,
-            train_classes=train_on.classes,
-            test_classes=test_on.classes,
-            reason=(train_on.label_space if same_space else None) or "the same class names",
-        )
-    written = {_plain(name): name for name in test_on.classes if not is_number(name)}
-    shared = [name for name in train_on.classes if _plain(name) in written]
-    if len(shared) < 2:
-        return None
-    counterparts = tuple(written[_plain(name)] for name in shared)
+        reason = (train_on.label_space if same_space else None) or "the same class names"
+    else:
+        written = {_plain(name): name for name in test_on.classes if not is_number(name)}
+        shared = tuple(name for name in train_on.classes if _plain(name) in written)
+        if len(shared) < 2:
+            return None
+        counterparts = tuple(written[_plain(name)] for name in shared)
+        reason = f"{len(shared)} class names in common"
     left_out = [(train_on.name, name) for name in train_on.classes if name not in shared]
     left_out += [(test_on.name, name) for name in test_on.classes if name not in counterparts]
     return LabelMap(
         train_on=train_on.name,
         test_on=test_on.name,
-        train_classes=tuple(shared),
+        train_classes=shared,
         test_classes=counterparts,
         left_out=tuple(left_out),
-        reason=f"{len(shared)} class names in common",
+        reason=reason,
     )
 
 
