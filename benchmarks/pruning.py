@@ -10,7 +10,8 @@ from augscale.errors import ConfigError
 from augscale.runs.files import read_json
 from augscale.runs.folders import RunFolder
 from augscale.searching.trial import rung_steps
-from augscale.statistics.paired_comparisons import differences_to, seed_interval
+from augscale.statistics.intervals import seed_interval_t
+from augscale.statistics.paired_comparisons import differences_to
 from benchmarks.run_times import (
     RunTimes,
     confirmation_records,
@@ -131,7 +132,7 @@ def final_answer(run: RunFolder) -> Answer:
     if not records:
         raise ConfigError(f"{run.path}: {best} was not confirmed on fresh seeds; expected confirm.seeds above 0")
     scores = {int(record["seed_index"]): float(record["final"]["score"]) for record in records}
-    interval = seed_interval(list(scores.values()))
+    interval = seed_interval_t(list(scores.values()))
     return Answer(
         name=str(best),
         score=statistics.fmean(scores.values()),

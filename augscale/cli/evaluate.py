@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,9 @@ from augscale.cli.options import (
     split_datasets,
     split_names,
 )
+
+if TYPE_CHECKING:
+    from augscale.evaluation.protocol_config import ProtocolConfig
 
 External = Annotated[bool, typer.Option("--external", help="Also test on every dataset that shares classes.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repeats of the protocols that depend on a seed.")]
@@ -156,8 +159,8 @@ def promote(
     console.print(f"Report: {result.report}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _protocol_config(assignments: list[str] | None, seeds: int, size: int | None) -> Any:
-    """Settings of the protocols; without a size the first checkpoint decides it."""
+def _protocol_config(assignments: list[str] | None, seeds: int, size: int | None) -> ProtocolConfig:
+    """Settings of the protocols; without a size, that of the first checkpoint is used later."""
     from augscale.config import apply_overrides
     from augscale.evaluation.protocol_config import ProtocolConfig
     from augscale.settings import parse_settings

@@ -79,4 +79,4 @@ def validate(
     if as_json:
         print_json(result.to_dict())
     else:
-        print_validation(result.to_dict(), result.out, console)
+        print_validation(result, result.out, console)

@@ -1,4 +1,4 @@
-"""One checkpoint under one protocol on one test set: its seeds put together."""
+"""Combines the seeds of one checkpoint under one protocol on one test set."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from augscale.errors import DataError
-from augscale.evaluation.metrics import Floats, Metrics, evaluate_scores, pr_points, reliability, roc_points
+from augscale.evaluation.metrics import Metrics, evaluate_scores, pr_points, reliability, roc_points
 from augscale.evaluation.predictions import Predictions
-from augscale.evaluation.records import METRIC_LABELS, Cell, ClassSummary, Interval, MetricSummary
+from augscale.records.evaluation import METRIC_LABELS, Cell, ClassSummary, MetricSummary
+from augscale.statistics.arrays import Floats
 from augscale.statistics.intervals import seed_interval_normal, seed_interval_t
-from augscale.statistics.resampling import Weights, percentile_interval, resample_notes, resampled_metrics
+from augscale.statistics.resampling import percentile_interval, resample_notes, resampled_metrics
 
 CURVE_GRID: tuple[float, ...] = tuple(round(float(x), 2) for x in np.linspace(0, 1, 51))
-"""False positive rates, or recalls, at which curves of several seeds are averaged."""
+"""False positive rates or recalls at which the curves of several seeds are averaged."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +33,7 @@ class Runs:
         return tuple(run.seed for run in self.runs)
 
 
-def gather(predictions: Sequence[Predictions], weights: Weights, *, ordered: bool) -> Runs:
+def gather(predictions: Sequence[Predictions], weights: Floats, *, ordered: bool) -> Runs:
     """Measures the seeds of one cell; seeds with equal scores (nothing random in the protocol) are measured once.
 
     Args:
@@ -62,8 +63,7 @@ def build_cell(runs: Runs) -> Cell:
     """Means over seeds, the three intervals, curves, calibration and notes."""
     one = runs.runs[0]
     notes = [note for m in runs.measured for note in m.notes]
-    if len(one.labels):
-        notes += resample_notes(one.labels, one.groups, one.classes)
+    notes += resample_notes(one.labels, one.groups, one.classes)
     if len(runs.runs) > 1 and all(m is runs.measured[0] for m in runs.measured):
         notes.append(f"all {len(runs.runs)} seeds gave the same scores: there is no spread over seeds")
     return Cell(
@@ -94,29 +94,34 @@ def summarize_metric(runs: Runs, name: str) -> MetricSummary:
     reason = reasons[0] if reasons else ""
     if not known:
         return MetricSummary(mean=None, per_seed=per_seed, reason=reason)
-    test_images: Interval | None = None
-    if name in runs.replicates[0] and len(known) == len(per_seed):
-        test_images = percentile_interval(np.mean([r[name] for r in runs.replicates], axis=0))
+    resampled = name in runs.replicates[0] and len(known) == len(per_seed)
     return MetricSummary(
         mean=float(np.mean(known)),
         per_seed=per_seed,
         seeds_t=seed_interval_t(known),
         seeds_normal=seed_interval_normal(known),
-        test_images=test_images,
+        test_images=percentile_interval(np.mean([r[name] for r in runs.replicates], axis=0)) if resampled else None,
         reason=reason,
     )
 
 
 def _class_summary(runs: Runs, index: int) -> ClassSummary:
     classes = [m.per_class[index] for m in runs.measured]
+    true_positive_rate: list[Floats] = []
+    precision: list[Floats] = []
+    for run in runs.runs if runs.runs[0].internal else ():
+        roc, pr = roc_points(run.labels, run.scores, index), pr_points(run.labels, run.scores, index)
+        if roc is not None and pr is not None:
+            true_positive_rate.append(np.interp(CURVE_GRID, *roc))
+            precision.append(_precision_at(*pr))
     return ClassSummary(
         name=classes[0].name,
         support=classes[0].support,
         auroc=_mean([c.auroc for c in classes]),
         aupr=_mean([c.aupr for c in classes]),
         recall=_mean([c.recall for c in classes]),
-        true_positive_rate=_mean_roc(runs.runs, index) if runs.runs[0].internal else (),
-        precision=_mean_pr(runs.runs, index) if runs.runs[0].internal else (),
+        true_positive_rate=_mean_curve(true_positive_rate),
+        precision=_mean_curve(precision),
     )
 
 
@@ -125,23 +130,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _mean_roc(runs: Sequence[Predictions], index: int) -> tuple[float, ...]:
-    """True positive rates at the grid's false positive rates, mean over seeds ("vertical averaging")."""
-    curves = [points for run in runs if (points := roc_points(run.labels, run.scores, index)) is not None]
-    return _rounded([np.interp(CURVE_GRID, false_rate, true_rate) for false_rate, true_rate in curves])
-
-
-def _mean_pr(runs: Sequence[Predictions], index: int) -> tuple[float, ...]:
-    """Precision at the first threshold that reaches each of the grid's recalls, mean over seeds."""
-    curves = [points for run in runs if (points := pr_points(run.labels, run.scores, index)) is not None]
-    return _rounded([_precision_at(recall, precision) for recall, precision in curves])
-
-
 def _precision_at(recall: Floats, precision: Floats) -> Floats:
-    """At recall 0 the precision of the highest scores, rather than the 1 that scikit-learn puts there."""
+    """Precision at the first threshold that reaches each recall of the grid.
+
+    At recall 0 it is the precision of the highest scores, instead of the 1 that scikit-learn gives.
+    """
     first = np.searchsorted(recall[1:], np.asarray(CURVE_GRID) - 1e-12) + 1
     return precision[np.minimum(first, len(precision) - 1)]
 
 
-def _rounded(curves: Sequence[Floats]) -> tuple[float, ...]:
+def _mean_curve(curves: Sequence[Floats]) -> tuple[float, ...]:
+    """Mean over seeds at each point of the grid ("vertical averaging"); empty without curves."""
     return tuple(round(float(y), 4) for y in np.mean(curves, axis=0)) if curves else ()

@@ -1,4 +1,4 @@
-"""Which class has which number, where nobody says: grades by number, otherwise the normal class first."""
+"""Default order of the classes: grades by number, other classes with the normal one first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from augscale.errors import ConfigError
 from augscale.settings import nearest
 
 _NORMAL_WORDS = frozenset({"no", "none", "nodr", "normal", "healthy", "control", "negative", "without"})
-_PERHAPS_NORMAL_WORDS = frozenset({"non", "not"})  # "non_pm" is normal, "non-proliferative" only where nothing else is
+_PERHAPS_NORMAL_WORDS = frozenset({"non", "not"})  # as in "non_pm"
 _INDEX = re.compile(r"^[\d.\s_-]+(?=\D)")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _PARTS = re.compile(r"(\d+)")
@@ -18,10 +18,10 @@ _PARTS = re.compile(r"(\d+)")
 def class_order(labels: Iterable[str], classes: Sequence[str] | None = None) -> tuple[str, ...]:
     """The class names in index order.
 
-    If all labels are whole numbers, by number. Else by name, numbers within names by value ("2.x" before "10.x"),
-    and before all others those whose first word, after a leading number, says that there is nothing (no, none, normal,
-    healthy, control, negative, without; after these: non, not). Class 0 should be the normal one, because the paper's
-    sensitivity leaves it out; `classes` says so where names do not.
+    If all labels are whole numbers, by number. Else by name, with numbers within names by value ("2.x" before "10.x").
+    Names whose first word, after a leading number, means normal come first (no, none, normal, healthy, control,
+    negative, without; then non, not). Class 0 should be the normal one, because the paper's sensitivity leaves it out;
+    `classes` gives the order where names do not tell.
 
     Args:
         labels: labels of the images.
@@ -46,7 +46,7 @@ def class_order(labels: Iterable[str], classes: Sequence[str] | None = None) -> 
 
 
 def is_number(label: str) -> bool:
-    """Whether a label is a whole number such as a grade."""
+    """True for a whole number such as a grade."""
     return re.fullmatch(r"-?\d+", label) is not None
 
 

@@ -1,4 +1,4 @@
-"""Labelled images for evaluation: what is listed, its class numbers, splits and patients, and the decoded pixels."""
+"""Labelled images for evaluation: class numbers, splits and patients of the listed images, and the decoded pixels."""
 
 from __future__ import annotations
 
@@ -7,35 +7,32 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from augscale.config import DataConfig, GreyRangeSetting
 from augscale.data.cache import ImageCache, build_cache
 from augscale.data.cache_keys import CACHE_VERSION, levels_digest
 from augscale.data.facts import file_lines
 from augscale.data.image_records import MISSING, ImageRecord, first_reasons
-from augscale.data.image_tables import FOLDER_TABLES
 from augscale.data.images import DECODER_VERSION
 from augscale.data.labels import classes_line, clean_labels
-from augscale.data.retinal.prepared import FACTS_FILE, MANIFEST_FILE, default_data_root, missing_text, read_prepared
-from augscale.data.retinal.registry import NAMES, SPLITS, find_dataset
+from augscale.data.retinal.registry import SPLITS
 from augscale.data.sanity import check_images
 from augscale.data.source_ranges import GreyLevels
-from augscale.data.sources import SYNTHETIC, SourceScan, scan_sources
+from augscale.data.sources import SourceScan, scan_sources
 from augscale.data.splits import patient_groups
-from augscale.errors import DataError
+from augscale.errors import ConfigError, DataError
 from augscale.evaluation.class_order import class_order
+from augscale.evaluation.dataset_origins import Origin, find_origin, names_to_open
+from augscale.evaluation.interface import Progress
 from augscale.evaluation.odd_classes import check_classes
 from augscale.evaluation.split_rules import complete_splits
 from augscale.settings import nearest
-
-Indices = npt.NDArray[np.int64]
-
-_NAMES_SHOWN = 5
+from augscale.statistics.arrays import Integers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,28 +41,28 @@ class LabelledImages:
 
     Attributes:
         name: of the dataset.
-        classes: index = class number; class 0 is the normal one where names tell.
+        classes: index = class number; class 0 is the normal one where the names say which is normal.
         images: uint8, shape (M, S, S, 3), the cache's pixels, memory-mapped; other images may be among them.
         rows: int64, shape (N,), row of `images` for each listed image (duplicates share one).
         image_ids: N different ids, sorted.
         labels: int64, shape (N,), class numbers.
         split: N times "train", "val" or "test".
         groups: int64, shape (N,): patients; exact duplicates share one, an image without patient id has its own.
-        fingerprint: hash of ids, contents, labels, splits, patients, classes and decode settings: results made for it
-            belong to these rows in this order, wherever the files lie.
+        fingerprint: hash of ids, contents, labels, splits, patients, classes and decode settings. It does not depend on
+            the place of the files.
         contents: N hashes of the files' bytes; empty where they are not known.
-        label_space: what the classes are, where the registry knows; datasets with the same one share all classes.
-        notes: what was left out, made or is missing, a line each.
+        label_space: meaning of the classes, where the registry knows it; equal label spaces share all classes.
+        notes: images left out, splits made and classes missing, a line each.
     """
 
     name: str
     classes: tuple[str, ...]
     images: np.memmap[Any, np.dtype[np.uint8]]
-    rows: Indices
+    rows: Integers
     image_ids: tuple[str, ...]
-    labels: Indices
+    labels: Integers
     split: tuple[str, ...]
-    groups: Indices
+    groups: Integers
     fingerprint: str
     contents: tuple[str, ...] = ()
     label_space: str | None = None
@@ -79,8 +76,8 @@ class LabelledImages:
         """Side of the images in pixels."""
         return int(self.images.shape[1])
 
-    def part(self, split: str) -> Indices:
-        """Indices, int64, of the listed images of one split, ascending."""
+    def part(self, split: str) -> Integers:
+        """Integers, int64, of the listed images of one split, ascending."""
         return np.flatnonzero(np.array(self.split) == split).astype(np.int64)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -89,7 +86,7 @@ class LabelledImages:
         return {split: {name: found[split, i] for i, name in enumerate(self.classes)} for split in SPLITS}
 
     def introduction(self) -> list[str]:
-        """What is to be known before anything is computed: classes and splits with their images, then the notes."""
+        """Lines to print before anything is computed: classes and splits with their images, then the notes."""
         counts = self.counts()
         classes = [(name, sum(counts[split][name] for split in SPLITS)) for name in self.classes]
         first = classes_line(self.name, classes, [(split, sum(counts[split].values())) for split in SPLITS])
@@ -150,8 +147,8 @@ def open_dataset(
 
     Args:
         name_or_path: a prepared dataset by name (any case), a folder (class folders, with or without train/val/test
-            above them, or with labels.csv), a table, or "synthetic". A `Path`, and a
-            text with a slash or with a dot in front, is always a path.
+            above them, or with labels.csv), a table, or "synthetic". A `Path`, and a text with a slash or with a dot
+            in front, is always a path.
         size: side of the decoded images in pixels.
         data_root: folder of prepared datasets; None takes `default_data_root()`.
         crop_to_field: cut fundus photographs to their field of view first.
@@ -165,11 +162,11 @@ def open_dataset(
         exclude: patterns of files that are not used, as `data.exclude`.
         on_progress: called with (images done, images in all) while files are read and decoded.
     Raises:
-        DataError: no such dataset, no labels, a negative label that nobody has spoken of, one class only, missing
-            images, or splits that cannot be used.
+        DataError: no such dataset, no labels, a negative label that `unlabelled` does not name, one class only,
+            missing images, or splits that cannot be used.
         ConfigError: `classes` does not fit the labels.
     """
-    origin = _find(name_or_path, (data_root or default_data_root()).expanduser())
+    origin = find_origin(name_or_path, data_root)
     config = DataConfig(
         sources=(origin.source,),
         cache_size=size,
@@ -194,82 +191,80 @@ def open_dataset(
     odd_classes = check_classes(origin.name, records, cache, sanity, allow_bad=allow_bad)
     if not allow_bad:
         sanity.require_photographs()
+    notes += [*cache.levels.lines(), *file_lines(cache, sanity), *odd_classes]
+    return _with_splits(origin, records, order, numbers, cache, config, split_seed, notes)
+
+
+def _with_splits(
+    origin: Origin,
+    records: Sequence[ImageRecord],
+    classes: tuple[str, ...],
+    labels: Integers,
+    cache: ImageCache,
+    config: DataConfig,
+    split_seed: int,
+    notes: Sequence[str],
+) -> LabelledImages:
     groups = patient_groups(records)
-    splits, split_notes, kept = complete_splits(origin.name, records, numbers, groups, split_seed)
+    splits, split_notes, kept = complete_splits(origin.name, records, labels, groups, split_seed)
     chosen = [records[i] for i in kept]
     labelled = LabelledImages(
         name=origin.name,
-        classes=order,
+        classes=classes,
         images=cache.images,
         rows=_rows(chosen, cache),
         image_ids=tuple(record.image_id for record in chosen),
-        labels=numbers[kept],
+        labels=labels[kept],
         split=tuple(splits),
         groups=groups[kept],
-        fingerprint=_fingerprint(order, chosen, numbers[kept], splits, groups[kept], config, cache.levels),
+        fingerprint=_fingerprint(classes, chosen, labels[kept], splits, groups[kept], config, cache.levels),
         contents=tuple(record.content or "" for record in chosen),
-        label_space=origin.label_space if order == origin.classes else None,
-        notes=(*notes, *cache.levels.lines(), *file_lines(cache, sanity), *odd_classes, *split_notes),
+        label_space=origin.label_space if classes == origin.classes else None,
     )
-    return replace(labelled, notes=(*labelled.notes, *_leaks(chosen, labelled), *_class_notes(labelled)))
+    found = (*notes, *split_notes, *_leaks(chosen, labelled), *_class_notes(labelled))
+    return replace(labelled, notes=found)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Origin:
-    """What a name or path stands for."""
+def open_datasets(
+    datasets: str | Path | Sequence[str | Path],
+    open_one: Callable[..., LabelledImages],
+    *,
+    data_root: Path | None,
+    on_progress: Progress | None,
+    say: Callable[[str], None] | None,
+) -> tuple[list[LabelledImages], list[str]]:
+    """Opens several datasets.
 
-    name: str
-    source: str
-    classes: tuple[str, ...] | None = None
-    label_space: str | None = None
-    notes: tuple[str, ...] = ()
-
-
-def _find(name_or_path: str | Path, root: Path) -> _Origin:
-    text = str(name_or_path)
-    if text == SYNTHETIC:
-        return _Origin(name=SYNTHETIC, source=SYNTHETIC)
-    path = Path(text).expanduser()
-    is_path = isinstance(name_or_path, Path) or text.startswith((".", "~")) or "/" in text
-    dataset = None if is_path else find_dataset(text)
-    if dataset is not None:
-        prepared = read_prepared(dataset, root)
-        if prepared is not None:
-            return _Origin(
-                name=dataset.name,
-                source=str(prepared.manifest),
-                classes=dataset.classes,
-                label_space=dataset.label_space,
-                notes=(f"split {prepared.facts.get('split')}",),
-            )
-    if text and path.exists():
-        return _at_path(path)
-    if dataset is not None:
-        raise DataError(missing_text(dataset))
-    known = [SYNTHETIC, *NAMES]
-    if is_path:
-        raise DataError(
-            f"{text} does not exist; expected a folder or CSV of labelled images, or one of {', '.join(known)}"
-        )
-    accepted = f"a folder, a CSV manifest, or one of {', '.join(known)}"
-    raise DataError(f"no dataset named {text!r}{nearest(text, known)}; expected {accepted}")
-
-
-def _at_path(path: Path) -> _Origin:
-    """A folder or table; the folder of a prepared dataset is that dataset."""
-    folder = path if path.is_dir() else path.parent
-    dataset = find_dataset(folder.resolve().name) if (folder / FACTS_FILE).exists() else None
-    if dataset is not None and (path.is_dir() or path.name == MANIFEST_FILE):
-        prepared = read_prepared(dataset, folder.resolve().parent)
-        if prepared is not None:
-            return _find(dataset.name, folder.resolve().parent)
-    if path.is_dir() or path.name in FOLDER_TABLES:
-        return _Origin(name=folder.resolve().name, source=str(path))
-    return _Origin(name=path.stem, source=str(path))
+    Args:
+        datasets: see `evaluate`.
+        open_one: `open_dataset` with its settings; called with (name, on_progress=...).
+        data_root: where "all" looks for prepared datasets.
+        on_progress: called with (what, images done, images in all).
+        say: called with the introduction of each dataset, line by line.
+    Returns:
+        The datasets, and notes on them.
+    Raises:
+        ConfigError: two datasets have one name.
+        DataError: see `open_dataset`.
+    """
+    wanted, notes = names_to_open(datasets, data_root)
+    opened: list[LabelledImages] = []
+    for name in wanted:
+        decoding = None if on_progress is None else partial(on_progress, f"decoding {name}")
+        dataset = open_one(name, on_progress=decoding)
+        if any(dataset.name == other.name for other in opened):
+            raise ConfigError(f"--datasets: two are called {dataset.name}; expected different names")
+        opened.append(dataset)
+        introduction = dataset.introduction()
+        notes += introduction[1:]
+        if say is not None:
+            for line in introduction:
+                say(line)
+    return opened, notes
 
 
 def _missing(name: str, scan: SourceScan, allow_bad: bool) -> list[str]:
-    """Refuses a table that names files that do not exist: results on the rest would not be those of the split."""
+    """Refuses a table that names files that do not exist, because results on the rest are not those of the split."""
     missing = [entry for entry in scan.bad if entry.reason.startswith(MISSING)]
     if missing and not allow_bad:
         cause = missing[0].reason.removeprefix(MISSING).removeprefix("; ")
@@ -281,9 +276,9 @@ def _missing(name: str, scan: SourceScan, allow_bad: bool) -> list[str]:
 
 
 def _with_clean_labels(
-    origin: _Origin, scan: SourceScan, unlabelled: Collection[str], classes: Sequence[str] | None
+    origin: Origin, scan: SourceScan, unlabelled: Collection[str], classes: Sequence[str] | None
 ) -> tuple[list[ImageRecord], list[str]]:
-    """The records with one spelling for each class, and what was joined or left out."""
+    """The records with one spelling for each class, and notes on joined and left-out labels."""
     clean = clean_labels(origin.name, [r.label for r in scan.records], unlabelled=unlabelled, classes=classes)
     if not any(label is not None for label in clean.labels):
         why = "".join(f"; {note}" for note in (*scan.notes, *scan.label_notes, *clean.notes))
@@ -296,7 +291,7 @@ def _with_clean_labels(
 
 
 def _usable(listed: Sequence[ImageRecord], cache: ImageCache) -> tuple[list[ImageRecord], list[str]]:
-    """Labelled images with pixels and their contents, sorted by id, and what was left out."""
+    """Labelled images with pixels and their contents, sorted by id, and notes on those left out."""
     contents = {record.image_id: record.content for record in cache.records}
     contents |= {copy: contents[kept] for copy, kept in cache.duplicates.items()}
     decoded = [replace(r, content=contents[r.image_id]) for r in listed if r.image_id in contents]
@@ -309,12 +304,12 @@ def _usable(listed: Sequence[ImageRecord], cache: ImageCache) -> tuple[list[Imag
     return labelled, notes
 
 
-def _rows(records: Sequence[ImageRecord], cache: ImageCache) -> Indices:
+def _rows(records: Sequence[ImageRecord], cache: ImageCache) -> Integers:
     rows = {record.image_id: row for row, record in enumerate(cache.records)}
     return np.array([rows[cache.duplicates.get(r.image_id, r.image_id)] for r in records], dtype=np.int64)
 
 
-def _need_two_classes(name: str, classes: Sequence[str], labels: Indices) -> None:
+def _need_two_classes(name: str, classes: Sequence[str], labels: Integers) -> None:
     present = np.unique(labels)
     if len(present) < 2:
         only = classes[int(present[0])]
@@ -324,7 +319,7 @@ def _need_two_classes(name: str, classes: Sequence[str], labels: Indices) -> Non
 
 
 def _leaks(records: Sequence[ImageRecord], labelled: LabelledImages) -> list[str]:
-    """What is known to make results too good or ambiguous; the images stay."""
+    """Notes on patients in several splits and on copies with different labels; the images stay."""
     splits: dict[int, set[str]] = {}
     labels: dict[str | None, set[int]] = {}
     for record, group, split, label in zip(
@@ -343,7 +338,7 @@ def _leaks(records: Sequence[ImageRecord], labelled: LabelledImages) -> list[str
 
 
 def _class_notes(labelled: LabelledImages) -> list[str]:
-    """Classes that cannot be learnt or measured, a line each.
+    """Notes on classes that cannot be learned or measured, a line each.
 
     Raises:
         DataError: nothing to train or test on, or one class only to learn.
@@ -372,9 +367,9 @@ def _class_notes(labelled: LabelledImages) -> list[str]:
 def _fingerprint(
     classes: Sequence[str],
     records: Sequence[ImageRecord],
-    labels: Indices,
+    labels: Integers,
     splits: Sequence[str],
-    groups: Indices,
+    groups: Integers,
     config: DataConfig,
     levels: GreyLevels,
 ) -> str:

@@ -1,11 +1,11 @@
 """Features of a frozen network, computed once per checkpoint and dataset and kept on disk.
 
-    <folder>/<key>/about.json         what they are of, for people
+    <folder>/<key>/about.json         description, for people
     <folder>/<key>/part-00000.npz     rows 0 to 511, ...
 
-The key is a hash of the weights, of the dataset's pixels, of the images asked for, and of how they are seen; so seeds,
-heads and protocols share the features, and nothing stale is ever found. Parts appear whole or not at all: a run that
-was killed goes on with the next part.
+The key is a hash of the weights, the dataset's pixels, the images asked for, and the view. Seeds, heads and protocols
+therefore share the features, and outdated features are never found. Parts are written atomically: a run that was killed
+continues with the next part.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ import torch
 
 from augscale.errors import CheckpointError, DivergedError, Paused
 from augscale.evaluation.class_tokens import embedding_and_blocks
-from augscale.evaluation.interface import Encoder, Floats32, Integers, Labelled, Progress
+from augscale.evaluation.interface import Encoder, Labelled, Progress
 from augscale.evaluation.transforms import evaluation_views, random_crops, read_images
 from augscale.networks.batch_norm import Statistics, gather, limited, use
 from augscale.networks.precision import autocast, resolve_precision
-from augscale.runs.files import write_atomic
+from augscale.runs.files import write_atomic, write_json
+from augscale.statistics.arrays import Floats, Floats32, Integers
 from augscale.system.devices import resolve_device
 
 PART_ROWS = 512
 _FORMAT = 1
-"""Raise when features change their meaning; those made before are then not found."""
+"""Increase it when the meaning of features changes; older ones are then not found."""
 _DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """How images are seen."""
+    """The view of the images."""
 
     view_size: int
     draw: int | None
@@ -48,27 +49,41 @@ class _Seen:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Features:
-    """Of the listed images of one split, in the order of `dataset.part(split)`.
+    """Features of the listed images of one split, in the order of `dataset.part(split)`.
 
     Attributes:
-        embedding: float32, shape (N, D), what the backbone gives.
-        blocks: float32, shape (N, L), what `released` trains on, see `class_tokens.embedding_and_blocks`.
+        embedding: float32, shape (N, D), output of the backbone.
+        blocks: float32, shape (N, L), input of `released`, see `class_tokens.embedding_and_blocks`.
     """
 
     embedding: Floats32
     blocks: Floats32
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrozenClassifier:
+    """A trained classifier on the frozen features of one network."""
+
+    features: Callable[[Labelled, str], Features]
+    """Features of a split of a dataset."""
+    classify: Callable[[Features], Floats]
+    """Class probabilities, float64, shape (N, K)."""
+    selection: dict[str, Any]
+
+    def predict(self, on: Labelled, split: str) -> Floats:
+        return self.classify(self.features(on, split))
+
+
 class FeatureStore:
     """Computes features, or reads those that were computed before.
 
     Args:
-        folder: where they are kept; made when needed.
+        folder: of the features; created when needed.
         device: "auto", "cpu", "cuda" or "cuda:N". Networks are moved there.
         precision: "fp32", "bf16" (autocast) or "auto"; features are float32 either way.
         batch_size: of the network's passes; does not change the result beyond rounding.
-        on_progress: told after every part.
-        should_stop: asked before every batch.
+        on_progress: called after every part.
+        should_stop: called before every batch.
     """
 
     def __init__(
@@ -88,7 +103,7 @@ class FeatureStore:
         self.on_progress = on_progress
         self.should_stop = should_stop
         self._gathered: tuple[tuple[object, ...], Statistics] | None = None
-        """The batch norm statistics used last, and what they are of."""
+        """The batch norm statistics used last, with the key of their images."""
 
     def evaluation(
         self,
@@ -102,47 +117,46 @@ class FeatureStore:
         """Features of a split seen through the evaluation transform.
 
         Args:
-            trained_on: the dataset whose training images give an encoder with `common_statistics` its batch norm
-                statistics: that of the classifier. None: `dataset`.
+            trained_on: the dataset of the classifier; its training images give an encoder with `common_statistics` its
+                batch norm statistics. None: `dataset`.
         Raises:
             ConfigError: the view size does not fit the network.
-            CheckpointError: they cannot be written.
-            DivergedError: one is not finite.
-            Paused: `should_stop` said so; finished parts are kept.
+            CheckpointError: the features cannot be written.
+            DivergedError: a feature is not finite.
+            Paused: `should_stop` returned True; finished parts are kept.
         """
         seen = _Seen(view_size=view_size, draw=None, precision=self.precision)
         columns, places = self._columns(encoder, dataset, split, seen, trained_on or dataset)
         return Features(embedding=columns["embedding"][places], blocks=columns["blocks"][places])
 
     def crops(self, encoder: Encoder, dataset: Labelled, split: str, view_size: int, draws: int) -> Floats32:
-        """What `released` trains on: several random crops of each image of a split.
+        """Features of several random crops of each image of a split, the training data of `released`.
 
-        A draw is kept by itself, so more draws later reuse these.
+        Each draw has its own files, so a later call with more draws reuses them.
 
         Returns:
             float32, shape (draws, N, L).
         Raises:
             As `evaluation`.
         """
-        result: Floats32 | None = None
+        crops = np.empty(0, dtype=np.float32)
         for draw in range(draws):
             seen = _Seen(view_size=view_size, draw=draw, precision=self.precision)
             columns, places = self._columns(encoder, dataset, split, seen, dataset)
-            if result is None:
-                result = np.empty((draws, len(places), columns["blocks"].shape[1]), dtype=np.float32)
-            result[draw] = columns["blocks"][places]
-        assert result is not None
-        return result
+            if draw == 0:
+                crops = np.empty((draws, len(places), columns["blocks"].shape[1]), dtype=np.float32)
+            crops[draw] = columns["blocks"][places]
+        return crops
 
     def _columns(
         self, encoder: Encoder, dataset: Labelled, split: str, seen: _Seen, trained_on: Labelled
     ) -> tuple[dict[str, Floats32], Integers]:
-        """The features of each different image of the split, and which of them each listed image has."""
+        """The features of each different image of the split, and the row of each listed image among them."""
         encoder.backbone.check_view_size(seen.view_size, "view_size")
         rows, places = np.unique(dataset.rows[dataset.part(split)], return_inverse=True)
         if len(rows) == 0:
-            # Features of no image still have a width.
-            first = self._compute(encoder, dataset, _FIRST, seen, trained_on)
+            # The features of one image give the width.
+            first = self._compute(encoder, dataset, np.zeros(1, dtype=np.int64), seen, trained_on)
             return {name: values[:0] for name, values in first.items()}, places
         folder = self._folder(encoder, dataset, rows, seen, trained_on)
         parts = []
@@ -179,12 +193,11 @@ class FeatureStore:
             raise CheckpointError(f"{folder}: cannot be made ({error.strerror})") from None
         if not (folder / "about.json").exists():
             names = {"checkpoint": encoder.name, "dataset": dataset.name, "count": len(rows)}
-            content = json.dumps(names | about, indent=1).encode() + b"\n"
-            write_atomic(folder / "about.json", lambda file: _write(file, content))
+            write_json(folder / "about.json", names | about)
         return folder
 
     def _statistics(self, encoder: Encoder, dataset: Labelled, view_size: int) -> Statistics:
-        """Of the training images as they are evaluated; none for an encoder that keeps its own."""
+        """Statistics of the training images in the evaluation transform; none for an encoder that keeps its own."""
         if not encoder.common_statistics:
             return Statistics.none()
         key = (encoder.fingerprint, *_statistics_key(dataset).values(), view_size)
@@ -229,7 +242,7 @@ class FeatureStore:
 
 
 def statistics_rows(dataset: Labelled) -> Integers:
-    """The training images that batch norm's statistics are gathered on, see `batch_norm.limited`.
+    """The training images for gathering batch norm statistics, see `batch_norm.limited`.
 
     Returns:
         int64, rows of `dataset.images`, rising, without repeats.
@@ -243,11 +256,8 @@ def _statistics_key(dataset: Labelled) -> dict[str, str]:
     return {"images": dataset.fingerprint, "rows": digest}
 
 
-_FIRST = np.zeros(1, dtype=np.int64)
-
-
 def _read_part(path: Path, count: int) -> dict[str, Floats32] | None:
-    """What was written before, or None where there is nothing whole."""
+    """The columns of a part, or None where the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             columns = {name: file[name] for name in file.files}
@@ -259,7 +269,3 @@ def _read_part(path: Path, count: int) -> dict[str, Floats32] | None:
 def _write_part(path: Path, columns: dict[str, Floats32]) -> None:
     arrays: dict[str, Any] = dict(columns)
     write_atomic(path, lambda file: np.savez(file, **arrays))
-
-
-def _write(file: Any, content: bytes) -> None:
-    file.write(content)

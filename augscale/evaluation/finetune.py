@@ -1,10 +1,11 @@
-"""Protocol `finetune`: everything is trained, by RETFound's recipe.
+"""Protocol `finetune`: trains the whole network by RETFound's recipe, whose parts are in `finetune_recipe`.
 
-The pieces are in `finetune_recipe`. Two departures besides the head's input: the seed decides the order of the images
-too (RETFound's sampler keeps its own), because seeds stand for what chance can do; and a training set below one batch
-is one batch (RETFound drops incomplete batches and would not train). Whatever is random is a function of (seed,
-epoch), so a run that was killed goes on after its last finished epoch and ends, on a CPU, bit for bit as one that was
-not.
+There are two departures besides the input of the head. The seed also decides the order of the images (RETFound's
+sampler has a seed of its own), so that the spread over seeds covers it. A training set smaller than a batch is one
+batch (RETFound drops incomplete batches and would not train). Every random number is a function of (seed, epoch), so a
+run that was killed continues after its last finished epoch and, on a CPU, ends bit for bit as an uninterrupted one.
+
+The state of a run is one file, written whole after every epoch and read as data only.
 """
 
 from __future__ import annotations
@@ -27,29 +28,33 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from augscale.config import BackboneConfig
-from augscale.errors import DivergedError, Paused
+from augscale.errors import CheckpointError, DivergedError, Paused
 from augscale.evaluation.finetune_recipe import AugmentedImages, Classifier, learning_rate, parameter_groups
-from augscale.evaluation.finetune_state import FinetuneState, load_state, save_state
-from augscale.evaluation.interface import Encoder, Floats, Labelled, Progress, check_trainable, dataset_digest, softmax
+from augscale.evaluation.interface import Encoder, Labelled, Progress, check_trainable, dataset_digest, softmax
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.selection import retfound_score
 from augscale.evaluation.transforms import evaluation_views, read_images
 from augscale.networks.backbones import build_backbone
 from augscale.networks.precision import autocast, resolve_precision
+from augscale.runs.files import write_atomic
 from augscale.seeding import derive_seed
+from augscale.statistics.arrays import Floats
 from augscale.system.devices import resolve_device
 
 _DIGEST_BYTES = 16
+_FORMAT = 1
+_PREDICT_IMAGES = 64
+"""Batch size of predictions."""
 
 
 class Finetune:
     """The protocol.
 
     Args:
-        folder: where the states are kept: `<key>/seed-N.pt`, each as large as four copies of the network while it
-            trains and as one when it is done.
-        on_progress: told after every epoch.
-        should_stop: asked before every step.
+        folder: of the states, `<key>/seed-N.pt`. Each is as large as four copies of the network during training and
+            as one afterwards.
+        on_progress: called after every epoch.
+        should_stop: called before every step.
     """
 
     name = "finetune"
@@ -72,14 +77,14 @@ class Finetune:
         self.should_stop = should_stop
 
     def fit(self, network: Encoder, train_on: Labelled, *, seed: int) -> FittedFinetune:
-        """Trains, or goes on where a run with the same settings was interrupted.
+        """Trains, or continues an interrupted run with the same settings.
 
         Raises:
             ConfigError: the view size does not fit the network.
             DataError: no training images, or all of one class.
             CheckpointError: the state cannot be written or read; the state of the epoch before is intact.
             DivergedError: the loss is no longer finite.
-            Paused: `should_stop` said so; at most one epoch is lost.
+            Paused: `should_stop` returned True; at most one epoch is lost.
         """
         check_trainable(self.name, train_on)
         network.backbone.check_view_size(self.config.view_size, "view_size")
@@ -93,13 +98,11 @@ class Finetune:
             if self.on_progress is not None:
                 what = f"fine-tuning {network.name} on {train_on.name}, seed {seed}"
                 self.on_progress(what, run.epoch, self.config.finetune.epochs)
+        run.network.load_state_dict(run.best)
         return run.fitted()
 
     def state_path(self, network: Encoder, train_on: Labelled, seed: int) -> Path:
-        """The file of one run. Whatever would change the result gives another; the number of workers does not."""
-        return self.folder / self._key(network, train_on) / f"seed-{seed}.pt"
-
-    def _key(self, network: Encoder, train_on: Labelled) -> str:
+        """The file of one run. It depends on everything that changes the result, so not on the number of workers."""
         facts = {
             "weights": network.fingerprint,
             "dataset": dataset_digest(train_on),
@@ -107,11 +110,12 @@ class Finetune:
             "recipe": self.config.finetune.model_dump(exclude={"workers", "precision"}),
             "precision": self.precision,
         }
-        return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=_DIGEST_BYTES).hexdigest()
+        key = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=_DIGEST_BYTES).hexdigest()
+        return self.folder / key / f"seed-{seed}.pt"
 
 
 class _Run:
-    """The network, the optimiser and what lives from epoch to epoch."""
+    """The network, the optimizer and the state that is kept from epoch to epoch."""
 
     def __init__(self, protocol: Finetune, encoder: Encoder, dataset: Labelled, seed: int) -> None:
         self.protocol = protocol
@@ -134,19 +138,32 @@ class _Run:
         self.started = time.monotonic()
 
     def resume(self) -> None:
-        state = load_state(self.path, self.key)
-        if state is None:
+        """Reads the state of an earlier run, if there is one.
+
+        Raises:
+            CheckpointError: damaged, or not of this run.
+        """
+        if not self.path.exists():
             return
-        self.epoch, self.best, self.meta = state.epoch, state.best, state.meta
-        if state.network is not None and state.optimizer is not None:
-            self.network.load_state_dict(state.network)
-            self.optimizer.load_state_dict(state.optimizer)
+        remedy = "remove it to start from the first epoch"
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            same = state["format"] == _FORMAT and state["key"] == self.key
+            self.epoch, self.best, self.meta = state["epoch"], state["best"], state["meta"]
+            network, optimizer = state["network"], state["optimizer"]
+        except Exception:
+            raise CheckpointError(f"{self.path}: damaged, or not the state of a fine-tuning; {remedy}") from None
+        if not same:
+            raise CheckpointError(f"{self.path}: was saved by a run with other settings, weights or images; {remedy}")
+        if network is not None:
+            self.network.load_state_dict(network)
+            self.optimizer.load_state_dict(optimizer)
 
     def train_epoch(self) -> None:
         """One pass over the training images.
 
         Raises:
-            Paused: `should_stop` said so; the epoch is lost and made again.
+            Paused: `should_stop` returned True; the epoch is lost.
             DivergedError: its mean loss is not finite.
         """
         self.network.train()
@@ -179,7 +196,7 @@ class _Run:
     def validate(self) -> None:
         """Keeps the weights where the score is strictly better; the last epoch's where it is never defined."""
         labels = self.dataset.labels[self.dataset.part("val")]
-        score = retfound_score(labels, self._scores(self.dataset, "val"))
+        score = retfound_score(labels, self.fitted().predict(self.dataset, "val"))
         self.meta["scores"].append(score if math.isfinite(score) else None)
         best = self.meta["best_score"]
         last_resort = best is None and self.epoch == self.recipe.epochs
@@ -188,26 +205,32 @@ class _Run:
             self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
 
     def save(self) -> None:
-        """Writes the state; of a finished run only the best weights, which is all that is read again."""
+        """Writes the state; that of a finished run holds the best weights only.
+
+        Raises:
+            CheckpointError: it cannot be written; an older state is intact.
+        """
         now = time.monotonic()
         self.meta["seconds"] += now - self.started
         self.started = now
         done = self.epoch == self.recipe.epochs
-        save_state(
-            self.path,
-            FinetuneState(
-                key=self.key,
-                epoch=self.epoch,
-                network=None if done else self.network.state_dict(),
-                optimizer=None if done else self.optimizer.state_dict(),
-                best=self.best,
-                meta=self.meta,
-            ),
-        )
+        content = {
+            "format": _FORMAT,
+            "key": self.key,
+            "epoch": self.epoch,
+            "network": None if done else self.network.state_dict(),
+            "optimizer": None if done else self.optimizer.state_dict(),
+            "best": self.best,
+            "meta": self.meta,
+        }
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{self.path.parent}: cannot be made ({error.strerror})") from None
+        write_atomic(self.path, lambda file: torch.save(content, file))
 
     def fitted(self) -> FittedFinetune:
-        """The network with the weights of the epoch that was best on validation."""
-        self.network.load_state_dict(self.best)
+        """The network with its present weights, in eval mode."""
         return FittedFinetune(
             network=self.network.eval(),
             device=self.device,
@@ -237,14 +260,10 @@ class _Run:
             )
         )
 
-    def _scores(self, dataset: Labelled, split: str) -> Floats:
-        self.network.eval()
-        return predict(self.network, dataset, split, self.view_size, self.device, self.protocol.precision)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedFinetune:
-    """The network after the epoch that was best on validation."""
+    """A network with a trained head."""
 
     network: Classifier
     device: torch.device
@@ -253,27 +272,15 @@ class FittedFinetune:
     selection: dict[str, Any]
 
     def predict(self, on: Labelled, split: str) -> Floats:
-        return predict(self.network, on, split, self.view_size, self.device, self.precision)
-
-
-def predict(
-    network: Classifier,
-    dataset: Labelled,
-    split: str,
-    view_size: int,
-    device: torch.device,
-    precision: str,
-    batch_size: int = 64,
-) -> Floats:
-    """Class probabilities through the evaluation transform, float64, shape (N_split, K), of a network in eval mode."""
-    rows = dataset.rows[dataset.part(split)]
-    parts = [np.zeros((0, network.head.out_features))]
-    for begin in range(0, len(rows), batch_size):
-        images = read_images(dataset.images, rows[begin : begin + batch_size], device)
-        with torch.inference_mode(), autocast(precision, device):
-            logits = network(evaluation_views(images, view_size))
-        parts.append(softmax(logits.float().cpu().numpy()))
-    return np.concatenate(parts)
+        """Class probabilities through the evaluation transform."""
+        rows = on.rows[on.part(split)]
+        parts = [np.zeros((0, self.network.head.out_features))]
+        for begin in range(0, len(rows), _PREDICT_IMAGES):
+            images = read_images(on.images, rows[begin : begin + _PREDICT_IMAGES], self.device)
+            with torch.inference_mode(), autocast(self.precision, self.device):
+                logits = self.network(evaluation_views(images, self.view_size))
+            parts.append(softmax(logits.float().cpu().numpy()))
+        return np.concatenate(parts)
 
 
 def _classifier(encoder: Encoder, dataset: Labelled, view_size: int, drop_path: float, seed: int) -> Classifier:
@@ -283,14 +290,14 @@ def _classifier(encoder: Encoder, dataset: Labelled, view_size: int, drop_path: 
     backbone.model.load_state_dict(encoder.backbone.model.state_dict())
     model: Any = backbone.model
     if view_size != encoder.image_size and hasattr(model, "set_input_size"):
-        # Once, as RETFound does, and not anew in every step.
+        # Resized once, as in RETFound, instead of in every step.
         model.set_input_size(img_size=view_size)
     return Classifier(backbone, len(dataset.classes), derive_seed(seed, "head"))
 
 
 @contextmanager
 def _generators_kept(device: torch.device) -> Iterator[None]:
-    """Puts the global generators of `random`, numpy and torch back as they were."""
+    """Restores the states of the global generators of `random`, numpy and torch afterwards."""
     numpy_state = np.random.get_state()  # noqa: NPY002 - the one that timm draws from
     state = random.getstate()
     devices = [device] if device.type == "cuda" else []

@@ -20,20 +20,20 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from augscale.evaluation.interface import Integers
 from augscale.evaluation.protocol_config import FinetuneConfig
 from augscale.networks.backbones import Backbone
 from augscale.seeding import derive_seed
+from augscale.statistics.arrays import Integers
 
 _HEAD_STD = 2e-5
 _STEM = ("cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre")
 
 
 def train_transform(view_size: int) -> Callable[[Image.Image], Tensor]:
-    """timm's training transform with RETFound's settings: PIL image in, normalised float32 (3, V, V) out.
+    """timm's training transform with RETFound's settings: PIL image in, normalized float32 (3, V, V) out.
 
-    One thing is mended: timm asks Pillow to keep 0 bits where RandAugment draws its largest magnitude, which Pillow
-    refuses from version 12 on. Before, that gave a black image, and so it does here.
+    One error is corrected: at the largest magnitude of RandAugment timm asks Pillow to keep 0 bits, which Pillow
+    refuses from version 12 on. Older versions gave a black image, and so does this transform.
     """
     transform = create_transform(
         view_size,
@@ -60,8 +60,8 @@ def _posterize(image: Image.Image, bits_to_keep: int, **unused: object) -> Image
 class Classifier(nn.Module):
     """A backbone with a linear layer on its embedding.
 
-    RETFound averages patch tokens; here the head reads what the backbone gives, for DINO's ViTs the class token,
-    because that is what pre-training trained.
+    RETFound averages patch tokens; here the head reads the output of the backbone, for DINO's ViTs the class token,
+    because pre-training trained that.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, seed: int) -> None:
@@ -143,12 +143,11 @@ def learning_rate(progress: float, config: FinetuneConfig, batch_size: int) -> f
 
 
 class AugmentedImages(Dataset[tuple[Tensor, int]]):
-    """Training images of one epoch through timm's transform; which augmentation is a function of (seed, epoch, image).
+    """Training images of one epoch through timm's transform, whose draws are a function of (seed, epoch, image).
 
-    Random resized crop (area 0.08 to 1, bicubic), flip, RandAugment (in place of colour jitter), normalisation, random
-    erasing. timm draws from
-    the global generators of `random`, numpy and torch: they are seeded for every image, so that neither the number of
-    workers nor an interruption changes anything. The caller keeps its own generators safe.
+    Random resized crop (area 0.08 to 1, bicubic), flip, RandAugment (instead of color jitter), normalization, random
+    erasing. timm draws from the global generators of `random`, numpy and torch: they are seeded for every image, so
+    that neither the number of workers nor an interruption changes anything. The caller restores its own generators.
 
     Args:
         images: uint8, shape (M, S, S, 3). rows, labels: int64, shape (N,), pixels and class of each image.
@@ -170,7 +169,7 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
         return len(self.rows)
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        """The view, float32 (3, V, V), normalised, and the class of the image at this place."""
+        """The view, float32 (3, V, V), normalized, and the class of the image at this place."""
         seed = derive_seed(self.seed, "augmentation", self.epoch, place)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - it is this generator that timm draws from

@@ -1,7 +1,7 @@
 """The linear heads of the authors' script, all seeds trained at once on features computed before.
 
-The script trains one `nn.Linear` with SGD while the network runs on every image in every epoch, though the network
-never changes. Here a step is one batched product for all seeds. Axes: s seeds, n images, b batch, k classes, l
+The script trains one `nn.Linear` with SGD and runs the frozen network on every image in every epoch. Here a step is one
+batched product for all seeds. Axes: s seeds, n images, b batch, k classes, l
 features.
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from augscale.evaluation.interface import Floats32, Integers
 from augscale.evaluation.protocol_config import ReleasedConfig
 from augscale.evaluation.selection import macro_auroc
 from augscale.seeding import counter_uniforms, derive_seed
+from augscale.statistics.arrays import Floats32, Integers
 
 _ORDER_SEED = 0
-"""DistributedSampler's own; the script's seeds do not reach it."""
+"""The default seed of DistributedSampler, which the script does not change."""
 _INITIAL_STD = 0.01
 
 
@@ -53,9 +53,9 @@ def epoch_order(epoch: int, count: int) -> Tensor:
 
 
 def epoch_draws(seed: int, epoch: int, count: int, draws: int) -> Integers:
-    """Which crop of each image an epoch uses, int64 (N,), in [0, draws).
+    """Number of the crop that an epoch uses of each image, int64 (N,), in [0, draws).
 
-    In every `draws` epochs an image's crops come once each, in an order of its own and of the seed.
+    In every `draws` epochs each crop of an image is used once, in an order that depends on the image and the seed.
     """
     cycle, place = divmod(epoch, draws)
     uniforms = counter_uniforms(derive_seed(seed, "released-crops", cycle), np.arange(count), draws)
@@ -88,7 +88,7 @@ def train_heads(
         labels: int64, shape (N,).
         val_features: float32, shape (V, L). val_labels: int64, shape (V,).
     Returns:
-        In the order of the seeds. A seed's head is the same, but for rounding, whichever others train beside it.
+        In the order of the seeds. A seed's head is the same, but for rounding, whichever other seeds train with it.
     """
     num_draws, count, num_features = crops.shape
     flat = torch.from_numpy(crops).view(num_draws * count, num_features)

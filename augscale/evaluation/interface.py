@@ -1,4 +1,4 @@
-"""What every protocol has in common: the network it gets, what it needs of a dataset, and what it gives back."""
+"""Types shared by the protocols: the network, the dataset, and the trained classifier."""
 
 from __future__ import annotations
 
@@ -17,53 +17,31 @@ import torch
 from augscale.errors import DataError
 from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import RUNNING_BUFFERS
+from augscale.statistics.arrays import Floats, Integers
 
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and how much there is to do."""
+"""Called with (what, done, total)."""
 _DIGEST_BYTES = 16
 
 
 class Labelled(typing.Protocol):
-    """What the protocols read of a dataset (`LabelledImages` has it all); N listed images."""
+    """The part of a dataset that the protocols read (`LabelledImages` has it all); N listed images."""
 
     @property
     def name(self) -> str: ...
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The position is the class number."""
-        ...
-
+    def classes(self) -> tuple[str, ...]: ...  # the position is the class number
     @property
-    def images(self) -> npt.NDArray[np.uint8]:
-        """(M, S, S, 3)."""
-        ...
-
+    def images(self) -> npt.NDArray[np.uint8]: ...  # (M, S, S, 3)
     @property
-    def rows(self) -> Integers:
-        """(N,): which of the M pixels each listed image has."""
-        ...
-
+    def rows(self) -> Integers: ...  # (N,), row of `images` of each listed image
     @property
-    def labels(self) -> Integers:
-        """(N,): class numbers."""
-        ...
-
+    def labels(self) -> Integers: ...  # (N,), class numbers
     @property
-    def groups(self) -> Integers:
-        """(N,): patients."""
-        ...
-
+    def groups(self) -> Integers: ...  # (N,), patients
     @property
-    def fingerprint(self) -> str:
-        """Of the pixels."""
-        ...
-
-    def part(self, split: str) -> Integers:
-        """Which listed images are "train", "val" or "test"."""
-        ...
+    def fingerprint(self) -> str: ...  # of the pixels
+    def part(self, split: str) -> Integers: ...  # listed images of "train", "val" or "test"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,8 +52,8 @@ class Encoder:
         name: of the checkpoint, for messages.
         arch, overrides: what the network was built from, see `BackboneConfig`; fine-tuning builds its copy with them.
         image_size: side of the views that its position embedding is for, pixels.
-        common_statistics: whether frozen features are computed with batch norm statistics of the training images that
-            they are for, gathered anew, instead of the network's own; see `batch_norm`.
+        common_statistics: compute frozen features with batch norm statistics gathered on the training images instead
+            of the network's own; see `batch_norm`.
     """
 
     name: str
@@ -87,9 +65,9 @@ class Encoder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the architecture, of every weight, and of which batch norm statistics are used.
+        """Hash of the architecture, of every weight, and of `common_statistics`.
 
-        With common statistics the network's own play no part. The weights must not change once it has been asked for.
+        With common statistics the network's own are left out. Computed once: the weights must not change afterwards.
         """
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
         facts: list[Any] = [self.arch, self.overrides, self.image_size]
@@ -110,14 +88,14 @@ class Fitted(typing.Protocol):
 
     @property
     def selection(self) -> dict[str, Any]:
-        """What was chosen on validation, with its validation score; JSON-ready."""
+        """Choices made on validation, with the validation score; JSON-ready."""
         ...
 
     def predict(self, on: Labelled, split: str) -> Floats:
         """Class probabilities.
 
         Args:
-            on: the dataset trained on or another; its own labels are not looked at.
+            on: the dataset trained on or another; its labels are not used.
             split: "train", "val" or "test"; only its images are read.
         Returns:
             float64, shape (N_split, K), rows sum to 1; K classes of the dataset trained on, in the order of
@@ -127,11 +105,11 @@ class Fitted(typing.Protocol):
 
 
 class Protocol(typing.Protocol):
-    """A way to measure what a network is worth."""
+    """A way to train a classifier on a network."""
 
     name: str
     seeds_matter: bool
-    """False: every seed gives the same, so one run is all there is."""
+    """False: every seed gives the same classifier, so one run suffices."""
 
     def fit(self, network: Encoder, train_on: Labelled, *, seed: int) -> Fitted:
         """Trains on the split "train" and chooses on "val".
@@ -143,7 +121,7 @@ class Protocol(typing.Protocol):
 
 
 def check_trainable(protocol: str, dataset: Labelled) -> None:
-    """Refuses what no classifier can be trained on.
+    """Checks that a classifier can be trained.
 
     Raises:
         DataError: no training images, or all of one class.
@@ -157,7 +135,7 @@ def check_trainable(protocol: str, dataset: Labelled) -> None:
 
 
 def dataset_digest(dataset: Labelled) -> str:
-    """Hash of the pixels, the labels and the split: what a trained classifier depends on."""
+    """Hash of the pixels, the labels and the split, which a trained classifier depends on."""
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     digest.update(json.dumps([dataset.fingerprint, dataset.classes]).encode())
     for split in ("train", "val"):

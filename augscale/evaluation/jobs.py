@@ -1,26 +1,28 @@
-"""Which classifiers have to be trained for an evaluation, and the running of those that are not there yet."""
+"""The classifiers that an evaluation needs, and the training of those that are not there yet."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from augscale.errors import DataError, Paused
+from augscale.errors import DataError, InterruptedRun, Paused
 from augscale.evaluation.datasets import LabelledImages
 from augscale.evaluation.interface import Encoder, Fitted, Progress, Protocol, dataset_digest
 from augscale.evaluation.label_maps import external_pairs
 from augscale.evaluation.predictions import Predictions, prediction_name, read_predictions, write_predictions
 from augscale.evaluation.protocol_config import ProtocolConfig
+from augscale.system.signals import StopFlag
 
 FROZEN = ("linear", "released", "knn")
-"""Protocols that leave the network as it is: cheap, and meant for the network before training, too."""
+"""Protocols that do not train the network; also run on networks before training."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +36,28 @@ class Job:
     test_on: list[LabelledImages]
 
 
+@contextmanager
+def interruptible(folder: Path) -> Iterator[StopFlag]:
+    """Listens to stop signals during a block that keeps finished parts in a folder.
+
+    Raises:
+        InterruptedRun: a stop signal came.
+    """
+    stop = StopFlag()
+    try:
+        with stop.listening():
+            yield stop
+    except (Paused, RuntimeError) as error:
+        # A batch system's signal also ends the processes that load images, which raises a RuntimeError here.
+        if not isinstance(error, Paused) and stop.signal_number is None:
+            raise
+        number = stop.signal_number or int(signal.SIGTERM)
+        raise InterruptedRun(
+            f"stopped by {signal.Signals(number).name}; finished parts are kept in {folder}, the same command goes on",
+            number,
+        ) from None
+
+
 def plan_jobs(
     encoders: Sequence[Encoder],
     references: Sequence[Encoder],
@@ -42,27 +66,35 @@ def plan_jobs(
     seeds: int,
     external: bool,
 ) -> tuple[list[Job], list[str]]:
-    """Every classifier once, with all that it is tested on; checkpoint by checkpoint, cheap protocols first."""
+    """Lists every classifier once, with all its test sets; checkpoint by checkpoint, cheap protocols first.
+
+    Args:
+        references: networks that only the frozen protocols measure.
+        seeds: of the protocols in which the seed changes something.
+        external: also test on the other datasets that share classes.
+    Returns:
+        The jobs, and notes on the shared classes.
+    """
     tests: list[tuple[LabelledImages, list[LabelledImages]]] = [(dataset, [dataset]) for dataset in datasets]
     notes = []
-    if external:
-        pairs = external_pairs(datasets)
-        notes += [f"external: {label_map}" for _, _, label_map in pairs]
-        if not pairs:
-            notes.append("external: no two of the datasets share classes")
-        for train_on, test_on, label_map in pairs:
-            source, target = label_map.apply(train_on, test_on)
-            same = next((targets for known, targets in tests if known is source), None)
-            if same is not None:
-                same.append(target)
-            else:
-                tests.append((source, [target]))
-    jobs = []
-    for protocol in sorted(protocols, key=lambda p: p.name == "finetune"):
-        for encoder in (*encoders, *(references if protocol.name in FROZEN else [])):
-            for train_on, targets in tests:
-                for seed in range(seeds if protocol.seeds_matter else 1):
-                    jobs.append(Job(encoder=encoder, protocol=protocol, seed=seed, train_on=train_on, test_on=targets))
+    pairs = external_pairs(datasets) if external else []
+    if external and not pairs:
+        notes.append("external: no two of the datasets share classes")
+    for train_on, test_on, label_map in pairs:
+        notes.append(f"external: {label_map}")
+        source, target = label_map.apply(train_on, test_on)
+        same = next((targets for known, targets in tests if known is source), None)
+        if same is None:
+            tests.append((source, [target]))
+        else:
+            same.append(target)
+    jobs = [
+        Job(encoder=encoder, protocol=protocol, seed=seed, train_on=train_on, test_on=targets)
+        for protocol in sorted(protocols, key=lambda p: p.name == "finetune")
+        for encoder in (*encoders, *(references if protocol.name in FROZEN else []))
+        for train_on, targets in tests
+        for seed in range(seeds if protocol.seeds_matter else 1)
+    ]
     return jobs, notes
 
 
@@ -73,15 +105,15 @@ def run_jobs(
     should_stop: Callable[[], bool],
     on_progress: Progress | None,
 ) -> tuple[list[Predictions], list[str]]:
-    """Runs what is not there yet; what cannot be run is left out and said so.
+    """Runs the jobs whose predictions are missing; jobs that fail on the data are left out, with a note.
 
     Args:
         folder: of the predictions.
-        settings: of the protocols, part of what a finished run was made from.
+        settings: of the protocols; part of the fingerprint of a finished run.
         should_stop: asked before every classifier.
         on_progress: called with (what, tests done, tests in all).
     Returns:
-        All predictions, and why some were made again or are missing.
+        All predictions, and notes on runs that were made again or are missing.
     Raises:
         Paused: `should_stop` said so; finished runs are kept.
     """
@@ -137,7 +169,7 @@ def _predict(job: Job, target: LabelledImages, fitted: Fitted, print_: str, fit_
 
 
 def _forget_state(job: Job) -> None:
-    """A fine-tuned copy of the network is as large as the checkpoint; its predictions are what is kept."""
+    """Deletes the state of a fine-tuning, which is as large as the checkpoint; the predictions are kept."""
     state_path = getattr(job.protocol, "state_path", None)
     if state_path is not None:
         with suppress(OSError):
@@ -149,7 +181,7 @@ def _name(job: Job, target: LabelledImages) -> str:
 
 
 def _fingerprint(job: Job, target: LabelledImages, settings: ProtocolConfig) -> str:
-    """Of everything that the predictions depend on."""
+    """Hash of everything that the predictions depend on."""
     own = getattr(settings, job.protocol.name).model_dump(exclude={"workers"})
     facts = [
         job.encoder.fingerprint,

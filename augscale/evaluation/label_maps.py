@@ -1,4 +1,4 @@
-"""Training on one dataset and testing on another: which classes of the two are the same, and which are left out."""
+"""Classes shared by two datasets, for training on one and testing on the other."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class LabelMap:
 
     Attributes:
         train_on, test_on: names of the datasets.
-        train_classes, test_classes: the shared classes as either writes them; same length, same place = same class.
+        train_classes, test_classes: the shared classes in the spelling of each dataset; same position, same class.
         left_out: classes of only one of the two, as (dataset, class).
-        reason: why they are taken as the same.
+        reason: why the classes count as the same.
     """
 
     train_on: str
@@ -38,7 +38,7 @@ class LabelMap:
         """Both datasets with the shared classes only, numbered alike.
 
         Raises:
-            DataError: the datasets are others, or one has no training or test image left.
+            DataError: these are other datasets, or one has no training or test image left.
         """
         return train_on.restricted(self.train_classes), test_on.restricted(self.test_classes)
 
@@ -46,9 +46,9 @@ class LabelMap:
 def external_pairs(datasets: Sequence[LabelledImages]) -> list[tuple[LabelledImages, LabelledImages, LabelMap]]:
     """Every ordered pair of datasets that share classes, with the map between them.
 
-    Two datasets are paired if their classes are equal, as those of one label space of the registry are, or if at least
-    two class names are the same whatever their case; then only those classes are used. Plain numbers are taken as the
-    same only where all of them are equal: grade 1 of one scale is not grade 1 of another.
+    Two datasets are paired if their classes are equal, as within a label space of the registry, or if at least two
+    class names are equal apart from case; then only those classes are used. Plain numbers count as the same only where
+    all of them are equal, because grade 1 of one scale is not grade 1 of another.
     """
     pairs = []
     for train_on, test_on in permutations(datasets, 2):
@@ -60,28 +60,25 @@ def external_pairs(datasets: Sequence[LabelledImages]) -> list[tuple[LabelledIma
 
 def _label_map(train_on: LabelledImages, test_on: LabelledImages) -> LabelMap | None:
     if train_on.classes == test_on.classes:
+        shared = counterparts = train_on.classes
         same_space = train_on.label_space == test_on.label_space
-        return LabelMap(
-            train_on=train_on.name,
-            test_on=test_on.name,
-            train_classes=train_on.classes,
-            test_classes=test_on.classes,
-            reason=(train_on.label_space if same_space else None) or "the same class names",
-        )
-    written = {_plain(name): name for name in test_on.classes if not is_number(name)}
-    shared = [name for name in train_on.classes if _plain(name) in written]
-    if len(shared) < 2:
-        return None
-    counterparts = tuple(written[_plain(name)] for name in shared)
+        reason = (train_on.label_space if same_space else None) or "the same class names"
+    else:
+        written = {_plain(name): name for name in test_on.classes if not is_number(name)}
+        shared = tuple(name for name in train_on.classes if _plain(name) in written)
+        if len(shared) < 2:
+            return None
+        counterparts = tuple(written[_plain(name)] for name in shared)
+        reason = f"{len(shared)} class names in common"
     left_out = [(train_on.name, name) for name in train_on.classes if name not in shared]
     left_out += [(test_on.name, name) for name in test_on.classes if name not in counterparts]
     return LabelMap(
         train_on=train_on.name,
         test_on=test_on.name,
-        train_classes=tuple(shared),
+        train_classes=shared,
         test_classes=counterparts,
         left_out=tuple(left_out),
-        reason=f"{len(shared)} class names in common",
+        reason=reason,
     )
 
 

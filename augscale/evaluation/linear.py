@@ -1,17 +1,17 @@
-"""Protocol `linear`: a converged logistic regression on standardised frozen embeddings.
+"""Protocol `linear`: a converged logistic regression on standardized frozen embeddings.
 
-What the released script leaves to its learning rate and to the size of the features is settled here: features have
+In the released script the result depends on the learning rate and on the scale of the features. Here features have
 mean 0 and standard deviation 1 on the training images, the optimum is reached, and the strength of the L2 penalty is
-chosen on validation. The problem is convex, so the seed changes nothing and one run is all there is; the uncertainty
-is that of the images (bootstrap over test images). With `linear.bootstrap` every seed trains on its own resample of
-the training patients instead, which shows how much the training images matter, at about 37 % fewer different ones.
+chosen on validation. The problem is convex, so the seed has no effect and one run suffices; the uncertainty is that of
+the images (bootstrap over test images). With `linear.bootstrap` every seed trains on its own resample of the training
+patients, which shows the influence of the training images, with about 37 % fewer different ones.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,24 +20,25 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from augscale.errors import DataError
-from augscale.evaluation.features import FeatureStore
-from augscale.evaluation.interface import Encoder, Floats, Floats32, Integers, Labelled, check_trainable
+from augscale.evaluation.features import Features, FeatureStore, FrozenClassifier
+from augscale.evaluation.interface import Encoder, Labelled, check_trainable
 from augscale.evaluation.protocol_config import LinearConfig, ProtocolConfig
 from augscale.evaluation.selection import macro_auroc, pick
 from augscale.seeding import derive_seed
+from augscale.statistics.arrays import Floats, Floats32, Integers
 
 _ATTEMPTS = 100
-"""Resamples that may turn out to have one class only before it is given up."""
+"""Resamples drawn before the data are refused because each had one class only."""
 
 
 def fit_path(features: Floats, labels: Integers, weights: Floats | None, config: LinearConfig) -> list[Any]:
     """One converged LogisticRegression per penalty, each started at the last one's solution.
 
     With 2 classes scikit-learn fits one weight vector and a logistic loss, else one per class and a softmax; the
-    intercept is not penalised.
+    intercept is not penalized.
 
     Args:
-        features: float64, shape (N, D), standardised.
+        features: float64, shape (N, D), standardized.
         labels: int64, shape (N,).
         weights: float64, shape (N,), how often each image counts; None: once.
     Returns:
@@ -46,7 +47,7 @@ def fit_path(features: Floats, labels: Integers, weights: Floats | None, config:
     model = LogisticRegression(tol=config.tolerance, max_iter=config.max_iterations, warm_start=True)
     path = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said in `selection`
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `selection` tells whether it converged
         for inverse_penalty in config.inverse_penalties:
             model.set_params(C=inverse_penalty)
             model.fit(features, labels, sample_weight=weights)
@@ -55,9 +56,7 @@ def fit_path(features: Floats, labels: Integers, weights: Floats | None, config:
 
 
 def resample_counts(labels: Integers, groups: Integers, seed: int) -> Integers:
-    """How often each image counts when as many patients as there are, are drawn with replacement.
-
-    Drawn again while only one class is left.
+    """Number of times that each image counts in a bootstrap sample of the patients.
 
     Raises:
         DataError: a hundred resamples had one class only.
@@ -89,66 +88,41 @@ class Linear:
         self.store = store
         self.seeds_matter = config.linear.bootstrap
 
-    def fit(self, network: Encoder, train_on: Labelled, *, seed: int) -> FittedLinear:
+    def fit(self, network: Encoder, train_on: Labelled, *, seed: int) -> FrozenClassifier:
         """Trains with every penalty; `seed` is used with `linear.bootstrap` only."""
         check_trainable(self.name, train_on)
-        config, size = self.config.linear, self.config.view_size
-        part = train_on.part("train")
-        features = self.store.evaluation(network, train_on, "train", size).embedding.astype(np.float64)
-        labels = train_on.labels[part]
+        config, part = self.config.linear, train_on.part("train")
+        features = partial(self.store.evaluation, network, view_size=self.config.view_size, trained_on=train_on)
+        train, labels = features(train_on, "train").embedding.astype(np.float64), train_on.labels[part]
         weights: Floats | None = None
         if config.bootstrap:
             counts = resample_counts(labels, train_on.groups[part], seed)
-            features, labels = features[counts > 0], labels[counts > 0]
+            train, labels = train[counts > 0], labels[counts > 0]
             weights = counts[counts > 0].astype(np.float64)
-        scaler = StandardScaler().fit(features, sample_weight=weights)
-        path = fit_path(scaler.transform(features), labels, weights, config)
-        queries = self.store.evaluation(network, train_on, "val", size).embedding
+        scaler = StandardScaler().fit(train, sample_weight=weights)
+        path = fit_path(scaler.transform(train), labels, weights, config)
+        queries = features(train_on, "val").embedding
         val_labels = train_on.labels[train_on.part("val")]
-        candidates = [
-            FittedLinear(
-                network=network,
-                trained_on=train_on,
-                config=self.config,
-                store=self.store,
-                scaler=scaler,
-                model=model,
-                num_classes=len(train_on.classes),
-                selection={
-                    "inverse_penalty": penalty,
-                    "converged": bool((model.n_iter_ < config.max_iterations).all()),
-                    "at_edge": penalty in (config.inverse_penalties[0], config.inverse_penalties[-1]),
-                },
-            )
-            for penalty, model in zip(config.inverse_penalties, path, strict=True)
-        ]
-        scores = [float(macro_auroc(val_labels, candidate.scores(queries))) for candidate in candidates]
+        aurocs = [float(macro_auroc(val_labels, _scores(scaler, m, queries, len(train_on.classes)))) for m in path]
         distance = np.abs(np.log(np.array(config.inverse_penalties) * len(part)))
-        chosen, facts = pick(candidates, scores, otherwise=candidates[int(distance.argmin())])
-        chosen.selection.update(facts)
-        return chosen
+        place, facts = pick(range(len(path)), aurocs, otherwise=int(distance.argmin()))
+        penalty, model = config.inverse_penalties[place], path[place]
+
+        def classify(found: Features) -> Floats:
+            return _scores(scaler, model, found.embedding, len(train_on.classes))
+
+        selection = {
+            "inverse_penalty": penalty,
+            "converged": bool((model.n_iter_ < config.max_iterations).all()),
+            "at_edge": penalty in (config.inverse_penalties[0], config.inverse_penalties[-1]),
+            **facts,
+        }
+        return FrozenClassifier(features=features, classify=classify, selection=selection)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FittedLinear:
-    """The training images' mean and deviation, and a regression."""
-
-    network: Encoder
-    trained_on: Labelled
-    config: ProtocolConfig
-    store: FeatureStore
-    scaler: Any
-    model: Any
-    num_classes: int
-    selection: dict[str, Any]
-
-    def scores(self, features: Floats32) -> Floats:
-        """float64, shape (N, K); a class without training images has probability 0."""
-        result = np.zeros((len(features), self.num_classes))
-        if len(features):
-            result[:, self.model.classes_] = self.model.predict_proba(self.scaler.transform(features.astype(float)))
-        return result
-
-    def predict(self, on: Labelled, split: str) -> Floats:
-        features = self.store.evaluation(self.network, on, split, self.config.view_size, trained_on=self.trained_on)
-        return self.scores(features.embedding)
+def _scores(scaler: Any, model: Any, features: Floats32, num_classes: int) -> Floats:
+    """float64, shape (N, K); a class without training images has probability 0."""
+    result = np.zeros((len(features), num_classes))
+    if len(features):
+        result[:, model.classes_] = model.predict_proba(scaler.transform(features.astype(float)))
+    return result

@@ -1,7 +1,7 @@
-"""What is measured on one test set: labels and class scores to the paper's metrics and the standard ones.
+"""Metrics of one test set, the paper's and the standard ones, from labels and class scores.
 
-scikit-learn computes every metric that it has. A class without a test image is left out of macro means, which then run
-over the classes present, and a note says so; a metric that is undefined on this test set is None, with the reason.
+scikit-learn computes every metric that it has. A class without a test image is left out of macro means, with a note; a
+metric that is undefined on the test set is None, with the reason.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from sklearn import config_context
 from sklearn import metrics as sk
 
 from augscale.errors import DataError
-from augscale.evaluation.records import METRIC_LABELS, ReliabilityBin
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from augscale.records.evaluation import METRIC_LABELS, ReliabilityBin
+from augscale.statistics.arrays import Floats, Integers
 
 SUM_TOLERANCE = 1e-3
-"""How far the scores of an image may sum from 1: float16 features and rounded tables stay inside."""
+"""Largest deviation of the sum of an image's scores from 1; allows for float16 features and rounded tables."""
 
 CALIBRATION_BINS = 15
 
@@ -36,21 +34,17 @@ class ClassMetrics:
     auroc: float | None
     aupr: float | None
     recall: float | None
-    precision: float | None
-    """None where the class was never predicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Everything measured on one test set."""
+    """The metrics of one test set."""
 
-    count: int
     values: Mapping[str, float | None]
-    """Every key of METRIC_LABELS."""
+    """All keys of METRIC_LABELS; None where a metric is undefined."""
     reasons: Mapping[str, str]
-    """Why a value is None."""
+    """Reason of each undefined metric."""
     per_class: tuple[ClassMetrics, ...]
-    reliability: tuple[ReliabilityBin, ...]
     notes: tuple[str, ...]
 
 
@@ -78,26 +72,18 @@ def evaluate_scores(
 
 def _evaluate(labels: Integers, scores: Floats, classes: Sequence[str], ordered: bool) -> Metrics:
     per_class = _per_class(labels, scores, classes)
-    present = np.flatnonzero([c.support for c in per_class])
-    notes = _absent_note(classes, present) if len(labels) else ()
-    values: dict[str, float | None] = dict.fromkeys(METRIC_LABELS)
-    reasons: dict[str, str] = {}
     if len(labels) == 0:
         reason = "there are no test images"
-        return Metrics(
-            count=0,
-            values=values,
-            reasons=dict.fromkeys(METRIC_LABELS, reason),
-            per_class=per_class,
-            reliability=reliability(labels, scores),
-            notes=(reason,),
-        )
+        reasons = dict.fromkeys(METRIC_LABELS, reason)
+        return Metrics(values=dict.fromkeys(METRIC_LABELS), reasons=reasons, per_class=per_class, notes=(reason,))
+    present = np.flatnonzero([c.support for c in per_class])
     predicted = scores.argmax(axis=1)
+    values: dict[str, float | None] = dict.fromkeys(METRIC_LABELS)
+    reasons = {}
     values["accuracy"] = float(sk.accuracy_score(labels, predicted))
     values["sensitivity"] = float(sk.recall_score(labels, predicted, labels=present, average="macro", zero_division=0))
     values["f1"] = float(sk.f1_score(labels, predicted, labels=present, average="macro", zero_division=0))
-    bins = reliability(labels, scores)
-    values["ece"] = expected_calibration_error(bins)
+    values["ece"] = expected_calibration_error(reliability(labels, scores))
     if len(present) > 1:
         values["auroc"] = float(np.mean([per_class[k].auroc for k in present]))
         values["aupr"] = float(np.mean([per_class[k].aupr for k in present]))
@@ -117,9 +103,7 @@ def _evaluate(labels: Integers, scores: Floats, classes: Sequence[str], ordered:
     values["kappa"], reason = _kappa(labels, predicted, len(classes), ordered)
     if reason:
         reasons["kappa"] = reason
-    return Metrics(
-        count=len(labels), values=values, reasons=reasons, per_class=per_class, reliability=bins, notes=notes
-    )
+    return Metrics(values=values, reasons=reasons, per_class=per_class, notes=_absent_note(classes, present))
 
 
 def checked(labels: npt.ArrayLike, scores: npt.ArrayLike, classes: Sequence[str]) -> tuple[Integers, Floats]:
@@ -212,8 +196,8 @@ def _per_class(labels: Integers, scores: Floats, classes: Sequence[str]) -> tupl
     predicted = scores.argmax(axis=1) if len(labels) else labels
     found = []
     for index, name in enumerate(classes):
-        positive, chosen = labels == index, predicted == index
-        support, hits = int(positive.sum()), int((positive & chosen).sum())
+        positive = labels == index
+        support, hits = int(positive.sum()), int((positive & (predicted == index)).sum())
         both_sides = 0 < support < len(labels)
         found.append(
             ClassMetrics(
@@ -222,7 +206,6 @@ def _per_class(labels: Integers, scores: Floats, classes: Sequence[str]) -> tupl
                 auroc=float(sk.roc_auc_score(positive, scores[:, index])) if both_sides else None,
                 aupr=float(sk.average_precision_score(positive, scores[:, index])) if both_sides else None,
                 recall=hits / support if support else None,
-                precision=hits / int(chosen.sum()) if chosen.any() else None,
             )
         )
     return tuple(found)

@@ -1,26 +1,26 @@
-"""Protocol `knn`: weighted nearest neighbours among the training images' embeddings, nothing trained.
+"""Protocol `knn`: weighted nearest neighbors among the training images' embeddings, without training.
 
-DINO's evaluation (Caron et al. 2021, `eval_knn.py`): cosine similarity, each of the k nearest training images votes for
-its class with weight exp(similarity / 0.07). Deterministic: the seed changes nothing.
+DINO's evaluation (Caron et al. 2021, `eval_knn.py`): cosine similarity; each of the k nearest training images votes for
+its class with weight exp(similarity / 0.07). Deterministic: the seed has no effect.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from augscale.evaluation.features import FeatureStore
-from augscale.evaluation.interface import Encoder, Floats, Floats32, Integers, Labelled, check_trainable
+from augscale.evaluation.features import Features, FeatureStore, FrozenClassifier
+from augscale.evaluation.interface import Encoder, Labelled, check_trainable
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.selection import macro_auroc, pick
+from augscale.statistics.arrays import Floats, Floats32, Integers
 
 _BLOCK_ROWS = 1024
 
 
 def unit_rows(features: Floats32) -> Floats32:
-    """L2-normalised rows; a row of zeros stays one."""
+    """L2-normalized rows; a row of zeros stays unchanged."""
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     result: Floats32 = features / np.maximum(norms, np.finfo(np.float32).tiny)
     return result
@@ -29,9 +29,9 @@ def unit_rows(features: Floats32) -> Floats32:
 def knn_scores(
     train: Floats32, labels: Integers, queries: Floats32, *, neighbours: int, temperature: float, num_classes: int
 ) -> Floats:
-    """Share of the neighbours' weights that each class holds.
+    """Share of the neighbors' weights that each class holds.
 
-    Of training images that are equally near, the one listed first counts as nearer.
+    Of two training images at the same distance, the one listed first counts as nearer.
 
     Args:
         train, queries: float32, shapes (N, D) and (Q, D), unit rows.
@@ -66,54 +66,26 @@ class Knn:
         self.config = config
         self.store = store
 
-    def fit(self, network: Encoder, train_on: Labelled, *, seed: int) -> FittedKnn:
+    def fit(self, network: Encoder, train_on: Labelled, *, seed: int) -> FrozenClassifier:
         """Chooses k; `seed` is not used."""
         check_trainable(self.name, train_on)
-        size = self.config.view_size
-        fitted = FittedKnn(
-            network=network,
-            trained_on=train_on,
-            config=self.config,
-            store=self.store,
-            train=unit_rows(self.store.evaluation(network, train_on, "train", size).embedding),
-            labels=train_on.labels[train_on.part("train")],
-            num_classes=len(train_on.classes),
-            neighbours=0,
-        )
-        offered = [k for k in self.config.knn.neighbours if k <= len(fitted.train)] or [len(fitted.train)]
-        queries = unit_rows(self.store.evaluation(network, train_on, "val", size).embedding)
-        val_labels = train_on.labels[train_on.part("val")]
-        scores = [float(macro_auroc(val_labels, fitted.scores(queries, k))) for k in offered]
-        chosen, facts = pick(offered, scores, otherwise=offered[0])
-        fitted.neighbours = chosen
-        fitted.selection = {"neighbours": chosen, "offered": offered, **facts}
-        return fitted
-
-
-@dataclass(kw_only=True, eq=False)
-class FittedKnn:
-    """The training images' unit embeddings and the chosen k."""
-
-    network: Encoder
-    trained_on: Labelled
-    config: ProtocolConfig
-    store: FeatureStore
-    train: Floats32
-    labels: Integers
-    num_classes: int
-    neighbours: int
-    selection: dict[str, Any] = field(default_factory=dict)
-
-    def scores(self, queries: Floats32, neighbours: int) -> Floats:
-        return knn_scores(
-            self.train,
-            self.labels,
-            queries,
-            neighbours=neighbours,
+        features = partial(self.store.evaluation, network, view_size=self.config.view_size, trained_on=train_on)
+        score = partial(
+            knn_scores,
+            unit_rows(features(train_on, "train").embedding),
+            train_on.labels[train_on.part("train")],
             temperature=self.config.knn.temperature,
-            num_classes=self.num_classes,
+            num_classes=len(train_on.classes),
         )
+        count = len(train_on.part("train"))
+        offered = [k for k in self.config.knn.neighbours if k <= count] or [count]
+        queries = unit_rows(features(train_on, "val").embedding)
+        val_labels = train_on.labels[train_on.part("val")]
+        aurocs = [float(macro_auroc(val_labels, score(queries, neighbours=k))) for k in offered]
+        chosen, facts = pick(offered, aurocs, otherwise=offered[0])
 
-    def predict(self, on: Labelled, split: str) -> Floats:
-        features = self.store.evaluation(self.network, on, split, self.config.view_size, trained_on=self.trained_on)
-        return self.scores(unit_rows(features.embedding), self.neighbours)
+        def classify(found: Features) -> Floats:
+            return score(unit_rows(found.embedding), neighbours=chosen)
+
+        selection = {"neighbours": chosen, "offered": offered, **facts}
+        return FrozenClassifier(features=features, classify=classify, selection=selection)

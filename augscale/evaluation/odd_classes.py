@@ -1,4 +1,4 @@
-"""Classes that are none: folders of masks, or of images and masks, taken for classes of photographs."""
+"""Finds classes that are not classes of photographs: folders of masks, or of images and masks."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _EXAMPLES = 2
 def check_classes(
     name: str, records: Sequence[ImageRecord], cache: ImageCache, sanity: Sanity, *, allow_bad: bool
 ) -> list[str]:
-    """Looks for classes whose images are black, of one colour or masks, and for classes that are called so.
+    """Looks for classes whose images are black, of one color or masks, and for classes named after images and masks.
 
     Args:
         name: of the dataset.
         records: the labelled images; each is in the cache, itself or its exact copy.
-        cache, sanity: the images and what was found about them.
-        allow_bad: say it instead of refusing the dataset.
+        cache, sanity: the images and the findings about them.
+        allow_bad: return a note instead of refusing the dataset.
     Returns:
-        What is to be said, a line each.
+        Notes, a line each.
     Raises:
         DataError: most images of a class are no photographs, and not `allow_bad`.
     """
@@ -64,7 +64,7 @@ def _class_text(
 
 
 def _called_like_parts(labels: Sequence[str]) -> list[str]:
-    """`images` and `masks` are not classes, whatever the masks look like."""
+    """A note where the classes are called `images` and `masks`, or similar."""
     masks = [label for label in labels if any(mask_words(PurePosixPath(label)))]
     photographs = [label for label in labels if label.lower() in _PHOTOGRAPHS]
     if masks and photographs and len(masks) + len(photographs) == len(labels):

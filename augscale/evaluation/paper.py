@@ -1,4 +1,4 @@
-"""The paper's own results, carried as reference values beside ours.
+"""The paper's results, as reference values.
 
 Cheng et al., "adjusted augmentation scales for contrastive learning on retinal images". Two versions differ in some
 values: the MIDL 2025 full paper (PMLR 301:214-225; `midl2025`, the reference) and arXiv 2501.02451 v1 (`arxiv_v1`).
@@ -8,7 +8,7 @@ MIDL and Table 3 on arXiv. The two files under `reference/` carry arXiv's number
 
 Internal values come with 95 % intervals of the mean over five head seeds on one checkpoint (normal in MIDL, apparently
 Student t on arXiv). External values come with a "+/-" whose meaning (SD, standard error or half an interval) neither
-version states, so it is carried but never treated as an interval.
+version states, so it is shown but never treated as an interval.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from augscale.errors import ConfigError
 VERSIONS = ("midl2025", "arxiv_v1")
 PRESETS = ("strong", "weak", "weak+med")
 METRICS = {"auroc": "AUROC", "aupr": "AUPR", "paper_sensitivity": "Sensitivity"}
-"""Our metrics that the paper reports, and what its tables call them."""
+"""Metrics that the paper reports, with their names in its tables."""
 PLUS_MINUS = "the paper does not say what its +/- means"
 CAVEAT = (
     "The paper's values are for its own splits, network (ViT-S/16 pre-trained on 1.4 million photographs) and head: "
@@ -44,7 +44,7 @@ class PaperValue:
     interval: tuple[float, float] | None
     """95 %; None in the external table."""
     plus_minus: float | None
-    """Of unknown meaning; external table only."""
+    """Its meaning is unknown; external table only."""
     best: bool
     """Printed as the best of its row (internal) or column (external)."""
     p_weak_vs_strong: str
@@ -58,67 +58,61 @@ def dataset_key(name: str) -> str:
 
 
 def paper_internal(dataset: str, metric: str, preset: str, version: str = "midl2025") -> PaperValue | None:
-    """The paper's internal result.
-
-    Args:
-        dataset: in any spelling of its name.
-        metric: a key of METRICS.
-        preset: one of PRESETS.
-        version: one of VERSIONS.
-    Returns:
-        None where the paper has no such value.
-    Raises:
-        ConfigError: no such version.
-    """
-    return _internal(_known(version)).get((dataset_key(dataset), METRICS.get(metric, ""), preset))
+    """The paper's internal result; see `paper_external`."""
+    return paper_external(dataset, dataset, preset, version, metric)
 
 
 def paper_external(
     trained_on: str, tested_on: str, preset: str, version: str = "midl2025", metric: str = "auroc"
 ) -> PaperValue | None:
-    """The paper's external result (AUROC only); arguments and errors as for `paper_internal`."""
-    key = (dataset_key(trained_on), dataset_key(tested_on), METRICS.get(metric, ""), preset)
-    return _external(_known(version)).get(key)
+    """One result of the paper; external ones are AUROC only.
 
-
-def _known(version: str) -> str:
+    Args:
+        trained_on, tested_on: in any spelling of their names; equal for an internal result.
+        preset: one of PRESETS.
+        version: one of VERSIONS.
+        metric: a key of METRICS.
+    Returns:
+        None where the paper has no such value.
+    Raises:
+        ConfigError: no such version.
+    """
     if version not in VERSIONS:
         raise ConfigError(f"paper version {version!r} is not known; expected one of {', '.join(VERSIONS)}")
-    return version
+    key = (dataset_key(trained_on), dataset_key(tested_on), METRICS.get(metric, ""), preset)
+    return _values(version).get(key)
 
 
 @cache
-def _internal(version: str) -> dict[tuple[str, str, str], PaperValue]:
-    return {
-        (dataset_key(row["dataset"]), row["metric"], row["preset"]): PaperValue(
-            version=version,
-            table=row["table_in_source"],
-            mean=float(row["mean"]),
-            interval=(float(row["ci_low"]), float(row["ci_high"])),
-            plus_minus=None,
-            best=row["best_in_row"] == "1",
-            p_weak_vs_strong=row["p_weak_vs_strong"],
-            note=row["note"],
+def _values(version: str) -> dict[tuple[str, str, str, str], PaperValue]:
+    internal = {
+        (dataset_key(row["dataset"]),) * 2 + (row["metric"], row["preset"]): _value(
+            row, interval=(float(row["ci_low"]), float(row["ci_high"])), best=row["best_in_row"] == "1"
         )
         for row in _rows("paper_table4.csv", version)
     }
-
-
-@cache
-def _external(version: str) -> dict[tuple[str, str, str, str], PaperValue]:
-    return {
-        (dataset_key(row["finetune_data"]), dataset_key(row["test_data"]), row["metric"], row["preset"]): PaperValue(
-            version=version,
-            table=row["table_in_source"],
-            mean=float(row["mean"]),
-            interval=None,
-            plus_minus=float(row["plus_minus"]),
-            best=row["best_in_column"] == "1",
-            p_weak_vs_strong=row["p_weak_vs_strong"],
-            note=row["note"],
+    external = {
+        (dataset_key(row["finetune_data"]), dataset_key(row["test_data"]), row["metric"], row["preset"]): _value(
+            row, plus_minus=float(row["plus_minus"]), best=row["best_in_column"] == "1"
         )
         for row in _rows("paper_table3.csv", version)
     }
+    return internal | external
+
+
+def _value(
+    row: dict[str, str], *, best: bool, interval: tuple[float, float] | None = None, plus_minus: float | None = None
+) -> PaperValue:
+    return PaperValue(
+        version=row["version"],
+        table=row["table_in_source"],
+        mean=float(row["mean"]),
+        interval=interval,
+        plus_minus=plus_minus,
+        best=best,
+        p_weak_vs_strong=row["p_weak_vs_strong"],
+        note=row["note"],
+    )
 
 
 def _rows(name: str, version: str) -> list[dict[str, str]]:

@@ -1,8 +1,8 @@
-"""Predictions per image of one finished run: what every metric and comparison is computed from.
+"""Predictions per image of one finished run, the input of every metric and comparison.
 
 A run is kept as `NAME.csv`, which a person can open (`image_id,label,<class>...`, with a `patient` column after the
 label where patients are known), and `NAME.json` with everything else. The JSON is written last and holds the CSV's
-checksum, so a run counts as finished only when both are whole; anything else is treated as absent, with a note.
+checksum, so a run counts as finished only if both files are whole; otherwise it counts as absent, with a note.
 """
 
 from __future__ import annotations
@@ -20,10 +20,23 @@ from typing import Any
 import numpy as np
 
 from augscale.errors import DataError
-from augscale.evaluation.metrics import Floats, Integers, checked
-from augscale.runs.files import write_json, write_text_atomic
+from augscale.evaluation.metrics import checked
+from augscale.records.evaluation import FORMAT, PredictionFile
+from augscale.runs.files import write_text_atomic
+from augscale.statistics.arrays import Floats, Integers
 
-FORMAT = 1
+_IN_JSON = (
+    "protocol",
+    "checkpoint",
+    "trained_on",
+    "tested_on",
+    "seed",
+    "classes",
+    "selection",
+    "seconds",
+    "fingerprint",
+)
+"""Fields of `Predictions` that the JSON file holds."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,13 +61,13 @@ class Predictions:
     scores: Floats
     """float64, shape (N, K), rows sum to 1."""
     selection: Mapping[str, Any] = field(default_factory=dict)
-    """What was chosen on validation images (C, epoch, k, ...) and its validation score; plain JSON values."""
+    """Choices made on validation images (C, epoch, k, ...) and their validation score; plain JSON values."""
     seconds: float = 0.0
     groups: Integers | None = None
-    """Patient of each image, int64, shape (N,), where two images share one: then patients are resampled, not images.
-    None otherwise, also where every image was given a patient of its own."""
+    """Patient of each image, int64, shape (N,); patients are then resampled instead of images. None where no two images
+    share a patient."""
     fingerprint: str = ""
-    """Of everything that the result depends on (weights, data, settings): another one makes the run outdated."""
+    """Hash of the weights, the data and the settings; another one makes the run outdated."""
 
     def __post_init__(self) -> None:
         try:
@@ -71,7 +84,7 @@ class Predictions:
 
     @property
     def title(self) -> str:
-        """How messages call this run."""
+        """Name of this run in messages."""
         where = self.tested_on if self.trained_on == self.tested_on else f"{self.trained_on} to {self.tested_on}"
         return f"{self.checkpoint}, {self.protocol}, {where}, seed {self.seed}"
 
@@ -102,24 +115,15 @@ def write_predictions(folder: Path, predictions: Predictions) -> Path:
     p = predictions
     path = folder / f"{prediction_name(p.protocol, p.checkpoint, p.trained_on, p.tested_on, p.seed)}.csv"
     text = _to_csv(p)
-    details = {
-        "format": FORMAT,
-        "protocol": p.protocol,
-        "checkpoint": p.checkpoint,
-        "trained_on": p.trained_on,
-        "tested_on": p.tested_on,
-        "seed": p.seed,
-        "classes": list(p.classes),
-        "images": len(p.labels),
-        "patients": p.groups is not None,
-        "selection": dict(p.selection),
-        "seconds": p.seconds,
-        "fingerprint": p.fingerprint,
-        "csv_sha256": hashlib.sha256(text.encode()).hexdigest(),
-    }
+    details = PredictionFile(
+        **{name: getattr(p, name) for name in _IN_JSON},
+        images=len(p.labels),
+        patients=p.groups is not None,
+        csv_sha256=hashlib.sha256(text.encode()).hexdigest(),
+    )
     path.with_suffix(".json").unlink(missing_ok=True)
     write_text_atomic(path, text)
-    write_json(path.with_suffix(".json"), details)
+    details.write(path.with_suffix(".json"))
     return path
 
 
@@ -130,40 +134,29 @@ def read_predictions(path: Path, *, fingerprint: str | None = None) -> tuple[Pre
         path: the CSV, as returned by `write_predictions`.
         fingerprint: what the run would have if made now; None accepts any.
     Returns:
-        The run and "", or None and why: "" where there is simply none, else one line that says what is wrong and that
-        the run is to be made again.
+        The run and "", or None and a note: "" where there is no such run, else one line that names the fault and says
+        that the run is made again.
     """
     details_file = path.with_suffix(".json")
     if not path.exists() and not details_file.exists():
         return None, ""
     try:
-        details = json.loads(details_file.read_text(encoding="utf-8"))
+        details = PredictionFile.read(details_file)
         text = path.read_bytes().decode("utf-8")
-        if details["format"] != FORMAT:
-            return None, f"{path}: format {details['format']} is not {FORMAT}; this run is made again"
-        if hashlib.sha256(text.encode()).hexdigest() != details["csv_sha256"]:
-            return None, f"{path}: differs from the checksum in {details_file.name}; this run is made again"
-        if fingerprint is not None and details["fingerprint"] != fingerprint:
-            return None, f"{path}: made from other weights, data or settings; this run is made again"
-        return _from_csv(text, details), ""
-    except FileNotFoundError as error:
-        return None, f"{error.filename}: missing, the run was cut short; this run is made again"
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, DataError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return None, f"{path}: cannot be read ({reason}); this run is made again"
-
-
-def read_all(folder: Path) -> tuple[tuple[Predictions, ...], tuple[str, ...]]:
-    """Every whole run of a folder, in order of file names, and a note for each that is not."""
-    found, notes = [], []
-    names = {path.with_suffix(".csv") for pattern in ("*_seed*.csv", "*_seed*.json") for path in folder.glob(pattern)}
-    for path in sorted(names):
-        predictions, note = read_predictions(path)
-        if predictions is not None:
-            found.append(predictions)
-        elif note:
-            notes.append(note)
-    return tuple(found), tuple(notes)
+        if details.format != FORMAT:
+            problem = f"format {details.format} is not {FORMAT}"
+        elif hashlib.sha256(text.encode()).hexdigest() != details.csv_sha256:
+            problem = f"differs from the checksum in {details_file.name}"
+        elif fingerprint is not None and details.fingerprint != fingerprint:
+            problem = "made from other weights, data or settings"
+        else:
+            return _from_csv(text, details), ""
+    except (OSError, ValueError, KeyError, IndexError, DataError) as error:
+        problem = f"cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        missing = next((file for file in (path, details_file) if not file.exists()), None)
+        if missing is not None:
+            problem = f"{missing.name} is missing, the run was cut short"
+    return None, f"{path}: {problem}; this run is made again"
 
 
 def _to_csv(p: Predictions) -> str:
@@ -179,23 +172,15 @@ def _to_csv(p: Predictions) -> str:
     return buffer.getvalue()
 
 
-def _from_csv(text: str, details: Mapping[str, Any]) -> Predictions:
-    classes = tuple(details["classes"])
-    number = {name: index for index, name in enumerate(classes)}
+def _from_csv(text: str, details: PredictionFile) -> Predictions:
+    number = {name: index for index, name in enumerate(details.classes)}
     rows: Sequence[Sequence[str]] = list(csv.reader(io.StringIO(text, newline="")))[1:]
-    first = 3 if details["patients"] else 2
+    first = 3 if details.patients else 2
+    scores = np.array([[float(s) for s in row[first:]] for row in rows], dtype=np.float64)
     return Predictions(
-        protocol=details["protocol"],
-        checkpoint=details["checkpoint"],
-        trained_on=details["trained_on"],
-        tested_on=details["tested_on"],
-        seed=details["seed"],
-        classes=classes,
+        **{name: getattr(details, name) for name in _IN_JSON},
         image_ids=tuple(row[0] for row in rows),
         labels=np.array([number[row[1]] for row in rows], dtype=np.int64),
-        scores=np.array([[float(s) for s in row[first:]] for row in rows], dtype=np.float64).reshape(-1, len(classes)),
-        selection=details["selection"],
-        seconds=details["seconds"],
-        groups=np.array([int(row[2]) for row in rows], dtype=np.int64) if details["patients"] else None,
-        fingerprint=details["fingerprint"],
+        scores=scores.reshape(-1, len(details.classes)),
+        groups=np.array([int(row[2]) for row in rows], dtype=np.int64) if details.patients else None,
     )

@@ -1,22 +1,23 @@
 """Protocol `released`: the script that the paper's authors published, with its small learning rate.
 
-Called fine-tuning by the paper, it trains a linear layer alone, on class tokens of the last four blocks that are
-neither standardised nor normalised: how far the head gets depends on the size of the features. Two departures. The
-network sees each training image in `released.draws` random crops once, not in a new crop in every epoch of every
-seed; so seeds share the crops and differ in their order (and in the initial weights). And images come from the square
-cache, see `transforms`. Everything else, the order of the images that is the same for all seeds included, is theirs.
+The paper calls it fine-tuning, but it trains a linear layer alone, on class tokens of the last four blocks. These are
+neither standardized nor normalized, so the progress of the head depends on the scale of the features. There are two
+departures from the script. First, the network sees each training image in `released.draws` random crops once, not in a
+new crop in every epoch of every seed; seeds share the crops and differ in their order (and in the initial weights).
+Second, images come from the square cache, see `transforms`. The order of the images is the same for all seeds, as in
+the script.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from augscale.evaluation.features import FeatureStore
+from augscale.evaluation.features import Features, FeatureStore, FrozenClassifier
 from augscale.evaluation.heads import TrainedHead, train_heads
-from augscale.evaluation.interface import Encoder, Floats, Labelled, check_trainable, dataset_digest, softmax
+from augscale.evaluation.interface import Encoder, Labelled, check_trainable, dataset_digest, softmax
 from augscale.evaluation.protocol_config import ProtocolConfig
+from augscale.statistics.arrays import Floats
 
 
 class Released:
@@ -30,7 +31,7 @@ class Released:
         self.store = store
         self._trained: tuple[tuple[str, str], dict[int, TrainedHead]] | None = None
 
-    def fit(self, network: Encoder, train_on: Labelled, *, seed: int) -> FittedReleased:
+    def fit(self, network: Encoder, train_on: Labelled, *, seed: int) -> FrozenClassifier:
         """The head of one seed."""
         check_trainable(self.name, train_on)
         key = network.fingerprint, dataset_digest(train_on)
@@ -42,12 +43,13 @@ class Released:
             heads.update(zip(seeds, self._train(network, train_on, list(seeds)), strict=True))
         head = heads[seed]
         score = head.validation_auroc[head.epoch - 1]
-        return FittedReleased(
-            network=network,
-            trained_on=train_on,
-            config=self.config,
-            store=self.store,
-            head=head,
+
+        def classify(found: Features) -> Floats:
+            return softmax(found.blocks @ head.weight.T + head.bias)
+
+        return FrozenClassifier(
+            features=partial(self.store.evaluation, network, view_size=self.config.view_size, trained_on=train_on),
+            classify=classify,
             selection={
                 "epoch": head.epoch,
                 "epochs": self.config.released.epochs,
@@ -68,21 +70,3 @@ class Released:
             seeds=seeds,
             config=recipe,
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FittedReleased:
-    """One seed's head after the epoch that was best on validation."""
-
-    network: Encoder
-    trained_on: Labelled
-    config: ProtocolConfig
-    store: FeatureStore
-    head: TrainedHead
-    selection: dict[str, Any]
-
-    def predict(self, on: Labelled, split: str) -> Floats:
-        features = self.store.evaluation(
-            self.network, on, split, self.config.view_size, trained_on=self.trained_on
-        ).blocks
-        return softmax(features @ self.head.weight.T + self.head.bias)

@@ -1,7 +1,7 @@
-"""Which test images a network has met before: in its pre-training, or in the search that chose its scales.
+"""Finds test images that were used in the pre-training of a network, or in the search that chose its scales.
 
-No label is met there, but results on images that were met say less about images of other patients, cameras and clinics.
-Only files with equal bytes are recognised, and only of runs that lie around the checkpoint with their cache.
+These uses need no label, but results on such images say less about images of other patients, cameras and clinics. Only
+files with equal bytes are recognized, and only those of runs around the checkpoint whose cache still exists.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def cached_contents(directory: Path | str) -> frozenset[str]:
 
 
 def seen_notes(seen: Iterable[frozenset[str]], datasets: Sequence[LabelledImages]) -> list[str]:
-    """What to say of test images that at least one of the networks has met, a line per dataset."""
+    """Notes on test images that at least one of the networks has seen, a line per dataset."""
     met = frozenset[str]().union(*seen)
     notes = []
     for dataset in datasets:

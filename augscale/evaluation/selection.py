@@ -1,4 +1,4 @@
-"""The scores that choose on validation. Undefined is NaN, and `pick` says what is taken then."""
+"""Scores for choices on validation images; NaN where undefined."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 from sklearn.metrics import cohen_kappa_score, f1_score
 
-from augscale.evaluation.interface import Floats, Integers
+from augscale.statistics.arrays import Floats, Integers
 
 
 def macro_auroc(labels: Integers, scores: npt.NDArray[Any]) -> Floats:
@@ -39,7 +39,7 @@ def macro_auroc(labels: Integers, scores: npt.NDArray[Any]) -> Floats:
 
 
 def retfound_score(labels: Integers, scores: Floats) -> float:
-    """RETFound's choice of the epoch: mean of macro F1, macro AUROC and Cohen's kappa.
+    """RETFound's score for the choice of the epoch: mean of macro F1, macro AUROC and Cohen's kappa.
 
     Best 1. Parts that are undefined (AUROC and kappa where all images are of one class) are left out; NaN without
     images.
@@ -61,7 +61,7 @@ def pick(candidates: Sequence[Any], scores: Sequence[float], *, otherwise: Any) 
     """The candidate with the highest score, the first of equals; `otherwise` where all scores are undefined.
 
     Returns:
-        The choice, and what is to be written down about it.
+        The choice, and facts about it for the record.
     """
     known = [(score, -place) for place, score in enumerate(scores) if math.isfinite(score)]
     if not known:

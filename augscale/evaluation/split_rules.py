@@ -1,4 +1,4 @@
-"""Which images train, choose and test, where a dataset says so only in part or not at all."""
+"""Completes the splits of a dataset that has none, or only some of train, val and test."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from augscale.data.image_records import ImageRecord
 from augscale.data.retinal.registry import SPLITS
 from augscale.data.splits import stratified_split
 from augscale.errors import DataError
-
-Indices = npt.NDArray[np.int64]
+from augscale.statistics.arrays import Integers
 
 MADE_SPLIT = {"train": 60, "val": 16, "test": 24}
-"""Shares of a split that has to be made."""
+"""Shares of a split made here."""
 
 
 def complete_splits(
-    name: str, records: Sequence[ImageRecord], labels: Indices, groups: Indices, seed: int
+    name: str, records: Sequence[ImageRecord], labels: Integers, groups: Integers, seed: int
 ) -> tuple[list[str], list[str], list[int]]:
-    """Gives every image a split; a patient is never divided by a split made here.
+    """Gives every image a split. Splits made here never divide a patient.
 
     - No splits, or all in train: 60/16/24, stratified as well as patients allow.
     - train and test: val is split off train, 16 of 76.
-    - train and val: val becomes the test set, because choosing and testing on the same images flatters, and a new
-      val is split off train.
-    - Images without split, where others have one, are left out: they may be copies of test images or of no use.
+    - train and val: val becomes the test set, because choosing and testing on the same images gives results that are
+      too good; a new val is split off train.
+    - Images without split, where others have one, are left out, because they may be copies of test images.
 
     Returns:
         The split of each image kept, notes, and which of the records are kept.
@@ -76,13 +74,13 @@ def complete_splits(
 def _made(
     name: str,
     records: Sequence[ImageRecord],
-    labels: Indices,
-    groups: Indices,
+    labels: Integers,
+    groups: Integers,
     rows: list[int],
     shares: dict[str, int],
     seed: int,
 ) -> list[str]:
-    """A seeded split of some rows that does not depend on what the folder is called."""
+    """A seeded split of some rows that does not depend on the name of the folder."""
     names = [records[row].image_id.removeprefix(records[row].source) for row in rows]
     made = stratified_split(labels[rows], groups[rows], names, counts=shares, seed=seed)
     for split in shares:

@@ -1,9 +1,9 @@
-"""From many predictions to what is shown: means with intervals, comparisons, and where protocols disagree.
+"""From predictions to the results of an evaluation: means with intervals, comparisons, disagreements of protocols.
 
-Seeds are averaged first; then every checkpoint of one protocol and test set is scored on the same resamples of the
-test images, so that comparisons are paired. Each comparison's verdict comes from the combined test (test images and
-head seeds, `statistics.combined_test`) after Holm's correction; paired bootstrap, DeLong and the paired t-test over
-seeds stand beside it.
+Seeds are averaged first. Every checkpoint of one protocol and test set is then scored on the same resamples of the test
+images, so that comparisons are paired. The verdict of a comparison comes from the combined test (test images and head
+seeds, `intervals.combined_test`) after Holm's correction; paired bootstrap, DeLong and the paired t-test over seeds are
+reported with it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from augscale.errors import DataError
 from augscale.evaluation.cells import CURVE_GRID, Runs, build_cell, gather
-from augscale.evaluation.metrics import Floats
 from augscale.evaluation.predictions import Predictions
-from augscale.evaluation.records import Cell, Comparison, Disagreement, EvaluationSummary, Side, Test
+from augscale.records.evaluation import Cell, Comparison, Disagreement, EvaluationSummary, Side, SignificanceTest
+from augscale.statistics.arrays import Floats
 from augscale.statistics.delong import AurocParts, auroc_parts, delong_test
 from augscale.statistics.intervals import (
     NOT_COVERED,
@@ -50,12 +50,12 @@ def summarize(
 
     Args:
         predictions: finished runs in any order; at most one per protocol, checkpoint, datasets and seed.
-        checkpoints, protocols: the order to show them in; None takes the order of appearance. Others come after.
+        checkpoints, protocols: their order; None takes the order of appearance. Unnamed ones come last.
         ordered: test sets whose class numbers are grades, for quadratic weighted kappa.
         resamples: of the test images.
         seed: of the resamples.
-        notes: said in the report, e.g. datasets that are missing.
-        facts: what the evaluation was made with; plain JSON values.
+        notes: for the report, e.g. on datasets that are missing.
+        facts: versions, data and settings of the evaluation; plain JSON values.
     Raises:
         DataError: two runs are the same, or seeds of one cell were tested on different images.
     """
@@ -68,18 +68,14 @@ def summarize(
     cells: list[Cell] = []
     comparisons: list[Comparison] = []
     said = list(notes)
-    weights_of: dict[bytes, Any] = {}
+    weights = _SharedWeights(resamples, seed)
     for (_, tested_on), members in by_test_set.items():
         for protocol in protocol_order:
-            group = []
-            for checkpoint in checkpoint_order:
-                runs = [p for p in members if (p.protocol, p.checkpoint) == (protocol, checkpoint)]
-                if not runs:
-                    continue
-                key = runs[0].labels.tobytes() + (b"" if runs[0].groups is None else b"|" + runs[0].groups.tobytes())
-                if key not in weights_of:
-                    weights_of = {key: resample_weights(runs[0].labels, runs[0].groups, resamples=resamples, seed=seed)}
-                group.append(gather(runs, weights_of[key], ordered=tested_on in ordered))
+            of_checkpoint = [
+                [p for p in members if (p.protocol, p.checkpoint) == (protocol, checkpoint)]
+                for checkpoint in checkpoint_order
+            ]
+            group = [gather(runs, weights.of(runs[0]), ordered=tested_on in ordered) for runs in of_checkpoint if runs]
             cells += [build_cell(runs) for runs in group]
             found, problems = compare(group)
             comparisons += found
@@ -97,6 +93,21 @@ def summarize(
         notes=tuple(dict.fromkeys(said)),
         facts=dict(facts or {}),
     )
+
+
+class _SharedWeights:
+    """Resamples of the test set used last: one test set has the same resamples for all its checkpoints."""
+
+    def __init__(self, resamples: int, seed: int) -> None:
+        self._resamples, self._seed = resamples, seed
+        self._last: tuple[bytes, Floats] | None = None
+
+    def of(self, run: Predictions) -> Floats:
+        key = run.labels.tobytes() + (b"" if run.groups is None else b"|" + run.groups.tobytes())
+        if self._last is None or self._last[0] != key:
+            weights = resample_weights(run.labels, run.groups, resamples=self._resamples, seed=self._seed)
+            self._last = key, weights
+        return self._last[1]
 
 
 def compare(group: Sequence[Runs]) -> tuple[list[Comparison], list[str]]:
@@ -134,12 +145,12 @@ def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
     for members in families.values():
         for index, p in zip(members, holm([comparisons[i].p_value for i in members]), strict=True):
             c = comparisons[index]
-            adjusted[index] = replace(c, adjusted_p=p, verdict=verdict(c.difference, p))
+            adjusted[index] = c.model_copy(update={"adjusted_p": p, "verdict": verdict(c.difference, p)})
     return adjusted
 
 
 def find_disagreements(comparisons: Sequence[Comparison]) -> tuple[Disagreement, ...]:
-    """Where two protocols put the same two checkpoints in opposite orders; those that chance cannot explain first."""
+    """Pairs of checkpoints that protocols put in opposite orders; those that chance cannot explain first."""
     by_question: dict[tuple[str, str, str, str, str], list[Comparison]] = defaultdict(list)
     for c in comparisons:
         by_question[c.trained_on, c.tested_on, c.metric, c.first, c.second].append(c)
@@ -200,8 +211,6 @@ class _Pair:
             difference=float(np.mean(seed_differences)),
             interval=decisive.interval,
             p_value=decisive.p_value,
-            adjusted_p=None,
-            verdict="not distinguishable",
             covers=decisive.covers,
             tests=tuple(tests),
             reason=decisive.reason,
@@ -218,8 +227,8 @@ class _Pair:
         return auroc_parts(runs.runs[0].labels, [runs.runs[runs.seeds.index(s)].scores for s in self.seeds])
 
 
-def _bootstrap(differences: Floats) -> Test:
-    return Test(
+def _bootstrap(differences: Floats) -> SignificanceTest:
+    return SignificanceTest(
         name="paired_bootstrap",
         p_value=bootstrap_p(differences),
         interval=percentile_interval(differences),

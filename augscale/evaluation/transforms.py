@@ -1,7 +1,7 @@
-"""The two ways in which frozen networks see images: the middle of the whole image, and a random crop.
+"""The two views of an image for frozen networks: the center of the whole image, and a random crop.
 
-Both start from the decoded square images of the cache, where the authors' scripts start from the files: an image that
-was not square has its aspect ratio changed, and one that was larger has lost detail beyond the cache's size.
+Both start from the decoded square images of the cache; the authors' scripts start from the files. An image that was not
+square has a changed aspect ratio, and a larger image has lost the detail beyond the cache's size.
 """
 
 from __future__ import annotations
@@ -20,13 +20,18 @@ from augscale.seeding import derive_seed
 RESIZE_OVER_CROP = 256 / 224
 """Evaluation resizes to 256 pixels and keeps the central 224; other view sizes keep the ratio."""
 RANDOM_CROP = NONE.model_copy(update={"global_crops_scale": (0.08, 1.0), "aspect_ratio": (3 / 4, 4 / 3)})
-"""torchvision's RandomResizedCrop with its defaults, no flip: what the authors' script trains on."""
+"""torchvision's RandomResizedCrop with its defaults and without a flip, as in the authors' script."""
 _CROP_SEED = derive_seed(0, "evaluation-crops")
 _ROWS_PER_DRAW = 2**32
 
 
+def decoded_side(view_size: int) -> int:
+    """Side to decode images at, pixels: as large as the evaluation transform resizes them."""
+    return round(view_size * RESIZE_OVER_CROP)
+
+
 def resized_side(view_size: int) -> int:
-    """Side that images are resized to before the centre is cut out, pixels: 256 for views of 224."""
+    """Side that images are resized to before the center is cut out, pixels: 256 for views of 224."""
     return int(view_size * RESIZE_OVER_CROP)
 
 
@@ -37,7 +42,7 @@ def evaluation_views(images: Tensor, view_size: int) -> Tensor:
         images: uint8, shape (B, S, S, 3), on any device.
         view_size: V, pixels.
     Returns:
-        float32, shape (B, 3, V, V), normalised, on the device of the images.
+        float32, shape (B, 3, V, V), normalized, on the device of the images.
     """
     side = resized_side(view_size)
     whole = draw_view_parameters(
@@ -63,7 +68,7 @@ def random_crops(images: Tensor, rows: npt.NDArray[np.int64], draw: int, view_si
         draw: number of the repetition, from 0.
         view_size: V, pixels.
     Returns:
-        float32, shape (B, 3, V, V), normalised, on the device of the images.
+        float32, shape (B, 3, V, V), normalized, on the device of the images.
     """
     drawn = draw_view_parameters(
         RANDOM_CROP,

@@ -1,4 +1,4 @@
-"""Which networks an evaluation without checkpoints takes: the newest promotion's, else one that anyone has."""
+"""The checkpoints to evaluate: those given, or those of the newest promotion, or a public network."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from augscale.networks.checkpoints import LoadedCheckpoint, choices, load_checkp
 from augscale.runs.files import read_json
 
 PROMOTION_FILE = "promotion.json"
-"""Written by `promote` into RUN/promote/: what was pre-trained in full and where its weights are."""
+"""Written by `promote` into RUN/promote/: the contenders pre-trained in full, and their weights."""
 FALLBACK = "timm:vit_small_patch16_224.dino"
 """Official DINO's ImageNet weights, the start of the paper's pre-training."""
 FALLBACK_UNTRAINED = "random:vit_tiny_patch16_224"
 FALLBACK_SIZE = 64
-"""Pixels: a random network is a demonstration, and shall not take long."""
+"""Pixels; small, because a random network is a demonstration."""
 
 
 def checkpoints_to_evaluate(
@@ -25,10 +25,10 @@ def checkpoints_to_evaluate(
     key: str | None = None,
     names: Sequence[str] | None = None,
 ) -> tuple[list[LoadedCheckpoint], list[str]]:
-    """Loads what was asked for, or what there is.
+    """Loads the given checkpoints, or finds some.
 
     Returns:
-        The checkpoints under different names, and what is to be said about the choice.
+        The checkpoints under different names, and notes on the choice.
     Raises:
         ConfigError: an empty list, or not as many names as checkpoints.
         CheckpointError: a file cannot be used.
@@ -59,6 +59,6 @@ def checkpoints_to_evaluate(
 
 
 def newest_promotion(runs: Path) -> Path | None:
-    """The promotion finished last below a folder of runs, or None."""
+    """The promotion that finished last below a folder of runs, or None."""
     found = [path for path in runs.glob(f"*/promote/{PROMOTION_FILE}") if read_json(path)]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)

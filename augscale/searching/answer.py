@@ -25,7 +25,8 @@ from augscale.searching.null import null_record, null_sentence
 from augscale.searching.scale_card import scale_card
 from augscale.searching.study import control_of, ranked, trial_scales, trials_started
 from augscale.searching.trials_table import write_trials_table
-from augscale.statistics.paired_comparisons import differences_to, seed_interval
+from augscale.statistics.intervals import seed_interval_t
+from augscale.statistics.paired_comparisons import differences_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ def _confirmed(
         "confirm_scores": tuple(values),
         "confirm_missing": len(runs) - len(values),
         "confirm_mean": float(np.mean(values)) if values else None,
-        "confirm_interval": seed_interval(values),
+        "confirm_interval": seed_interval_t(values),
     }
     return Scored(
         record=contender.model_copy(update=found),

@@ -1,26 +1,25 @@
-"""Rank correlations of every score with every outcome at once, and how many of them chance alone would show.
+"""Rank correlations of every score with every outcome at once, and the correlations that chance alone would give.
 
-The same numbers as `ranking.rank_correlation`, with ranks and signs computed once per column instead of once per cell.
-Many cells are looked at, and their columns go together, so "p below 0.05" in some of them says little. The outcomes are
-therefore also shuffled over trials, all of them alike, which keeps how scores go with scores and outcomes with outcomes
-and breaks only what joins the two (Westfall & Young, 1993).
+Cells equal `ranking.rank_correlation`. The table has many cells, and their columns are correlated, so "p below 0.05" in
+some of them is weak evidence. The outcomes are therefore also shuffled over trials, all of them alike: correlations
+among scores and among outcomes stay, those between the two are broken (Westfall & Young, 1993).
 
 Axes: K scores, D outcomes, n trials, B replicates, R image draws.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
+from augscale.records.validation import Chance
 from augscale.seeding import derive_seed
-from augscale.statistics.ranking import BOOTSTRAP, MIN_DEFINED, MIN_ROWS, group_weights
-from augscale.statistics.weighted_ranks import average_ranks
-
-Floats = npt.NDArray[np.float64]
+from augscale.statistics.arrays import Floats
+from augscale.statistics.ranking import MIN_DEFINED
+from augscale.statistics.trial_rows import BOOTSTRAP, MIN_ROWS, group_weights
+from augscale.statistics.weighted_ranks import kendall, spearman, unit_ranks
 
 PERMUTATIONS = 2000
 LEVEL = 0.05
@@ -39,27 +38,7 @@ class CorrelationTable:
     """95 % percentile intervals over trials and test images; NaN where fewer than 90 % of replicates are defined."""
     p_values: Floats
     """Two-sided, of Spearman's rho, by permutation of trials; for this cell alone."""
-    chance: Chance = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chance:
-    """What the whole table would show without any relation."""
-
-    cells: int
-    """Cells that have a value."""
-    observed: int
-    """Cells with p below 0.05, in either direction."""
-    expected: float
-    """The same under permutation, mean."""
-    most: int
-    """The same under permutation, 95th percentile: more than so many are more than chance."""
-    largest: float | None
-    """Largest absolute rho of the table."""
-    largest_by_chance: float | None
-    """95th percentile of the largest absolute rho under permutation: a cell beyond it stands out from all others."""
-    p_value: float | None
-    """Of the largest absolute rho, corrected for all cells."""
+    chance: Chance
 
 
 def correlation_table(
@@ -71,7 +50,7 @@ def correlation_table(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> CorrelationTable:
-    """All cells.
+    """Correlations, intervals and p-values of all cells.
 
     Args:
         scores: shape (K, n); a row with a NaN has no cells here.
@@ -91,51 +70,19 @@ def correlation_table(
         )
     }  # fmt: skip
     if n < MIN_ROWS or not usable or not varied:
-        return CorrelationTable(**found, chance=_nothing())
+        return CorrelationTable(**found, chance=Chance())
     cells = np.ix_(usable, varied)
     x, y, draws = scores[usable], outcomes[varied], outcome_draws[varied]
     once = np.ones((1, n))
-    found["spearman"][cells] = _spearman(once, x, y[:, None])[0]
-    found["kendall"][cells] = _kendall(once, x, y[:, None])[0]
+    found["spearman"][cells] = spearman(once, x, y[:, None])[0]
+    found["kendall"][cells] = kendall(once, x, y[:, None])[0]
     if bootstrap:
         weights = group_weights(n, bootstrap, seed)
-        for name, replicates in (("spearman", _spearman(weights, x, draws)), ("kendall", _kendall(weights, x, draws))):
+        for name, replicates in (("spearman", spearman(weights, x, draws)), ("kendall", kendall(weights, x, draws))):
             low, high = _intervals(replicates)
             found[f"{name}_low"][cells], found[f"{name}_high"][cells] = low, high
     found["p_values"][cells], chance = _permuted(x, y, found["spearman"][cells], permutations, seed)
     return CorrelationTable(**found, chance=chance)
-
-
-def _spearman(weights: Floats, x: Floats, y: Floats) -> Floats:
-    """Rho of every replicate, shape (B, K, D); y is (D, R, n)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ranked = [np.stack([_unit_ranks(column, weights) for column in columns]) for columns in (x[:, None], y)]
-    rho: Floats = np.matmul(ranked[0].transpose(1, 0, 2), ranked[1].transpose(1, 2, 0))
-    return np.clip(rho, -1.0, 1.0)
-
-
-def _unit_ranks(column: Floats, weights: Floats) -> Floats:
-    """Centred ranks times the root of the weights, rows of length 1 (NaN where all are tied); column is (R, n)."""
-    centred = average_ranks(column, weights) - (weights.sum(axis=1, keepdims=True) + 1) / 2
-    rows = centred * np.sqrt(weights)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Floats = rows / np.where(length > 1e-9, length, np.nan)
-    return unit
-
-
-def _kendall(weights: Floats, x: Floats, y: Floats) -> Floats:
-    """Tau-b of every replicate, shape (B, K, D); y is (D, R, n)."""
-    left, right = np.triu_indices(x.shape[1], 1)
-    sign_x = np.sign(x[:, left] - x[:, right])
-    squared_x = sign_x**2
-    found = np.empty((len(weights), len(x), len(y)))
-    for b, w in enumerate(weights):
-        pairs = w[left] * w[right]
-        version = y[:, b % y.shape[1]]
-        sign_y = np.sign(version[:, left] - version[:, right])
-        scale = np.sqrt((squared_x @ pairs)[:, None] * (sign_y**2 @ pairs))
-        found[b] = ((sign_x * pairs) @ sign_y.T) / np.where(scale > 1e-9, scale, np.nan)
-    return np.clip(found, -1.0, 1.0)
 
 
 def _intervals(replicates: Floats) -> tuple[Floats, Floats]:
@@ -149,7 +96,7 @@ def _intervals(replicates: Floats) -> tuple[Floats, Floats]:
 def _permuted(x: Floats, y: Floats, rho: Floats, permutations: int, seed: int) -> tuple[Floats, Chance]:
     n = x.shape[1]
     once = np.ones((1, n))
-    unit_x, unit_y = (np.stack([_unit_ranks(row[None], once)[0] for row in rows]) for rows in (x, y))
+    unit_x, unit_y = (np.stack([unit_ranks(row[None], once)[0] for row in rows]) for rows in (x, y))
     generator = np.random.default_rng(derive_seed(seed, "permutations"))
     orders = np.argsort(generator.random((permutations, n)), axis=1)
     null = np.abs(np.matmul(unit_x, unit_y[:, orders].transpose(1, 2, 0)))
@@ -170,7 +117,3 @@ def _permuted(x: Floats, y: Floats, rho: Floats, permutations: int, seed: int) -
         largest_by_chance=float(np.quantile(largest, 0.95)),
         p_value=float(((largest >= top - 1e-12).sum() + 1) / (permutations + 1)),
     )
-
-
-def _nothing() -> Chance:
-    return Chance(cells=0, observed=0, expected=0.0, most=0, largest=None, largest_by_chance=None, p_value=None)

@@ -26,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from augscale.evaluation.metrics import Floats, Integers
-from augscale.evaluation.records import Test
-from augscale.statistics.intervals import CONFIDENCE, TEST_IMAGES
+from augscale.records.evaluation import SignificanceTest
+from augscale.statistics.arrays import Floats, Integers
+from augscale.statistics.intervals import CONFIDENCE, NO_VARIANCE, TEST_IMAGES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +37,7 @@ class AurocParts:
 
     auroc: float
     contributions: Floats
-    """float64, shape (N,); their sum over a class, less its mean, is what varies."""
+    """float64, shape (N,); the variance of AUROC is that of their sums over the classes."""
 
 
 def structural_components(positive: npt.NDArray[np.bool_], scores: Floats) -> tuple[Floats, Floats]:
@@ -106,24 +106,24 @@ def delong_variance(labels: Integers, contributions: Floats, groups: Integers | 
 
 def delong_test(
     labels: Integers, first: AurocParts | None, second: AurocParts | None, groups: Integers | None = None
-) -> Test:
+) -> SignificanceTest:
     """Two-sided test of equal macro AUROC of two checkpoints on the same test images; covers test images only."""
-    covers = (TEST_IMAGES,)
+    p: float | None = None
+    interval: tuple[float, float] | None = None
+    reason = ""
     if first is None or second is None:
         reason = "fewer than two classes have test images"
-        return Test(name="delong", p_value=None, interval=None, covers=covers, reason=reason)
-    difference = first.auroc - second.auroc
-    changes = first.contributions - second.contributions
-    variance = delong_variance(labels, changes, groups)
-    if variance is None:
-        reason = "a class has one test image, or images of one patient, so its variance cannot be estimated"
-        return Test(name="delong", p_value=None, interval=None, covers=covers, reason=reason)
-    if variance <= 1e-24:
-        if abs(difference) < 1e-12:
-            return Test(name="delong", p_value=1.0, interval=(0.0, 0.0), covers=covers)
-        reason = "the difference does not vary over test images"
-        return Test(name="delong", p_value=None, interval=None, covers=covers, reason=reason)
-    error = math.sqrt(variance)
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
-    p = float(2 * stats.norm.sf(abs(difference) / error))
-    return Test(name="delong", p_value=p, interval=(difference - half, difference + half), covers=covers)
+    else:
+        difference = first.auroc - second.auroc
+        variance = delong_variance(labels, first.contributions - second.contributions, groups)
+        if variance is None:
+            reason = "a class has one test image, or images of one patient, so its variance cannot be estimated"
+        elif variance > NO_VARIANCE:
+            error = math.sqrt(variance)
+            half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
+            p, interval = float(2 * stats.norm.sf(abs(difference) / error)), (difference - half, difference + half)
+        elif abs(difference) < 1e-12:
+            p, interval = 1.0, (0.0, 0.0)
+        else:
+            reason = "the difference does not vary over test images"
+    return SignificanceTest(name="delong", p_value=p, interval=interval, covers=(TEST_IMAGES,), reason=reason)

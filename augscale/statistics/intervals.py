@@ -1,8 +1,8 @@
-"""Intervals over seeds, comparisons of two checkpoints, and corrections for many comparisons.
+"""Intervals over seeds, comparisons of two checkpoints, and the correction for many comparisons.
 
-Three kinds of chance separate two checkpoints: which images are in the test set, the seed of the head (its initial
-weights, data order and crops), and the seed of pre-training. Each test here states which it covers; none covers
-pre-training seeds, because a checkpoint is one pre-training run.
+Three sources of chance separate two checkpoints: the images of the test set, the seed of the head (initial weights,
+data order and crops), and the seed of pre-training. Each test states which of them it covers. None covers pre-training
+seeds, because a checkpoint is one pre-training run.
 
 The paper's interval of the mean over five seeds is a Student-t interval in its arXiv version and a normal one, 0.71
 times as wide, in the MIDL version; both are computed and named. Its repeated-measures ANOVA over seeds with two
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from augscale.evaluation.metrics import Floats
-from augscale.evaluation.records import Interval, Test
+from augscale.records.evaluation import Interval, SignificanceTest
+from augscale.statistics.arrays import Floats
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
@@ -26,41 +26,46 @@ LEVEL = 0.05
 TEST_IMAGES = "test images"
 HEAD_SEEDS = "head seeds"
 NOT_COVERED = "pre-training seeds are not covered: each checkpoint is one pre-training run"
+NO_VARIANCE = 1e-24
+"""Variances up to this are rounding errors."""
 
 
 def seed_interval_t(values: Sequence[float]) -> Interval | None:
-    """Student-t 95 % interval of the mean over seeds (the arXiv version's); None for fewer than two seeds."""
+    """Student-t 95 % interval of the mean over seeds (arXiv version of the paper); None for fewer than two seeds."""
     return None if len(values) < 2 else _around_mean(values, float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)))
 
 
 def seed_interval_normal(values: Sequence[float]) -> Interval | None:
-    """Normal 95 % interval of the mean over seeds (the MIDL version's): too narrow for five seeds, by a factor 0.71."""
+    """Normal 95 % interval of the mean over seeds (MIDL version); for five seeds too narrow by a factor of 0.71."""
     return None if len(values) < 2 else _around_mean(values, float(stats.norm.ppf((1 + CONFIDENCE) / 2)))
 
 
-def paired_t_test(first: Sequence[float], second: Sequence[float]) -> Test:
-    """Paired t-test over head seeds: what the paper's ANOVA over two conditions computes.
+def paired_t_test(first: Sequence[float], second: Sequence[float]) -> SignificanceTest:
+    """Paired t-test over head seeds, equal to the paper's ANOVA over two conditions.
 
-    Matches `scipy.stats.ttest_rel`. It treats the test images as given, so it says nothing about another test set.
+    Matches `scipy.stats.ttest_rel`. The test images are taken as given, so it does not generalize to another test set.
 
     Args:
         first, second: one value per seed, in the same order of seeds.
     """
     differences = np.asarray(first, float) - np.asarray(second, float)
-    covers = (HEAD_SEEDS,)
+    reason = ""
     if len(differences) < 2:
-        return Test(name="paired_t", p_value=None, interval=None, covers=covers, reason="needs at least two seeds")
-    interval = seed_interval_t(differences.tolist())
-    spread = float(np.std(differences, ddof=1))
-    if spread <= 1e-12 * max(1.0, float(np.abs(differences).max())):
+        reason = "needs at least two seeds"
+    elif float(np.std(differences, ddof=1)) <= 1e-12 * max(1.0, float(np.abs(differences).max())):
         reason = "the difference is the same for every seed, as with a protocol in which seeds change nothing"
-        return Test(name="paired_t", p_value=None, interval=None, covers=covers, reason=reason)
-    p = float(stats.ttest_rel(first, second).pvalue)
-    return Test(name="paired_t", p_value=p, interval=interval, covers=covers)
+    if reason:
+        return SignificanceTest(name="paired_t", covers=(HEAD_SEEDS,), reason=reason)
+    return SignificanceTest(
+        name="paired_t",
+        p_value=float(stats.ttest_rel(first, second).pvalue),
+        interval=seed_interval_t(differences.tolist()),
+        covers=(HEAD_SEEDS,),
+    )
 
 
-def combined_test(seed_differences: Sequence[float], image_replicates: Floats) -> Test:
-    """Whether a mean difference over seeds is more than chance of test images and head seeds together.
+def combined_test(seed_differences: Sequence[float], image_replicates: Floats) -> SignificanceTest:
+    """Tests a mean difference over seeds against the chance of test images and head seeds together.
 
     The two variances add: that of the mean over seeds (variance over seeds / S) and that over test images (of the
     bootstrap replicates of the mean difference). The quantile is Student's t with Satterthwaite's degrees of freedom,
@@ -74,24 +79,24 @@ def combined_test(seed_differences: Sequence[float], image_replicates: Floats) -
     mean = float(np.mean(seed_differences))
     images = float(np.var(image_replicates, ddof=1)) if len(image_replicates) > 1 else math.nan
     seeds = float(np.var(seed_differences, ddof=1)) / count if count > 1 else 0.0
-    if seeds <= 1e-24:
+    if seeds <= NO_VARIANCE:
         seeds = 0.0
     covers = (TEST_IMAGES, HEAD_SEEDS) if seeds > 0 else (TEST_IMAGES,)
     if mean == 0.0 and images == 0.0 and seeds == 0.0:
-        return Test(name="combined", p_value=1.0, interval=(0.0, 0.0), covers=covers)
-    if not images > 1e-24:
+        return SignificanceTest(name="combined", p_value=1.0, interval=(0.0, 0.0), covers=covers)
+    if not images > NO_VARIANCE:
         reason = "resampling the test images changes nothing, so the chance of test images cannot be judged"
-        return Test(name="combined", p_value=None, interval=None, covers=covers, reason=reason)
+        return SignificanceTest(name="combined", covers=covers, reason=reason)
     variance = images + seeds
     freedom = (count - 1) * (variance / seeds) ** 2 if seeds > 0 else math.inf
     error = math.sqrt(variance)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     p = float(2 * stats.t.sf(abs(mean) / error, freedom))
-    return Test(name="combined", p_value=p, interval=(mean - half, mean + half), covers=covers)
+    return SignificanceTest(name="combined", p_value=p, interval=(mean - half, mean + half), covers=covers)
 
 
 def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Holm's step-down adjusted p-values (Scand. J. Stat. 1979): the family-wise error rate is kept whatever depends.
+    """Holm's step-down adjusted p-values (Scand. J. Stat. 1979); valid under any dependence of the tests.
 
     The i-th smallest of m is multiplied by m - i + 1, and never falls below those before it; at most 1.
 

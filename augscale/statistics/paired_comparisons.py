@@ -1,8 +1,8 @@
 """Contenders of a search compared on the same fresh seeds and the same panel.
 
-Which contender is best is seen on the scores that it is then compared by, and it is compared with several others. So
-the intervals of all pairs hold at once (Tukey's honestly significant differences, with seeds as blocks): with equal
-contenders one of them is called better than another in at most about 5 % of all searches, whichever is best.
+The best contender is chosen by the same scores that it is then compared by, with several others. The intervals of all
+pairs therefore hold at once (Tukey's honestly significant differences, with seeds as blocks): with equal contenders one
+of them is called better than another in at most about 5 % of all searches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-CONFIDENCE = 0.95
+from augscale.statistics.intervals import CONFIDENCE
 
 SeedScores = Mapping[int, float]
 """Score by number of the seed."""
@@ -24,24 +24,15 @@ SeedReplicates = Mapping[int, Sequence[float]]
 """Bootstrap scores of the panel by number of the seed; the same images in replicate b of all contenders."""
 
 
-def seed_interval(scores: Sequence[float]) -> tuple[float, float] | None:
-    """Student-t interval of the mean over seeds (95 %), or None for fewer than two seeds."""
-    if len(scores) < 2:
-        return None
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1) * stats.sem(scores)
-    mean = float(np.mean(scores))
-    return mean - float(half), mean + float(half)
-
-
 def differences_to(
     reference: int, scores: Sequence[SeedScores], replicates: Sequence[SeedReplicates] | None = None
 ) -> list[dict[str, Any] | None]:
     """Every contender's score minus the reference's, with intervals that hold for all pairs of contenders at once.
 
-    An interval counts two sources of chance, added as independent. Pre-training seeds: the variance of the pair's
-    differences over seeds, or, where that is larger, of what contenders and seeds leave unexplained in all contenders
-    with every seed; the few differences of one pair can be alike by luck. The panel's images: the variance over
-    bootstrap replicates. The quantile is that of the studentised range of as many contenders.
+    The variance is the sum of two independent parts. Pre-training seeds: the variance of the pair's differences over
+    seeds or, if larger, the residual variance of the two-way table (contenders by seeds), because the few differences
+    of one pair can be alike by chance. Images of the panel: the variance over bootstrap replicates. The quantile is
+    that of the studentized range of as many contenders.
 
     Args:
         reference: index of the contender that the others are compared with.
@@ -92,7 +83,7 @@ def _residual(scores: Sequence[SeedScores]) -> tuple[float, int]:
 
 @functools.cache
 def _quantile(contenders: int, freedom: int) -> float:
-    """Of a difference in units of its standard error; with two contenders Student's t."""
+    """Quantile of a difference in units of its standard error; with two contenders Student's t."""
     if contenders == 2:
         return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
     return float(stats.studentized_range.ppf(CONFIDENCE, contenders, freedom)) / math.sqrt(2)

@@ -1,4 +1,6 @@
-"""Bootstrap over test images: the same resamples for every checkpoint, protocol and seed scored on one test set.
+"""Bootstrap: draws of images, patients or trials, percentile intervals, and the metrics of all resamples at once.
+
+Every checkpoint, protocol and seed that is scored on one test set gets the same resamples.
 
 Images are drawn with replacement *within their class*, so that every class keeps its number of test images and none
 vanishes; macro AUROC would otherwise be undefined in many resamples of a small set. Where patients are known, whole
@@ -20,10 +22,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from augscale.evaluation.metrics import Floats, Integers
 from augscale.seeding import counter_uniforms, derive_seed
-
-Weights = npt.NDArray[np.float64]
+from augscale.statistics.arrays import Floats, Integers
 
 RESAMPLES = 1000
 RESAMPLED = ("auroc", "aupr", "paper_sensitivity", "sensitivity", "f1", "accuracy", "released_accuracy", "kappa")
@@ -32,10 +32,28 @@ FEW = 5
 """Below so many images (patients) a class's share of the spread is itself poorly known."""
 
 
+def draw_counts(seed: int, resamples: int, num_units: int, draws: int | None = None) -> Floats:
+    """Draws units with replacement and counts them in each resample.
+
+    Args:
+        seed: of this draw; row b depends on it, b and the numbers of units and draws only.
+        resamples: B.
+        num_units: U.
+        draws: per resample; None draws as many as there are units.
+    Returns:
+        float64 whole numbers, shape (B, U), rows sum to the number of draws.
+    """
+    rows = np.arange(resamples)
+    uniforms = counter_uniforms(seed, rows, num_units if draws is None else draws)
+    cells = rows[:, None] * num_units + (uniforms * num_units).astype(np.int64)
+    counts = np.bincount(cells.ravel(), minlength=resamples * num_units)
+    return counts.reshape(resamples, num_units).astype(np.float64)
+
+
 def resample_weights(
     labels: Integers, groups: Integers | None = None, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Weights:
-    """How much each test image counts in each resample.
+) -> Floats:
+    """Weight of each test image in each resample.
 
     Args:
         labels: int64, shape (N,).
@@ -47,20 +65,16 @@ def resample_weights(
     """
     unit_of, strata = _units(labels, groups)
     weights = np.zeros((len(strata), resamples))
-    counters = np.arange(resamples)
     for stratum in range(strata.max(initial=-1) + 1):
         members = np.flatnonzero(strata == stratum)
         draws = max(len(members) - 1, 1)
-        uniforms = counter_uniforms(derive_seed(seed, "test images", stratum), counters, draws)
-        drawn = (uniforms * len(members)).astype(np.int64)
-        cells = (counters[:, None] * len(members) + drawn).ravel()
-        counts = np.bincount(cells, minlength=resamples * len(members))
-        weights[members] = counts.reshape(resamples, len(members)).T * (len(members) / draws)
+        counts = draw_counts(derive_seed(seed, "test images", stratum), resamples, len(members), draws)
+        weights[members] = counts.T * (len(members) / draws)
     return weights[unit_of]
 
 
 def resample_notes(labels: Integers, groups: Integers | None, classes: Sequence[str]) -> tuple[str, ...]:
-    """What makes intervals over these test images unreliable."""
+    """Names the classes whose test images are too few for a reliable interval; empty where none is."""
     unit_of, _ = _units(labels, groups)
     unit = "images" if groups is None else "patients"
     few = []
@@ -74,9 +88,7 @@ def resample_notes(labels: Integers, groups: Integers | None, classes: Sequence[
     return (f"fewer than {FEW} test {unit} of {shown}: intervals over test images are too narrow there",)
 
 
-def resampled_metrics(
-    labels: Integers, scores: Floats, weights: Weights, *, ordered: bool = False
-) -> dict[str, Floats]:
+def resampled_metrics(labels: Integers, scores: Floats, weights: Floats, *, ordered: bool = False) -> dict[str, Floats]:
     """The metrics of every resample; with all weights 1 those of `evaluate_scores`.
 
     Args:
@@ -101,7 +113,7 @@ def resampled_metrics(
     return found
 
 
-def weighted_areas(positive: npt.NDArray[np.bool_], scores: Floats, weights: Weights) -> tuple[Floats, Floats]:
+def weighted_areas(positive: npt.NDArray[np.bool_], scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Weighted AUROC and average precision of one class against the rest, for every column of weights.
 
     Equal to scikit-learn's `roc_auc_score` and `average_precision_score` with `sample_weight`.
@@ -135,11 +147,10 @@ def weighted_areas(positive: npt.NDArray[np.bool_], scores: Floats, weights: Wei
 
 
 def percentile_interval(replicates: Floats) -> tuple[float, float] | None:
-    """The 95 % percentile interval; None where the metric is undefined."""
-    finite = replicates[np.isfinite(replicates)]
-    if len(finite) < len(replicates) or not len(finite):
+    """The 95 % percentile interval; None without replicates, or where one is not finite."""
+    if not len(replicates) or not np.isfinite(replicates).all():
         return None
-    low, high = np.percentile(finite, (2.5, 97.5))
+    low, high = np.percentile(replicates, (2.5, 97.5))
     return float(low), float(high)
 
 
@@ -156,7 +167,7 @@ def bootstrap_p(differences: Floats) -> float | None:
 
 
 def _units(labels: Integers, groups: Integers | None) -> tuple[Integers, Integers]:
-    """What is drawn: unit of each image, shape (N,), and stratum of each unit, shape (U,)."""
+    """Unit (image or patient) of each image, shape (N,), and stratum of each unit, shape (U,)."""
     if groups is None:
         _, strata = np.unique(labels, return_inverse=True)
         return np.arange(len(labels)), strata.astype(np.int64)
@@ -169,7 +180,7 @@ def _units(labels: Integers, groups: Integers | None) -> tuple[Integers, Integer
     return unit_of.astype(np.int64), strata
 
 
-def _confusions(labels: Integers, predicted: Integers, weights: Weights, k: int) -> Floats:
+def _confusions(labels: Integers, predicted: Integers, weights: Floats, k: int) -> Floats:
     """Confusion matrices, shape (B, K, K): label, prediction."""
     cells = labels * k + predicted
     used, column = np.unique(cells, return_inverse=True)

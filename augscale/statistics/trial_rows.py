@@ -1,22 +1,65 @@
-"""Checks of a table of trials, and what is common to the rows of one group.
+"""Checks of a table of trials, and its resamples.
 
-Axes: n rows (trials), G groups, R draws of the test images.
+Axes: n rows (trials), G groups, B resamples, R draws of the test images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from augscale.errors import DataError
+from augscale.seeding import derive_seed
+from augscale.statistics.arrays import Floats, Integers
+from augscale.statistics.resampling import draw_counts
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+MIN_ROWS = 4
+"""Fewer rows (or groups) say nothing: with three, a third of all orders agree perfectly or are perfectly opposed."""
+BOOTSTRAP = 2000
 
 
-def value_rows(values: npt.ArrayLike, name: str) -> Floats:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrialRows:
+    """A score and an outcome per trial, checked."""
+
+    scores: Floats
+    """(n,)."""
+    outcomes: Floats
+    """(n,)."""
+    draws: Floats | None
+    """(R, n): the outcomes on resampled test images."""
+    group_of: Integers
+    """(n,): 0 .. G-1 in order of first appearance."""
+    num_groups: int
+
+
+def trial_rows(
+    scores: npt.ArrayLike, outcomes: npt.ArrayLike, groups: npt.ArrayLike | None, draws: npt.ArrayLike | None
+) -> TrialRows:
+    """Converts and checks the arguments of `rank_correlation` and `regret`.
+
+    Raises:
+        DataError: shapes differ, or a value is not finite.
+    """
+    x, y = _values(scores, "scores"), _values(outcomes, "outcomes")
+    group_of, num_groups = _group_numbers(groups, len(x))
+    versions = None if draws is None else _draws(draws, len(x))
+    if y.shape != x.shape:
+        raise DataError(f"outcomes: {len(y)} values for {len(x)} scores; expected one each")
+    return TrialRows(scores=x, outcomes=y, draws=versions, group_of=group_of, num_groups=num_groups)
+
+
+def group_weights(num_groups: int, bootstrap: int, seed: int) -> Floats:
+    """Number of draws of each group in each resample: whole numbers, shape (B, G), rows sum to G.
+
+    Row b depends on the seed, b and G only.
+    """
+    return draw_counts(derive_seed(seed, "trials"), bootstrap, num_groups)
+
+
+def _values(values: npt.ArrayLike, name: str) -> Floats:
     found = np.asarray(values, dtype=np.float64)
     if found.ndim != 1:
         raise DataError(f"{name}: shape {found.shape}; expected one value per trial")
@@ -25,9 +68,7 @@ def value_rows(values: npt.ArrayLike, name: str) -> Floats:
     return found
 
 
-def outcome_versions(values: npt.ArrayLike | None, n: int) -> Floats | None:
-    if values is None:
-        return None
+def _draws(values: npt.ArrayLike, n: int) -> Floats:
     found = np.asarray(values, dtype=np.float64)
     if found.ndim != 2 or found.shape[1] != n or not len(found):
         raise DataError(f"outcome_draws: shape {found.shape}; expected (draws, {n})")
@@ -36,8 +77,7 @@ def outcome_versions(values: npt.ArrayLike | None, n: int) -> Floats | None:
     return found
 
 
-def group_numbers(groups: npt.ArrayLike | None, n: int) -> tuple[Integers, int]:
-    """Group of each row as 0 .. G-1 in order of first appearance, and G."""
+def _group_numbers(groups: npt.ArrayLike | None, n: int) -> tuple[Integers, int]:
     if groups is None:
         return np.arange(n), n
     given = np.asarray(groups)
@@ -46,22 +86,3 @@ def group_numbers(groups: npt.ArrayLike | None, n: int) -> tuple[Integers, int]:
     _, first, inverse = np.unique(given, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
     return order[inverse].astype(np.int64), len(first)
-
-
-def group_means(values: Floats, group_of: Integers) -> Floats:
-    """Means over the rows of each group along the last axis."""
-    member = np.zeros((values.shape[-1], int(group_of.max(initial=-1)) + 1))
-    member[np.arange(len(group_of)), group_of] = 1.0
-    return (values @ member) / member.sum(axis=0)
-
-
-def group_names(names: Sequence[str] | None, group_of: Integers, num_groups: int) -> list[str]:
-    if names is None:
-        return [str(index) for index in range(num_groups)]
-    if len(names) != len(group_of):
-        raise DataError(f"names: {len(names)} names for {len(group_of)} trials; expected one each")
-    found: dict[int, str] = {}
-    for name, group in zip(names, group_of.tolist(), strict=True):
-        if found.setdefault(group, name) != name:
-            raise DataError(f"names: {found[group]!r} and {name!r} are in one group; expected one name per group")
-    return [found[index] for index in range(num_groups)]

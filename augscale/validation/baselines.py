@@ -1,7 +1,7 @@
-"""What a trial has to beat: features without a network, in the form of an encoder, to be rows of every table.
+"""References that trials have to beat: features computed without a network, in the form of encoders.
 
-In a pilot on fundus photographs a linear probe on 16x16 pixels was better than most short pre-trainings: much of such
-labels is illumination, colour and source.
+In a pilot on fundus photographs a linear probe on 16x16 pixels was better than most short pre-trainings, because
+illumination, color and source predict much of such labels.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class RawPixels(nn.Module):
     num_features = 3 * PIXELS * PIXELS
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, s, s), normalised, to (N, 768)."""
+        """(N, 3, s, s), normalized, to (N, 768)."""
         return functional.adaptive_avg_pool2d(x, PIXELS).flatten(1)
 
 
-class ColourStatistics(nn.Module):
-    """Per channel a histogram of 16 bins over [0, 1], mean and standard deviation: 54 numbers that know no places."""
+class ColorStatistics(nn.Module):
+    """Per channel a histogram of 16 bins over [0, 1], mean and standard deviation: 54 numbers without positions."""
 
     num_features = 3 * (BINS + 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, s, s), normalised, to (N, 54)."""
+        """(N, 3, s, s), normalized, to (N, 54)."""
         mean = torch.tensor(IMAGENET_MEAN, device=x.device).view(3, 1, 1)
         std = torch.tensor(IMAGENET_STD, device=x.device).view(3, 1, 1)
         channels = (x.float() * std + mean).clamp(0, 1).flatten(2)
@@ -47,7 +47,7 @@ class ColourStatistics(nn.Module):
 
 BASELINES: dict[str, type[nn.Module]] = {
     f"raw pixels {PIXELS}x{PIXELS}": RawPixels,
-    "colour statistics": ColourStatistics,
+    "colour statistics": ColorStatistics,
 }
 
 

@@ -1,11 +1,15 @@
-"""One network at a time: its predictions on labelled data and its label-free metrics, computed or found computed."""
+"""Predictions and label-free metrics of one network, computed or read from an earlier call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from augscale.config import StudyConfig
 from augscale.errors import DataError, Paused
 from augscale.evaluation.datasets import LabelledImages
 from augscale.evaluation.interface import Encoder, Progress, Protocol
@@ -13,28 +17,65 @@ from augscale.evaluation.jobs import plan_jobs, run_jobs
 from augscale.evaluation.predictions import prediction_name
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.networks.batch_norm import common_statistics
+from augscale.pretraining.student_teacher import build_networks
+from augscale.records.evaluation import Interval
 from augscale.records.trial import RungRecord
-from augscale.runs.files import read_json, write_json
+from augscale.records.validation import KeptMetrics
 from augscale.searching.trial import TrialContext, score_trial
-from augscale.validation.outcomes import Outcome, OutcomeName, network_outcomes
-from augscale.validation.score_metrics import from_record, measure_network
+from augscale.seeding import derive_seed
+from augscale.validation.baselines import baseline_encoders
+from augscale.validation.finished_trials import FinishedTrial, load_encoder
+from augscale.validation.outcomes import MEAN, Outcome, OutcomeName, network_outcomes
+from augscale.validation.remake import remake_rung
+from augscale.validation.score_metrics import measure_network
 
 FORMAT = 2
-"""Raise when a metric changes its meaning; kept values are then computed again."""
+"""Increase it when the meaning of a metric changes; kept values are then computed again."""
+
+UNTRAINED = "untrained"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """One network."""
+    """The results of one network."""
 
     scores: dict[str, float | None]
-    score_interval: tuple[float, float] | None
+    score_interval: Interval | None
     outcomes: dict[OutcomeName, Outcome]
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeasuredStudy:
+    """The trials of a study at one rung, and the references, measured on labelled data."""
+
+    run: Path
+    config: StudyConfig
+    step: int
+    trials: Sequence[FinishedTrial]
+    measured: dict[int, Measured]
+    """The keys are numbers of trials."""
+    missing: Sequence[FinishedTrial]
+    """Trials that reached the rung and have no weights."""
+    references: dict[str, Measured]
+    datasets: Sequence[LabelledImages]
+    protocols: Sequence[Protocol]
+    """The first one decides the headline."""
+
+    @property
+    def adaptive(self) -> bool:
+        """Trials were chosen by the scores of earlier ones."""
+        return self.config.search.sampler == "tpe"
+
+    @property
+    def primary(self) -> OutcomeName:
+        """The outcome of the headline."""
+        dataset = MEAN if len(self.datasets) > 1 else self.datasets[0].name
+        return OutcomeName(dataset=dataset, protocol=self.protocols[0].name, metric="auroc")
+
+
 class Measuring:
-    """What all networks of a validation share.
+    """Measures the networks of one validation.
 
     Args:
         context: the study's panel and device.
@@ -61,6 +102,74 @@ class Measuring:
         self.folder, self.resamples, self.seed = folder, resamples, seed
         self.on_progress, self.should_stop = on_progress, should_stop
 
+    def study(self, run: Path, trials: Sequence[FinishedTrial], step: int, *, remake: bool) -> MeasuredStudy:
+        """Measures the references, and the trials that reached a rung, one network in memory at a time.
+
+        Args:
+            run: folder of the study.
+            trials: finished ones.
+            step: of the rung.
+            remake: train trials without weights again, up to the rung.
+        Raises:
+            As `measure`; StudyError: a trial that was trained again differs from the recorded one.
+        """
+        references = self._references()
+        measured: dict[int, Measured] = {}
+        missing = []
+        at_rung = [trial for trial in trials if trial.rung(step) is not None]
+        for done, trial in enumerate(at_rung):
+            if self.on_progress is not None:
+                self.on_progress(f"{trial.name} at step {step}", done, len(at_rung))
+            path = trial.weights(step, self.context.config.pretrain.steps)
+            if path is None and remake:
+                path = self._remake(trial, step)
+            if path is None:
+                missing.append(trial)
+                continue
+            encoder = load_encoder(path, trial.name, common_statistics=self.context.common_views is not None)
+            measured[trial.number] = self.measure(encoder, f"step-{step:06d}", trial.rung(step))
+        return MeasuredStudy(
+            run=run,
+            config=self.context.config,
+            step=step,
+            trials=trials,
+            measured=measured,
+            missing=missing,
+            references=references,
+            datasets=self.datasets,
+            protocols=self.protocols,
+        )
+
+    def _references(self) -> dict[str, Measured]:
+        """References without training: the network that every trial starts from, and features without a network."""
+        config = self.context.config
+        seed = derive_seed(config.search.seed, "trials")
+        device = torch.device(self.context.device)
+        untrained = Encoder(
+            name=UNTRAINED,
+            backbone=build_networks(config, seed, device)[1].backbone.eval(),
+            arch=config.backbone.name,
+            overrides=dict(config.backbone.overrides),
+            image_size=config.crops.global_size,
+            common_statistics=self.context.common_views is not None,
+        )
+        encoders = [untrained, *baseline_encoders(config.crops.global_size)]
+        return {encoder.name: self.measure(encoder, "references", None) for encoder in encoders}
+
+    def _remake(self, trial: FinishedTrial, step: int) -> Path:
+        def on_step(done: int) -> None:
+            if self.on_progress is not None:
+                self.on_progress(f"training {trial.name} again", done, step)
+
+        return remake_rung(
+            self.context,
+            trial,
+            step,
+            state_path=self.folder / "remake" / f"{trial.number:04d}.pt",
+            on_step=on_step,
+            should_stop=self.should_stop,
+        )
+
     def measure(self, encoder: Encoder, place: str, rung: RungRecord | None) -> Measured:
         """Measures one network.
 
@@ -85,7 +194,7 @@ class Measuring:
 
     def _scores(
         self, encoder: Encoder, place: str, rung: RungRecord | None
-    ) -> tuple[dict[str, float | None], tuple[float, float] | None]:
+    ) -> tuple[dict[str, float | None], Interval | None]:
         path = self.folder / place / "scores" / f"{prediction_name('', encoder.name, '', '', 0)}.json"
         probe = self.context.config.probe
         basis = {
@@ -97,10 +206,10 @@ class Measuring:
             "bootstrap": [probe.bootstrap, probe.seed],
             "rung": {name: getattr(rung, name, None) for name in ("score", "information", "loss")},
         }
-        known = read_json(path)
-        if isinstance(known, dict) and known.get("basis") == basis:
-            interval = known["interval"]
-            return from_record(known["values"]), (interval[0], interval[1]) if interval else None
+        with suppress(DataError):
+            known = KeptMetrics.read(path)
+            if known.basis == basis:
+                return dict(known.values), known.interval
         if self.on_progress is not None:
             self.on_progress(f"metrics of {encoder.name}", 0, 1)
         score = score_trial(self.context, encoder.backbone, bootstrap=probe.bootstrap, should_stop=self.should_stop)
@@ -115,5 +224,5 @@ class Measuring:
                 loss=rung.loss if rung else None,
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"basis": basis, "values": values, "interval": score.interval})
+        KeptMetrics(basis=basis, values=values, interval=score.interval).write(path)
         return values, score.interval

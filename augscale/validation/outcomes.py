@@ -9,25 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from augscale.evaluation.predictions import Predictions
 from augscale.seeding import derive_seed
+from augscale.statistics.arrays import Floats, Integers
 from augscale.statistics.resampling import percentile_interval, resample_weights, weighted_areas
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 METRICS = ("auroc", "aupr")
 METRIC_NAMES = {"auroc": "AUROC", "aupr": "AUPR"}
 MEAN = "mean"
-"""Called instead of a dataset: the mean over all of them."""
+"""Name of the mean over all datasets."""
 NUM_HALVES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeName:
-    """What is measured where."""
+    """A metric of one protocol on one dataset."""
 
     dataset: str
     protocol: str
@@ -45,22 +42,22 @@ class OutcomeName:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """One number of one network, and how it would have been on other test images."""
+    """One metric of one network, on all test images, on resamples and on halves of them."""
 
     value: float
     draws: Floats = field(repr=False)
     """float64, shape (R,)."""
     halves: Floats | None = field(repr=False)
-    """float64, shape (S, 2), or None where a class has one test image or patient and is in one half only."""
+    """float64, shape (S, 2), or None where a class has a single test image or patient."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % over test images."""
-        return percentile_interval(self.draws) if len(self.draws) else None
+        return percentile_interval(self.draws)
 
 
 def network_outcomes(predictions: Sequence[Predictions], *, resamples: int, seed: int) -> dict[OutcomeName, Outcome]:
-    """The means over datasets, then the outcomes on the test images of each, of one network from its predictions.
+    """Outcomes of one network: the means over datasets, then those on the test images of each.
 
     Args:
         predictions: at most one per protocol and dataset.
@@ -125,11 +122,11 @@ def half_weights(
 
 
 def reliability(values: Floats, draws: Floats) -> float | None:
-    """How much of the spread of an outcome between trials is not chance of the test images, in [0, 1].
+    """Share of an outcome's variance between trials that does not come from the choice of test images, in [0, 1].
 
-    1 - (mean variance over draws of a trial's distance from the trials' mean) / (variance between trials). The
-    distance from the mean, because images that are hard for all trials move all of them alike and do not change ranks.
-    No score can correlate with the outcome by more than about its square root. Chance of training is not counted.
+    1 - (mean variance over draws of a trial's distance from the trials' mean) / (variance between trials). Distances
+    from the mean are used because images that are hard for all trials shift all of them and do not change ranks. Its
+    square root is about the highest correlation that a score can reach. Chance of training is not included.
 
     Args:
         values: float, shape (n,).
@@ -139,8 +136,8 @@ def reliability(values: Floats, draws: Floats) -> float | None:
     """
     if len(values) < 3 or len(draws) < 2 or np.ptp(values) == 0:
         return None
-    centred = draws - draws.mean(axis=1, keepdims=True)
-    noise = float(centred.var(axis=0, ddof=1).mean())
+    centered = draws - draws.mean(axis=1, keepdims=True)
+    noise = float(centered.var(axis=0, ddof=1).mean())
     return float(np.clip(1 - noise / values.var(ddof=1), 0.0, 1.0))
 
 

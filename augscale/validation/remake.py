@@ -1,8 +1,8 @@
-"""Trains a trial again up to a rung whose weights were not kept, and believes the result only if it is the same trial.
+"""Trains a trial again up to a rung whose weights were not kept, and checks that it is the same trial.
 
-A trial is a function of (study, scales, seed): the same code on the same device ends in the same weights. Whether it
-did is checked by the score that was recorded at the rung; another library version, device or number of threads rounds
-otherwise, and after some hundred steps that is another network.
+A trial is a function of (study, scales, seed): the same code on the same device gives the same weights. The check
+compares the score with the one recorded at the rung. Another library version, device or number of threads rounds
+differently, which after some hundred steps gives another network.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from augscale.errors import StudyError
 from augscale.pretraining.events import RungEvent, StepLog
 from augscale.pretraining.loop import pretrain
 from augscale.searching.trial import TrialContext, save_rung, score_trial
-from augscale.validation.networks import FinishedTrial
+from augscale.validation.finished_trials import FinishedTrial
 
 TOLERANCE = 1e-6
 """Relative; a score is a sum over float32 embeddings."""
 
 
 class _Reached(Exception):
-    """The rung is made: the rest of the training is not needed."""
+    """Ends the training once the rung is reached."""
 
 
 def remake_rung(
@@ -45,7 +45,7 @@ def remake_rung(
         trial: one that reached the rung.
         step: of the rung.
         state_path: where the resumable state is kept meanwhile.
-        on_step: called with updates done now and then.
+        on_step: called with the number of updates done, at every log entry.
         should_stop: asked before every step.
     Returns:
         The weights.
@@ -99,7 +99,7 @@ def remake_rung(
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """CPU threads as in the search: sums over another number of threads round otherwise."""
+    """Sets the number of CPU threads, because sums over another number of threads round differently."""
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)

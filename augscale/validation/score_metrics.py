@@ -1,15 +1,12 @@
 """Label-free metrics of one network on the study's panel, each with the direction in which it is meant to be better.
 
-Values are turned so that higher is better: a correlation above 0 always means "what the metric calls better has the
-higher AUROC". The panel's views are those by which the search scored.
+The sign of metrics for which lower is better is changed, so that higher is always better: a correlation above 0 means
+that networks which the metric ranks higher have the higher AUROC. The views are those of the search's panel.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +15,17 @@ from scipy.spatial.distance import cdist
 from augscale.diagnosis.glossary import GLOSSARY
 from augscale.diagnosis.measure import measure_images, measure_views
 from augscale.networks.backbones import Backbone
+from augscale.records.validation import STUDY_KEY, MetricColumn
 from augscale.scoring.embeddings import embed
 from augscale.scoring.panel import ProbePanel
 from augscale.scoring.separation import dprime, positive_pairs
 
-Floats = npt.NDArray[np.float64]
-
 LEVEL_METRICS = (
     "dprime", "raw_dprime", "gap", "pair_auroc", "margin", "retrieval_error", "alignment", "uniformity", "lidar",
 )  # fmt: skip
-"""Per level of the panel, and their mean over the ladder."""
+"""Metrics of each level of the panel; also averaged over the ladder."""
 CLEAN_METRICS = ("rankme", "alpha_req", "feature_sd")
-"""Of the panel's images without augmentation."""
+"""Metrics of the panel's images without augmentation."""
 TRAINING_METRICS = ("information", "loss")
 STUDY_SCORE = "score"
 """The score that the search ranks by, at the rung."""
@@ -45,23 +41,8 @@ _WORDS = {
 _TURNED = ("loss", *(name for name, info in GLOSSARY.items() if info.direction == "lower"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoreMetric:
-    """One metric at one level."""
-
-    key: str
-    """`level/metric`."""
-    metric: str
-    level: str
-    """A level of the panel, "ladder", "clean", "training" or "study"."""
-    label: str
-    meaning: str
-    turned: bool
-    """The sign was changed so that higher is better."""
-
-
-def score_metrics(level_names: tuple[str, ...]) -> tuple[ScoreMetric, ...]:
-    """Every metric: the study's score first, then those over the ladder, of clean images, of training, per level."""
+def score_metrics(level_names: tuple[str, ...]) -> tuple[MetricColumn, ...]:
+    """Every metric: the study's score, then those of the ladder, of clean images, of training, and of each level."""
     found = [("study", STUDY_SCORE)]
     found += [(LADDER, metric) for metric in LEVEL_METRICS]
     found += [("clean", metric) for metric in CLEAN_METRICS]
@@ -101,7 +82,7 @@ def measure_network(
             for metric in LEVEL_METRICS
         }
     images = measure_images(clean, panel.groups).metrics
-    found: dict[str, float | None] = {f"study/{STUDY_SCORE}": score}
+    found: dict[str, float | None] = {STUDY_KEY: score}
     found |= {f"{LADDER}/{metric}": _mean([level[metric] for level in levels.values()]) for metric in LEVEL_METRICS}
     found |= {f"clean/{metric}": images[metric].value for metric in CLEAN_METRICS}
     found |= {"training/information": information, "training/loss": loss}
@@ -110,7 +91,7 @@ def measure_network(
 
 
 def raw_dprime(views: npt.ArrayLike, groups: npt.ArrayLike) -> float:
-    """d' of Euclidean distances between embeddings as they are.
+    """d' of Euclidean distances between embeddings that are not normalized.
 
     Args:
         views: float, shape (n, V, D), V >= 2.
@@ -131,10 +112,10 @@ def raw_dprime(views: npt.ArrayLike, groups: npt.ArrayLike) -> float:
     return float(dprime(mean - positive.mean(), float(positive.var()), spread))
 
 
-def _metric(level: str, metric: str) -> ScoreMetric:
+def _metric(level: str, metric: str) -> MetricColumn:
     info = GLOSSARY.get(metric)
     label, meaning = _WORDS.get(metric) or (info.label, info.meaning) if info else _WORDS[metric]
-    return ScoreMetric(
+    return MetricColumn(
         key=f"{level}/{metric}",
         metric=metric,
         level=level,
@@ -156,8 +137,3 @@ def _turn(key: str, value: float | None) -> float | None:
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None
-
-
-def from_record(values: Mapping[str, Any]) -> dict[str, float | None]:
-    """Kept values as they were, or refused by a KeyError or TypeError where a file holds something else."""
-    return {str(key): None if value is None else float(value) for key, value in values.items()}

@@ -1,26 +1,23 @@
-"""What a validation says in words: one headline about one cell that was named beforehand, and what has to be added."""
+"""The sentences of a validation: a headline about one cell that was named beforehand, and further sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from augscale.statistics.correlation_table import Chance
-from augscale.statistics.ranking import Regret
-from augscale.validation.result import CorrelationCell, NetworkRow, OutcomeColumn
+from augscale.records.validation import Chance, CorrelationCell, NetworkRow, OutcomeColumn, Regret
 
 NOTABLE_RELIABILITY = 0.5
-"""Below it more than half of the spread between trials is chance of the test images."""
+"""Below this, more than half of the spread between trials comes from the choice of test images."""
 
 
 def headline(cell: CorrelationCell, outcome: OutcomeColumn, *, adaptive: bool = False) -> str:
-    """Whether the study's score ranks trials as the primary outcome does.
+    """States the agreement of the study's score with the primary outcome.
 
     Args:
         cell: the correlation.
         outcome: the primary one.
-        adaptive: whether trials were chosen by the scores of earlier ones. They crowd together, so that a score and an
-            outcome which have nothing to do with each other often agree or disagree (docs/experiments.md); then nothing
-            is said about chance.
+        adaptive: trials were chosen by the scores of earlier ones. Such trials cluster, so that unrelated scores and
+            outcomes often agree or disagree (docs/experiments.md); the sentence then makes no statement about chance.
     """
     what = outcome.label
     if cell.spearman is None:
@@ -29,26 +26,28 @@ def headline(cell: CorrelationCell, outcome: OutcomeColumn, *, adaptive: bool = 
     if cell.spearman_interval is None:
         return f"On this data the score's rank against {what}: {numbers}; {cell.note}."
     low, high = cell.spearman_interval
-    # Both must say so: percentile intervals of a few trials are rough, and a permutation p knows nothing of images.
+    # Both are required: percentile intervals of a few trials are rough, and the permutation p ignores test images.
     clear = cell.p_value is not None and cell.p_value < 0.05
     unknown = "whether by chance cannot be told, see the notes"
-    if low > 0 and clear:
+    if clear and low > 0:
         chance = unknown if adaptive else "better than chance"
         return f"On this data the score's rank agrees with {what}: {numbers}: {chance}."
-    if high < 0 and clear:
+    if clear and high < 0:
         chance = unknown if adaptive else "worse than chance"
         return f"On this data the score ranks trials against {what}: {numbers}: {chance}."
     return f"On this data the score's rank is not shown to agree with {what} better than chance does: {numbers}."
 
 
 def regret_sentence(found: Regret, outcome: OutcomeColumn) -> str:
-    """What choosing by the score costs, and what it gains over not choosing."""
+    """Loss against choosing by labels, and gain over the alternatives."""
     if found.regret is None:
         return f"No regret in {outcome.label}: {found.note}."
     corrected = ""
     if found.regret_crossfitted is not None:
-        corrected = f"; {_signed(found.regret_crossfitted)} if the best is chosen on half of the test images and judged"
-        corrected += " on the other"
+        corrected = (
+            f"; {_signed(found.regret_crossfitted)} if the best is chosen on half of the test images and judged on the "
+            "other"
+        )
     elif found.regret_corrected is not None:
         corrected = f"; {_signed(found.regret_corrected)} corrected for the luck of the best"
     gains = ", ".join(
@@ -64,14 +63,14 @@ def regret_sentence(found: Regret, outcome: OutcomeColumn) -> str:
 
 
 def reference_sentence(rows: Sequence[NetworkRow], outcome: OutcomeColumn) -> str:
-    """Whether trials beat what needs no training."""
+    """Number of trials that beat each reference."""
     trials = sum(row.used for row in rows)
     parts = [f"{count} of {trials} trials are above {name}" for name, count in outcome.above.items()]
     return f"{outcome.label}: {', '.join(parts)}." if parts else ""
 
 
 def reliability_sentence(outcome: OutcomeColumn) -> str:
-    """How high a correlation could be at all."""
+    """The highest correlation possible, where chance of the test images limits it; else empty."""
     if outcome.reliability is None or outcome.reliability >= NOTABLE_RELIABILITY:
         return ""
     ceiling = outcome.reliability**0.5
@@ -83,7 +82,7 @@ def reliability_sentence(outcome: OutcomeColumn) -> str:
 
 
 def chance_sentence(chance: Chance, num_metrics: int, num_outcomes: int) -> str:
-    """How many cells would stand out by chance."""
+    """Number of cells that would stand out by chance."""
     if not chance.cells or chance.largest is None or chance.largest_by_chance is None:
         return ""
     beyond = "stands out" if chance.largest > chance.largest_by_chance else "does not stand out"
@@ -96,17 +95,17 @@ def chance_sentence(chance: Chance, num_metrics: int, num_outcomes: int) -> str:
 
 
 def selection_note(num_used: int, num_finished: int, keep_weights: str) -> str:
-    """Why correlations over kept weights are not those over all trials."""
+    """Note that correlations over kept weights are not those over all trials; empty where they are."""
     if num_used >= num_finished or keep_weights != "best":
         return ""
     return (
-        "the weights that are kept are those of the controls and of the best by this very score: correlations over "
-        "such a selection are not those over all trials"
+        "the kept weights are those of the controls and of the best trials by this score: correlations over such a "
+        "selection are not those over all trials"
     )
 
 
 def adaptive_note() -> str:
-    """Why the trials of a TPE search cannot show that a score is better than chance."""
+    """Note that the trials of a TPE search cannot show that a score is better than chance."""
     return (
         "these trials were chosen by the scores of earlier ones and crowd together: intervals, p-values and shuffles, "
         "which take trials for independent, find agreement or disagreement too often (in simulations in 12 to 28 % of "

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from augscale.statistics.ranking import Correlation, Regret, rank_correlation, regret
+from augscale.records.validation import Regret
+from augscale.statistics.ranking import Correlation, rank_correlation
+from augscale.statistics.regret import regret
 from benchmarks.evidence.plan import NUM_SPREAD
 from benchmarks.evidence.records import LADDER, LADDER_LEVEL, MEAN, TRAINING_LEVEL, Evidence, Run, Score
 

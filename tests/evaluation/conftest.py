@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from made_predictions import made_evaluation
 
-from augscale.evaluation.records import EvaluationSummary
 from augscale.evaluation.summary import summarize
+from augscale.records.evaluation import EvaluationSummary
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 
 from augscale.errors import DataError
 from augscale.evaluation.metrics import evaluate_scores, pr_points, reliability, roc_points
-from augscale.evaluation.records import METRIC_LABELS
+from augscale.records.evaluation import METRIC_LABELS
 
 NAMES = ("normal", "mild", "moderate", "severe", "proliferative", "other")
 

@@ -1,7 +1,6 @@
 """From predictions to finished results."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +9,8 @@ from made_predictions import made_evaluation, made_run
 from augscale.errors import DataError
 from augscale.evaluation.metrics import evaluate_scores
 from augscale.evaluation.predictions import Predictions
-from augscale.evaluation.records import METRIC_LABELS, from_dict, to_dict
 from augscale.evaluation.summary import COMPARED, summarize
+from augscale.records.evaluation import METRIC_LABELS, EvaluationSummary
 from augscale.statistics.intervals import holm, seed_interval_normal, seed_interval_t
 
 
@@ -119,16 +118,18 @@ def test_the_same_checkpoint_twice_is_never_better():
     assert summary.disagreements == ()
 
 
-def test_json_and_back(evaluated):
-    text = json.dumps(to_dict(evaluated), allow_nan=False)
-    assert from_dict(json.loads(text)) == evaluated
+def test_json_and_back(evaluated, tmp_path):
+    evaluated.write(tmp_path / "evaluation.json")
+    assert EvaluationSummary.read(tmp_path / "evaluation.json") == evaluated
+    # Files without a schema are older.
+    assert EvaluationSummary.parse(json.loads(json.dumps(evaluated.to_dict(), allow_nan=False)), "old") == evaluated
 
 
 def test_another_format_is_refused(evaluated):
-    with pytest.raises(DataError, match="format 7; expected 1"):
-        from_dict({**to_dict(evaluated), "format": 7})
+    with pytest.raises(DataError, match=r"evaluation.json: format: .*7 is not known; expected 1"):
+        EvaluationSummary.parse({**evaluated.to_dict(), "format": 7}, "evaluation.json")
     with pytest.raises(DataError, match=r"run/evaluation.json: cells"):
-        from_dict({**to_dict(evaluated), "cells": 3}, "run/evaluation.json")
+        EvaluationSummary.parse({**evaluated.to_dict(), "cells": 3}, "run/evaluation.json")
 
 
 def test_degenerate_test_sets_are_summarised():
@@ -148,13 +149,13 @@ def test_degenerate_test_sets_are_summarised():
         if c.tested_on == "one each" and c.difference:
             assert c.p_value is None
             assert c.verdict == "not distinguishable"
-    json.dumps(to_dict(summary), allow_nan=False)
+    json.dumps(summary.to_dict(), allow_nan=False)
 
 
 def test_no_predictions_at_all():
     summary = summarize([], notes=("nothing is prepared",))
     assert summary.cells == ()
-    assert from_dict(to_dict(summary)) == summary
+    assert EvaluationSummary.parse(summary.to_dict(), "evaluation.json") == summary
 
 
 def test_seeds_tested_on_different_images_are_refused():
@@ -192,9 +193,8 @@ def test_results_do_not_depend_on_the_order_of_runs(evaluated):
     for cell in again.cells:
         assert cell == evaluated.cell(cell.protocol, cell.checkpoint, cell.trained_on, cell.tested_on)
     assert len(again.comparisons) == len(evaluated.comparisons)
-    assert replace(again, cells=(), comparisons=(), disagreements=()) == replace(
-        evaluated, cells=(), comparisons=(), disagreements=()
-    )
+    without = {"cells": (), "comparisons": (), "disagreements": ()}
+    assert again.model_copy(update=without) == evaluated.model_copy(update=without)
 
 
 def test_patients_widen_the_interval_where_their_images_agree():

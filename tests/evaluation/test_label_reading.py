@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,7 @@ from augscale.cli.app import app
 from augscale.cli.options import split_datasets
 from augscale.config import load_study
 from augscale.errors import ConfigError, DataError
-from augscale.evaluation.datasets import LabelledImages, open_dataset
-from augscale.evaluation.evaluate import open_datasets
+from augscale.evaluation.datasets import LabelledImages, open_dataset, open_datasets
 from augscale.searching.labelled_score import open_labelled
 
 SIZE = 16
@@ -111,16 +111,8 @@ def test_a_repaired_table_opens_and_says_so_and_a_few_missing_files_say_why(tmp_
 def test_classes_are_said_before_anything_is_embedded(tmp_path: Path) -> None:
     table = _table(tmp_path / "mine", lambda i: "nan" if i % 5 == 0 else ["a", "b", "B"][i % 3])
     said: list[str] = []
-    notes = open_datasets(
-        [table],
-        size=SIZE,
-        data_root=None,
-        crop_to_field=False,
-        cache_root=tmp_path / "cache",
-        allow_bad=False,
-        on_progress=None,
-        say=said.append,
-    )[1]
+    open_one = partial(open_dataset, size=SIZE, cache_root=tmp_path / "cache")
+    notes = open_datasets([table], open_one, data_root=None, on_progress=None, say=said.append)[1]
     assert said[0].startswith("list: 24 images (14 train, ")
     assert said[0].endswith("2 classes: a (8), b (16)")
     assert said[1:] == notes

@@ -66,10 +66,10 @@ def test_the_protocol_takes_the_k_that_is_best_on_validation(tmp_path: Path) -> 
         for k in (1, 3, 9, 20)
     }
     assert fitted.selection["offered"] == [1, 3, 9, 20], "50 is more than there are"
-    assert fitted.neighbours == max(aurocs, key=lambda k: aurocs[k])
+    assert fitted.selection["neighbours"] == max(aurocs, key=lambda k: aurocs[k])
     assert fitted.selection["validation_auroc"] == pytest.approx(max(aurocs.values()))
     scores = fitted.predict(dataset, "test")
     np.testing.assert_allclose(
-        scores, _sklearn(train, dataset.labels[:30], parts["test"], fitted.neighbours, 0.07), atol=1e-4
+        scores, _sklearn(train, dataset.labels[:30], parts["test"], fitted.selection["neighbours"], 0.07), atol=1e-4
     )
     assert np.array_equal(scores, protocol.fit(encoder, dataset, seed=7).predict(dataset, "test"))

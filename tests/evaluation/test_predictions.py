@@ -8,14 +8,13 @@ import pytest
 from made_predictions import GRADES, made_run
 
 from augscale.errors import DataError
-from augscale.evaluation import predictions as module
 from augscale.evaluation.predictions import (
     Predictions,
     prediction_name,
-    read_all,
     read_predictions,
     write_predictions,
 )
+from augscale.records.evaluation import PredictionFile
 
 NASTY = ("normal, none", 'says "no"', "grün\nnew line", "label", "patient")
 
@@ -97,7 +96,6 @@ def test_a_damaged_run_counts_as_absent_with_a_note(tmp_path, damage, suffix, wo
     assert words in note
     assert "made again" in note
     assert str(path.stem) in note
-    assert read_all(tmp_path) == ((), (note,))
 
 
 def test_a_crash_while_writing_leaves_no_half_run(tmp_path, monkeypatch):
@@ -106,7 +104,7 @@ def test_a_crash_while_writing_leaves_no_half_run(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "write_json", killed)
+    monkeypatch.setattr(PredictionFile, "write", killed)
     changed = made_run(skill=2.0)
     with pytest.raises(KeyboardInterrupt):
         write_predictions(tmp_path, changed)
@@ -125,15 +123,13 @@ def test_another_fingerprint_makes_a_run_outdated(tmp_path):
     assert "made from other weights, data or settings" in note
 
 
-def test_all_runs_of_a_folder(tmp_path):
-    for seed in range(3):
-        write_predictions(tmp_path, made_run(seed=seed))
-    broken = next(tmp_path.glob("*_seed1.json"))
-    broken.write_text(json.dumps({"format": 99}))
-    found, notes = read_all(tmp_path)
-    assert [run.seed for run in found] == [0, 2]
-    assert len(notes) == 1
-    assert "format 99 is not 1" in notes[0]
+def test_another_format_is_made_again(tmp_path):
+    path = write_predictions(tmp_path, made_run())
+    details = path.with_suffix(".json")
+    details.write_text(json.dumps(json.loads(details.read_text()) | {"format": 99}))
+    found, note = read_predictions(path)
+    assert found is None
+    assert "format 99 is not 1" in note
 
 
 def test_what_does_not_fit_is_refused_by_name():

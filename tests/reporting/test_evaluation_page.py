@@ -2,15 +2,16 @@
 
 import json
 import re
+from html import unescape
 
 import pytest
 from made_predictions import made_evaluation, made_run
 
 from augscale.errors import DataError
-from augscale.evaluation.records import EvaluationSummary, to_dict
 from augscale.evaluation.summary import summarize
+from augscale.records.evaluation import EvaluationSummary
 from augscale.reporting.evaluation import figures
-from augscale.reporting.evaluation.section import evaluation_sections, section_html
+from augscale.reporting.evaluation.section import evaluation_sections
 from augscale.reporting.shared.page import shell
 from augscale.reporting.shared.style import Colors
 
@@ -48,18 +49,25 @@ def all_plots(summary):
 
 
 def page_of(summary):
+    """HTML, plots by element id, and the anchors of the sections."""
     drawings = {}
-    sections = evaluation_sections(json.loads(json.dumps(to_dict(summary))))
-    return "".join(section_html(section, drawings) for section in sections), drawings, sections
+    read_back = EvaluationSummary.parse(json.loads(json.dumps(summary.to_dict())), "evaluation.json")
+    links, html = evaluation_sections(read_back, drawings)
+    return html, drawings, [anchor for anchor, _ in links]
+
+
+def section_of(summary, anchor):
+    """Visible text and HTML of one section."""
+    html = page_of(summary)[0]
+    part = html[html.index(f'<section id="{anchor}">') :].split("</section>")[0]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", part)).split()), part
 
 
 def test_the_sections_in_their_order(summary):
-    _, drawings, sections = page_of(summary)
-    anchors = [section.anchor for section in sections]
+    html, drawings, anchors = page_of(summary)
     assert anchors == ["evaluation", "internal", "external", "disagreements", "curves", "calibration"]
-    names = [plot.name for section in sections for plot in section.plots]
-    assert len(set(names)) == len(names)
-    assert len(drawings) == sum(len(plot.plot.panels) for section in sections for plot in section.plots)
+    assert re.findall(r'<section id="([a-z]+)">', html) == anchors
+    assert re.findall(r'class="drawing" id="([^"]+)"', html) == list(drawings)
     assert not set(anchors) & set(drawings)
 
 
@@ -74,38 +82,36 @@ def test_tables_values_and_notes_are_on_the_page(summary):
 
 
 def test_disagreements_say_who_wins_where_and_how_sure(summary):
-    section = next(s for s in evaluation_sections(to_dict(summary)) if s.anchor == "disagreements")
-    assert "strong before best" in section.html
-    assert re.search(r"released \+0\.\d{3} \(beyond chance\)", section.html)
+    text, _ = section_of(summary, "disagreements")
+    assert "strong before best" in text
+    assert re.search(r"released \+0\.\d{3} \(beyond chance\)", text)
     shown = [d for d in summary.disagreements if d.metric in ("auroc", "aupr", "paper_sensitivity")]
-    assert section.guide.startswith(f"In {len(shown)} of 36 questions")
+    assert f"In {len(shown)} of 36 questions" in text
 
 
 def test_agreement_is_said_too():
     runs = [made_run(protocol=p, checkpoint=c, skill=g) for p in ("linear", "knn") for c, g in (("a", 3.0), ("b", 0.0))]
-    section = next(
-        s for s in evaluation_sections(to_dict(summarize(runs, resamples=20))) if s.anchor == "disagreements"
-    )
-    assert section.guide == "All protocols order every pair of checkpoints alike, in all 3 questions."
-    assert section.html == ""
+    text, html = section_of(summarize(runs, resamples=20), "disagreements")
+    assert text.endswith("All protocols order every pair of checkpoints alike, in all 3 questions.")
+    assert "<table" not in html
 
 
 def test_one_protocol_and_checkpoint_leave_out_what_needs_two():
-    _, _, sections = page_of(summarize([made_run()], resamples=10))
-    assert [s.anchor for s in sections] == ["evaluation", "internal", "curves", "calibration"]
+    _, _, anchors = page_of(summarize([made_run()], resamples=10))
+    assert anchors == ["evaluation", "internal", "curves", "calibration"]
 
 
 def test_nothing_evaluated_is_said_with_its_notes():
-    (section,) = evaluation_sections(to_dict(summarize([], notes=("nothing is <prepared>",))))
-    assert section.guide == "Nothing has been evaluated."
-    assert "nothing is &lt;prepared&gt;" in section.html
+    text, html = section_of(summarize([], notes=("nothing is <prepared>",)), "evaluation")
+    assert "Nothing has been evaluated." in text
+    assert "nothing is &lt;prepared&gt;" in html
 
 
 def test_names_of_users_are_text_everywhere(nasty):
     html, drawings, _ = page_of(nasty)
     page = shell(title="x", header="", main=html, data=drawings)
     assert "<script>alert" not in page
-    assert "alert(&#x27;x&#x27;)" in html
+    assert "<script>alert('x')</script>" in unescape(html)
     for plot in all_plots(nasty).values():
         for panel in plot.panels:
             assert "<script" not in json.dumps(json.loads(panel.figure.to_json())["data"])
@@ -113,8 +119,8 @@ def test_names_of_users_are_text_everywhere(nasty):
 
 
 def test_a_file_of_something_else_is_refused():
-    with pytest.raises(DataError, match="expected 1, as augscale evaluate writes it"):
-        evaluation_sections({"score": 3})
+    with pytest.raises(DataError, match="expected what augscale evaluate writes"):
+        EvaluationSummary.parse({"score": 3}, "evaluation.json")
 
 
 def test_every_axis_is_named(summary):
@@ -178,8 +184,8 @@ def test_a_class_without_test_images_has_no_curve():
 
 def test_a_single_class_or_empty_test_set_draws_what_it_can():
     runs = [made_run(trained_on=d, tested_on=d, labels=x) for d, x in (("one", [0] * 6), ("none", []))]
-    html, drawings, sections = page_of(summarize(runs, resamples=10))
-    assert [s.anchor for s in sections] == ["evaluation", "internal", "calibration"]
+    html, drawings, anchors = page_of(summarize(runs, resamples=10))
+    assert anchors == ["evaluation", "internal", "calibration"]
     assert [name for name in drawings if name.startswith("calibration")] == ["calibration-plot-0"]
     assert "every test image is of class no DR" in html
     assert "there are no test images" in html

@@ -13,6 +13,7 @@ from rich.console import Console
 from validation_values import HOSTILE, made_validation
 
 from augscale.errors import DataError
+from augscale.records.validation import ValidationRecord
 from augscale.reporting.shared.style import Colors
 from augscale.reporting.validation import figures
 from augscale.reporting.validation.page import run_validation, write_validation_page
@@ -33,58 +34,72 @@ def page(values, tmp_path_factory):
     return write_validation_page(path, values).read_text(encoding="utf-8")
 
 
+def test_the_file_is_read_back_as_it_was_written_and_older_files_too(values, tmp_path):
+    path = tmp_path / "validation.json"
+    values.write(path)
+    content = json.loads(path.read_text())
+    assert ValidationRecord.read(path).to_dict() == values.to_dict()
+    path.write_text(json.dumps({key: value for key, value in content.items() if key != "schema"}))
+    assert ValidationRecord.read(path).to_dict() == values.to_dict()
+
+
 def test_the_page_says_the_verdict_first_and_every_note(values, page):
     text = unescape(re.sub(r"<[^>]+>", " ", page[page.index("<body>") :]))
-    for sentence in (values["headline"], *values["sentences"], *values["notes"]):
+    for sentence in (values.headline, *values.sentences, *values.notes):
         assert sentence in text
-    assert text.index(values["headline"]) < text.index("Each mark is a trial")
+    assert text.index(values.headline) < text.index("Each mark is a trial")
 
 
 def test_every_network_is_a_row_and_every_metric_too(values, page):
     trials = page[page.index('id="validation-trials"') :]
-    for row in values["rows"]:
-        assert f">{row['name']}</td>" in trials
+    for row in values.rows:
+        assert f">{row.name}</td>" in trials
     table = page[page.index('id="validation-correlations"') : page.index('id="validation-regret"')]
-    assert table.count('<th scope="row"') == len(values["metrics"])
+    assert table.count('<th scope="row"') == len(values.metrics)
 
 
 def test_correlations_are_printed_with_sign_and_interval(values, page):
-    cell = next(c for c in values["correlations"] if c["spearman"] is not None and c["spearman_interval"])
-    low, high = cell["spearman_interval"]
-    shown = f"{cell['spearman']:+.2f}".replace("-", "\N{MINUS SIGN}")
+    cell = next(c for c in values.correlations if c.spearman is not None and c.spearman_interval)
+    low, high = cell.spearman_interval
+    shown = f"{cell.spearman:+.2f}".replace("-", "\N{MINUS SIGN}")
     bounds = f"{low:+.2f} to {high:+.2f}".replace("-", "\N{MINUS SIGN}")
     assert f"{shown}</strong><small>{bounds}" in page or f"{shown}<small>{bounds}" in page
 
 
 def test_scatter_plots_have_a_mark_per_counted_trial_and_bars_of_the_intervals(values):
     plot = figures.study_score(values, Colors(None, []))
-    used = [row for row in values["rows"] if row["used"]]
+    used = [row for row in values.rows if row.used]
     assert plot.panels[0].title.startswith("AUROC linear, mean over datasets: ρ ")
     for panel in plot.panels:
         assert len(panel.figure.data) == len(used)
         assert len(panel.figure.layout.shapes) == 3
-    key, row = values["primary"], used[0]
+    key, row = values.primary, used[0]
     mark = plot.panels[0].figure.data[0]
-    low, high = row["outcome_intervals"][key]
-    assert (mark.x[0], mark.y[0]) == (row["scores"]["study/score"], row["outcomes"][key])
+    low, high = row.outcome_intervals[key]
+    assert (mark.x[0], mark.y[0]) == (row.scores["study/score"], row.outcomes[key])
     assert (mark.y[0] - mark.error_y.arrayminus[0], mark.y[0] + mark.error_y.array[0]) == pytest.approx((low, high))
 
 
 def test_what_is_missing_is_left_out_and_not_an_error(values):
-    fewer = json.loads(json.dumps(values))
-    for row in fewer["rows"]:
-        row["scores"].pop("clean/rankme", None)
-        row["score_interval"] = None
-    fewer["metrics"] = [m for m in fewer["metrics"] if m["key"] != "clean/rankme"]
-    links, html = validation_sections(fewer, {})
+    rows = tuple(
+        row.model_copy(
+            update={
+                "scores": {key: value for key, value in row.scores.items() if key != "clean/rankme"},
+                "score_interval": None,
+            }
+        )
+        for row in values.rows
+    )
+    metrics = tuple(metric for metric in values.metrics if metric.key != "clean/rankme")
+    links, html = validation_sections(values.model_copy(update={"rows": rows, "metrics": metrics}), {})
     assert len(links) == 6
     assert "RankMe" not in html
 
 
 @pytest.mark.parametrize("broken", [{}, {"rows": 3}, {"rows": [], "metrics": []}])
 def test_something_else_is_refused_and_a_report_leaves_it_out(broken, tmp_path):
-    with pytest.raises(DataError, match="not what augscale validate writes"):
-        validation_sections(broken, {})
+    with pytest.raises(DataError, match="expected what augscale validate writes"):
+        ValidationRecord.parse(broken, "validation.json")
     (tmp_path / "validation.json").write_text(json.dumps(broken))
     drawings: dict[str, str] = {}
     assert run_validation(tmp_path / "validation.json", drawings) == ([], "")
@@ -101,9 +116,9 @@ def test_names_do_not_become_markup(tmp_path):
 
 def test_plain_lines_are_ascii_and_hold_headline_metrics_and_networks(values, tmp_path):
     lines = plain_validation(values, tmp_path).splitlines()
-    assert lines[0] == values["headline"]
+    assert lines[0] == values.headline
     assert any(line.startswith("Study's score: Spearman") for line in lines)
-    assert sum(": score " in line for line in lines) == sum(values["primary"] in r["outcomes"] for r in values["rows"])
+    assert sum(": score " in line for line in lines) == sum(values.primary in r.outcomes for r in values.rows)
     assert "\n".join(lines).isascii()
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from augscale.validation.findings import STUDY_KEY, Comparison
+from augscale.records.validation import STUDY_KEY, NetworkRow, ValidationFacts
+from augscale.validation.findings import Comparison
 from augscale.validation.measuring import Measured
 from augscale.validation.outcomes import METRICS, Outcome, OutcomeName
-from augscale.validation.result import NetworkRow, Validation
+from augscale.validation.result import Validation
 from augscale.validation.score_metrics import score_metrics
 from augscale.validation.verdict import chance_sentence, headline, reference_sentence, regret_sentence
 
@@ -32,8 +31,8 @@ def _measured(quality: float, rng: np.random.Generator, datasets: tuple[str, ...
     return Measured(scores=scores, score_interval=(score - 0.2, score + 0.2), outcomes=outcomes, notes=())
 
 
-def made_validation(*, hostile: bool = False, seed: int = 0) -> dict[str, Any]:
-    """What `augscale validate` would write, as it is read from the file."""
+def made_validation(*, hostile: bool = False, seed: int = 0) -> Validation:
+    """The result of a validation, not yet written."""
     rng = np.random.default_rng(seed)
     datasets = ("eyes", HOSTILE if hostile else "more eyes")
     names = ["strong", "weak", *(HOSTILE + str(i) if hostile else f"trial {i}" for i in range(2, 10))]
@@ -52,9 +51,9 @@ def made_validation(*, hostile: bool = False, seed: int = 0) -> dict[str, Any]:
     ]
     rows.append(_row("trial 10", "trial", None))
     rows += [_row(name, "reference", found) for name, found in references.items()]
-    validation = Validation(
+    return Validation(
         out=Path("out"),
-        run_dir=Path("run"),
+        run="run",
         study=HOSTILE if hostile else "made",
         score_name="dprime",
         primary=primary.key,
@@ -67,24 +66,22 @@ def made_validation(*, hostile: bool = False, seed: int = 0) -> dict[str, Any]:
             chance_sentence(comparison.table.chance, len(comparison.metrics), len(outcomes)),
         ],
         rows=rows,
-        metrics=comparison.metric_columns(),
+        metrics=comparison.metrics,
         outcomes=outcomes,
         correlations=cells,
         regrets=comparison.regret_rows(),
-        chance=vars(comparison.table.chance),
+        chance=comparison.table.chance,
         notes=[HOSTILE if hostile else "no weights at step 60 of 1 trials (trial 10)"],
-        facts={
-            "datasets": {d: {"classes": ["a", "b"], "counts": {"test": {"a": 50, "b": 50}}} for d in datasets},
-            "protocols": ["linear"],
-            "bootstrap": 100,
-            "resamples": 40,
-            "seed": 0,
-            "labels_used_by_search": [],
-            "device": "cpu",
-        },
+        facts=ValidationFacts(
+            datasets={d: {"classes": ["a", "b"], "counts": {"test": {"a": 50, "b": 50}}} for d in datasets},
+            protocols=["linear"],
+            bootstrap=100,
+            resamples=40,
+            seed=0,
+            labels_used_by_search=[],
+            device="cpu",
+        ),
     )
-    values: dict[str, Any] = json.loads(json.dumps(validation.to_dict(), allow_nan=False))
-    return values
 
 
 def _row(name: str, kind: str, found: Measured | None, *, control: bool = False) -> NetworkRow:

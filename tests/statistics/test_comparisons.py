@@ -3,7 +3,8 @@ import pytest
 from scipy import stats
 
 from augscale.statistics import paired_comparisons as comparisons
-from augscale.statistics.paired_comparisons import differences_to, seed_interval
+from augscale.statistics.intervals import seed_interval_t
+from augscale.statistics.paired_comparisons import differences_to
 
 
 def _by_seed(rows):
@@ -13,12 +14,12 @@ def _by_seed(rows):
 def test_the_interval_over_seeds_is_students():
     scores = [1.0, 1.2, 1.1, 0.9]
     expected = stats.t.interval(0.95, 3, loc=np.mean(scores), scale=stats.sem(scores))
-    assert seed_interval(scores) == pytest.approx(expected)
+    assert seed_interval_t(scores) == pytest.approx(expected)
 
 
 def test_one_seed_gives_no_interval():
-    assert seed_interval([1.0]) is None
-    assert seed_interval([]) is None
+    assert seed_interval_t([1.0]) is None
+    assert seed_interval_t([]) is None
     assert differences_to(0, [{0: 1.0}, {0: 2.0}]) == [None, None]
     assert differences_to(0, [{0: 1.0, 1: 1.0}, {1: 2.0, 2: 1.0}]) == [None, None]
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from augscale.errors import DataError
-from augscale.statistics.ranking import group_weights, rank_correlation, regret
+from augscale.statistics.ranking import rank_correlation
+from augscale.statistics.regret import regret
+from augscale.statistics.trial_rows import group_weights
 
 ORACLES = {"spearman": stats.spearmanr, "kendall": stats.kendalltau}
 
@@ -52,17 +54,6 @@ def test_every_replicate_is_scipys_value_on_the_drawn_rows(kind, with_draws):
         assert found.replicates[b] == pytest.approx(expected, abs=1e-12, nan_ok=True)
     low, high = np.percentile(found.replicates, (2.5, 97.5))
     assert found.interval == pytest.approx((low, high))
-
-
-def test_kendall_in_blocks_is_kendall_at_once(monkeypatch):
-    rng = np.random.default_rng(2)
-    x, y = rng.normal(size=(2, 12))
-    draws = y + rng.normal(size=(5, 12))
-    whole = rank_correlation(x, y, kind="kendall", outcome_draws=draws, bootstrap=30)
-    monkeypatch.setattr("augscale.statistics.weighted_ranks._PAIR_CELLS", 12 * 12 * 7)
-    assert (
-        rank_correlation(x, y, kind="kendall", outcome_draws=draws, bootstrap=30).replicates == whole.replicates
-    ).all()
 
 
 def test_groups_are_drawn_whole_and_evenly():

@@ -1,11 +1,9 @@
 """Words that follow the numbers: no claim where the interval or the permutation test makes none."""
 
-from dataclasses import replace
-
 import pytest
 
-from augscale.statistics.ranking import regret
-from augscale.validation.result import CorrelationCell, OutcomeColumn
+from augscale.records.validation import CorrelationCell, OutcomeColumn
+from augscale.statistics.regret import regret
 from augscale.validation.verdict import headline, regret_sentence, reliability_sentence, selection_note
 
 OUTCOME = OutcomeColumn(
@@ -47,14 +45,14 @@ CELL = CorrelationCell(
     ],
 )
 def test_the_headline_claims_only_what_interval_and_permutations_both_show(rho, interval, p, words):
-    text = headline(replace(CELL, spearman=rho, spearman_interval=interval, p_value=p), OUTCOME)
+    text = headline(CELL.model_copy(update={"spearman": rho, "spearman_interval": interval, "p_value": p}), OUTCOME)
     assert words in text
     assert f"Spearman {rho:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}], 14 trials" in text
 
 
 def test_of_trials_that_were_chosen_by_earlier_scores_nothing_is_said_about_chance():
     for rho, interval in ((0.8, (0.4, 0.9)), (-0.8, (-0.9, -0.4))):
-        cell = replace(CELL, spearman=rho, spearman_interval=interval, p_value=0.001)
+        cell = CELL.model_copy(update={"spearman": rho, "spearman_interval": interval, "p_value": 0.001})
         assert "chance" in headline(cell, OUTCOME)
         said = headline(cell, OUTCOME, adaptive=True)
         assert "than chance" not in said
@@ -62,9 +60,8 @@ def test_of_trials_that_were_chosen_by_earlier_scores_nothing_is_said_about_chan
 
 
 def test_without_a_correlation_the_headline_says_why():
-    text = headline(
-        replace(CELL, spearman=None, spearman_interval=None, note="the score is the same in all rows"), OUTCOME
-    )
+    changes = {"spearman": None, "spearman_interval": None, "note": "the score is the same in all rows"}
+    text = headline(CELL.model_copy(update=changes), OUTCOME)
     assert text.endswith("cannot be told: the score is the same in all rows.")
 
 
@@ -77,8 +74,8 @@ def test_regret_in_words():
 
 def test_a_noisy_outcome_is_said_to_limit_any_score():
     assert "about 0.55 only" in reliability_sentence(OUTCOME)
-    assert reliability_sentence(replace(OUTCOME, reliability=0.8)) == ""
-    assert reliability_sentence(replace(OUTCOME, reliability=None)) == ""
+    assert reliability_sentence(OUTCOME.model_copy(update={"reliability": 0.8})) == ""
+    assert reliability_sentence(OUTCOME.model_copy(update={"reliability": None})) == ""
 
 
 def test_a_selection_by_the_score_is_said():

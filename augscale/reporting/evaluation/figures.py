@@ -1,7 +1,7 @@
 """Figures of an evaluation: results per dataset, external transfer, curves of each class, calibration.
 
-Each function reads a finished summary and returns a `Plot`, or None where there is nothing to draw. Colours are one per
-checkpoint throughout.
+Each function reads a finished summary and returns a `Plot`, or None where there is nothing to draw. A checkpoint has
+the same color in all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from augscale.evaluation.records import METRIC_LABELS, Cell, ClassSummary, EvaluationSummary
+from augscale.records.evaluation import METRIC_LABELS, Cell, ClassSummary, EvaluationSummary
 from augscale.reporting.shared.style import (
     FAINT,
     GRID,
@@ -34,21 +34,21 @@ from augscale.reporting.shared.wording import interval, number
 CHECKPOINT_PIXELS = 17
 """Height of one checkpoint's line in a dataset's row."""
 CURVE_CLASSES = 6
-"""So many classes get a panel of curves."""
+"""Largest number of classes that get a panel of curves."""
 LEAST_METRIC = 0.04
 """Smallest extent of a metric's axis."""
 HEAT = ((0.0, "#eef2f6"), (1.0, "#2f5d6c"))
-"""Light to dark; not from the palette, whose colours the page swaps in the dark scheme."""
+"""Light to dark. Not from the palette, whose colors the page swaps in the dark scheme."""
 HEAT_TEXT = ("#111317", "#fffffe")
 DARK_FROM = 0.75
-"""From here on the cells are dark enough for light numbers (contrast above 4 either side)."""
+"""Position on the scale from which numbers are light (contrast above 4 on both sides)."""
 
 
 def internal(summary: EvaluationSummary, colors: Colors, metric: str) -> Plot | None:
     """A panel per protocol, a row per dataset, a mark per checkpoint: intervals over test images and over seeds."""
     panels = []
     for protocol in summary.protocols:
-        cells = [c for c in summary.select(protocol) if c.internal and c.metrics[metric].mean is not None]
+        cells = [c for c in summary.select(protocol, internal=True) if c.metrics[metric].mean is not None]
         if cells:
             panels.append(Panel(title=f"Protocol {protocol}", figure=_internal_panel(summary, cells, colors, metric)))
     if not panels:
@@ -302,8 +302,7 @@ def _auroc(found: ClassSummary) -> float:
 
 
 def _internal_cells(summary: EvaluationSummary, protocol: str, dataset: str) -> list[Cell]:
-    found = [summary.cell(protocol, checkpoint, dataset, dataset) for checkpoint in summary.checkpoints]
-    return [cell for cell in found if cell is not None and cell.images]
+    return [cell for cell in summary.row(protocol, dataset, dataset) if cell is not None and cell.images]
 
 
 def _line(xs: Sequence[float], ys: Sequence[float], color: str, *, width: float, dash: str | None = None) -> go.Scatter:

@@ -1,23 +1,20 @@
-"""The evaluation's part of a report: headline, tables, figures, and where protocols disagree.
-
-It reads `evaluation.json` and nothing else. Texts in `html` are escaped; plots are drawn by `page.figure`.
-"""
+"""The evaluation's part of a report: headline, tables, figures, and the disagreements of protocols."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
-from augscale.evaluation.records import (
+from markupsafe import Markup
+
+from augscale.records.evaluation import (
     METRIC_LABELS,
     METRIC_MEANINGS,
     Comparison,
     Disagreement,
     EvaluationSummary,
     Side,
-    from_dict,
 )
 from augscale.reporting.evaluation import figures
 from augscale.reporting.evaluation.table_formats import to_html
@@ -33,312 +30,210 @@ from augscale.reporting.evaluation.tables import (
 )
 from augscale.reporting.shared.page import figure
 from augscale.reporting.shared.style import Colors, Plot
+from augscale.reporting.shared.templates import render
 from augscale.reporting.shared.wording import interval, number, signed
 
 CURVE_PROTOCOLS = ("finetune", "linear", "released", "knn")
 """Curves and calibration are drawn for the first of these that ran, otherwise for the first protocol."""
 MOST_DISAGREEMENTS = 30
+LINKS = {
+    "evaluation": "Evaluation",
+    "internal": "Internal",
+    "external": "External",
+    "disagreements": "Where protocols disagree",
+    "curves": "Curves",
+    "calibration": "Calibration",
+}
+"""Short title of every section, by its anchor."""
+
+Cells = list[tuple[str, str]]
+"""Text and small text of each cell of a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedPlot:
-    """A plot under its own small heading."""
+class ProtocolTables:
+    """The tables of one protocol."""
 
-    name: str
-    """Element id on the page."""
-    title: str
-    plot: Plot
-    narrow: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSection:
-    """One heading of the page."""
-
-    anchor: str
-    link: str
-    """A short title for the list of contents."""
-    title: str
-    guide: str
-    """How to read it, plain text."""
-    html: str
-    """Tables and lists, escaped."""
-    plots: tuple[NamedPlot, ...] = ()
+    protocol: str
+    main: Markup
+    details: dict[str, Markup]
+    """The table of each fold by its title."""
+    comparisons: list[Cells]
 
 
-def evaluation_sections(values: Mapping[str, Any], *, best: str | None = None) -> tuple[EvaluationSection, ...]:
-    """The sections of a finished evaluation, in the order of the page; without results, one that says so.
+def evaluation_sections(
+    summary: EvaluationSummary, drawings: dict[str, str], *, best: str | None = None
+) -> tuple[list[tuple[str, str]], Markup]:
+    """Links, and HTML; without results, one section that says so.
 
     Args:
-        values: what `evaluation.json` holds.
-        best: the checkpoint to draw in the colour of the best; None takes the one called `best`, if any.
-    Raises:
-        DataError: not what `augscale evaluate` writes.
+        drawings: each plot's JSON is added here by element id, as `page.shell` takes it.
+        best: the checkpoint to draw in the color of the best; None takes the one called `best`, if any.
     """
-    summary = from_dict(values)
     if not summary.cells:
-        html = _list(summary.notes) if summary.notes else ""
-        return (
-            EvaluationSection(
-                anchor="evaluation", link="Evaluation", title="Downstream evaluation", guide="Nothing has been "
-                "evaluated.", html=html,
-            ),
-        )  # fmt: skip
-    best = best or ("best" if "best" in summary.checkpoints else None)
-    colors = Colors(best, summary.checkpoints)
+        return [("evaluation", LINKS["evaluation"])], render("evaluation/nothing.html", notes=summary.notes)
+    colors = Colors(best or ("best" if "best" in summary.checkpoints else None), summary.checkpoints)
     detailed = next((p for p in CURVE_PROTOCOLS if p in summary.protocols), summary.protocols[0])
-    sections = [
-        _overview(summary),
-        _internal(summary, colors),
-        _external(summary),
-        _disagreements(summary),
-        _curves(summary, detailed, colors),
-        _calibration(summary, detailed, colors),
+    sections: dict[str, dict[str, Any]] = {
+        "evaluation": _overview(summary),
+        "internal": _internal(summary, colors, drawings),
+        "external": _external(summary, drawings),
+        "disagreements": _disagreements(summary),
+        "curves": _curves(summary, detailed, colors, drawings),
+        "calibration": _calibration(summary, detailed, colors, drawings),
+    }
+    html = render("evaluation/sections.html", **sections, covered=summary.covered[:1].upper() + summary.covered[1:])
+    return [(anchor, LINKS[anchor]) for anchor, values in sections.items() if values], html
+
+
+def _overview(summary: EvaluationSummary) -> dict[str, Any]:
+    counts = [
+        _count(len(summary.checkpoints), "checkpoint"),
+        f"{_count(len(summary.protocols), 'protocol')} ({', '.join(summary.protocols)})",
+        _count(len(summary.datasets), "dataset"),
+        _count(len(summary.pairs), "external pair"),
+        _count(sum(len(cell.seeds) for cell in summary.cells), "run"),
     ]
-    return tuple(section for section in sections if section is not None)
+    table = protocols_table(summary)
+    return {
+        "counts": ", ".join(counts),
+        "tallies": [_tally(summary, *pair) for pair in dict.fromkeys((c.first, c.second) for c in summary.comparisons)],
+        "table": to_html(table) if table.rows else "",
+        "notes": summary.notes,
+        "meanings": [(METRIC_LABELS[metric], METRIC_MEANINGS[metric]) for metric in METRIC_LABELS],
+    }
 
 
-def section_html(section: EvaluationSection, drawings: dict[str, str]) -> str:
-    """A section as HTML; each plot's JSON is added to `drawings` by element id, as `page.shell` takes it."""
-    plots = "".join(
-        f"<h3>{escape(plot.title)}</h3>{figure(plot.name, plot.title, plot.plot, drawings, narrow=plot.narrow)}"
-        for plot in section.plots
-    )
-    return (
-        f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>'
-        f'<p class="guide">{escape(section.guide)}</p>{section.html}{plots}</section>'
-    )
-
-
-def _overview(summary: EvaluationSummary) -> EvaluationSection:
-    runs = sum(len(cell.seeds) for cell in summary.cells)
-    facts = (
-        f"{_count(len(summary.checkpoints), 'checkpoint')}, {_count(len(summary.protocols), 'protocol')} "
-        f"({', '.join(summary.protocols)}), {_count(len(summary.datasets), 'dataset')}, "
-        f"{_count(len(summary.pairs), 'external pair')}, {_count(runs, 'run')}."
-    )
-    verdicts = "".join(_tally(summary, first, second) for first, second in _pairs(summary))
-    overview = protocols_table(summary)
-    table = to_html(overview) if overview.rows else ""
-    notes = f"<h3>Notes</h3>{_list(summary.notes)}" if summary.notes else ""
-    meanings = "".join(f"<li>{escape(METRIC_LABELS[m])}: {escape(METRIC_MEANINGS[m])}.</li>" for m in METRIC_LABELS)
-    return EvaluationSection(
-        anchor="evaluation",
-        link="Evaluation",
-        title="Downstream evaluation",
-        guide="How often one checkpoint is distinguishably better than another, over all internal and external test "
-        f"sets and protocols, by AUROC after Holm's correction. {facts}",
-        html=f'<ul class="verdicts">{verdicts}</ul>{table}{notes}'
-        f"<details><summary>What each metric is</summary><ul>{meanings}</ul></details>",
-    )
-
-
-def _internal(summary: EvaluationSummary, colors: Colors) -> EvaluationSection | None:
-    plots = [
-        NamedPlot(name=f"internal-{slug(metric)}", title=METRIC_LABELS[metric], plot=plot)
+def _internal(summary: EvaluationSummary, colors: Colors, drawings: dict[str, str]) -> dict[str, Any]:
+    tables = _protocol_tables(summary, internal=True)
+    drawn = {
+        metric: _drawn(f"internal-{slug(metric)}", METRIC_LABELS[metric], plot, drawings)
         for metric in PAPER_METRICS
-        if (plot := figures.internal(summary, colors, metric)) is not None
-    ]
-    parts: list[str] = []
-    for protocol in summary.protocols:
-        table = internal_table(summary, protocol)
-        if not table.rows:
-            continue
-        more = internal_table(summary, protocol, EXTRA_METRICS, name="further-metrics")
-        classes = per_class_table(summary, protocol)
-        parts.append(f"<h3>Protocol {escape(protocol)}</h3>{to_html(table, caption=not parts)}")
-        parts.append(f"<details><summary>Further metrics, {escape(protocol)}</summary>{to_html(more)}</details>")
-        parts.append(f"<details><summary>Each class, {escape(protocol)}</summary>{to_html(classes)}</details>")
-        parts.append(_comparisons(summary, protocol, internal=True))
-    if not parts:
-        return None
-    return EvaluationSection(
-        anchor="internal",
-        link="Internal",
-        title="Internal evaluation",
-        guide="Trained and tested on the same dataset. Where two checkpoints' differences are within chance the table "
-        "marks both; overlapping intervals of two checkpoints do not by themselves mean that, as both saw the same "
-        "test images.",
-        html="".join(parts),
-        plots=tuple(plots),
-    )
+        if tables and (plot := figures.internal(summary, colors, metric)) is not None
+    }
+    return {"tables": tables, "plots": list(drawn.values())} if tables else {}
 
 
-def _external(summary: EvaluationSummary) -> EvaluationSection | None:
-    parts: list[str] = []
+def _external(summary: EvaluationSummary, drawings: dict[str, str]) -> dict[str, Any]:
+    tables = _protocol_tables(summary, internal=False)
     plots = []
-    for protocol in summary.protocols:
-        table = external_table(summary, protocol)
-        if not table.rows:
-            continue
-        matrix = to_html(external_matrix(summary, protocol))
-        parts.append(f"<h3>Protocol {escape(protocol)}</h3>{to_html(table, caption=not parts)}")
-        parts.append(f"<details><summary>As a matrix, {escape(protocol)}</summary>{matrix}</details>")
-        parts.append(_comparisons(summary, protocol, internal=False))
+    for protocol in (found.protocol for found in tables):
         plot = figures.external_matrix(summary, protocol)
         if plot is not None:
             title = f"AUROC from training set to test set, protocol {protocol}"
-            plots.append(NamedPlot(name=f"external-{slug(protocol)}", title=title, plot=plot))
-    if not parts:
-        return None
-    return EvaluationSection(
-        anchor="external",
-        link="External",
-        title="External evaluation",
-        guide="Trained on one dataset, tested on another with the same classes: what is left of a result under other "
-        "cameras and patients. Each seed's model was chosen on validation images of its own training set.",
-        html="".join(parts),
-        plots=tuple(plots),
-    )
+            plots.append(_drawn(f"external-{slug(protocol)}", title, plot, drawings))
+    return {"tables": tables, "plots": plots} if tables else {}
 
 
-def _disagreements(summary: EvaluationSummary) -> EvaluationSection | None:
-    if len(summary.protocols) < 2 or len(summary.checkpoints) < 2:
-        return None
-    found = [d for d in summary.disagreements if d.metric in PAPER_METRICS]
-    clear = sum(d.clear for d in found)
-    questions = {
-        (c.trained_on, c.tested_on, c.metric, c.first, c.second)
-        for c in summary.comparisons
-        if c.metric in PAPER_METRICS
-    }
-    if found:
-        guide = (
-            f"In {len(found)} of {len(questions)} questions (a pair of checkpoints, a test set, one of the paper's "
-            f"metrics) protocols put the two in opposite orders. In {clear} of them both orders are beyond chance, "
-            "so the answer depends on the protocol; in the others at least one side may be chance."
+def _protocol_tables(summary: EvaluationSummary, *, internal: bool) -> list[ProtocolTables]:
+    """The tables of each protocol that has results; only the first table has a caption."""
+    found: list[ProtocolTables] = []
+    for protocol in summary.protocols:
+        table = (internal_table if internal else external_table)(summary, protocol)
+        if not table.rows:
+            continue
+        details = {"As a matrix": external_matrix(summary, protocol)}
+        if internal:
+            more = internal_table(summary, protocol, EXTRA_METRICS, name="further-metrics")
+            details = {"Further metrics": more, "Each class": per_class_table(summary, protocol)}
+        found.append(
+            ProtocolTables(
+                protocol=protocol,
+                main=to_html(table, caption=not found),
+                details={title: to_html(detail) for title, detail in details.items()},
+                comparisons=_comparisons(summary, protocol, internal=internal),
+            )
         )
-    else:
-        guide = f"All protocols order every pair of checkpoints alike, in all {len(questions)} questions."
-    rows = "".join(_disagreement_row(d) for d in found[:MOST_DISAGREEMENTS])
-    more = len(found) - MOST_DISAGREEMENTS
-    rest = f'<p class="note">and {more} more, listed in evaluation.json</p>' if more > 0 else ""
-    heads = "".join(
-        f'<th scope="col">{h}</th>' for h in ("Test set", "Metric", "One order", "The other", "Beyond chance")
-    )
-    table = f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{rest}'
-    return EvaluationSection(
-        anchor="disagreements",
-        link="Where protocols disagree",
-        title="Where protocols disagree",
-        guide=guide,
-        html=table if found else "",
-    )
+    return found
 
 
-def _curves(summary: EvaluationSummary, protocol: str, colors: Colors) -> EvaluationSection | None:
+def _disagreements(summary: EvaluationSummary) -> dict[str, Any]:
+    if len(summary.protocols) < 2 or len(summary.checkpoints) < 2:
+        return {}
+    found = [d for d in summary.disagreements if d.metric in PAPER_METRICS]
+    asked = [c for c in summary.comparisons if c.metric in PAPER_METRICS]
+    return {
+        "count": len(found),
+        "clear": sum(d.clear for d in found),
+        "questions": len({(c.trained_on, c.tested_on, c.metric, c.first, c.second) for c in asked}),
+        "rows": [_disagreement_row(d) for d in found[:MOST_DISAGREEMENTS]],
+    }
+
+
+def _curves(summary: EvaluationSummary, protocol: str, colors: Colors, drawings: dict[str, str]) -> dict[str, Any]:
     plots = []
-    for dataset in summary.datasets:
+    for index, dataset in enumerate(summary.datasets):
         for kind, draw in (("ROC", figures.roc_curves), ("Precision and recall", figures.pr_curves)):
             plot = draw(summary, protocol, dataset, colors)
             if plot is not None:
-                name = f"curves-{slug(kind)}-{summary.datasets.index(dataset)}"
-                plots.append(NamedPlot(name=name, title=f"{dataset}: {kind}", plot=plot))
-    if not plots:
-        return None
-    return EvaluationSection(
-        anchor="curves",
-        link="Curves",
-        title=f"Curves of each class, protocol {protocol}",
-        guide="One class against the rest, mean over seeds. For rare classes precision and recall tell more: a ROC "
-        "curve hides how many false alarms stand against each find.",
-        html="",
-        plots=tuple(plots),
-    )
+                plots.append(_drawn(f"curves-{slug(kind)}-{index}", f"{dataset}: {kind}", plot, drawings))
+    return {"protocol": protocol, "plots": plots} if plots else {}
 
 
-def _calibration(summary: EvaluationSummary, protocol: str, colors: Colors) -> EvaluationSection | None:
+def _calibration(summary: EvaluationSummary, protocol: str, colors: Colors, drawings: dict[str, str]) -> dict[str, Any]:
     plot = figures.calibration(summary, protocol, colors)
     if plot is None:
-        return None
-    return EvaluationSection(
-        anchor="calibration",
-        link="Calibration",
-        title=f"Calibration, protocol {protocol}",
-        guide="On the dashed line a score means what it says: of predictions made with 0.8, eight in ten are right. "
-        "Below it a model is too sure of itself.",
-        html="",
-        plots=(NamedPlot(name="calibration-plot", title="Calibration", plot=plot),),
-    )
+        return {}
+    return {"protocol": protocol, "plots": [_drawn("calibration-plot", "Calibration", plot, drawings)]}
 
 
-def _pairs(summary: EvaluationSummary) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((c.first, c.second) for c in summary.comparisons))
+def _drawn(name: str, title: str, plot: Plot, drawings: dict[str, str]) -> tuple[str, Markup]:
+    """Title and HTML of a plot.
+
+    Args:
+        name: element id on the page.
+    """
+    return title, Markup(figure(name, title, plot, drawings))
 
 
-def _tally(summary: EvaluationSummary, first: str, second: str) -> str:
+def _tally(summary: EvaluationSummary, first: str, second: str) -> dict[str, Any]:
     """One pair of checkpoints over everything, by AUROC."""
     found = [c for c in summary.comparisons if (c.first, c.second, c.metric) == (first, second, "auroc")]
     better, worse = (sum(c.verdict == v for c in found) for v in ("better", "worse"))
-    css = ' class="clear"' if bool(better) != bool(worse) else ""
-    sentence = (
-        f"{first} is not distinguishable from {second} anywhere"
-        if not better and not worse
-        else f"{first} against {second}: {better} better, {worse} worse"
-    )
+    sentence = f"{first} is not distinguishable from {second} anywhere"
+    if better or worse:
+        sentence = f"{first} against {second}: {better} better, {worse} worse"
     detail = f"{_count(len(found), 'comparison')}, {len(found) - better - worse} not distinguishable"
-    return f"<li{css}><strong>{escape(sentence)}</strong><span>{escape(detail)}</span></li>"
+    return {"decided": bool(better) != bool(worse), "sentence": sentence, "detail": detail}
 
 
-def _comparisons(summary: EvaluationSummary, protocol: str, *, internal: bool) -> str:
-    found = [
-        c
+def _comparisons(summary: EvaluationSummary, protocol: str, *, internal: bool) -> list[Cells]:
+    return [
+        _comparison_row(c)
         for c in summary.comparisons
-        if c.protocol == protocol and (c.trained_on == c.tested_on) == internal and c.metric in PAPER_METRICS
+        if c.protocol == protocol and c.internal == internal and c.metric in PAPER_METRICS
     ]
-    if not found:
-        return ""
-    covered = escape(summary.covered[:1].upper() + summary.covered[1:])
-    names = ("Test set", "Metric", "Checkpoints", "Difference", "p", "Holm p", "Verdict", "Covers")
-    heads = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = "".join(_comparison_row(c) for c in found)
-    return (
-        f"<details><summary>Comparisons of checkpoints, {escape(protocol)}</summary>"
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="note">Difference of the first and the second with its 95 % interval, not adjusted. Holm\'s '
-        "correction runs over one protocol and metric, all pairs of checkpoints on all "
-        f"{'internal' if internal else 'external'} test sets. {covered}. "
-        "DeLong, paired bootstrap and paired t-tests stand beside in evaluation.json.</p></details>"
-    )
 
 
-def _comparison_row(c: Comparison) -> str:
-    cells = [
-        _test_set(c.trained_on, c.tested_on),
-        METRIC_LABELS[c.metric],
-        f"{c.first} − {c.second}",
-        signed(c.difference),
-        _p(c.p_value),
-        _p(c.adjusted_p),
-        f"{c.first} is {c.verdict}" if c.distinguishable else c.verdict,
-        " and ".join(c.covers) if c.p_value is not None else c.reason,
+def _comparison_row(c: Comparison) -> Cells:
+    return [
+        (c.where, ""),
+        (METRIC_LABELS[c.metric], ""),
+        (f"{c.first} − {c.second}", ""),
+        (signed(c.difference), interval(c.interval, sign=True)),
+        (_p(c.p_value), ""),
+        (_p(c.adjusted_p), ""),
+        (f"{c.first} is {c.verdict}" if c.distinguishable else c.verdict, ""),
+        (" and ".join(c.covers) if c.p_value is not None else c.reason, ""),
     ]
-    written = [escape(cell) for cell in cells]
-    written[3] += f"<small>{escape(interval(c.interval, sign=True))}</small>"
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in written)}</tr>"
 
 
-def _disagreement_row(d: Disagreement) -> str:
-    cells = [
-        escape(_test_set(d.trained_on, d.tested_on)),
-        escape(METRIC_LABELS[d.metric]),
-        _order(d.first, d.second, d.for_first),
-        _order(d.second, d.first, d.for_second),
-        "both" if d.clear else "one" if any(s.distinguishable for s in (*d.for_first, *d.for_second)) else "neither",
+def _disagreement_row(d: Disagreement) -> Cells:
+    one = any(s.distinguishable for s in (*d.for_first, *d.for_second))
+    return [
+        (d.where, ""),
+        (METRIC_LABELS[d.metric], ""),
+        (f"{d.first} before {d.second}", _protocols(d.for_first)),
+        (f"{d.second} before {d.first}", _protocols(d.for_second)),
+        ("both" if d.clear else "one" if one else "neither", ""),
     ]
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _order(ahead: str, behind: str, sides: Sequence[Side]) -> str:
-    words = "; ".join(
+def _protocols(sides: Sequence[Side]) -> str:
+    return "; ".join(
         f"{s.protocol} {signed(abs(s.difference))} ({'beyond chance' if s.distinguishable else 'may be chance'})"
         for s in sides
     )
-    return f"{escape(ahead)} before {escape(behind)}<small>{escape(words)}</small>"
-
-
-def _test_set(trained_on: str, tested_on: str) -> str:
-    return tested_on if trained_on == tested_on else f"{trained_on} to {tested_on}"
 
 
 def _p(p: float | None) -> str:
@@ -347,7 +242,3 @@ def _p(p: float | None) -> str:
 
 def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _list(lines: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"

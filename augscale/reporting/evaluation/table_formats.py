@@ -1,17 +1,18 @@
-"""Tables as CSV, LaTeX (booktabs) and HTML fragments. Every name that a user may have chosen is escaped."""
+"""Tables as CSV, LaTeX (booktabs) and HTML fragments. Names chosen by users are escaped."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
-from augscale.reporting.evaluation.tables import DIGITS, Entry, Table
-from augscale.runs.files import write_text_atomic
+from markupsafe import Markup
 
-NOTHING = "–"
+from augscale.reporting.evaluation.tables import DIGITS, Entry, Table
+from augscale.reporting.shared.templates import render
+from augscale.reporting.shared.wording import NOTHING
+from augscale.runs.files import write_text_atomic
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -57,7 +58,7 @@ def write_tables(tables: Sequence[Table], folder: Path) -> tuple[Path, ...]:
 
 
 def to_csv(table: Table) -> str:
-    """Full-precision numbers: per column the mean and, where any row has one, both edges of each interval."""
+    """Numbers in full precision: per column the mean and, where any row has one, both ends of each interval."""
     count = len(table.columns)
     titles = [*table.columns, *(f"paper {name}" for name in table.paper_columns)]
     fields = [
@@ -116,22 +117,15 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, r"\end{table}", ""])
 
 
-def to_html(table: Table, *, caption: bool = True) -> str:
-    """A fragment for the report: the table, its notes, and its caption unless the page has just said the same."""
-    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
-    heads += "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
-    heads += "".join(f'<th scope="col">{escape(name)}<small>paper</small></th>' for name in table.paper_columns)
-    body = []
-    before: tuple[str, ...] = ()
-    for row in table.rows:
-        shown = "".join(f'<th scope="row">{escape(text)}</th>' for text in _without_repeats(row.heads, before))
-        cells = [_html_entry(e, ours=i < len(table.columns)) for i, e in enumerate(row.entries)]
-        body.append(f"<tr>{shown}{''.join(cells)}</tr>")
-        before = row.heads
+def to_html(table: Table, *, caption: bool = True) -> Markup:
+    """A fragment for the report: the table, its notes and, unless it repeats the page, its caption."""
+    befores: list[tuple[str, ...]] = [(), *(row.heads for row in table.rows)]
+    rows = [
+        (_without_repeats(row.heads, before), row.entries) for row, before in zip(table.rows, befores, strict=False)
+    ]
     said = [f"{table.caption} {_html_legend(table)}".strip()] if caption else []
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in (*said, *table.notes))
-    return (
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(body)}</tbody></table></div>{notes}'
+    return render(
+        "evaluation/table.html", table=table, rows=rows, notes=[*said, *table.notes], digits=DIGITS, nothing=NOTHING
     )
 
 
@@ -169,24 +163,6 @@ def _latex_entry(entry: Entry | None, *, ours: bool) -> str:
     if entry.plus_minus is not None:
         text += rf" $\pm$ {_short(entry.plus_minus)}"
     return text
-
-
-def _html_entry(entry: Entry | None, *, ours: bool) -> str:
-    if entry is None or entry.mean is None:
-        reason = escape(entry.reason) if entry else ""
-        return f'<td title="{reason}">{NOTHING}</td>' if reason else f"<td>{NOTHING}</td>"
-    mean = f"{entry.mean:.{DIGITS}f}"
-    text = f"<strong>{mean}</strong>" if entry.best else mean
-    text += '<span title="not distinguishable from the best">†</span>' if entry.tied else ""
-    if entry.plus_minus is not None:
-        text += f" ± {entry.plus_minus:.{DIGITS}f}"
-    small = []
-    bounds = entry.seeds_t if ours else entry.seeds_normal
-    if bounds:
-        small.append(f"{'seeds ' if ours else ''}{bounds[0]:.{DIGITS}f} to {bounds[1]:.{DIGITS}f}")
-    if entry.test_images:
-        small.append(f"images {entry.test_images[0]:.{DIGITS}f} to {entry.test_images[1]:.{DIGITS}f}")
-    return f"<td>{text}{''.join(f'<small>{line}</small>' for line in small)}</td>"
 
 
 _FIELDS = {

@@ -1,16 +1,16 @@
-"""Tables in the paper's layout, read off a finished evaluation: what each row and cell holds.
+"""Tables of a finished evaluation in the paper's layout: rows and entries. Output formats are in `table_formats`.
 
-Internal: a row per dataset and metric, a column per checkpoint, and the paper's own columns beside for datasets that
-it has. External: a row per (trained on, tested on). How a table is written is in `table_formats`.
+Internal: a row per dataset and metric, a column per checkpoint, and the paper's columns for datasets that it has.
+External: a row per (trained on, tested on).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from augscale.evaluation.paper import CAVEAT, PLUS_MINUS, PRESETS, PaperValue, paper_external, paper_internal
-from augscale.evaluation.records import METRIC_LABELS, EvaluationSummary, Interval, MetricSummary
+from augscale.evaluation.paper import CAVEAT, PLUS_MINUS, PRESETS, paper_external
+from augscale.records.evaluation import METRIC_LABELS, EvaluationSummary, Interval, MetricSummary
 
 PAPER_METRICS = ("auroc", "aupr", "paper_sensitivity")
 """The three metrics of the paper's Table 3."""
@@ -22,32 +22,32 @@ DIGITS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A number of a table."""
+    """A number of a table. The first fields are those of `MetricSummary`."""
 
     mean: float | None
     seeds_t: Interval | None = None
     seeds_normal: Interval | None = None
     test_images: Interval | None = None
     plus_minus: float | None = None
-    """Of the paper's external table: of unknown meaning."""
+    """In the paper's external table; its meaning is unknown."""
     best: bool = False
-    """Highest of its row, as far as it is printed."""
+    """Highest of its row, as printed."""
     tied: bool = False
     """Not the highest, but not distinguishable from it either."""
     reason: str = ""
-    """Why there is no number."""
+    """Reason for a missing number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     heads: tuple[str, ...]
     entries: tuple[Entry | None, ...]
-    """None: was not evaluated, or is not in the paper."""
+    """None: not evaluated, or not in the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table, not yet written."""
+    """The content of one table."""
 
     name: str
     """For file names: letters, digits and hyphens."""
@@ -59,9 +59,9 @@ class Table:
     """The last of each row's entries; empty where the paper has none of the rows."""
     rows: tuple[Row, ...]
     seeds: str = ""
-    """How many head seeds the intervals are over, e.g. `5`; empty where the entries have none."""
+    """Number of head seeds of the intervals, e.g. `5`; empty where the entries have none."""
     resamples: int = 0
-    """Of the intervals over test images."""
+    """Resamples of the intervals over test images."""
     notes: tuple[str, ...] = ()
 
 
@@ -85,57 +85,70 @@ def internal_table(
     summary: EvaluationSummary, protocol: str, metrics: Sequence[str] = PAPER_METRICS, name: str = "internal"
 ) -> Table:
     """Rows dataset and metric, columns checkpoints, as in the paper's internal table."""
-    rows = []
-    for dataset in summary.datasets:
-        for metric in metrics:
-            entries = _entries(summary, protocol, dataset, dataset, metric)
-            if any(e is not None and (e.mean is not None or metric != "kappa") for e in entries):
-                paper = [_paper_entry(paper_internal(dataset, metric, preset, PAPER_VERSION)) for preset in PRESETS]
-                rows.append(Row(heads=(dataset, METRIC_LABELS[metric]), entries=(*entries, *paper)))
     which = "The paper's three metrics" if name == "internal" else "Further metrics"
-    return _finish(
-        Table(
-            name=f"{name}-{slug(protocol)}",
-            title=f"{which}, internal, protocol {protocol}",
-            caption=f"Internal evaluation, protocol {protocol}. {_marks(summary)}",
-            seeds=_seeds(summary),
-            resamples=summary.resamples,
-            heads=("Dataset", "Metric"),
-            columns=summary.checkpoints,
-            paper_columns=PRESETS,
-            rows=tuple(rows),
-            notes=_cell_notes(summary, protocol, internal=True),
-        )
+    return _result_table(
+        summary,
+        protocol,
+        metrics,
+        internal=True,
+        name=name,
+        title=f"{which}, internal, protocol {protocol}",
+        heads=("Dataset", "Metric"),
     )
 
 
 def external_table(summary: EvaluationSummary, protocol: str) -> Table:
     """Rows trained on, tested on and metric; columns checkpoints. The paper reports AUROC only."""
-    rows = []
-    for trained_on, tested_on in summary.pairs:
-        for metric in PAPER_METRICS:
-            entries = _entries(summary, protocol, trained_on, tested_on, metric)
-            if any(entries):
-                paper = [
-                    _paper_entry(paper_external(trained_on, tested_on, preset, PAPER_VERSION, metric))
-                    for preset in PRESETS
-                ]
-                rows.append(Row(heads=(trained_on, tested_on, METRIC_LABELS[metric]), entries=(*entries, *paper)))
-    table = _finish(
-        Table(
-            name=f"external-{slug(protocol)}",
-            title=f"External evaluation, protocol {protocol}",
-            caption=f"External evaluation, protocol {protocol}. {_marks(summary)}",
-            seeds=_seeds(summary),
-            resamples=summary.resamples,
-            heads=("Trained on", "Tested on", "Metric"),
-            columns=summary.checkpoints,
-            paper_columns=PRESETS,
-            rows=tuple(rows),
-            notes=_cell_notes(summary, protocol, internal=False),
-        )
+    table = _result_table(
+        summary,
+        protocol,
+        PAPER_METRICS,
+        internal=False,
+        name="external",
+        title=f"External evaluation, protocol {protocol}",
+        heads=("Trained on", "Tested on", "Metric"),
     )
-    return _with_notes(table, (f"External columns of the paper: {PLUS_MINUS}.",)) if table.paper_columns else table
+    if not table.paper_columns:
+        return table
+    return replace(table, notes=(*table.notes, f"External columns of the paper: {PLUS_MINUS}."))
+
+
+def _result_table(
+    summary: EvaluationSummary,
+    protocol: str,
+    metrics: Sequence[str],
+    *,
+    internal: bool,
+    name: str,
+    title: str,
+    heads: tuple[str, ...],
+) -> Table:
+    rows = []
+    for trained_on, tested_on in [(d, d) for d in summary.datasets] if internal else summary.pairs:
+        place = (tested_on,) if internal else (trained_on, tested_on)
+        for metric in metrics:
+            entries = _entries(summary, protocol, trained_on, tested_on, metric)
+            if any(e is not None and (e.mean is not None or metric != "kappa") for e in entries):
+                paper = _paper_entries(trained_on, tested_on, metric)
+                rows.append(Row(heads=(*place, METRIC_LABELS[metric]), entries=(*entries, *paper)))
+    kind = "Internal" if internal else "External"
+    table = Table(
+        name=f"{name}-{slug(protocol)}",
+        title=title,
+        caption=f"{kind} evaluation, protocol {protocol}. {_marks(summary)}",
+        seeds=_seeds(summary),
+        resamples=summary.resamples,
+        heads=heads,
+        columns=summary.checkpoints,
+        paper_columns=PRESETS,
+        rows=tuple(rows),
+        notes=_cell_notes(summary, protocol, internal=internal),
+    )
+    if any(any(row.entries[len(table.columns) :]) for row in rows):
+        return replace(table, notes=(*table.notes, CAVEAT))
+    # The paper has none of these results.
+    without = tuple(replace(row, entries=row.entries[: len(table.columns)]) for row in rows)
+    return replace(table, rows=without, paper_columns=())
 
 
 def external_matrix(summary: EvaluationSummary, protocol: str, metric: str = "auroc") -> Table:
@@ -169,7 +182,7 @@ def per_class_table(summary: EvaluationSummary, protocol: str) -> Table:
     rows = []
     kinds = ("AUROC", "AUPR", "recall")
     for dataset in summary.datasets:
-        cells = [summary.cell(protocol, checkpoint, dataset, dataset) for checkpoint in summary.checkpoints]
+        cells = summary.row(protocol, dataset, dataset)
         first = next((cell for cell in cells if cell is not None), None)
         for index, shown in enumerate(first.per_class if first else ()):
             entries = []
@@ -224,16 +237,17 @@ def _entries(
     summary: EvaluationSummary, protocol: str, trained_on: str, tested_on: str, metric: str
 ) -> list[Entry | None]:
     """One per checkpoint, the best marked, and those not distinguishable from it."""
-    cells = [summary.cell(protocol, checkpoint, trained_on, tested_on) for checkpoint in summary.checkpoints]
+    cells = summary.row(protocol, trained_on, tested_on)
     marked = _mark_best([_entry(cell.metrics[metric]) if cell else None for cell in cells], metric)
     best = {c for c, e in zip(summary.checkpoints, marked, strict=True) if e is not None and e.best}
+    wanted = (protocol, trained_on, tested_on, metric)
     open_pairs = {
         frozenset((c.first, c.second))
-        for c in summary.comparisons_of(protocol, trained_on, tested_on, metric)
-        if not c.distinguishable
+        for c in summary.comparisons
+        if (c.protocol, c.trained_on, c.tested_on, c.metric) == wanted and not c.distinguishable
     }
     return [
-        Entry(**{**vars(e), "tied": True})
+        replace(e, tied=True)
         if e is not None and not e.best and any(frozenset((name, b)) in open_pairs for b in best)
         else e
         for name, e in zip(summary.checkpoints, marked, strict=True)
@@ -258,28 +272,18 @@ def _mark_best(entries: Sequence[Entry | None], metric: str) -> list[Entry | Non
     if len(known) < 2:
         return list(entries)
     return [
-        Entry(**{**vars(e), "best": True}) if e is not None and value == max(known) else e
+        replace(e, best=True) if e is not None and value == max(known) else e
         for e, value in zip(entries, printed, strict=True)
     ]
 
 
-def _paper_entry(value: PaperValue | None) -> Entry | None:
-    if value is None:
-        return None
-    return Entry(mean=value.mean, seeds_normal=value.interval, plus_minus=value.plus_minus, best=value.best)
-
-
-def _finish(table: Table) -> Table:
-    """Drops the paper's columns where it has none of the rows, and says what they are where it has."""
-    count = len(table.columns)
-    if any(any(row.entries[count:]) for row in table.rows):
-        return _with_notes(table, (CAVEAT,))
-    rows = tuple(Row(heads=row.heads, entries=row.entries[:count]) for row in table.rows)
-    return Table(**{**vars(table), "rows": rows, "paper_columns": ()})
-
-
-def _with_notes(table: Table, notes: Sequence[str]) -> Table:
-    return Table(**{**vars(table), "notes": (*table.notes, *notes)})
+def _paper_entries(trained_on: str, tested_on: str, metric: str) -> list[Entry | None]:
+    """One per preset of the paper."""
+    values = [paper_external(trained_on, tested_on, preset, PAPER_VERSION, metric) for preset in PRESETS]
+    return [
+        None if v is None else Entry(mean=v.mean, seeds_normal=v.interval, plus_minus=v.plus_minus, best=v.best)
+        for v in values
+    ]
 
 
 def _marks(summary: EvaluationSummary) -> str:
@@ -296,12 +300,10 @@ def _seeds(summary: EvaluationSummary) -> str:
 
 
 def _cell_notes(summary: EvaluationSummary, protocol: str, *, internal: bool) -> tuple[str, ...]:
-    """What the cells say about themselves, once per test set."""
+    """Notes of the cells and reasons of missing metrics, once per test set."""
     notes = []
-    for cell in summary.select(protocol):
-        if cell.internal == internal:
-            where = cell.tested_on if internal else f"{cell.trained_on} to {cell.tested_on}"
-            notes += [f"{where}: {note}" for note in cell.notes]
-            notes += [f"{where}: no {METRIC_LABELS[m]}, {s.reason}" for m, s in cell.metrics.items()
-                      if m in PAPER_METRICS and s.mean is None and s.reason]  # fmt: skip
+    for cell in summary.select(protocol, internal=internal):
+        notes += [f"{cell.where}: {note}" for note in cell.notes]
+        missing = {m: cell.metrics[m].reason for m in PAPER_METRICS if cell.metrics[m].mean is None}
+        notes += [f"{cell.where}: no {METRIC_LABELS[m]}, {reason}" for m, reason in missing.items() if reason]
     return tuple(dict.fromkeys(notes))

@@ -8,14 +8,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from augscale.evaluation.records import Cell, Comparison, EvaluationSummary
+from augscale.records.evaluation import Cell, Comparison, EvaluationSummary
 from augscale.reporting.shared.wording import NOTHING, interval, number, signed
 
 SHOWN = ("auroc", "aupr")
 
 
 def print_evaluation(summary: EvaluationSummary, out: Path, console: Console) -> None:
-    """Means and intervals per protocol and dataset, what is distinguishable, the notes, and where the files are."""
+    """Prints means and intervals per protocol and dataset, distinguishable pairs, notes, and the files."""
     if console.is_terminal:
         console.print(_rich(summary, out), highlight=False)
     else:
@@ -25,7 +25,7 @@ def print_evaluation(summary: EvaluationSummary, out: Path, console: Console) ->
 def plain_evaluation(summary: EvaluationSummary, out: Path) -> str:
     """A line per cell and per distinguishable comparison, ASCII only."""
     lines = [
-        f"{cell.protocol}, {_where(cell)}, {cell.checkpoint}: AUROC {_value(cell, 'auroc')}, "
+        f"{cell.protocol}, {cell.where}, {cell.checkpoint}: AUROC {_value(cell, 'auroc')}, "
         f"AUPR {_value(cell, 'aupr')} ({len(cell.seeds)} seed{'s' * (len(cell.seeds) > 1)}, {cell.images} test images)"
         for cell in summary.cells
     ]
@@ -43,11 +43,11 @@ def _rich(summary: EvaluationSummary, out: Path) -> RenderableType:
         table.add_column("", overflow="fold")
         for checkpoint in summary.checkpoints:
             table.add_column(checkpoint, no_wrap=True)
-        places = dict.fromkeys((c.trained_on, c.tested_on) for c in summary.cells if c.protocol == protocol)
+        places = dict.fromkeys((c.trained_on, c.tested_on) for c in summary.select(protocol))
         for trained_on, tested_on in places:
             for metric in SHOWN:
-                cells = [summary_cell(summary, protocol, c, trained_on, tested_on) for c in summary.checkpoints]
-                where = tested_on if trained_on == tested_on else f"{trained_on} to {tested_on}"
+                cells = summary.row(protocol, trained_on, tested_on)
+                where = next(c.where for c in cells if c)
                 best = max((c.metrics[metric].mean or 0.0 for c in cells if c), default=0.0)
                 row = [
                     Text(_short(c, metric), style="bold" if c and c.metrics[metric].mean == best else "") for c in cells
@@ -59,18 +59,6 @@ def _rich(summary: EvaluationSummary, out: Path) -> RenderableType:
     parts += [Text(f"- {note}", style="dim") for note in summary.notes]
     parts += [Text.assemble("See: ", (str(out / "evaluation.html"), "bold"))]
     return Group(*parts)
-
-
-def summary_cell(
-    summary: EvaluationSummary, protocol: str, checkpoint: str, trained_on: str, tested_on: str
-) -> Cell | None:
-    """The cell of one combination, None where it was not measured."""
-    wanted = (protocol, checkpoint, trained_on, tested_on)
-    return next((c for c in summary.cells if (c.protocol, c.checkpoint, c.trained_on, c.tested_on) == wanted), None)
-
-
-def _where(cell: Cell) -> str:
-    return cell.tested_on if cell.trained_on == cell.tested_on else f"{cell.trained_on} to {cell.tested_on}"
 
 
 def _value(cell: Cell, metric: str) -> str:
@@ -95,6 +83,5 @@ def _undecided(summary: EvaluationSummary) -> str:
 
 
 def _sentence(c: Comparison) -> str:
-    where = c.tested_on if c.trained_on == c.tested_on else f"{c.trained_on} to {c.tested_on}"
     bounds = f" ({interval(c.interval, sign=True)})" if c.interval else ""
-    return f"{c.protocol}, {where}: {c.first} {c.verdict} than {c.second}, AUROC {signed(c.difference)}{bounds}"
+    return f"{c.protocol}, {c.where}: {c.first} {c.verdict} than {c.second}, AUROC {signed(c.difference)}{bounds}"

@@ -1,18 +1,13 @@
-"""Finished results of an evaluation, as `evaluation.json` keeps them; light to import, computes nothing.
-
-`to_dict` and `from_dict` are the file's two directions. Tuples become lists; numbers are finite or null.
-"""
+"""Records of an evaluation: `evaluation.json`, and the JSON file beside each run's predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import field_validator
 
-from augscale.errors import DataError
+from augscale.records.base import FileRecord, Record
 
 FORMAT = 1
 
@@ -27,7 +22,7 @@ METRIC_LABELS: dict[str, str] = {
     "kappa": "Quadratic weighted kappa",
     "ece": "Calibration error",
 }
-"""Every metric in the order of tables, with the name that people read."""
+"""Name of every metric, in the order of the tables."""
 
 METRIC_MEANINGS: dict[str, str] = {
     "auroc": "area under the ROC curve, one class against the rest, mean over classes; 1 best, 0.5 chance",
@@ -46,8 +41,45 @@ METRIC_MEANINGS: dict[str, str] = {
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReliabilityBin:
+class TrainedAndTested(Record):
+    """A result that belongs to one training set and one test set."""
+
+    trained_on: str
+    tested_on: str
+
+    @property
+    def internal(self) -> bool:
+        return self.trained_on == self.tested_on
+
+    @property
+    def where(self) -> str:
+        """The dataset, or "A to B"."""
+        return self.tested_on if self.internal else f"{self.trained_on} to {self.tested_on}"
+
+
+class PredictionFile(TrainedAndTested, FileRecord):
+    """The JSON file of one finished run; the scores are in the CSV file beside it."""
+
+    writer: ClassVar[str] = "augscale evaluate"
+
+    format: int = FORMAT
+    protocol: str
+    checkpoint: str
+    seed: int
+    classes: tuple[str, ...]
+    """The position is the class number."""
+    images: int
+    patients: bool
+    """The CSV file has a column of patients."""
+    selection: Mapping[str, Any]
+    """Choices made on validation images, with their validation score."""
+    seconds: float
+    fingerprint: str
+    """Hash of the weights, the data and the settings."""
+    csv_sha256: str
+
+
+class ReliabilityBin(Record):
     """Images whose highest score lies in (low, high]; the first bin includes its lower edge."""
 
     low: float
@@ -58,90 +90,75 @@ class ReliabilityBin:
     accuracy: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Test:
-    """One significance test of a difference."""
-
-    __test__ = False
-    """Not for pytest to collect."""
+class SignificanceTest(Record):
+    """One test of a difference of two checkpoints."""
 
     name: str
     """`combined`, `paired_bootstrap`, `delong` or `paired_t`."""
-    p_value: float | None
-    interval: Interval | None
+    p_value: float | None = None
+    interval: Interval | None = None
     """95 %, of the difference."""
     covers: tuple[str, ...]
-    """The kinds of chance it accounts for."""
+    """The sources of chance that the test accounts for."""
     reason: str = ""
-    """Why there is no p-value."""
+    """Reason for a missing p-value."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MetricSummary:
+class MetricSummary(Record):
     """One metric of one cell."""
 
     mean: float | None
-    """Over the seeds where it is defined."""
+    """Over the seeds where the metric is defined."""
     per_seed: tuple[float | None, ...]
     seeds_t: Interval | None = None
     """95 %, Student t, of the mean over head seeds; None with fewer than two."""
     seeds_normal: Interval | None = None
-    """The same, normal: what the MIDL version of the paper prints; too narrow."""
+    """The same interval from the normal quantile, as the MIDL version of the paper prints it; too narrow."""
     test_images: Interval | None = None
     """95 %, stratified bootstrap over test images (patients where known) of the mean over seeds."""
     reason: str = ""
-    """Why there is no value."""
+    """Reason for a missing value."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassSummary:
+class ClassSummary(Record):
     """One class against the rest, means over seeds; curves at the summary's `grid`, rounded to four digits."""
 
     name: str
     support: int
+    """Test images of the class."""
     auroc: float | None
     aupr: float | None
     recall: float | None
     true_positive_rate: tuple[float, ...] = ()
-    """At false positive rates of the grid; empty for external cells and absent classes."""
+    """At the false positive rates of the grid; empty for external cells and absent classes."""
     precision: tuple[float, ...] = ()
-    """At recalls of the grid."""
+    """At the recalls of the grid."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
+class Cell(TrainedAndTested):
     """One checkpoint under one protocol, trained on one dataset and tested on one, over seeds."""
 
     protocol: str
     checkpoint: str
-    trained_on: str
-    tested_on: str
     classes: tuple[str, ...]
     images: int
     patients: int | None
-    """None where patients are not known: then images count as independent."""
+    """None where patients are not known; images then count as independent."""
     seeds: tuple[int, ...]
     metrics: Mapping[str, MetricSummary]
     per_class: tuple[ClassSummary, ...]
     reliability: tuple[ReliabilityBin, ...]
     """Over the predictions of all seeds together."""
     selection: tuple[Mapping[str, Any], ...]
-    """What each seed chose on validation images."""
+    """Choices that each seed made on validation images."""
     seconds: float
     notes: tuple[str, ...] = ()
 
-    @property
-    def internal(self) -> bool:
-        return self.trained_on == self.tested_on
 
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(TrainedAndTested):
     """Two checkpoints under one protocol on one test set, one metric: first minus second."""
 
     protocol: str
-    trained_on: str
-    tested_on: str
     metric: str
     first: str
     second: str
@@ -149,17 +166,17 @@ class Comparison:
     """Seeds that both have."""
     difference: float
     interval: Interval | None
-    """95 %, not adjusted; of the combined test."""
+    """95 %, of the combined test, not adjusted."""
     p_value: float | None
-    adjusted_p: float | None
+    adjusted_p: float | None = None
     """Holm-adjusted within the family: this protocol and metric, all pairs of checkpoints, all internal (or all
     external) test sets."""
-    verdict: str
+    verdict: str = "not distinguishable"
     """`better`, `worse` (first against second; adjusted p below 0.05) or `not distinguishable`."""
     covers: tuple[str, ...]
-    """The kinds of chance that p and the interval account for; pre-training seeds are never among them."""
-    tests: tuple[Test, ...]
-    """The combined test, which decides, and the others beside it, unadjusted."""
+    """The sources of chance that p and the interval account for; pre-training seeds are never among them."""
+    tests: tuple[SignificanceTest, ...]
+    """The combined test, which decides the verdict, and the others, unadjusted."""
     reason: str = ""
 
     @property
@@ -167,9 +184,8 @@ class Comparison:
         return self.verdict != "not distinguishable"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """A protocol's view of one pair of checkpoints."""
+class Side(Record):
+    """The comparison of two checkpoints by one protocol."""
 
     protocol: str
     difference: float
@@ -178,12 +194,9 @@ class Side:
     distinguishable: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Disagreement:
+class Disagreement(TrainedAndTested):
     """Protocols that order two checkpoints differently on one test set."""
 
-    trained_on: str
-    tested_on: str
     metric: str
     first: str
     second: str
@@ -192,13 +205,14 @@ class Disagreement:
 
     @property
     def clear(self) -> bool:
-        """Whether both orders are distinguishable: the protocols contradict each other, not only chance."""
+        """Both orders are distinguishable: chance alone does not explain the contradiction."""
         return any(s.distinguishable for s in self.for_first) and any(s.distinguishable for s in self.for_second)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSummary:
-    """Everything that `evaluation.json`, the tables and the report show."""
+class EvaluationSummary(FileRecord):
+    """`evaluation.json`: everything that the tables and the report show."""
+
+    writer: ClassVar[str] = "augscale evaluate"
 
     checkpoints: tuple[str, ...]
     protocols: tuple[str, ...]
@@ -207,14 +221,21 @@ class EvaluationSummary:
     disagreements: tuple[Disagreement, ...]
     """Clear ones first."""
     grid: tuple[float, ...]
-    """Abscissae of the curves: false positive rate, or recall."""
+    """Abscissae of the curves: false positive rates, or recalls."""
     resamples: int
     covered: str
-    """What no comparison covers, in words."""
+    """Sentence that names the source of chance that no comparison covers."""
     notes: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What it was made with: versions, data fingerprints, settings; plain JSON values."""
+    facts: Mapping[str, Any] = {}
+    """Versions, data fingerprints and settings; plain JSON values."""
     format: int = FORMAT
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: int) -> int:
+        if value != FORMAT:
+            raise ValueError(f"{value} is not known; expected {FORMAT}")
+        return value
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -224,50 +245,19 @@ class EvaluationSummary:
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """External (trained on, tested on), by training set and then test set, each in order of appearance."""
-        order = {
-            name: i for i, name in enumerate(dict.fromkeys(n for c in self.cells for n in (c.trained_on, c.tested_on)))
-        }
+        names = list(dict.fromkeys(name for c in self.cells for name in (c.trained_on, c.tested_on)))
         found = {(c.trained_on, c.tested_on) for c in self.cells if not c.internal}
-        return tuple(sorted(found, key=lambda pair: (order[pair[0]], order[pair[1]])))
+        return tuple((a, b) for a in names for b in names if (a, b) in found)
 
     def cell(self, protocol: str, checkpoint: str, trained_on: str, tested_on: str) -> Cell | None:
+        """None where the combination was not evaluated."""
         wanted = (protocol, checkpoint, trained_on, tested_on)
         return next((c for c in self.cells if (c.protocol, c.checkpoint, c.trained_on, c.tested_on) == wanted), None)
 
-    def comparisons_of(self, protocol: str, trained_on: str, tested_on: str, metric: str) -> list[Comparison]:
-        wanted = (protocol, trained_on, tested_on, metric)
-        return [c for c in self.comparisons if (c.protocol, c.trained_on, c.tested_on, c.metric) == wanted]
+    def row(self, protocol: str, trained_on: str, tested_on: str) -> list[Cell | None]:
+        """The cells of all checkpoints, in their order."""
+        return [self.cell(protocol, checkpoint, trained_on, tested_on) for checkpoint in self.checkpoints]
 
-    def select(self, protocol: str, checkpoints: Sequence[str] | None = None) -> list[Cell]:
-        """Cells of one protocol."""
-        return [
-            c for c in self.cells if c.protocol == protocol and (checkpoints is None or c.checkpoint in checkpoints)
-        ]
-
-
-def to_dict(summary: EvaluationSummary) -> dict[str, Any]:
-    """Plain JSON values."""
-    plain: dict[str, Any] = _adapter().dump_python(summary, mode="json")
-    return plain
-
-
-def from_dict(values: Mapping[str, Any], source: str = "evaluation.json") -> EvaluationSummary:
-    """Reads what `to_dict` made.
-
-    Raises:
-        DataError: another format, or something is missing or of the wrong type.
-    """
-    found = values.get("format")
-    if found != FORMAT:
-        raise DataError(f"{source}: format {found!r}; expected {FORMAT}, as augscale evaluate writes it")
-    try:
-        return _adapter().validate_python(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{source}: {where}: {first['msg']}; expected what augscale evaluate writes") from None
-
-
-@cache
-def _adapter() -> TypeAdapter[EvaluationSummary]:
-    return TypeAdapter(EvaluationSummary)
+    def select(self, protocol: str, *, internal: bool | None = None) -> list[Cell]:
+        """Cells of one protocol: all, or only internal or external ones."""
+        return [c for c in self.cells if c.protocol == protocol and internal in (None, c.internal)]

@@ -1,4 +1,4 @@
-"""Which networks a validation compares: the finished trials of a study at one rung, where their weights are."""
+"""The trials that a validation compares: the finished trials of a study at one rung, and their weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from augscale.runs.folders import RunFolder
 from augscale.searching.confirm import trial_name
 from augscale.searching.study import trials_started
 from augscale.searching.trial import rung_steps, rung_weights
-from augscale.statistics.ranking import MIN_ROWS
+from augscale.statistics.trial_rows import MIN_ROWS
 
 KEEP_HINT = "search with --set search.keep_weights=rungs keeps them; --remake trains those that are missing again"
 
@@ -46,7 +46,7 @@ class FinishedTrial:
         return self.record.rung(step)
 
     def weights(self, step: int, steps: int) -> Path | None:
-        """The weights after `step` updates, where they are kept."""
+        """File of the weights after `step` updates; None where they were not kept."""
         kept = [rung_weights(self.directory, step)]
         if step == steps and self.state == TrialState.COMPLETE.name:
             kept.append(self.directory / TRIAL_WEIGHTS)
@@ -76,7 +76,8 @@ def choose_rung(trials: Sequence[FinishedTrial], config: StudyConfig, wanted: in
     """The step at which trials are compared: the last rung that more than half of them reached, or the one wanted.
 
     Raises:
-        ConfigError: no such rung, or too few trials have weights there; the message says what there is at each rung.
+        ConfigError: no such rung, or too few trials have weights there; the message lists the trials and weights of
+            each rung.
     """
     rungs, steps = rung_steps(config), config.pretrain.steps
     reached = Counter(rung.step for trial in trials for rung in trial.record.rungs)
