@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from augscale.diagnosis.glossary import GLOSSARY
 from augscale.diagnosis.measure import measure_images, measure_views
 from augscale.networks.backbones import Backbone
+from augscale.records.metrics import METRICS
 from augscale.scoring.embeddings import embed
+from augscale.scoring.pair_samples import positive_pairs
 from augscale.scoring.panel import ProbePanel
-from augscale.scoring.separation import dprime, positive_pairs
+from augscale.scoring.separation import dprime
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,7 +43,7 @@ _WORDS = {
     "loss": ("Loss", "of the last batch, turned round; not comparable between augmentations"),
     STUDY_SCORE: ("Study's score", "what the search ranks trials by"),
 }
-_TURNED = ("loss", *(name for name, info in GLOSSARY.items() if info.direction == "lower"))
+_TURNED = ("loss", *(name for name, info in METRICS.items() if info.direction == "lower"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ def raw_dprime(views: npt.ArrayLike, groups: npt.ArrayLike) -> float:
 
 
 def _metric(level: str, metric: str) -> ScoreMetric:
-    info = GLOSSARY.get(metric)
+    info = METRICS.get(metric)
     label, meaning = _WORDS.get(metric) or (info.label, info.meaning) if info else _WORDS[metric]
     return ScoreMetric(
         key=f"{level}/{metric}",

@@ -210,12 +210,12 @@ def test_nan_in_the_weights_is_a_result_that_names_the_tensor(ours, photographs,
 
 
 def test_more_photographs_than_a_chunk_are_each_seen_once(ours, tmp_path, monkeypatch):
-    from augscale.diagnosis import checkup
+    from augscale.diagnosis import subjects
 
     for index, record in enumerate(synthetic_records(10, 0)[:9]):
         Image.fromarray(render(record.image_id, 0, 48)).save(tmp_path / f"{index}.png")
     whole = augscale.diagnose(ours, data=tmp_path, scales=["weak"], untrained=False, **SMALL)
-    monkeypatch.setattr(checkup, "_CHUNK_IMAGES", 4)
+    monkeypatch.setattr(subjects, "CHUNK_IMAGES", 4)
     chunked = augscale.diagnose(ours, data=tmp_path, scales=["weak"], untrained=False, **SMALL)
     assert len(chunked.images) == 9
     for name, level in whole["weak"].levels.items():
