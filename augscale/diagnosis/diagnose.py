@@ -99,7 +99,6 @@ def diagnose(
     view_size = size or loaded[0].image_size
     for checkpoint in loaded:
         checkpoint.backbone.check_view_size(view_size, f"{checkpoint.name}: --size")
-
     report = on_progress or (lambda what, done, total: None)
     decoded = decode_images(
         data,
@@ -113,16 +112,36 @@ def diagnose(
         unlabelled=unlabelled,
         on_progress=report,
     )
-    rows, row_notes = choose_rows(decoded.cache, loaded, images, seed)
     subjects = _subjects(loaded, choice, untrained=untrained)
     levels, level_notes = _levels(named, subjects if scales is None else [])
-    common, common_notes = _common(decoded, rows, loaded, subjects, view_size, seed)
-    diagnosis = examine_subjects(
+    probe = ProbeConfig(images=max(3, images), views=views, bootstrap=bootstrap, seed=seed)
+    diagnosis = _examine(loaded, decoded, subjects, levels, level_notes, images, probe, view_size, device, report)
+    if folder is not None:
+        diagnosis.write(folder)
+    return diagnosis
+
+
+def _examine(
+    loaded: Sequence[LoadedCheckpoint],
+    decoded: ImageData,
+    subjects: Sequence[Subject],
+    levels: Levels,
+    level_notes: Sequence[str],
+    images: int,
+    probe: ProbeConfig,
+    view_size: int,
+    device: str,
+    report: Progress,
+) -> Diagnosis:
+    """Chooses at most `images` photographs and examines the subjects on them."""
+    rows, row_notes = choose_rows(decoded.cache, loaded, images, probe.seed)
+    common, common_notes = _common(decoded, rows, loaded, subjects, view_size, probe.seed)
+    return examine_subjects(
         subjects,
         np.asarray(decoded.cache.images[rows]),
         [decoded.records[row] for row in rows],
         levels,
-        probe=ProbeConfig(images=max(3, len(rows)), views=views, bootstrap=bootstrap, seed=seed),
+        probe=probe,
         view_size=view_size,
         device=device,
         common=common,
@@ -138,9 +157,6 @@ def diagnose(
         ],
         on_progress=report,
     )
-    if folder is not None:
-        diagnosis.write(folder)
-    return diagnosis
 
 
 def _check_arguments(paths: Sequence[str | Path], images: int, views: int, bootstrap: int) -> None:

@@ -173,7 +173,7 @@ class _Work:
 
 
 def _to_bins(distances: Tensor, outside: Tensor | None, num_bins: int, index: Tensor) -> None:
-    """The bin of each distance; `num_bins` if rounding moved it beyond the last bin, one more for pairs of one group."""
+    """The bin of each distance; `num_bins` if rounding moved it beyond the last, one more for pairs of one group."""
     index.copy_(distances)
     if outside is not None:
         index.masked_fill_(outside, num_bins + 1)
