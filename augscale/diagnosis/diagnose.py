@@ -62,8 +62,8 @@ def diagnose(
     Args:
         checkpoints: files (ours, official DINO, DINOv2, RETFound, timm state dicts), folders of our trials,
             "timm:NAME" or "random:NAME".
-        data: folder, CSV manifest or "synthetic", or several; None takes what the first checkpoint was trained on where
-            its sidecar says so, else the built-in photographs.
+        data: folder, CSV manifest or "synthetic", or several; None takes the training data of the first checkpoint if
+            its sidecar names them, else the built-in photographs.
         scales: further scales (names or cards) whose views are measured beside the fixed ladder; None: strong, weak and
             those that the checkpoints were trained with.
         images: photographs used; from a study's held-out ones where a checkpoint's own data are given.

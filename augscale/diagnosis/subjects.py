@@ -26,7 +26,7 @@ CHUNK_IMAGES = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
-    """A network to examine, with what is known of it."""
+    """A network to examine, with the facts that its file gives."""
 
     name: str
     path: str

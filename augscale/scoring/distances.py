@@ -164,7 +164,7 @@ def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int =
     faiss finds candidates by exhaustive search in float32; float64 distances then put them in order.
 
     Args:
-        embeddings: finite, shape (N, D); L2-normalise them first if directions are what counts.
+        embeddings: finite, shape (N, D); L2-normalise them first to compare directions.
         groups: int64, shape (N,); rows of the same group (views of one image, images of one patient) are no negatives.
         k: how many, at least 1.
     Raises:

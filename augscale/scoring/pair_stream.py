@@ -166,7 +166,7 @@ class _Work:
         self._index = torch.empty(tile_rows**2, dtype=torch.int32)
 
     def memory(self, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Two of floats, one of indices; contiguous, whatever the tile's shape."""
+        """Two tensors of floats and one of indices, contiguous for every shape of the tile."""
         flat = (self._floats[0], self._floats[1], self._index)
         first, second, index = (part[: rows * columns].view(rows, columns) for part in flat)
         return first, second, index

@@ -21,6 +21,7 @@ from augscale.demo import render, synthetic_records
 from augscale.errors import CheckpointError, ConfigError, DataError
 from augscale.networks.backbones import build_backbone
 from augscale.networks.weights import save_weights
+from augscale.records.diagnosis import DiagnosisRecord
 
 SIZE = 32
 TINY = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
@@ -140,6 +141,7 @@ def test_every_file_is_written_and_holds_what_the_object_holds(both):
     written = json.loads((out / "diagnosis.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert [c["name"] for c in written["checkpoints"]] == ["weak", "checkpoint", "untrained"]
     assert written["checkpoints"][0]["ladder"]["metrics"]["dprime"]["value"] == diagnosis["weak"].ladder["dprime"].value
+    assert DiagnosisRecord.read(out / "diagnosis.json").to_dict() == diagnosis.to_dict()
     assert "<html" in (out / "diagnosis.html").read_text()[:500].lower()
     for name in ("distances.png", "distances_raw.png", "map.png", "spectrum.png"):
         assert Image.open(out / name).size[0] > 500

@@ -61,7 +61,7 @@ def distance_grid(diagnosis: DiagnosisRecord, *, raw: bool) -> bytes | None:
     """Densities of positive and negative pairs, a row per checkpoint and a column per level.
 
     Args:
-        diagnosis: what was found.
+        diagnosis: from `displayed`.
         raw: features as they are, as in the paper's Figure 2, an axis per checkpoint; else at unit length, one axis.
     Returns:
         A PNG, or None where there are no histograms.

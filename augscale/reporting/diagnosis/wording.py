@@ -123,7 +123,7 @@ def comparison(diagnosis: DiagnosisRecord, a: str, b: str, metric: str = MAIN) -
 
 
 def is_over_ladder(found: Comparison) -> bool:
-    """Files of earlier versions leave the level empty."""
+    """True for means over the ladder; an incomplete file may lack the level."""
     return found.level in (LADDER, "")
 
 
