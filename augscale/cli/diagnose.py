@@ -89,4 +89,4 @@ def diagnose(
     if as_json:
         print_json(result.to_dict())
     else:
-        print_diagnosis(result.to_dict(), out, console)
+        print_diagnosis(result, out, console)

@@ -1,34 +1,35 @@
-"""Is a checkpoint healthy, and if not, what to try next? Evidence in numbers, a verdict, and advice.
+"""The verdict on a checkpoint, with evidence in numbers and advice on what to try next.
 
-`health.verdict` judges a run while it trains; this looks at a finished file from all sides: its weights, the spread of
-its embeddings, how it separates pairs beside the same network before training, and what a training log or a head still
-tells. Collapse and a loss that stays at ln(out_dim) are the most frequent troubles of DINO on medical images.
+`health.verdict` judges a run while it trains; this module examines a finished file: its weights, the spread of its
+embeddings, how it separates pairs compared with the same network before training, and what a training log or a
+projection head tells. The most frequent failures of DINO on medical images are collapse and a loss that stays at
+ln(out_dim).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from augscale.config import ProbeConfig
+from augscale.records.diagnosis import Examination
 from augscale.scoring.distances import unit_rows
 from augscale.scoring.health import Check, Verdict, spread_checks, training_checks
 from augscale.scoring.spectrum import effective_rank, feature_sd
 
 CONSTANT_BELOW = 1e-4
-"""A dimension whose SD is below this share of the root mean square of all features is called constant."""
+"""A dimension is constant if its SD is below this share of the root mean square of all features."""
 MANY_CONSTANT = 0.5
-"""Share of constant dimensions from which on a checkpoint is suspicious."""
+"""Share of constant dimensions that makes a checkpoint suspicious."""
 NO_SEPARATION = 0.55
 """Pair AUROC at the mildest level below which views of one image are hardly nearer than other images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSigns:
-    """What is known of the training, from a log, a head or a sidecar; None where nothing is."""
+    """Facts on the training from a log, a head or a sidecar; None where unknown."""
 
     loss: float | None = None
     """DINO's, nats, at the end."""
@@ -36,21 +37,7 @@ class TrainingSigns:
     information: float | None = None
     """Nats that the teacher's outputs say about the image, see `dino.information`."""
     source: str = ""
-    """Where it was found, for the evidence."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Examination:
-    """What the doctor found."""
-
-    verdict: Verdict
-    evidence: tuple[str, ...]
-    """What was checked and found, with numbers and limits; what speaks against the checkpoint comes first."""
-    advice: tuple[str, ...]
-    """What to try next; empty for a healthy one."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, "evidence": list(self.evidence), "advice": list(self.advice)}
+    """Names the file, for the evidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +71,9 @@ def examine(
         mildest_auroc: pair AUROC under the mildest views, in [0, 1].
         versus_untrained: pair AUROC over the ladder minus that of the same network before training, and the 95 %
             interval of this difference.
-        training: what is known of the training.
+        training: facts on the training.
         non_finite: names of weights that hold NaN or inf.
-        trained: False for a network before training, to which advice on training does not apply.
+        trained: False for a network before training, which gets no advice.
         probe: limits; the defaults of a study if None.
     """
     limits = probe or ProbeConfig()
@@ -107,7 +94,7 @@ def examine(
 
 
 def constant_dimensions(clean: npt.ArrayLike) -> int:
-    """How many features hardly differ between images: SD below 1e-4 of the root mean square of all features.
+    """Number of features that hardly differ between images: SD below 1e-4 of the root mean square of all features.
 
     Args:
         clean: finite, shape (n, D).

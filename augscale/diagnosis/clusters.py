@@ -1,4 +1,4 @@
-"""How well the views of one image hold together: every image as a cluster of its views.
+"""Metrics of clusters: every image is a cluster of its views.
 
 Functions take embeddings (n, V, D), V views of each of n images. As in the libraries that they match, images of one
 patient count as different clusters; only retrieval leaves a patient's other images out.
@@ -13,12 +13,13 @@ from augscale.errors import DataError
 from augscale.scoring.distances import (
     BLOCK_ROWS,
     centered,
-    matmul,
     nearest_negatives,
     squared_distances,
     unit_rows,
     upper_blocks,
 )
+from augscale.scoring.embedding_checks import finite_embeddings, group_numbers
+from augscale.system.matmul import matmul
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +27,8 @@ LIDAR_RIDGE = 1e-4
 """delta: added to the diagonal of the within-image scatter, as a share of its mean diagonal."""
 LIDAR_EPSILON = 1e-7
 UNIFORMITY_T = 2.0
+_TINY = 1e-12
+"""Spreads and distances below are rounding."""
 
 
 def alignment_values(embeddings: npt.ArrayLike) -> Floats:
@@ -133,9 +136,6 @@ def davies_bouldin_values(embeddings: npt.ArrayLike, *, normalize: bool = True) 
     return worst
 
 
-_TINY = 1e-12
-
-
 def davies_bouldin(embeddings: npt.ArrayLike, *, normalize: bool = True) -> float | None:
     """Mean of `davies_bouldin_values`, or None where that is None."""
     values = davies_bouldin_values(embeddings, normalize=normalize)
@@ -174,36 +174,6 @@ def calinski_harabasz(
     return np.asarray(scores[0]) if weights is None else scores
 
 
-def recall_values(embeddings: npt.ArrayLike, groups: npt.ArrayLike | None, k: int) -> Floats:
-    """Per view 1 if another view of its image is among its k nearest other views, else 0 (recall at k).
-
-    As in retrieval (Musgrave et al., ECCV 2020, section 2), by exhaustive search; other images of the same patient are
-    left out, because finding them is no mistake. A tie with a negative counts as not found.
-
-    Args:
-        embeddings: finite, shape (n, V, D), V at least 2; L2-normalised here.
-        groups: shape (n,): patients; None: every image is its own.
-        k: at least 1; where a view has fewer negatives than that, its own are always found.
-    Returns:
-        float64, shape (n, V); best mean 1, worst 0; 0 if all embeddings are equal.
-    """
-    nearest, positives = _nearest(embeddings, groups, k)
-    return np.asarray((positives < nearest[:, :, k - 1]).astype(np.float64))
-
-
-def _nearest(embeddings: npt.ArrayLike, groups: npt.ArrayLike | None, k: int) -> tuple[Floats, Floats]:
-    """Distances to the k nearest negatives of each view (inf where there are fewer), and to the nearest positive."""
-    points = _checked(embeddings, images=2, views=2)
-    num_images, num_views, dim = points.shape
-    own = np.unique(np.arange(num_images) if groups is None else np.asarray(groups), return_inverse=True)[1]
-    unit, _ = unit_rows(points)
-    available = (num_images - int(np.bincount(own).max())) * num_views
-    found = nearest_negatives(unit.reshape(-1, dim), np.repeat(own, num_views), min(k, available)).distances
-    negatives = np.full((num_images, num_views, k), np.inf)
-    negatives[:, :, : found.shape[1]] = found.reshape(num_images, num_views, -1)
-    return negatives, positive_distances(unit).min(axis=2)
-
-
 def positive_distances(rows: Floats) -> Floats:
     """Euclidean distances between the views of each image, (n, V, V); inf from a view to itself."""
     num_images, num_views, _ = rows.shape
@@ -217,23 +187,35 @@ def positive_distances(rows: Floats) -> Floats:
 def retrieval_values(
     embeddings: npt.ArrayLike, groups: npt.ArrayLike | None = None, recalls: tuple[int, ...] = (1, 5)
 ) -> dict[str, Floats]:
-    """What retrieval says per view, by one search: recall at each k, retrieval error and margin.
+    """Recall at each k, retrieval error and margin of each view, by one exhaustive search.
+
+    Recall at k as in Musgrave et al., ECCV 2020, section 2: 1 if another view of the image is among the k nearest other
+    views, else 0. Other images of the same patient are left out, because finding them is no mistake. A tie with a
+    negative counts as not found. Retrieval error and margin as in `separation`: the share of the view's positives that
+    are no nearer than the nearest negative, and the distance to that negative minus the mean distance to the positives.
 
     Args:
-        embeddings, groups: see `recall_values`.
+        embeddings: finite, shape (n, V, D), V at least 2; L2-normalised here.
+        groups: shape (n,): patients; None: every image is its own.
+        recalls: each k, at least 1; where a view has fewer negatives than that, its recall is 1.
     Returns:
-        By name (`recall_at_1`, ..., `retrieval_error`, `margin`) float64, shape (n, V). Error and margin as in
-        `separation`: the share of the view's positives that some negative is as near as, and the distance to the
-        nearest negative minus the mean distance to the positives.
+        By name (`recall_at_1`, ..., `retrieval_error`, `margin`) float64, shape (n, V). Recall is at best 1, at worst
+        0; 0 if all embeddings are equal.
     """
     points = _checked(embeddings, images=2, views=2)
-    negatives, nearest_positive = _nearest(points, groups, max(recalls))
-    every = positive_distances(unit_rows(points)[0])
-    num_positives = points.shape[1] - 1
-    finite = np.where(np.isfinite(every), every, 0.0)
+    num_images, num_views, dim = points.shape
+    own = group_numbers(groups, num_images)
+    unit, _ = unit_rows(points)
+    available = (num_images - int(np.bincount(own).max())) * num_views
+    listed = min(max(recalls), available)
+    found = nearest_negatives(unit.reshape(-1, dim), np.repeat(own, num_views), listed).distances
+    negatives = np.full((num_images, num_views, max(recalls)), np.inf)
+    negatives[:, :, :listed] = found.reshape(num_images, num_views, -1)
+    every = positive_distances(unit)
+    nearest_positive, positives = every.min(axis=2), np.where(np.isfinite(every), every, 0.0)
     values = {f"recall_at_{k}": (nearest_positive < negatives[:, :, k - 1]).astype(np.float64) for k in recalls}
-    values["retrieval_error"] = (np.isfinite(every) & (negatives[:, :, :1] <= every)).sum(axis=2) / num_positives
-    values["margin"] = negatives[:, :, 0] - finite.sum(axis=2) / num_positives
+    values["retrieval_error"] = (np.isfinite(every) & (negatives[:, :, :1] <= every)).sum(axis=2) / (num_views - 1)
+    values["margin"] = negatives[:, :, 0] - positives.sum(axis=2) / (num_views - 1)
     return values
 
 
@@ -281,15 +263,10 @@ def lidar(embeddings: npt.ArrayLike, *, weights: npt.ArrayLike | None = None) ->
 
 
 def _checked(embeddings: npt.ArrayLike, *, images: int = 1, views: int = 1) -> Floats:
-    points = np.asarray(embeddings, dtype=np.float64)
-    if points.ndim != 3 or 0 in points.shape:
-        raise DataError(f"embeddings: shape {points.shape}; expected (images, views, features), at least 1 each")
+    points = finite_embeddings(np.asarray(embeddings, dtype=np.float64), ("images", "views", "features"))
     if len(points) < images or points.shape[1] < views:
         raise DataError(
             f"embeddings: {len(points)} image(s) with {points.shape[1]} view(s); "
             f"expected at least {images} with {views} each"
         )
-    bad = int((~np.isfinite(points)).any(axis=2).sum())
-    if bad:
-        raise DataError(f"embeddings: {bad} of {points[..., 0].size} are not finite; expected finite numbers")
     return points

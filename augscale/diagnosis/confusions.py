@@ -1,4 +1,4 @@
-"""Photographs of different patients that a model holds to be more alike than two views of either one."""
+"""Photographs of different patients that a network places closer together than two views of either one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augscale.scoring.distances import centered, matmul, squared_distances, unit_rows, upper_blocks
+from augscale.records.diagnosis import Confusion
+from augscale.scoring.distances import centered, squared_distances, unit_rows, upper_blocks
+from augscale.system.matmul import matmul
 
 Floats = npt.NDArray[np.float64]
 
@@ -16,32 +18,15 @@ BLOCK_IMAGES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confusion:
-    """Two images, a < b, of different patients; distances are means over views, L2-normalised, in [0, 2]."""
-
-    a: int
-    b: int
-    distance: float
-    """Between views of a and views of b."""
-    own_distance: float
-    """Between two views of one image, the smaller of the two images'."""
-
-    @property
-    def ratio(self) -> float:
-        """Below 1: a confusion; 0: the two images are one point."""
-        return self.distance / self.own_distance
-
-
-@dataclass(frozen=True, kw_only=True)
 class Confusions:
-    """The pairs, and how frequent they are."""
+    """The clearest confusions, and how many there are."""
 
-    pairs: tuple[Confusion, ...]
-    """Smallest ratio first, at most as many as asked for."""
+    pairs: tuple[Confusion, ...] = ()
+    """Smallest distance relative to the images' own first, at most as many as asked for."""
     num_pairs: int
-    """All that were found."""
+    """Number of all confusions."""
     num_images: int
-    """Images that are part of at least one."""
+    """Images that are part of at least one confusion."""
 
 
 def find_confusions(
@@ -50,16 +35,15 @@ def find_confusions(
     """Finds pairs of images of different patients whose views lie closer together than the views of either.
 
     A pair counts when the mean distance between a view of a and a view of b is below the mean distance between two
-    views of a, and below that of b. With both images drawn from the same views' distribution, two copies of one
-    photograph come out equal on average, so what counts here is confused, not merely similar.
+    views of a, and below that of b. Two copies of one photograph come out equal on average, because their views have
+    one distribution; so a pair that counts is confused, not merely similar.
 
     Args:
         embeddings: float, shape (n, V, D), or (L, n, V, D) for several levels of views, whose distances are averaged;
             V at least 2.
         groups: int64, shape (n,): patients; None: every image is its own.
         most: pairs returned.
-        per_image: an image appears in at most so many of the returned pairs, so that one odd image does not fill the
-            list.
+        per_image: most returned pairs with the same image, so that one odd image does not fill the list.
     """
     points = np.asarray(embeddings)
     points = points[None] if points.ndim == 3 else points
@@ -81,9 +65,21 @@ def find_confusions(
     return Confusions(pairs=tuple(pairs), num_pairs=len(rows), num_images=len({*rows.tolist(), *columns.tolist()}))
 
 
+def correlations(thumbnails: npt.NDArray[np.floating], pairs: Sequence[Confusion]) -> list[float]:
+    """Correlation of the two photographs of each pair; near 1 means that they are one photograph.
+
+    Args:
+        thumbnails: standardised, one row per image, see `thumbnails_standardised`.
+        pairs: rows of `thumbnails`.
+    """
+    rows = thumbnails.astype(np.float64)
+    return [float(matmul(rows[[pair.a]], rows[[pair.b]].T)[0, 0]) for pair in pairs]
+
+
 def _mean_distances(levels: npt.NDArray[np.floating]) -> tuple[Floats, Floats]:
     """Mean distance between the views of each pair of images, shape (n, n), and within each image, shape (n,)."""
     num_images, num_views = levels.shape[1:3]
+    left, right = np.triu_indices(num_views, 1)
     between, own = np.zeros((num_images, num_images)), np.zeros(num_images)
     for points in levels:
         unit = centered(unit_rows(points)[0])
@@ -92,21 +88,10 @@ def _mean_distances(levels: npt.NDArray[np.floating]) -> tuple[Floats, Floats]:
             between[a, b] += block
             if a != b:
                 between[b, a] += block.T
-        own += between_views(unit)
+        own += np.linalg.norm(unit[:, left] - unit[:, right], axis=-1).mean(axis=1)
     return between / len(levels), own / len(levels)
 
 
 def _view_means(a: Floats, b: Floats) -> Floats:
     squared = squared_distances(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]))
     return np.sqrt(squared).reshape(len(a), a.shape[1], len(b), b.shape[1]).mean(axis=(1, 3))
-
-
-def between_views(unit: Floats) -> Floats:
-    """Mean distance between two different views of each image, shape (n,)."""
-    left, right = np.triu_indices(unit.shape[1], 1)
-    return np.asarray(np.linalg.norm(unit[:, left] - unit[:, right], axis=-1).mean(axis=1))
-
-
-def correlations(vectors: npt.NDArray[np.floating], pairs: Sequence[Confusion]) -> list[float]:
-    """Products of standardised thumbnails (`near_duplicates`): near 1 means that the two are one photograph."""
-    return [float(matmul(vectors[p.a].astype(float)[None], vectors[p.b].astype(float)[:, None])[0, 0]) for p in pairs]

@@ -6,19 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.diagnosis import intrinsic, labels
-from augscale.diagnosis.glossary import LABEL_METRICS
 from augscale.diagnosis.labels import Labelled
+from augscale.records.metrics import LABEL_METRICS
 from augscale.scoring import spectrum
 from augscale.scoring.distances import centered, unit_rows
-from augscale.scoring.separation import SD_FLOOR
-from augscale.statistics.measured import Measured, Resamples, measured, missing, moved_to
+from augscale.scoring.separation import is_rounding
+from augscale.statistics.bootstrap import Measured, Resamples, measured, measured_around, missing
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
 def spectrum_metrics(points: Floats, resamples: Resamples) -> tuple[dict[str, Measured], Floats | None]:
-    """By each key of `glossary.SPECTRUM_METRICS`; and the eigenvalue shares, None if all embeddings are equal."""
+    """Every metric of `metrics.SPECTRUM_METRICS`; and the eigenvalue shares, None if all embeddings are equal."""
     rows = points / (np.abs(points).max() or 1.0)
 
     def rank(weights: Floats) -> float:
@@ -34,7 +34,7 @@ def spectrum_metrics(points: Floats, resamples: Resamples) -> tuple[dict[str, Me
         "participation_ratio": spectrum.participation_ratio,
     }
     equal = "all embeddings are equal up to rounding"
-    shares = spectrum.eigenvalue_shares(rows) if np.abs(centered(rows)).max() >= SD_FLOOR else None
+    shares = None if is_rounding(np.abs(centered(rows)).max()) else spectrum.eigenvalue_shares(rows)
     if shares is None:
         return found | dict.fromkeys((*shapes, "intrinsic_dimension"), missing(equal)), None
     every = [spectrum.eigenvalue_shares(rows, weights=weights) for weights in resamples.few]
@@ -43,7 +43,7 @@ def spectrum_metrics(points: Floats, resamples: Resamples) -> tuple[dict[str, Me
         found[name] = (
             missing("fewer than 10 eigenvalues above rounding: no power law can be fitted")
             if value is None
-            else moved_to(value, [None if part is None else function(part) for part in every])
+            else measured_around(value, [None if part is None else function(part) for part in every])
         )
     found["intrinsic_dimension"] = _intrinsic_dimension(rows, resamples)
     return found, shares
@@ -72,7 +72,7 @@ def _intrinsic_dimension(rows: Floats, resamples: Resamples) -> Measured:
 
 
 def label_metrics(points: Floats, groups: Integers, known: Labelled, resamples: Resamples) -> dict[str, Measured]:
-    """By each key of `glossary.LABEL_METRICS`."""
+    """Every metric of `metrics.LABEL_METRICS`."""
     if len(known.rows) < 2 or len(known.classes) < 2:
         reason = "no image has a label"
         if len(known.rows):

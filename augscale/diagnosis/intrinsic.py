@@ -1,4 +1,4 @@
-"""Intrinsic dimension: on a surface of how many dimensions embeddings lie."""
+"""Intrinsic dimension: the number of dimensions of the surface on which embeddings lie."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from augscale.scoring.distances import nearest_negatives
 Floats = npt.NDArray[np.float64]
 
 DISCARDED = 0.1
-"""Share of the largest ratios that is left out, as in the paper."""
+"""Share of the ratios, the largest ones, that is left out, as in the paper."""
 
 
 def log_ratios(embeddings: npt.ArrayLike) -> Floats:
@@ -44,7 +44,7 @@ def dimension_of(ratios: Floats, weights: Floats | None = None) -> float | None:
     order = np.argsort(values, kind="stable")
     values, times = values[order], times[order]
     share = np.cumsum(times) / times.sum()
-    # A whole number of rows times a share that is no binary fraction.
+    # The shares are sums of fractions that binary numbers only approximate.
     kept = share <= 1 - DISCARDED + 1e-12
     x, y, times = values[kept], -np.log1p(-share[kept]), times[kept]
     if np.count_nonzero(x > 0) < 3:

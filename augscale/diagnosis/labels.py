@@ -1,4 +1,4 @@
-"""What frozen embeddings say about labels, without training anything: nearest neighbours and silhouette.
+"""How well frozen embeddings agree with labels, without training: nearest neighbours and silhouette.
 
 Images without a label (None) are left out. Another image of the same patient is never a neighbour: it would vote for
 itself.
@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.errors import DataError
-from augscale.scoring.distances import BLOCK_ROWS, distance_matrix, matmul, unit_rows
+from augscale.scoring.distances import BLOCK_ROWS, distance_matrix, unit_rows
+from augscale.system.matmul import matmul
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 NUM_NEIGHBORS = 20
 TEMPERATURE = 0.07
-"""Of the vote, as in DINO's k-NN evaluation."""
+"""Temperature of the vote, as in DINO's k-NN evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)

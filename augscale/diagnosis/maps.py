@@ -1,19 +1,58 @@
-"""Embeddings in the plane, for looking at: principal components, and t-SNE (van der Maaten and Hinton, 2008)."""
+"""Embeddings in the plane: principal components, and t-SNE (van der Maaten and Hinton, 2008)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from augscale.records.diagnosis import PointMap
+
 MOST_TSNE_POINTS = 1500
-"""More take too long for a report; the caller chooses which."""
+"""More points take too long for a report."""
+MOST_VIEW_IMAGES = 24
+"""Photographs whose views are mapped: more than about twenty colours cannot be told apart."""
 TSNE_COMPONENTS = 50
-"""Principal components that t-SNE sees, as recommended by scikit-learn for wide data."""
+"""Principal components that t-SNE uses, as recommended by scikit-learn for wide data."""
 PERPLEXITY = 30.0
-"""Roughly the number of neighbours that a point should stay close to; the usual default."""
+"""About the number of neighbours that a point should stay close to; the usual default."""
 LEAST_TSNE_POINTS = 5
 CONSTANT = 1e-6
-"""Below this standard deviation, relative to the largest coordinate, what differs is rounding."""
+"""Standard deviations below this share of the largest coordinate are rounding."""
+
+
+def point_maps(
+    clean: npt.NDArray[np.float32], views: npt.NDArray[np.float32] | None, level: str, *, seed: int
+) -> dict[str, PointMap]:
+    """Both kinds of map of the photographs, and of the views of some photographs (the paper's Figure 2(b)).
+
+    Args:
+        clean: shape (n, D): the photographs; the first 1,500 are mapped.
+        views: shape (n, V, D): their views at `level`; None maps no views.
+        level: name of the views' level.
+        seed: of t-SNE.
+    Returns:
+        By "images_tsne", "views_tsne", "images_pca" and "views_pca".
+    """
+    rows = np.arange(min(len(clean), MOST_TSNE_POINTS))
+    place: dict[str, Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] = {
+        "tsne": partial(tsne_map, seed=seed),
+        "pca": pca_map,
+    }
+    maps = {}
+    for kind, draw in place.items():
+        maps[f"images_{kind}"] = _point_map(draw(clean[rows]), rows, None)
+        if views is not None:
+            shown = views[:MOST_VIEW_IMAGES]
+            images = np.repeat(np.arange(len(shown)), shown.shape[1])
+            maps[f"views_{kind}"] = _point_map(draw(shown.reshape(len(images), -1)), images, level)
+    return maps
+
+
+def _point_map(xy: npt.NDArray[np.float32], images: npt.NDArray[np.int64], level: str | None) -> PointMap:
+    return PointMap(xy=np.round(xy, 4).tolist(), image=images.tolist(), level=level)
 
 
 def pca_map(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

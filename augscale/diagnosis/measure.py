@@ -1,81 +1,52 @@
 """All metrics of one checkpoint: `measure_views` for the views of one level, `measure_images` for the clean images.
 
-Metrics by key of `glossary.GLOSSARY`. What cannot be computed has no value and a reason; nothing is NaN. Intervals
-resample patients, and the same patients in replicate b for every checkpoint and level, so that differences are paired
-(`measured.paired_difference`).
+Metrics are named by the keys of `records.metrics.METRICS`. A metric that cannot be computed has no value and a reason;
+nothing is NaN. Intervals resample patients. Replicate b holds the same patients for every checkpoint and level, so
+differences between checkpoints are paired (`bootstrap.paired_difference`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from augscale.diagnosis.glossary import IMAGE_METRICS, LEVEL_METRICS
 from augscale.diagnosis.image_metrics import label_metrics, spectrum_metrics
 from augscale.diagnosis.labels import Labelled
-from augscale.diagnosis.level_metrics import Level
+from augscale.diagnosis.level_metrics import LevelPairs
 from augscale.errors import DataError
-from augscale.scoring.bins import SHOWN_BINS, SHOWN_RANGE
-from augscale.statistics.measured import Measured, Resamples
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from augscale.records.base import Record
+from augscale.records.diagnosis import LevelRecord
+from augscale.records.metrics import IMAGE_METRICS, LEVEL_METRICS
+from augscale.scoring.embedding_checks import finite_embeddings, group_numbers
+from augscale.statistics.bootstrap import Measured, Resamples
 
 NUM_SHARES = 256
 """Eigenvalue shares that are kept."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LevelMeasures:
-    """One checkpoint on the views of one level."""
+class LevelMeasures(LevelRecord):
+    """One checkpoint on the views of one level, with replicates."""
 
-    num_images: int
-    num_views: int
-    metrics: dict[str, Measured]
-    """By each key of `glossary.LEVEL_METRICS`."""
-    positive_histogram: tuple[int, ...]
-    negative_histogram: tuple[int, ...]
-    """Pairs per bin of L2-normalised distances, 64 equal bins over [0, 2]; zeros without such pairs."""
-    histogram_edges: tuple[float, ...]
-    raw_positive_histogram: tuple[int, ...]
-    raw_negative_histogram: tuple[int, ...]
-    """Pairs per bin of distances of embeddings as they are, 64 equal bins from 0 to the largest distance or a little
-    beyond."""
-    raw_histogram_edges: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the replicates."""
-        histograms = [name for name in vars(self) if "histogram" in name]
-        return {
-            "metrics": {name: metric.to_dict() for name, metric in self.metrics.items()},
-            **{name: list(getattr(self, name)) for name in histograms},
-        }
+    num_images: int = Field(exclude=True)
+    num_views: int = Field(exclude=True)
+    metrics: Mapping[str, Measured]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageMeasures:
+class ImageMeasures(Record):
     """One checkpoint on the clean images."""
 
     num_images: int
     num_labelled: int
-    metrics: dict[str, Measured]
-    """By each key of `glossary.IMAGE_METRICS`."""
+    metrics: Mapping[str, Measured]
+    """Every metric of `metrics.IMAGE_METRICS`."""
     spectrum: tuple[float, ...]
     """Eigenvalues of the covariance as shares of their sum, descending, at most 256; empty if all are equal."""
     chance_accuracy: float | None
-    """Share of the largest class among the labelled images: what guessing it would reach. AUROC's chance is 0.5."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the replicates."""
-        return {
-            "overall": {name: metric.to_dict() for name, metric in self.metrics.items()},
-            "spectrum": list(self.spectrum),
-            "chance_accuracy": self.chance_accuracy,
-        }
+    """Share of the largest class among the labelled images: the accuracy of always guessing that class."""
 
 
 def measure_views(
@@ -83,10 +54,10 @@ def measure_views(
 ) -> LevelMeasures:
     """Every metric of one level.
 
-    Up to 4096 views every value is exact, d' and pair AUROC are those of `separation`, by which a search scores.
+    Up to 4096 views every value is exact, and d' and pair AUROC equal those of `separation`, by which a search scores.
     Larger panels are streamed (`pair_samples`): distances are then float32, and AUROC, KS, Wasserstein and uniformity
-    come from 8192 bins (`pair_metrics.Counts` states the errors). Intervals of these, and of overlap, are always from
-    256 bins, moved by what that does to the value.
+    come from 8192 bins (`pair_metrics.Counts` states the errors). The intervals of these four and of overlap always
+    come from 256 bins; the replicates are moved by the error that the bins cause in the value.
 
     Args:
         embeddings: floats, shape (n, V, D).
@@ -97,26 +68,23 @@ def measure_views(
         DataError: wrong shape, or values that are not finite.
         ConfigError: faiss is not installed.
     """
-    points, own = _checked(embeddings, groups, 3)
+    points = finite_embeddings(embeddings, ("images", "views", "features"))
+    own = group_numbers(groups, len(points))
     order = np.argsort(own, kind="stable")
-    level = Level(points[order], own[order], bootstrap, seed)
+    level = LevelPairs(points[order].astype(np.float64), own[order], bootstrap, seed)
     metrics = level.metrics()
-    positive, negative, raw_positive, raw_negative, raw_edges = level.histograms()
+    unit, raw = level.unit_histogram(), level.raw_histogram()
     return LevelMeasures(
         num_images=len(points),
         num_views=points.shape[1],
         metrics={name: metrics[name] for name in LEVEL_METRICS},
-        positive_histogram=_plain(positive),
-        negative_histogram=_plain(negative),
-        histogram_edges=tuple(np.linspace(0.0, SHOWN_RANGE, SHOWN_BINS + 1).tolist()),
-        raw_positive_histogram=_plain(raw_positive),
-        raw_negative_histogram=_plain(raw_negative),
-        raw_histogram_edges=tuple(raw_edges.tolist()),
+        positive_histogram=unit.positive,
+        negative_histogram=unit.negative,
+        histogram_edges=unit.edges,
+        raw_positive_histogram=raw.positive,
+        raw_negative_histogram=raw.negative,
+        raw_histogram_edges=raw.edges,
     )
-
-
-def _plain(counts: Integers) -> tuple[int, ...]:
-    return tuple(int(count) for count in counts)
 
 
 def measure_images(
@@ -132,14 +100,15 @@ def measure_images(
     Args:
         clean: floats, shape (n, D).
         groups: shape (n,): patients; None: every image is its own.
-        labels: n of them, anything that `str` tells apart, None for unknown; None: there are no labels.
-        bootstrap: resamples of patients; 0 for no intervals. At most 50 are used for what needs eigenvalues.
-        seed: of the resamples; the same as for `measure_views` gives the same patients.
+        labels: n values that `str` tells apart, None for unknown; None: there are no labels.
+        bootstrap: resamples of patients; 0 for no intervals. At most 50 are used for metrics that need eigenvalues.
+        seed: of the resamples; the same seed gives the same patients as in `measure_views`.
     Raises:
         DataError: wrong shape, or values that are not finite.
         ConfigError: faiss is not installed.
     """
-    points, own = _checked(clean, groups, 2)
+    points = finite_embeddings(clean, ("images", "features")).astype(np.float64)
+    own = group_numbers(groups, len(points))
     if labels is not None and len(labels) != len(points):
         raise DataError(f"labels: {len(labels)}; expected one per image, {len(points)}, None where unknown")
     resamples = Resamples.of(own, bootstrap, seed)
@@ -153,22 +122,3 @@ def measure_images(
         spectrum=() if shares is None else tuple(shares[:NUM_SHARES].tolist()),
         chance_accuracy=float(known.sizes.max() / known.sizes.sum()) if len(known.rows) else None,
     )
-
-
-def _checked(embeddings: npt.ArrayLike, groups: npt.ArrayLike | None, dimensions: int) -> tuple[Floats, Integers]:
-    """float64 embeddings, and group numbers 0, ..., G - 1."""
-    points = np.asarray(embeddings)
-    axes = ("images", "views", "features") if dimensions == 3 else ("images", "features")
-    if points.ndim != dimensions or 0 in points.shape or not np.issubdtype(points.dtype, np.floating):
-        raise DataError(
-            f"embeddings: {points.dtype} of shape {points.shape}; expected floats of shape ({', '.join(axes)}), "
-            "at least 1 each"
-        )
-    points = points.astype(np.float64)
-    bad = int((~np.isfinite(points)).any(axis=-1).sum())
-    if bad:
-        raise DataError(f"embeddings: {bad} of {points[..., 0].size} are not finite; expected finite numbers")
-    own = np.arange(len(points)) if groups is None else np.asarray(groups)
-    if own.shape != (len(points),):
-        raise DataError(f"groups: shape {own.shape}; expected one group per image, ({len(points)},)")
-    return points, np.unique(own, return_inverse=True)[1].astype(np.int64)

@@ -1,7 +1,7 @@
-"""Photographs that are nearly the same: they look like hard negatives and are none.
+"""Photographs that are nearly the same: as negative pairs they would be the hardest, and they are none.
 
-Exact copies never reach this point (the cache keeps one of them). What is left are the same photograph stored twice in
-different sizes or compressions, and two exposures of one eye a moment apart.
+The cache keeps one of several exact copies. Near-duplicates are the same photograph stored in different sizes or
+compressions, and two exposures of one eye a moment apart.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from augscale.data.thumbnails import thumbnails_standardised
 from augscale.scoring.distances import nearest_rows
 
 MIN_CORRELATION = 0.998
-"""Pearson correlation of two thumbnails from which on they are called near-duplicates: on real photographs copies have
-.9998 and more, different eyes behind haze up to .9978 (docs/experiments.md, 2026-11-24)."""
+"""Least Pearson correlation of the thumbnails of near-duplicates. On real photographs copies have .9998 and more,
+different eyes behind haze up to .9978 (docs/experiments.md, 2026-11-24)."""
 _NEIGHBOURS = 4
 
 

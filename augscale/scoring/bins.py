@@ -13,10 +13,10 @@ Integers = npt.NDArray[np.int64]
 
 SHOWN_BINS = 64
 SHOWN_RANGE = 2.0
-"""Of L2-normalised embeddings: the distance of opposite ones."""
+"""Largest distance between L2-normalised embeddings: that of opposite ones."""
 FINE_BINS = 8192
 COARSE_BINS = 256
-"""Of the histograms that are resampled."""
+"""Number of bins of the histograms that are resampled."""
 _MOST_HALVINGS = 40
 
 
@@ -31,8 +31,8 @@ class Bins:
     def covering(cls, largest: float, count: int) -> Bins:
         """Bins over [0, largest] for distances in [0, 2].
 
-        Their width is that of the 64 shown bins divided by a whole number, and halved as often as `count` or fewer
-        bins still reach `largest`: distances that differ little, of a collapsing encoder, are still told apart.
+        The width of the 64 shown bins is a whole multiple of theirs. It is halved as often as `count` bins still reach
+        `largest`, so that the nearly equal distances of a collapsing encoder fall into different bins.
         """
         reach = min(max(largest, SHOWN_RANGE * 2.0**-_MOST_HALVINGS), SHOWN_RANGE)
         halvings = int(np.floor(np.log2(SHOWN_RANGE / reach)))
@@ -62,7 +62,7 @@ class Bins:
         return np.bincount(self.index(distances).ravel(), minlength=self.count).astype(np.int64)
 
     def shown(self, histogram: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Counts per bin, shape (..., count), put together to the 64 shown bins over [0, 2]."""
+        """Counts per bin, shape (..., count), added up to the 64 shown bins over [0, 2]."""
         per_bin = round(SHOWN_RANGE / SHOWN_BINS / self.width)
         starts = np.arange(0, self.count, per_bin)
         coarse = np.add.reduceat(histogram, starts, axis=-1)
@@ -70,7 +70,7 @@ class Bins:
         return np.pad(coarse, padding)
 
     def trimmed(self, *histograms: Integers, bins: int = SHOWN_BINS) -> tuple[Floats, list[Integers]]:
-        """At most `bins` equal bins from 0 to the first edge beyond all that was counted.
+        """`bins` equal bins from 0 to the first edge beyond all counted distances.
 
         Returns:
             float64 edges, shape (bins + 1,), and int64 counts, shape (bins,), of each histogram.
@@ -81,3 +81,7 @@ class Bins:
         padded = [np.pad(counts, (0, max(0, per_bin * bins - len(counts))))[: per_bin * bins] for counts in histograms]
         edges = np.arange(bins + 1) * (per_bin * self.width)
         return np.asarray(edges, dtype=np.float64), [counts.reshape(bins, per_bin).sum(axis=1) for counts in padded]
+
+
+SHOWN = Bins(width=SHOWN_RANGE / SHOWN_BINS, count=SHOWN_BINS)
+"""The bins of the histograms in reports."""

@@ -1,7 +1,7 @@
-"""The common set that batch norm's statistics are gathered on before networks are compared, see `batch_norm`.
+"""The common views on which batch norm statistics are gathered before networks are compared, see `batch_norm`.
 
-The images are training images, never the panel's. The views are first global views drawn from `SCALES`, the middle of
-the panel's ladder: networks are compared on views of that kind, and no preset trains with them. The set is a pure
+The images are training images, never those of the panel. The views are first global views drawn from `SCALES`, the
+middle of the panel's ladder: networks are compared on such views, and no preset trains with them. The set is a pure
 function of (the images, probe.seed, the size of the views); no trial is an argument.
 """
 
@@ -32,13 +32,13 @@ _CHUNK_IMAGES = 128
 def common_rows(
     records: Sequence[ImageRecord], candidates: npt.NDArray[np.int64], seed: int, count: int = NUM_IMAGES
 ) -> npt.NDArray[np.int64]:
-    """Which images statistics are gathered on: chosen by content, whatever their order and file names.
+    """Rows of the images that statistics are gathered on, chosen by content, independent of order and file names.
 
     Args:
         records: all images.
         candidates: int64, shape (N,): rows that may be taken, e.g. the training images.
         seed: probe.seed.
-        count: how many; all candidates where there are fewer.
+        count: number of images; all candidates where there are fewer.
     Returns:
         int64, shape (min(N, count),), rising.
     """
@@ -59,7 +59,7 @@ def common_views(
 
     Args:
         images: uint8, shape (M, S, S, 3); may be memory-mapped.
-        records: what the M images are.
+        records: of the M images.
         rows: from `common_rows`, shape (N,).
         seed: probe.seed.
         size: side of the views, pixels.

@@ -1,8 +1,8 @@
 """Euclidean distances between embeddings: of listed pairs, of all pairs in blocks, and to the nearest negatives.
 
-The only home of faiss. Everything that enters a score is measured in float64 on centred rows: distances do not change
-when all rows are moved together, but |a|^2 + |b|^2 - 2ab loses far fewer digits when the rows lie around the origin,
-as the nearly equal rows of a collapsing network do not. What is still too close for that formula is measured directly.
+The only home of faiss. Every distance that enters a score is computed in float64 on centred rows. Centring does not
+change distances, but |a|^2 + |b|^2 - 2ab loses far fewer digits when the rows lie around the origin; the nearly equal
+rows of a collapsing network would lose them all. Pairs that are still too close for that formula are measured directly.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import numpy.typing as npt
 import torch
 
 from augscale.errors import ConfigError, DataError
+from augscale.system.matmul import matmul
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 BLOCK_ROWS = 512
-"""Rows of a block: a block and its temporaries stay within a few megabytes."""
+"""Rows of a block of distances; a block and its temporaries stay within a few megabytes."""
 _CLOSE = 1e-6
 """Below this share of |a|^2 + |b|^2 a squared distance is measured directly; above, its relative error is < 1e-8."""
 _GATHER_VALUES = 2**21
 """float64 numbers gathered at a time."""
 _SPARE_CANDIDATES = 4
-"""Neighbours beyond those asked for that faiss finds in float32 and that float64 then puts in order."""
+"""Neighbours that faiss finds in float32 beyond those asked for; float64 distances then put them in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,6 @@ class NearestNegatives:
     """int64, shape (N, k)."""
     distances: Floats
     """float64, shape (N, k), at least 0."""
-
-
-def matmul(a: Floats, b: Floats) -> Floats:
-    """`a @ b` on torch's threads: a worker limits those, while numpy's BLAS would take every core."""
-    return (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
 
 
 def unit_rows(embeddings: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -62,7 +58,7 @@ def unit_rows(embeddings: npt.ArrayLike) -> tuple[Floats, Floats]:
 
 
 def centered(rows: Floats) -> Floats:
-    """Moves rows, shape (..., D), around the origin; equal rows become exactly zero."""
+    """Rows, shape (..., D), minus their mean; equal rows become exactly zero."""
     flat = rows.reshape(-1, rows.shape[-1])
     moved = flat - flat[0]
     return (moved - moved.mean(axis=0)).reshape(rows.shape)
@@ -115,6 +111,26 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     return np.maximum(squared, 0, out=squared)
 
 
+def raw_distances(squared: Floats, left: Floats, right: Floats) -> Floats:
+    """Distances of rows as they are, from those of their directions.
+
+    |x - y|^2 = (|x| - |y|)^2 + |x| |y| (squared distance of directions).
+
+    Args:
+        squared: float64, squared distances of L2-normalised rows.
+        left, right: float64, lengths |x| and |y|, broadcast against `squared`.
+    """
+    # Squares of very large lengths would overflow.
+    scale = max(float(left.max()), float(right.max())) or 1.0
+    left, right = left / scale, right / scale
+    raw = squared * left
+    raw *= right
+    raw += np.square(left - right)
+    np.sqrt(raw, out=raw)
+    raw *= scale
+    return raw
+
+
 def distance_matrix(embeddings: npt.ArrayLike) -> Floats:
     """All Euclidean distances, computed block by block.
 
@@ -143,12 +159,12 @@ def upper_blocks(count: int, step: int) -> Iterator[tuple[slice, slice]]:
 
 
 def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int = 1) -> NearestNegatives:
-    """The nearest rows of other groups: the negatives that a model confuses first.
+    """The nearest rows of other groups: the hardest negatives.
 
-    faiss finds candidates in float32, exhaustively; their distances are then measured and put in order in float64.
+    faiss finds candidates by exhaustive search in float32; float64 distances then put them in order.
 
     Args:
-        embeddings: finite, shape (N, D); L2-normalise them first if directions are what counts.
+        embeddings: finite, shape (N, D); L2-normalise them first to compare directions.
         groups: int64, shape (N,); rows of the same group (views of one image, images of one patient) are no negatives.
         k: how many, at least 1.
     Raises:

@@ -1,4 +1,4 @@
-"""A frozen backbone and prepared views to embeddings, in the order of the views."""
+"""Embeds prepared views with a frozen backbone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def embed(
     Args:
         backbone: maps float32 (B, 3, S, S) to (B, D). Moved to `device`; every module's mode is put back afterwards.
         views: normalised, any float type, shape (N, 3, S, S), on any device; converted to float32 batch by batch.
-        batch_size: at least 1. Does not change the result beyond rounding.
+        batch_size: at least 1; changes the result by rounding only.
         device: None: where the backbone's parameters are.
         autocast: compute in bfloat16 where autocast does so.
         should_stop: asked before every batch.

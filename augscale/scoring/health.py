@@ -1,7 +1,7 @@
-"""Has a run learned anything? A verdict from evidence, and a number that Optuna can constrain.
+"""The verdict on a run: whether it has learned anything, with evidence, and a number that Optuna can constrain.
 
-No single sign is enough: in a pilot a run whose loss stayed at ln(out_dim) had an unsuspicious effective rank, and
-only the information in the teacher's outputs gave it away.
+No single sign is enough: in a pilot, a run whose loss stayed at ln(out_dim) had a normal effective rank, and only the
+missing information in the teacher's outputs revealed it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from augscale.config import ProbeConfig
 Verdict = Literal["healthy", "suspicious", "collapsed"]
 
 MIN_FEATURE_SD = 0.01
-"""Below: mean cosine of two images above 0.9999. An even spread has 1."""
+"""Feature spreads below mean a mean cosine of two images above 0.9999. An even spread has 1."""
 NEAR_LIMIT = 2.0
-"""Below this multiple of its limit an effective rank or an information is suspicious."""
+"""An effective rank or an information below this multiple of its limit is suspicious."""
 SUSPICIOUS_FEATURE_SD = 0.05
-"""Below: mean cosine of two images above 0.9975."""
+"""Feature spreads below mean a mean cosine of two images above 0.9975."""
 STUCK_SHARE = 0.995
-"""A loss of at least this share of ln(out_dim) is that of outputs that say nothing."""
+"""A loss of at least this share of ln(out_dim) is that of outputs without information."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """A verdict, and the sentences it rests on."""
+    """A verdict with its evidence."""
 
     verdict: Verdict
     evidence: tuple[str, ...]
-    """Sentences with the number and the limit: what spoke against the run, or all that was checked."""
+    """Sentences with the number and the limit: the checks that failed, or all checks of a healthy run."""
     shortfall: float
-    """Largest (limit - value) / limit of what decides about a collapse; above 0 exactly for a collapsed run."""
+    """Largest (limit - value) / limit over the hard checks; above 0 exactly for a collapsed run."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"verdict": self.verdict, "evidence": list(self.evidence), "violation": violation(self)}
@@ -45,13 +45,13 @@ def violation(health: Health) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """One check of a run."""
 
     sentence: str
     shortfall: float
     """Relative to the limit, at most 1; above 0 for what falls short."""
     hard: bool = True
-    """Whether falling short is a collapse or only suspicious."""
+    """Falling short is a collapse; otherwise it is only suspicious."""
     near: bool = False
     """Not short, but close to the limit."""
 
@@ -80,11 +80,11 @@ def verdict(
         feature_sd: of the clean embeddings, in [0, 1].
         probe: `min_effective_rank` and `min_information`; a limit of 0 switches its check off.
         finite: whether all embeddings are.
-        information: nats that the teacher's outputs say about the image; None where there is no head.
+        information: nats that the teacher's outputs carry about the image; None where there is no head.
         loss: DINO's, nats; checked against ln(out_dim) if both are given.
         out_dim: outputs of the projection head.
-        final: at the end of training too little information is a collapse, before that only suspicious: every run
-            begins with none.
+        final: at the end of training, too little information is a collapse; earlier it is only suspicious, because
+            every run begins without any.
     """
     checks = [] if finite else [Check(sentence="embeddings are not finite, expected finite numbers", shortfall=1.0)]
     checks += spread_checks(effective_rank, feature_sd, probe)
@@ -100,12 +100,12 @@ def verdict(
 
 
 def _shortfall(value: float, limit: float) -> float:
-    # NaN is no number to reach a limit with.
+    # NaN reaches no limit.
     return 1.0 if math.isnan(value) else min(1.0, (limit - value) / limit)
 
 
 def spread_checks(effective_rank: float, feature_sd: float, probe: ProbeConfig) -> list[Check]:
-    """Of embeddings: effective rank and spread."""
+    """Checks of embeddings: effective rank and spread."""
     limit = probe.min_effective_rank
     return [
         Check(
@@ -124,7 +124,7 @@ def spread_checks(effective_rank: float, feature_sd: float, probe: ProbeConfig) 
 def training_checks(
     probe: ProbeConfig, *, information: float | None, loss: float | None, out_dim: int | None, final: bool
 ) -> list[Check]:
-    """Of the head's outputs and the loss, as far as they are known; see `verdict`."""
+    """Checks of the head's outputs and of the loss, as far as they are known; see `verdict`."""
     checks = []
     if information is not None and probe.min_information > 0:
         checks.append(_information_check(information, probe.min_information, final))
@@ -145,7 +145,7 @@ def _information_check(information: float, limit: float, final: bool) -> Check:
 
 
 def _loss_check(loss: float, silent_loss: float, *, hard: bool) -> Check:
-    # As a shortfall: how far the loss is into the last half percent below ln(out_dim), 1 at or above it.
+    # The shortfall grows from 0 at the limit to 1 at ln(out_dim).
     limit = STUCK_SHARE * silent_loss
     return Check(
         sentence=f"loss {loss:.3f}, stuck from {limit:.3f} up (ln(out_dim) = {silent_loss:.3f}: outputs say nothing)",

@@ -1,8 +1,8 @@
-"""One pass over all negative pairs: moments, histogram and ranks, block by block in bounded memory.
+"""One pass over all negative pairs in float64: moments, histogram and exact ranks, block by block in bounded memory.
 
 A panel of n images with V views has about (nV)^2 / 2 negative pairs, far more than positive ones. Each block of their
 distances is reduced to sums as soon as it is computed, so memory does not grow with the number of pairs; only the
-bootstrap keeps something per pair of images. Axes: v, w views; i, j images.
+bootstrap keeps values per pair of images. Axes: v, w views; i, j images.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augscale.scoring.distances import BLOCK_ROWS, centered, squared_distances, unit_rows, upper_blocks
+from augscale.scoring.bins import SHOWN
+from augscale.scoring.distances import (
+    BLOCK_ROWS,
+    centered,
+    raw_distances,
+    squared_distances,
+    unit_rows,
+    upper_blocks,
+)
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-HISTOGRAM_BINS = 64
-LARGEST_DISTANCE = 2.0
-"""Of two directions: opposite ones."""
 _RANK_BINS = 2**16
 
 
@@ -38,7 +43,7 @@ class ImagePairSums:
 
 @dataclass(frozen=True, kw_only=True)
 class NegativePairs:
-    """What one pass over all negative pairs found. Distances are of L2-normalised rows unless called raw."""
+    """Statistics of all negative pairs. Distances are of L2-normalised rows unless called raw."""
 
     count: int
     mean: float
@@ -67,7 +72,7 @@ class PositiveRanks:
         self._scale = _RANK_BINS / largest if largest > 1e-9 else 0.0
         bins = np.arange(_RANK_BINS + 2)
         occupied = self._bin(self.ordered)
-        # Binning is monotone: what lies in a lower bin is smaller, so a bin without positives has one certain rank.
+        # Every distance in a lower bin is smaller, so all distances in a bin without positives have the same rank.
         self._below = np.searchsorted(occupied, bins, side="left").astype(np.int32)
         self._crowded = np.searchsorted(occupied, bins, side="right") > self._below
 
@@ -97,12 +102,12 @@ def negative_pairs(
     keep_image_pairs: bool = False,
     block_rows: int = BLOCK_ROWS,
 ) -> NegativePairs:
-    """Streams over the distances between views of images of different groups.
+    """Statistics of the distances between views of images of different groups.
 
     Args:
         embeddings: finite, shape (n, V, D), images in rising order of their group.
         groups: int64, shape (n,), rising; two groups at least.
-        positives: float64, distances of the positive pairs (L2-normalised), any shape, that negatives are ranked among.
+        positives: float64, distances of the positive pairs (L2-normalised), any shape; negatives are ranked among them.
         keep_image_pairs: also return sums per pair of images: 3 matrices (n, n), for the bootstrap.
         block_rows: rows (images x views) of a block; decides memory, not the result.
     """
@@ -124,7 +129,7 @@ class _Stream:
         num_images = len(groups)
         self.shift: float | None = None
         self.count, self.sums = 0, np.zeros(4)
-        self.histogram = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
+        self.histogram = np.zeros(SHOWN.count, dtype=np.int64)
         self.rank_counts = np.zeros((2, len(ranks.ordered) + 1), dtype=np.int64)
         self.image_pairs = np.zeros((3, num_images, num_images)) if keep else None
 
@@ -136,54 +141,36 @@ class _Stream:
         squared = squared_distances(_rows(self.unit[:, a]), _rows(self.unit[:, b])).reshape(shape)
         distances = np.sqrt(squared)
         smaller, not_larger = self.ranks(distances)
-        self._count_bins(distances, smaller, not_larger, None if negative.all() else negative)
+        index = ... if negative.all() else np.broadcast_to(negative[None, :, None, :], shape)
+        self.histogram += SHOWN.histogram(distances[index])
+        for side, ranks in enumerate((smaller, not_larger)):
+            self.rank_counts[side] += np.bincount(ranks[index].ravel(), minlength=self.rank_counts.shape[1])
         if self.shift is None:
             self.shift = float(distances.mean(axis=(0, 2))[negative].mean())
         distances -= self.shift
         above = smaller if smaller is not_larger else (smaller + not_larger) / 2
+        raw = raw_distances(squared, self.norms[:, a, None, None], self.norms[None, None, :, b])
         sums = [
-            np.where(negative, values.sum(axis=(0, 2)), 0.0)
-            for values in (distances, np.square(distances), above, self._raw(squared, a, b))
+            np.where(negative, values.sum(axis=(0, 2)), 0.0) for values in (distances, np.square(distances), above, raw)
         ]
         self.count += int(negative.sum()) * views * views
         self.sums += [block.sum() for block in sums]
         if self.image_pairs is not None:
             self.image_pairs[:, a, b] = sums[:3]
 
-    def _raw(self, squared: Floats, a: slice, b: slice) -> Floats:
-        """Distances before normalisation: |x - y|^2 = (|x| - |y|)^2 + |x| |y| (squared distance of directions)."""
-        left, right = self.norms[:, a, None, None], self.norms[None, None, :, b]
-        raw = squared * left
-        raw *= right
-        raw += np.square(left - right)
-        return np.sqrt(raw, out=raw)
-
-    def _count_bins(
-        self,
-        distances: Floats,
-        smaller: npt.NDArray[np.int32],
-        not_larger: npt.NDArray[np.int32],
-        mask: npt.NDArray[np.bool_] | None,
-    ) -> None:
-        counted = (distances, smaller, not_larger)
-        if mask is not None:
-            index = np.broadcast_to(mask[None, :, None, :], distances.shape)
-            counted = (distances[index], smaller[index], not_larger[index])
-        self.histogram += histogram(counted[0])
-        for side, ranks in enumerate(counted[1:]):
-            self.rank_counts[side] += np.bincount(ranks.ravel(), minlength=self.rank_counts.shape[1])
-
     def result(self, positives: Floats) -> NegativePairs:
-        """What all blocks together say; `positives` in the order that ranks are wanted in."""
+        """Totals over all blocks; `positives` in the order in which ranks are wanted."""
         shift = self.shift or 0.0
         mean, mean_square, above, raw_mean = self.sums / self.count
         num_positives = len(self.ranks.ordered)
         # A negative that has r positives below it is farther than exactly the r smallest.
         farther = self.count - np.cumsum(self.rank_counts, axis=1)[:, :-1]
-        above_ordered = farther.mean(axis=0) / self.count
         above_positive = np.empty(positives.size)
-        above_positive[np.argsort(positives, axis=None, kind="stable")] = above_ordered
-        pairs = self.image_pairs
+        above_positive[np.argsort(positives, axis=None, kind="stable")] = farther.mean(axis=0) / self.count
+        kept = None
+        if self.image_pairs is not None:
+            shifted, squares, ranks = self.image_pairs
+            kept = ImagePairSums(shifted=shifted, shifted_squares=squares, above=ranks / num_positives, shift=shift)
         return NegativePairs(
             count=self.count,
             mean=shift + mean,
@@ -192,21 +179,8 @@ class _Stream:
             histogram=self.histogram,
             above=above / num_positives,
             above_positive=above_positive.reshape(positives.shape),
-            image_pairs=None
-            if pairs is None
-            else ImagePairSums(shifted=pairs[0], shifted_squares=pairs[1], above=pairs[2] / num_positives, shift=shift),
+            image_pairs=kept,
         )
-
-
-def histogram(distances: Floats) -> Integers:
-    """Counts in 64 equal bins over [0, 2], the last one closed."""
-    bins = (distances.ravel() * (HISTOGRAM_BINS / LARGEST_DISTANCE)).astype(np.int32)
-    return np.bincount(np.minimum(bins, HISTOGRAM_BINS - 1), minlength=HISTOGRAM_BINS).astype(np.int64)
-
-
-def histogram_edges() -> Floats:
-    """float64, shape (65,), from 0 to 2."""
-    return np.linspace(0.0, LARGEST_DISTANCE, HISTOGRAM_BINS + 1)
 
 
 def _rows(block: Floats) -> Floats:

@@ -1,7 +1,7 @@
-"""How far apart two samples of distances lie: of positive pairs and of negative pairs.
+"""Metrics that compare the distances of positive pairs with those of negative pairs.
 
-Each function takes plain arrays, so that distances from anywhere can be compared; `Counts` holds the same for samples
-that were only counted in bins, and for many resamples at once. d' is `separation.dprime`.
+Each function takes plain arrays of distances; `Counts` computes the same metrics from histograms, of many resamples at
+once. d' is `separation.dprime`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def overlap(
 
     Args:
         positive, negative: see `gap`.
-        bins: equal bins over `limits`; what lies outside is counted in the bin at that end. Fewer bins, more overlap.
+        bins: equal bins over `limits`; values outside are counted in the bin at that end. Fewer bins, more overlap.
     Returns:
         In [0, 1]; best 0: disjoint; worst 1: the same histogram.
     """
@@ -122,8 +122,8 @@ def _samples(positive: npt.ArrayLike, negative: npt.ArrayLike) -> tuple[Floats, 
 class Counts:
     """Two samples of distances counted in the same bins; one row per resample.
 
-    The metrics are those of the samples but for what bins cannot tell: AUROC is off by at most half the chance that
-    both kinds fall into one bin, KS by at most the larger share in one bin, Wasserstein by at most the bins' width.
+    The metrics differ from those of the samples: AUROC by at most half the chance that both kinds fall into one bin, KS
+    by at most the larger share in one bin, Wasserstein by at most the bins' width.
     """
 
     positive: npt.NDArray[Any]

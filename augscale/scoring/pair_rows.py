@@ -1,8 +1,8 @@
 """Embeddings prepared for float32 tiles of distances: normalised, around the origin, in units of histogram bins.
 
-Everything is moved and scaled in float64 and only then rounded, so that the error of a squared distance is some 1e-7 of
-the *spread* of the rows, also where a collapsing encoder leaves little of it; pairs that are closer than that allows
-are measured again, directly. Measured in bins, a distance becomes its bin by dropping its fraction.
+Rows are moved and scaled in float64 and only then rounded, so that the error of a squared distance is about 1e-7 of the
+*spread* of the rows, even for a collapsing encoder, whose spread is small. Pairs too close for that error are measured
+again, directly. Distances are in units of bins, so the whole part of a distance is its bin.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from augscale.scoring.bins import FINE_BINS, Bins
+from augscale.scoring.embedding_checks import CHUNK_ROWS
 
 Integers = npt.NDArray[np.int64]
 
-CHUNK_ROWS = 4096
 RAW_BINS = 2 * FINE_BINS
 """Over twice the radius of the rows, which no distance exceeds."""
 _CLOSE = 2e-3
@@ -81,12 +81,12 @@ class PreparedRows:
         self._moved = torch.from_numpy((lengths - lengths.mean()).astype(np.float32))
 
     def sample(self, count: int) -> tuple[float, float]:
-        """Typical distances in bins, normalised and raw, about which sums lose no digits."""
+        """Typical distances in bins, normalised and raw; sums of differences from them lose no digits."""
         pick = torch.linspace(0, len(self._points) - 1, count).long()
         squared = torch.square(self._points[pick, None] - self._points[None, pick]).sum(dim=2)
         others = count / (count - 1)
         unit = float(squared.sqrt().mean()) * others
-        return unit, float(self._raw(squared, pick, pick).mean()) * others
+        return unit, float(self.raw(squared, pick, pick).mean()) * others
 
     def squared(self, a: slice, b: slice, into: Tensor) -> tuple[float, float]:
         """Squared normalised distances in bins, float32, shape (A, B), at least 0; of a row to itself: any number.
@@ -114,14 +114,8 @@ class PreparedRows:
             product[i, j] = torch.square(difference).sum(dim=1)
         product.clamp_(min=0)
 
-    def raw(self, squared: Tensor, a: slice, b: slice) -> Tensor:
-        """Raw distances in raw bins from the squared normalised ones, which it overwrites.
-
-        |x - y|^2 = (|x| - |y|)^2 + |x| |y| (squared distance of directions).
-        """
-        return self._raw(squared, a, b)
-
-    def _raw(self, squared: Tensor, a: slice | Tensor, b: slice | Tensor) -> Tensor:
+    def raw(self, squared: Tensor, a: slice | Tensor, b: slice | Tensor) -> Tensor:
+        """Raw distances in raw bins from the squared normalised ones, which it overwrites; see `raw_distances`."""
         squared.mul_(self._products[a, None]).mul_(self._lengths[b][None])
         return squared.add_((self._moved[a, None] - self._moved[b][None]).square_()).sqrt_()
 

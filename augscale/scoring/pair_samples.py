@@ -1,9 +1,9 @@
-"""Positive and negative distances of a panel, whole and resampled: exact for small panels, streamed for large ones.
+"""Distances of positive and negative pairs of a panel, with resamples: exact for small panels, streamed for large ones.
 
 Up to `EXACT_ROWS` views all distances are held at once in float64, and statistics of negative pairs are resampled pair
 by pair: a pair of patients drawn w and v times counts w v times. Above, `pair_stream` reduces them to sums and
-histograms per view, and w v is replaced by w + v - 1 (the first term of the projection of Hajek 1968): what is left out
-is of order 1/G beside standard errors of order 1/sqrt(G), for G patients.
+histograms per view, and w v is replaced by w + v - 1 (the first term of the projection of Hajek 1968). The neglected
+terms are of order 1/G beside standard errors of order 1/sqrt(G), for G patients.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.scoring.bins import COARSE_BINS, FINE_BINS, Bins
-from augscale.scoring.distances import distance_matrix, matmul, pair_distances, unit_rows
+from augscale.scoring.distances import distance_matrix, pair_distances, raw_distances, unit_rows
 from augscale.scoring.pair_stream import stream_pairs
-from augscale.statistics.bootstrap import group_starts, pair_sums
-from augscale.statistics.measured import Resamples
+from augscale.statistics.bootstrap import Resamples, group_starts, pair_sums
+from augscale.system.matmul import matmul
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -26,7 +26,17 @@ Integers = npt.NDArray[np.int64]
 EXACT_ROWS = 4096
 """Views (images x views per image): 16.8 M distances, 134 MB."""
 EXACT_IMAGES = 1024
-"""Histograms are resampled pair by pair in time n^2 x replicates x bins."""
+"""Resampling histograms pair by pair takes time n^2 x replicates x bins."""
+
+
+def positive_pairs(num_images: int, num_views: int) -> Integers:
+    """Rows of both views of each positive pair, image by image, for embeddings (n, V, D) flattened to (n V, D).
+
+    Returns:
+        int64, shape (n V (V - 1) / 2, 2).
+    """
+    views = np.stack(np.triu_indices(num_views, 1), axis=1)
+    return (np.arange(num_images)[:, None, None] * num_views + views).reshape(-1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,50 +44,48 @@ class Positives:
     """Distances of the views of each image: float64, shape (n, V (V - 1) / 2)."""
 
     unit: Floats
+    """Distances of L2-normalised embeddings."""
     raw: Floats
+    """Distances of embeddings as they are."""
 
     @classmethod
-    def of(cls, points: Floats) -> Positives:
-        """Of embeddings (n, V, D), V at least 2."""
+    def of(cls, points: npt.NDArray[np.floating]) -> Positives:
+        """Distances in embeddings (n, V, D), V at least 2."""
         num_images, num_views, dim = points.shape
-        views = np.stack(np.triu_indices(num_views, 1), axis=1)
-        pairs = (np.arange(num_images)[:, None, None] * num_views + views).reshape(-1, 2)
-        unit, _ = unit_rows(points)
+        pairs = positive_pairs(num_images, num_views)
         # Squares of very large features overflow, of very small ones vanish.
         scale = float(np.abs(points).max()) or 1.0
-        raw = pair_distances((points / scale).reshape(-1, dim), pairs) * scale
+        rows = (np.asarray(points, dtype=np.float64) / scale).reshape(-1, dim)
         return cls(
-            unit=pair_distances(unit.reshape(-1, dim), pairs).reshape(num_images, -1),
-            raw=raw.reshape(num_images, -1),
+            unit=pair_distances(unit_rows(points)[0].reshape(-1, dim), pairs).reshape(num_images, -1),
+            raw=pair_distances(rows, pairs).reshape(num_images, -1) * scale,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Negatives:
-    """Distances of views of images of different groups."""
+    """Distances of views of images of different groups; L2-normalised unless called raw."""
 
     sample: Floats | None
-    """All of them, L2-normalised, shape (count,), of a small panel."""
-    count: int
+    """All distances of a small panel, shape (P,)."""
     mean: float
     variance: float
     raw_mean: float
-    raw_variance: float
     fine: Bins
     histogram: Integers
     raw_bins: Bins
     raw_histogram: Integers
     means: Floats
-    """float64, shape (B,), in each resample."""
+    """float64, shape (B,): the mean in each resample."""
     variances: Floats
     raw_means: Floats
     coarse: Bins
     histograms: Floats
-    """float64, at least 0, shape (B, coarse.count)."""
+    """float64, at least 0, shape (B, coarse.count): the histogram of each resample."""
 
     @classmethod
     def of(cls, points: Floats, groups: Integers, resamples: Resamples) -> Negatives:
-        """Of embeddings (n, V, D) with images in rising order of their group numbers, two groups at least."""
+        """Distances in embeddings (n, V, D), images in rising order of their group numbers, two groups at least."""
         num_images, num_views, _ = points.shape
         if num_images * num_views <= EXACT_ROWS and num_images <= EXACT_IMAGES:
             return _exact(points, groups, resamples)
@@ -89,14 +97,7 @@ def _exact(points: Floats, groups: Integers, resamples: Resamples) -> Negatives:
     unit, norms = unit_rows(points)
     distances = distance_matrix(unit.reshape(-1, dim))
     lengths = norms.reshape(-1)
-    scale = float(lengths.max()) or 1.0
-    lengths = lengths / scale
-    # |x - y|^2 = (|x| - |y|)^2 + |x| |y| (squared distance of directions)
-    raw = np.square(distances)
-    raw *= lengths[:, None] * lengths
-    raw += np.square(lengths[:, None] - lengths)
-    raw = np.sqrt(raw, out=raw)
-    raw *= scale
+    raw = raw_distances(np.square(distances), lengths[:, None], lengths[None])
     own = np.repeat(groups, num_views)
     negative = own[:, None] < own[None]
     sample, raw_sample = distances[negative], raw[negative]
@@ -122,11 +123,9 @@ def _exact(points: Floats, groups: Integers, resamples: Resamples) -> Negatives:
         histograms = _pair_histograms(coarse.index(distances), own, weights, coarse.count)
     return Negatives(
         sample=sample,
-        count=len(sample),
         mean=mean,
         variance=float(sample.var()),
         raw_mean=raw_mean,
-        raw_variance=float(raw_sample.var()),
         fine=fine,
         histogram=fine.histogram(sample),
         raw_bins=raw_bins,
@@ -146,7 +145,7 @@ def _pair_histograms(index: npt.NDArray[np.int32], groups: Integers, weights: Fl
     total = np.zeros((len(weights), num_bins))
     stops = np.append(starts[1:], len(groups))
     for number in range(num_groups - 1):
-        # Groups are in order, so this group's later partners are the columns from its end on.
+        # Groups are in order, so the partners of this group are the columns after its own.
         rows = index[starts[number] : stops[number], stops[number] :]
         partners = groups[stops[number] :] - number - 1
         cells = (partners * num_bins)[None] + rows
@@ -160,9 +159,7 @@ def _pair_histograms(index: npt.NDArray[np.int32], groups: Integers, weights: Fl
 
 def _streamed(points: Floats, groups: Integers, resamples: Resamples) -> Negatives:
     num_images, num_views, dim = points.shape
-    found = stream_pairs(
-        points.reshape(-1, dim), np.repeat(groups, num_views), row_histograms=len(resamples) > 0, nearest=0
-    )
+    found = stream_pairs(points.reshape(-1, dim), np.repeat(groups, num_views), row_histograms=len(resamples) > 0)
     raw = found.raw
     assert raw is not None
     coarse = found.coarse or Bins.covering(found.largest, COARSE_BINS)
@@ -174,21 +171,19 @@ def _streamed(points: Floats, groups: Integers, resamples: Resamples) -> Negativ
             by_image = per_row.reshape(num_images, num_views, *per_row.shape[1:]).sum(axis=1)
             return resamples.sums(by_image) - by_image.sum(axis=0) / 2
 
-        # Of patients of very different sizes a resample can, to first order, hold no pairs at all.
+        # Where patients differ much in size, the projected count of a resample can be 0 or less.
         counts = projected(found.row_counts)
         counts = np.where(counts > 0, counts, np.nan)
         means, squares = projected(found.unit.row_sums) / counts, projected(found.unit.row_squares) / counts
         raw_means = raw.mean + projected(raw.row_sums) / counts
-        # A bin with few pairs may lose more than it has.
+        # The projection can make the count of a nearly empty bin negative.
         histograms = np.maximum(projected(found.row_histograms), 0.0)
         histograms[np.isnan(counts)] = np.nan
     return Negatives(
         sample=None,
-        count=found.count,
         mean=found.unit.mean,
         variance=found.unit.sd**2,
         raw_mean=raw.mean,
-        raw_variance=raw.sd**2,
         fine=found.unit.bins,
         histogram=found.unit.histogram,
         raw_bins=raw.bins,

@@ -1,8 +1,8 @@
 """Statistics of all negative pairs of up to 100,000 embeddings: one pass in float32 blocks, in bounded memory.
 
-`negatives.py` keeps float64 and exact ranks for the panel that a search scores; this pass is for panels that are too
-large for that. Every tile of the upper triangle is reduced to sums and counts while it is in the cache; a tile belongs
-to one thread. `pair_rows` says what float32 costs.
+`negatives.py` has float64 and exact ranks, for the panel that a search scores; this pass is for much larger panels.
+Every tile of the upper triangle is reduced to sums and counts while it is in the cache, by one thread. `pair_rows`
+states the error of float32.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from augscale.errors import DataError
 from augscale.scoring.bins import COARSE_BINS, FINE_BINS, Bins
-from augscale.scoring.distances import NearestNegatives, nearest_negatives, unit_rows, upper_blocks
-from augscale.scoring.pair_rows import CHUNK_ROWS, PreparedRows
+from augscale.scoring.distances import upper_blocks
+from augscale.scoring.embedding_checks import finite_embeddings, group_numbers
+from augscale.scoring.pair_rows import PreparedRows
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 TILE_ROWS = 512
-"""A tile and its temporaries take 3 MB; 384 to 768 were within a few percent."""
+"""A tile and its temporaries take 3 MB. The speed with 384 to 768 rows was within a few percent."""
 _FINE_PER_COARSE = FINE_BINS // COARSE_BINS
 _SAMPLED_ROWS = 64
 
@@ -52,22 +52,20 @@ class DistanceSums:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamedPairs:
-    """What one pass over all negative pairs of N rows found. Rows are in the order given."""
+    """Statistics of all negative pairs of N rows, which are in the order given."""
 
     count: int
     row_counts: Integers
-    """int64, shape (N,): how many negatives each row has; adds up to twice the count."""
+    """int64, shape (N,): number of negatives of each row; the sum is twice the count."""
     smallest: float
     largest: float
-    """Of the L2-normalised distances."""
+    """The extremes of the L2-normalised distances."""
     unit: DistanceSums
     """Between L2-normalised rows, in [0, 2]."""
     raw: DistanceSums | None
     coarse: Bins | None
     row_histograms: npt.NDArray[np.int32] | None
     """int32, shape (N, coarse.count): of the L2-normalised distances of each row, for the bootstrap."""
-    nearest: NearestNegatives | None
-    """Between L2-normalised rows, by faiss."""
 
 
 def stream_pairs(
@@ -76,7 +74,6 @@ def stream_pairs(
     *,
     raw: bool = True,
     row_histograms: bool = False,
-    nearest: int = 0,
     tile_rows: int = TILE_ROWS,
     threads: int | None = None,
 ) -> StreamedPairs:
@@ -92,14 +89,13 @@ def stream_pairs(
             each other. None: every row is its own group.
         raw: also the distances of the rows as they are, not normalised.
         row_histograms: also one coarse histogram per row.
-        nearest: how many nearest negatives of each row to list, with faiss; 0 for none.
         tile_rows: decides speed and memory, not the result beyond rounding.
         threads: None: as many as torch uses. torch is held to one thread while this runs.
     Raises:
         DataError: not a matrix, values that are not finite, or fewer than two groups.
     """
-    points = np.asarray(embeddings)
-    own = _checked(points, groups)
+    points = finite_embeddings(embeddings, ("rows", "features"))
+    own = group_numbers(groups, len(points), rows="rows", several=True)
     order = np.argsort(own, kind="stable")
     stream = _Stream(points, own, order, raw=raw, row_histograms=row_histograms)
     workers = threads or torch.get_num_threads()
@@ -122,28 +118,7 @@ def stream_pairs(
             # Interrupted: the pool waits for its threads, so leave them nothing to do.
             tiles.clear()
             raise
-    listed = None
-    if nearest:
-        listed = nearest_negatives(unit_rows(points)[0], own, nearest)
-    return stream.result(parts, listed)
-
-
-def _checked(points: npt.NDArray[Any], groups: npt.ArrayLike | None) -> Integers:
-    if points.ndim != 2 or 0 in points.shape:
-        raise DataError(f"embeddings: shape {points.shape}; expected (rows, features), at least 1 each")
-    bad = sum(
-        int((~np.isfinite(points[begin : begin + CHUNK_ROWS])).any(axis=1).sum())
-        for begin in range(0, len(points), CHUNK_ROWS)
-    )
-    if bad:
-        raise DataError(f"embeddings: {bad} of {len(points)} are not finite; expected finite numbers")
-    own = np.arange(len(points)) if groups is None else np.asarray(groups)
-    if own.shape != (len(points),):
-        raise DataError(f"groups: shape {own.shape}; expected one group per row, ({len(points)},)")
-    numbers = np.unique(own, return_inverse=True)[1].astype(np.int64)
-    if numbers.max() < 1:
-        raise DataError(f"groups: all {len(points)} rows belong to one; expected at least 2 to have negative pairs")
-    return numbers
+    return stream.result(parts)
 
 
 @contextmanager
@@ -157,7 +132,7 @@ def _single_threaded_torch() -> Iterator[None]:
 
 
 class _KindSums:
-    """What grows tile by tile for one kind of distance, measured in bins."""
+    """Sums over tiles for one kind of distance, in units of bins."""
 
     def __init__(self, num_rows: int, num_bins: int, shift: float) -> None:
         self.num_bins, self.shift = num_bins, shift
@@ -182,7 +157,7 @@ class _KindSums:
 
 
 class _Work:
-    """What one thread has found, and its memory for one tile."""
+    """The sums of one thread, and its memory for one tile."""
 
     def __init__(self, unit: _KindSums, raw: _KindSums | None, tile_rows: int) -> None:
         self.unit, self.raw = unit, raw
@@ -191,14 +166,14 @@ class _Work:
         self._index = torch.empty(tile_rows**2, dtype=torch.int32)
 
     def memory(self, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Two of floats, one of indices; contiguous, whatever the tile's shape."""
+        """Two tensors of floats and one of indices, contiguous for every shape of the tile."""
         flat = (self._floats[0], self._floats[1], self._index)
         first, second, index = (part[: rows * columns].view(rows, columns) for part in flat)
         return first, second, index
 
 
 def _to_bins(distances: Tensor, outside: Tensor | None, num_bins: int, index: Tensor) -> None:
-    """Bin of each distance; `num_bins` for what rounding moved beyond the last, one more for what is no negative."""
+    """The bin of each distance; `num_bins` if rounding moved it beyond the last, one more for pairs of one group."""
     index.copy_(distances)
     if outside is not None:
         index.masked_fill_(outside, num_bins + 1)
@@ -261,8 +236,8 @@ class _Stream:
             with self.lock:
                 self.histograms[part] += counts
 
-    def result(self, parts: list[_Work], nearest: NearestNegatives | None) -> StreamedPairs:
-        """What all threads' tiles together say, rows in the order that they were given in."""
+    def result(self, parts: list[_Work]) -> StreamedPairs:
+        """Totals over the tiles of all threads, rows in the order given."""
         sizes = np.bincount(self.groups)
         row_counts = len(self.groups) - sizes[self.groups]
         back = np.empty_like(self.order)
@@ -282,7 +257,6 @@ class _Stream:
             row_histograms=None
             if histograms is None or self.coarse is None
             else _within(histograms[torch.from_numpy(back)].numpy(), self.coarse),
-            nearest=nearest,
         )
 
     def _summary(self, parts: list[_KindSums], bins: Bins, row_counts: Integers) -> DistanceSums:
@@ -307,7 +281,7 @@ class _Stream:
 
 
 def _within(counts: npt.NDArray[Any], bins: Bins) -> npt.NDArray[Any]:
-    """Counts (..., bins.count + 2) with what rounding moved beyond the last bin put back, and no negatives left out."""
+    """Counts (..., bins.count + 2) without pairs of one group; counts beyond the last bin are added to it."""
     within = counts[..., : bins.count]
     within[..., -1] += counts[..., bins.count]
     return within

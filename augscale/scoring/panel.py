@@ -1,8 +1,8 @@
 """The fixed probe panel: held-out images and pre-drawn views that every trial and checkpoint is scored on.
 
-A model scored on its own views wins by augmenting less, so the views must not depend on what a trial was trained
-with. The panel is a pure function of (probe.seed, the images, the panel's settings): the draws are keyed by what the
-images are, not by their position, and no trial is an argument.
+A model scored on its own views wins by augmenting less, so the views must not depend on the scales of a trial. The
+panel is a pure function of (probe.seed, the images, the panel's settings): the draws are keyed by the content of the
+images, not by their position, and no trial is an argument.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from augscale.errors import ConfigError, DataError
 from augscale.seeding import derive_seed
 
 FLOAT32_BYTES = 2**30
-"""Panels above this are kept in float16. That moves a normalised value by at most 0.001, a seventeenth of one of 256
-grey levels, alike for every trial."""
+"""Larger panels are kept in float16. That moves a normalised value by at most 0.001, a seventeenth of one of 256 grey
+levels, equally for every trial."""
 _CHUNK_IMAGES = 128
 
 
@@ -40,7 +40,7 @@ class ProbePanel:
     view_size: int
     """S, pixels."""
     level_names: tuple[str, ...]
-    """As in probe.levels, mild to strong."""
+    """probe.levels, mild to strong."""
     views: Tensor
     """float32 or float16 (see FLOAT32_BYTES), shape (L, n, V, 3, S, S)."""
     clean: Tensor
@@ -84,12 +84,12 @@ def build_panel(
     """Draws the panel's views.
 
     View 1, 3, ... are drawn like DINO's first global view, view 2, 4, ... like its second: two views of an image
-    are a positive pair as in training. Levels and images have draws of their own.
+    are a positive pair as in training. Each level and image has its own draws.
 
     Args:
         images: uint8, shape (N, S, S, 3); may be memory-mapped.
         indices: int64, shape (n,): held-out rows.
-        records: what the N images are.
+        records: of the N images.
         probe: levels, number of views, seed.
         crops: the panel's views have the size of global crops.
     Raises:
@@ -173,7 +173,7 @@ def _check(
 
 
 def image_keys(records: Sequence[ImageRecord]) -> npt.NDArray[np.int64]:
-    """What the draws of each image are keyed by, shape (n,): its content, not its place or name."""
+    """Keys of each image's draws, shape (n,): hashes of its content, not of its place or name."""
     return np.array([derive_seed(0, "panel image", name) for name in _names(records)], dtype=np.int64)
 
 
@@ -192,7 +192,7 @@ def draw_views(
         keys: from `image_keys`, shape (B,).
         scales: of the level.
         probe: number of views and seed.
-        level: place in the ladder, or the name of other scales; levels have draws of their own.
+        level: place in the ladder, or the name of other scales; each level has its own draws.
         size: of the views, pixels.
     Returns:
         float32, shape (B, V, 3, size, size), normalised.

@@ -1,4 +1,4 @@
-"""The score of a backbone on the probe panel: what a search maximises and what checkpoints are compared by."""
+"""The score of a backbone on the probe panel, which a search maximises and by which checkpoints are compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from augscale.statistics.bootstrap import percentile_interval
 
 @dataclass(frozen=True, kw_only=True)
 class PanelScore:
-    """The score, what it is made of, and whether the backbone is worth scoring."""
+    """The score, its parts, and the verdict on the backbone."""
 
     score: float
     """Mean of `score_name` over the levels; higher is better. d': unbounded, 0 if pairs do not differ; AUROC: in
@@ -35,11 +35,11 @@ class PanelScore:
     interval: tuple[float, float] | None
     """95 % percentile interval over resampled patients, or None without a bootstrap."""
     levels: dict[str, Separation]
-    """By level, mild to strong."""
+    """Separations by level, mild to strong."""
     effective_rank: float
     """RankMe of the clean embeddings, see `spectrum.effective_rank`."""
     feature_sd: float
-    """Of the clean embeddings, see `spectrum.feature_sd`."""
+    """Spread of the clean embeddings, see `spectrum.feature_sd`."""
     information: float | None
     """Nats, as given."""
     health: Health
@@ -121,7 +121,7 @@ def score_embeddings(
     out_dim: int | None = None,
     final: bool = False,
 ) -> PanelScore:
-    """Scores embeddings, wherever they come from.
+    """Scores embeddings from any source.
 
     Args:
         levels: by level, float, shape (n, V, D): V views of each of n images.

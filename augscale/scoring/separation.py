@@ -1,9 +1,9 @@
-"""How far apart positive and negative pairs lie: two samples of distances to scores.
+"""Scores of how far apart positive and negative pairs lie.
 
 Positive pairs are two views of one image, negative pairs views of images of two patients, after Dis(P+) and Dis(P-)
 of Cheng et al., MIDL 2025 (Euclidean, in the encoder's latent space). A departure from the paper: embeddings are
 L2-normalised and the gap is divided by the spread, because raw distances grow with the norm of the features and
-cannot be compared between models. Raw means stand beside.
+cannot be compared between models. Raw means are reported too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.errors import DataError
-from augscale.scoring.distances import nearest_negatives, pair_distances, unit_rows
-from augscale.scoring.negatives import NegativePairs, histogram, histogram_edges, negative_pairs
+from augscale.scoring.bins import SHOWN
+from augscale.scoring.distances import nearest_negatives, unit_rows
+from augscale.scoring.embedding_checks import finite_embeddings, group_numbers
+from augscale.scoring.negatives import NegativePairs, negative_pairs
+from augscale.scoring.pair_samples import Positives
 from augscale.statistics.bootstrap import (
     group_starts,
     linear_sums,
@@ -36,7 +39,7 @@ SD_FLOOR = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Separation:
-    """Distances of positive and of negative pairs, and scores made of them; higher scores are better.
+    """Distances of positive and of negative pairs, and scores computed from them; higher scores are better.
 
     Distances are Euclidean between L2-normalised embeddings, in [0, 2], unless called raw.
     """
@@ -58,8 +61,8 @@ class Separation:
     raw_negative_mean: float
     """Dis(P-) as the paper plots it, not normalised; not comparable between models."""
     retrieval_error: float
-    """Share of ordered positive pairs (view, other view of its image) in which some negative is as near to the view
-    as its positive or nearer. Best 0, worst 1."""
+    """Share of ordered positive pairs (view, other view of its image) for which some negative is at most as far from
+    the view as its positive. Best 0, worst 1."""
     margin: float
     """Mean over the same pairs of (distance to the nearest negative - distance to the positive)."""
     overlap: float
@@ -81,7 +84,7 @@ class Separation:
         left_out = ("num_images", "num_views", "dprime_replicates", "pair_auroc_replicates")
         values = {name: value for name, value in vars(self).items() if name not in left_out}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return plain | {"histogram_edges": histogram_edges().tolist()}
+        return plain | {"histogram_edges": SHOWN.edges.tolist()}
 
 
 def separation(
@@ -105,17 +108,16 @@ def separation(
     points, own = _checked(embeddings, groups)
     order = np.argsort(own, kind="stable")
     points, own = points[order], own[order]
-    num_images, num_views, dim = points.shape
-    unit, norms = unit_rows(points)
-    pairs = positive_pairs(num_images, num_views)
-    positives = pair_distances(unit.reshape(-1, dim), pairs).reshape(num_images, -1)
+    num_images, num_views, _ = points.shape
+    pairs = Positives.of(points)
+    positives = pairs.unit
     negatives = negative_pairs(points, own, positives, keep_image_pairs=bootstrap > 0)
-    retrieval_error, margin = _hard_negatives(unit, own, positives)
+    retrieval_error, margin = _hard_negatives(unit_rows(points)[0], own, positives)
     point = _Point.of(positives, negatives)
     replicates: dict[str, Any] = {}
     if bootstrap:
         replicates = _replicates(positives, negatives, own, num_views, point, bootstrap, seed)
-    positive_histogram = histogram(positives)
+    positive_histogram = SHOWN.histogram(positives)
     shares = [counts / counts.sum() for counts in (positive_histogram, negatives.histogram)]
     return Separation(
         num_images=num_images,
@@ -126,7 +128,7 @@ def separation(
         positive_sd=float(positives.std()),
         negative_mean=float(negatives.mean),
         negative_sd=float(np.sqrt(negatives.variance)),
-        raw_positive_mean=_raw_positive_mean(positives, norms, pairs),
+        raw_positive_mean=float(pairs.raw.mean()),
         raw_negative_mean=float(negatives.raw_mean),
         retrieval_error=retrieval_error,
         margin=margin,
@@ -149,9 +151,19 @@ def dprime(gap: npt.ArrayLike, positive_variance: npt.ArrayLike, negative_varian
     return np.where(nothing, 0.0, gaps / np.maximum(spread, SD_FLOOR))
 
 
+def is_rounding(spread: float) -> bool:
+    """Differences of this size between L2-normalised float32 embeddings are rounding."""
+    return spread < SD_FLOOR
+
+
+def is_nothing(gap: float, positive_variance: float, negative_variance: float) -> bool:
+    """All distances, of positive and of negative pairs, are equal up to rounding."""
+    return is_rounding(float(np.sqrt((positive_variance + negative_variance) / 2))) and is_rounding(abs(gap))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Point:
-    """The two scores of the panel itself."""
+    """Both scores of the panel itself."""
 
     dprime: float
     auroc: float
@@ -159,55 +171,23 @@ class _Point:
 
     @classmethod
     def of(cls, positives: Floats, negatives: NegativePairs) -> _Point:
-        gap, variances = negatives.mean - positives.mean(), (positives.var(), negatives.variance)
-        degenerate = bool(np.sqrt(sum(variances) / 2) < SD_FLOOR)
-        # Ranks of distances that differ by rounding only would be chance, and chance is 0.5.
-        nothing = degenerate and abs(gap) < SD_FLOOR
+        gap, variances = negatives.mean - positives.mean(), (float(positives.var()), negatives.variance)
         return cls(
             dprime=float(dprime(gap, *variances)),
-            auroc=0.5 if nothing else float(negatives.above),
-            degenerate=degenerate,
+            # Ranks of distances that differ by rounding only would be chance.
+            auroc=0.5 if is_nothing(gap, *variances) else float(negatives.above),
+            degenerate=is_rounding(float(np.sqrt(sum(variances) / 2))),
         )
 
 
 def _checked(embeddings: npt.ArrayLike, groups: npt.ArrayLike | None) -> tuple[npt.NDArray[Any], Integers]:
-    points = np.asarray(embeddings)
-    if points.ndim != 3 or not np.issubdtype(points.dtype, np.floating):
-        raise DataError(
-            f"embeddings: {points.dtype} of shape {points.shape}; expected floats of shape (images, views, features)"
-        )
-    num_images, num_views, dim = points.shape
+    points = finite_embeddings(embeddings, ("images", "views", "features"))
+    num_images, num_views, _ = points.shape
     if num_images < MIN_IMAGES:
         raise DataError(f"embeddings: {num_images} image(s); expected at least {MIN_IMAGES} to compare pairs")
     if num_views < 2:
         raise DataError(f"embeddings: {num_views} view(s) per image; expected at least 2 to have positive pairs")
-    if dim < 1:
-        raise DataError("embeddings: 0 features; expected at least 1")
-    if not np.isfinite(points).all():
-        bad = int((~np.isfinite(points)).any(axis=2).sum())
-        raise DataError(f"embeddings: {bad} of {num_images * num_views} are not finite; expected finite numbers")
-    own = np.arange(num_images) if groups is None else np.asarray(groups)
-    if own.shape != (num_images,):
-        raise DataError(f"groups: shape {own.shape}; expected one group per image, ({num_images},)")
-    numbers = np.unique(own, return_inverse=True)[1].astype(np.int64)
-    if numbers.max() < 1:
-        raise DataError(f"groups: all {num_images} images belong to one; expected at least 2 to have negative pairs")
-    return points, numbers
-
-
-def positive_pairs(num_images: int, num_views: int) -> Integers:
-    """Rows of both views of each positive pair, image by image, for embeddings (n, V, D) flattened to (n V, D).
-
-    Returns:
-        int64, shape (n V (V - 1) / 2, 2).
-    """
-    views = np.stack(np.triu_indices(num_views, 1), axis=1)
-    return (np.arange(num_images)[:, None, None] * num_views + views).reshape(-1, 2)
-
-
-def _raw_positive_mean(positives: Floats, norms: Floats, pairs: Integers) -> float:
-    left, right = norms.ravel()[pairs].T
-    return float(np.sqrt(np.square(left - right) + left * right * np.square(positives.ravel())).mean())
+    return points, group_numbers(groups, num_images, several=True)
 
 
 def _hard_negatives(unit: Floats, groups: Integers, positives: Floats) -> tuple[float, float]:
@@ -232,8 +212,9 @@ def _replicates(
 ) -> dict[str, Any]:
     """Both scores of every resample, from sums per image and per pair of images.
 
-    d' is exact. The AUROC counts triples of images; its replicates take the positives' and the negatives' resampling
-    one at a time against the full panel and add the two changes, which leaves out a term of order 1/n.
+    d' is exact. The AUROC counts triples of images. Its replicates resample the positive pairs against all negative
+    ones, then the negative pairs against all positive ones, and add the two changes, which neglects a term of order
+    1/n.
     """
     starts = group_starts(groups)
     weights = resample_weights(len(starts), bootstrap, seed)

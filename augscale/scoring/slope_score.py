@@ -1,4 +1,4 @@
-"""`probe.score = "alpha_req"`: how evenly the embeddings of the panel's views use their directions.
+"""The score `probe.score = "alpha_req"`: how evenly the embeddings of the panel's views use their directions.
 
 In the study of docs/evidence this ranked scales as accuracy on labels did, where the separation of pairs did not.
 """
@@ -18,9 +18,9 @@ Floats = npt.NDArray[np.float64]
 
 NAME = "alpha_req"
 FARTHEST = 10.0
-"""Distances are cut here; also that of a spectrum with too few directions for a slope."""
+"""Largest distance; also that of a spectrum with too few directions for a slope."""
 MOST_REPLICATES = 200
-"""Each needs the eigenvalues of every level once more."""
+"""Most resamples: each needs the eigenvalues of every level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def slope_score(
 
 
 def _resampled(views: Sequence[Floats], times: Floats) -> float:
-    """The score of images that count so often; nan where a level has no slope."""
+    """The score with images weighted by `times`; nan where a level has no slope."""
     found = [_minus_distance(eigenvalue_shares(rows, weights=times)) for rows in views]
     return float(np.mean([np.nan if value is None else value for value in found]))
 

@@ -1,4 +1,4 @@
-"""How many directions embeddings use: guards against collapse, and what a spectrum says beside them.
+"""Metrics of the spectrum of embeddings: how many directions they use.
 
 One embedding per image, (N, D). Unless said otherwise the spectrum is that of the covariance of centred embeddings that
 are not normalised, and no result changes with their scale.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from augscale.errors import DataError
-from augscale.scoring.distances import centered, matmul, unit_rows
+from augscale.scoring.distances import centered, unit_rows
+from augscale.scoring.embedding_checks import finite_embeddings
+from augscale.system.matmul import matmul
 
 Floats = npt.NDArray[np.float64]
 
@@ -143,10 +144,5 @@ def alpha_req(shares: Floats) -> float | None:
     return float(-(x @ y) / (x @ x))
 
 
-def _checked(embeddings: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    rows = np.asarray(embeddings, dtype=np.float64)
-    if rows.ndim != 2 or 0 in rows.shape:
-        raise DataError(f"embeddings: shape {rows.shape}; expected (images, features), at least 1 each")
-    if not np.isfinite(rows).all():
-        raise DataError("embeddings: values that are not finite; expected finite numbers")
-    return rows
+def _checked(embeddings: npt.ArrayLike) -> Floats:
+    return finite_embeddings(np.asarray(embeddings, dtype=np.float64), ("images", "features"))

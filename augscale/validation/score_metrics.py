@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from augscale.diagnosis.glossary import GLOSSARY
 from augscale.diagnosis.measure import measure_images, measure_views
 from augscale.networks.backbones import Backbone
+from augscale.records.metrics import METRICS
 from augscale.records.validation import STUDY_KEY, MetricColumn
 from augscale.scoring.embeddings import embed
+from augscale.scoring.pair_samples import positive_pairs
 from augscale.scoring.panel import ProbePanel
-from augscale.scoring.separation import dprime, positive_pairs
+from augscale.scoring.separation import dprime
 
 LEVEL_METRICS = (
     "dprime", "raw_dprime", "gap", "pair_auroc", "margin", "retrieval_error", "alignment", "uniformity", "lidar",
@@ -38,7 +39,7 @@ _WORDS = {
     "loss": ("Loss", "of the last batch, turned round; not comparable between augmentations"),
     STUDY_SCORE: ("Study's score", "what the search ranks trials by"),
 }
-_TURNED = ("loss", *(name for name, info in GLOSSARY.items() if info.direction == "lower"))
+_TURNED = ("loss", *(name for name, info in METRICS.items() if info.direction == "lower"))
 
 
 def score_metrics(level_names: tuple[str, ...]) -> tuple[MetricColumn, ...]:
@@ -113,7 +114,7 @@ def raw_dprime(views: npt.ArrayLike, groups: npt.ArrayLike) -> float:
 
 
 def _metric(level: str, metric: str) -> MetricColumn:
-    info = GLOSSARY.get(metric)
+    info = METRICS.get(metric)
     label, meaning = _WORDS.get(metric) or (info.label, info.meaning) if info else _WORDS[metric]
     return MetricColumn(
         key=f"{level}/{metric}",

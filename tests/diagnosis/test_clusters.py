@@ -87,7 +87,6 @@ def _plain_recall(points: np.ndarray, groups: np.ndarray, k: int) -> float:
 def test_recall_equals_a_plain_loop(k: int) -> None:
     points, groups = _views(12, 3, 4, noise=1.0), np.arange(12) // 3
     assert 0 < _plain_recall(points, groups, k) < 1
-    assert clusters.recall_values(points, groups, k).mean() == pytest.approx(_plain_recall(points, groups, k))
     assert clusters.retrieval_values(points, groups)[f"recall_at_{k}"].mean() == pytest.approx(
         _plain_recall(points, groups, k)
     )
@@ -96,8 +95,8 @@ def test_recall_equals_a_plain_loop(k: int) -> None:
 def test_other_images_of_the_patient_do_not_spoil_recall() -> None:
     points = np.repeat(_views(8, 2, noise=0.1), 2, axis=0)
     points[1::2] += 1e-4
-    assert clusters.recall_values(points, np.arange(16) // 2, 1).mean() == 1
-    assert clusters.recall_values(points, None, 1).mean() < 1
+    assert clusters.retrieval_values(points, np.arange(16) // 2)["recall_at_1"].mean() == 1
+    assert clusters.retrieval_values(points, None)["recall_at_1"].mean() < 1
 
 
 def test_margin_and_retrieval_error_are_those_of_separation() -> None:
@@ -161,11 +160,11 @@ def test_views_of_equal_images_have_no_clusters() -> None:
         assert clusters.davies_bouldin(points) is None
         assert clusters.calinski_harabasz(points) is None
         assert clusters.lidar(points) is None
-        assert clusters.recall_values(points, None, 1).mean() == 0
+        assert clusters.retrieval_values(points)["recall_at_1"].mean() == 0
 
 
 def test_fewer_negatives_than_k_find_their_own() -> None:
-    assert clusters.recall_values(_views(2, 2), None, 5).tolist() == [[1, 1], [1, 1]]
+    assert clusters.retrieval_values(_views(2, 2))["recall_at_5"].tolist() == [[1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_pairs_and_distances_equal_a_plain_loop(seed):
         assert (pair.distance, pair.own_distance) == pytest.approx(expected[pair.a, pair.b], rel=1e-6)
     assert found.num_pairs == len(expected)
     assert found.num_images == len({image for pair in expected for image in pair})
-    ratios = [pair.ratio for pair in found.pairs]
+    ratios = [pair.distance / pair.own_distance for pair in found.pairs]
     assert ratios == sorted(ratios)
 
 

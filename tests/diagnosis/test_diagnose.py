@@ -22,6 +22,7 @@ from augscale.demo.patients import synthetic_records
 from augscale.errors import CheckpointError, ConfigError, DataError
 from augscale.networks.backbones import build_backbone
 from augscale.networks.weights import save_weights
+from augscale.records.diagnosis import DiagnosisRecord
 
 SIZE = 32
 TINY = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
@@ -141,6 +142,7 @@ def test_every_file_is_written_and_holds_what_the_object_holds(both):
     written = json.loads((out / "diagnosis.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert [c["name"] for c in written["checkpoints"]] == ["weak", "checkpoint", "untrained"]
     assert written["checkpoints"][0]["ladder"]["metrics"]["dprime"]["value"] == diagnosis["weak"].ladder["dprime"].value
+    assert DiagnosisRecord.read(out / "diagnosis.json").to_dict() == diagnosis.to_dict()
     assert "<html" in (out / "diagnosis.html").read_text()[:500].lower()
     for name in ("distances.png", "distances_raw.png", "map.png", "spectrum.png"):
         assert Image.open(out / name).size[0] > 500
@@ -211,12 +213,12 @@ def test_nan_in_the_weights_is_a_result_that_names_the_tensor(ours, photographs,
 
 
 def test_more_photographs_than_a_chunk_are_each_seen_once(ours, tmp_path, monkeypatch):
-    from augscale.diagnosis import checkup
+    from augscale.diagnosis import subjects
 
     for index, record in enumerate(synthetic_records(10, 0)[:9]):
         Image.fromarray(render(record.image_id, 0, 48)).save(tmp_path / f"{index}.png")
     whole = augscale.diagnose(ours, data=tmp_path, scales=["weak"], untrained=False, **SMALL)
-    monkeypatch.setattr(checkup, "_CHUNK_IMAGES", 4)
+    monkeypatch.setattr(subjects, "CHUNK_IMAGES", 4)
     chunked = augscale.diagnose(ours, data=tmp_path, scales=["weak"], untrained=False, **SMALL)
     assert len(chunked.images) == 9
     for name, level in whole["weak"].levels.items():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from augscale.diagnosis.head_signs import head_information
+from augscale.diagnosis.training_signs import head_information
 
 
 def _official_head(batch_norm: bool) -> nn.Sequential:

@@ -15,22 +15,21 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp, ortho_group, wasserstein_distance
 
 from augscale.diagnosis import clusters
-from augscale.diagnosis.glossary import (
+from augscale.diagnosis.measure import measure_images, measure_views
+from augscale.errors import DataError
+from augscale.records.metrics import (
     CLUSTER_METRICS,
-    GLOSSARY,
     IMAGE_METRICS,
     LABEL_METRICS,
     LEVEL_METRICS,
+    METRICS,
     PAIR_METRICS,
     RETRIEVAL_METRICS,
 )
-from augscale.diagnosis.measure import measure_images, measure_views
-from augscale.errors import DataError
 from augscale.scoring import pair_samples
 from augscale.scoring.separation import separation
 from augscale.scoring.spectrum import effective_rank, feature_sd
-from augscale.statistics.bootstrap import resample_weights
-from augscale.statistics.measured import Measured, measured, missing, paired_difference
+from augscale.statistics.bootstrap import Measured, measured, missing, paired_difference, resample_weights
 
 
 @pytest.fixture(autouse=True)
@@ -61,11 +60,11 @@ def _sound(metrics: dict[str, Measured]) -> None:
             assert metric.interval[0] <= metric.interval[1]
 
 
-def test_every_metric_is_in_the_glossary() -> None:
-    assert set(GLOSSARY) == {*LEVEL_METRICS, *IMAGE_METRICS}
+def test_every_metric_is_in_the_registry() -> None:
+    assert set(METRICS) == {*LEVEL_METRICS, *IMAGE_METRICS}
     assert set(measure_views(_views()).metrics) == set(LEVEL_METRICS)
     assert set(measure_images(_views()[:, 0]).metrics) == set(IMAGE_METRICS)
-    for info in GLOSSARY.values():
+    for info in METRICS.values():
         assert info.meaning.endswith(".")
         assert info.direction in ("higher", "lower", "none")
 

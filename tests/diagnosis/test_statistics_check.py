@@ -87,12 +87,14 @@ def test_with_their_own_statistics_they_differ_and_a_note_says_so(weights, diagn
     found = diagnose(weights["mild"], weights["noisy"], untrained=False, statistics="own")
     assert _metrics(found["mild"]) != _metrics(found["noisy"])
     for checkpoint in found.checkpoints:
-        check = checkpoint.statistics
+        check = checkpoint.batch_norm_statistics
         assert check is not None
         assert check.used == "own"
-        assert check.own == pytest.approx(checkpoint.ladder["dprime"].value, abs=1e-6)
-    assert found["mild"].statistics.data == pytest.approx(found["noisy"].statistics.data, abs=1e-6)
-    differ = [c for c in found.checkpoints if c.statistics.differ]
+        assert check.dprime.own == pytest.approx(checkpoint.ladder["dprime"].value, abs=1e-6)
+    assert found["mild"].batch_norm_statistics.dprime.data == pytest.approx(
+        found["noisy"].batch_norm_statistics.dprime.data, abs=1e-6
+    )
+    differ = [c for c in found.checkpoints if c.batch_norm_statistics.differ]
     assert differ
     assert all(any(note.startswith(f"{c.name}: d' is") for note in found.notes) for c in differ)
 
@@ -105,7 +107,7 @@ def test_a_foreign_checkpoint_keeps_its_statistics_unless_asked(tmp_path, diagno
     data = diagnose(path, untrained=False, statistics="data")
     assert _metrics(own.checkpoints[0]) == _metrics(plain.checkpoints[0])
     assert _metrics(own.checkpoints[0]) != _metrics(data.checkpoints[0])
-    assert data.checkpoints[0].statistics.used == "data"
+    assert data.checkpoints[0].batch_norm_statistics.used == "data"
 
 
 def test_a_vit_has_one_kind_of_statistics(tmp_path, diagnose):
@@ -115,7 +117,7 @@ def test_a_vit_has_one_kind_of_statistics(tmp_path, diagnose):
     options = {"untrained": False, "arch": "vit_tiny_patch16_224,patch_size=8,embed_dim=64,depth=2,num_heads=1"}
     own, data = (diagnose(path, **options, statistics=choice) for choice in ("own", "data"))
     assert _metrics(own.checkpoints[0]) == _metrics(data.checkpoints[0])
-    assert own.checkpoints[0].statistics is None
+    assert own.checkpoints[0].batch_norm_statistics is None
     assert not any("batch norm" in note for note in own.notes)
 
 

@@ -244,7 +244,7 @@ def confused(rng: np.random.Generator, images: int, levels: tuple[str, ...], cou
         a, b = 2 * rng.choice(images // 2, 2, replace=False)
         distance = 0.4 + 0.02 * index
         places = {"a": int(a), "b": int(b), "level": levels[0]}
-        rows.append(places | {"distance": distance, "own_distance": distance + 0.2, "distance_other_views": 0.71})
+        rows.append(places | {"distance": distance, "own_distance": distance + 0.2})
     return rows
 
 

@@ -4,8 +4,15 @@ import pytest
 from browser import CHROMIUM, open_page
 from diagnosis_folder import HOSTILE, LEVELS, diagnosis, thumbnails
 
+from augscale.records.diagnosis import DiagnosisRecord
+from augscale.reporting.diagnosis.display import displayed
 from augscale.reporting.diagnosis.page import render_diagnosis
-from augscale.reporting.diagnosis.records import parse_diagnosis
+
+
+def shown(data):
+    """The content of diagnosis.json as the page shows it."""
+    return displayed(DiagnosisRecord.parse(data, "diagnosis.json"))
+
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to open the page with")
 WIDTHS = (360, 390, 1280)
@@ -99,7 +106,7 @@ addEventListener("load", async () => {
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "hostile"])
 def opened(request, tmp_path_factory):
     data = diagnosis(names=("run-b", "untrained", "broken"), levels=tuple(LEVELS)[:3], hostile=request.param)
-    page = render_diagnosis(parse_diagnosis(data), thumbnails())
+    page = render_diagnosis(shown(data), thumbnails())
     pages, log = open_page(page, PROBE, tmp_path_factory.mktemp("browser"), WIDTHS)
     assert sorted(pages) == sorted(WIDTHS), log
     return pages, log, request.param

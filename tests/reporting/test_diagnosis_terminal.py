@@ -5,12 +5,17 @@ import pytest
 from diagnosis_folder import QUALITY, diagnosis
 from rich.console import Console
 
+from augscale.records.diagnosis import DiagnosisRecord
 from augscale.reporting.diagnosis.terminal import plain_diagnosis, print_diagnosis
+
+
+def record(data):
+    return DiagnosisRecord.parse(data, "diagnosis.json")
 
 
 def printed(data, width, out_dir=Path("runs/d"), **console):
     target = Console(file=io.StringIO(), width=width, color_system=None, **console)
-    print_diagnosis(data, out_dir, target)
+    print_diagnosis(record(data), out_dir, target)
     return target.file.getvalue()
 
 
@@ -54,7 +59,7 @@ def test_a_pipe_gets_plain_ascii_lines_that_do_not_wrap():
 
 def test_without_a_folder_no_file_is_named():
     assert "diagnosis.html" not in printed(diagnosis(), 80, None, force_terminal=True)
-    assert "diagnosis.html" not in plain_diagnosis(diagnosis())
+    assert "diagnosis.html" not in plain_diagnosis(record(diagnosis()))
 
 
 def test_names_cannot_steer_the_terminal_or_forge_lines():
@@ -63,4 +68,4 @@ def test_names_cannot_steer_the_terminal_or_forge_lines():
     for text in (printed(data, 80, force_terminal=True), printed(data, 80)):
         assert "\x1b" not in text
         assert "[red]" in text
-    assert not [line for line in plain_diagnosis(data).splitlines() if line.startswith("advice: b")]
+    assert not [line for line in plain_diagnosis(record(data)).splitlines() if line.startswith("advice: b")]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from augscale.scoring.negatives import NegativePairs, PositiveRanks, histogram, negative_pairs
+from augscale.scoring.bins import SHOWN
+from augscale.scoring.negatives import NegativePairs, PositiveRanks, negative_pairs
 
 
 def _dense(points: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -88,5 +89,5 @@ def test_ranks_among_zeros() -> None:
 
 
 def test_histogram_counts_the_largest_distance_in_the_last_bin() -> None:
-    counts = histogram(np.array([0.0, 1 / 32, 2.0, 2.0 + 1e-12]))
+    counts = SHOWN.histogram(np.array([0.0, 1 / 32, 2.0, 2.0 + 1e-12]))
     assert (counts[0], counts[1], counts[63]) == (1, 1, 2)

@@ -14,7 +14,8 @@ from torch import nn
 from augscale.augmentation.scales import load_scales
 from augscale.config import CropsConfig, ProbeConfig
 from augscale.data.image_records import ImageRecord
-from augscale.diagnosis.checkup import Subject, examine_subjects, ladder_levels
+from augscale.diagnosis.checkup import examine_subjects, ladder_levels
+from augscale.diagnosis.subjects import Subject
 from augscale.errors import DataError, DivergedError
 from augscale.scoring.health import violation
 from augscale.scoring.panel import ProbePanel, build_panel

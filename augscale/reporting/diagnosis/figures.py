@@ -9,18 +9,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from augscale.data.own_pictures import MARK
+from augscale.records.diagnosis import CheckpointRecord, DiagnosisRecord, Histogram
+from augscale.reporting.diagnosis.map_plots import group_look, spokes, square
 from augscale.reporting.diagnosis.plots import (
     CheckpointColors,
     axis_bounds,
     curves,
-    group_look,
     is_drawable,
     place_words,
     spectrum_points,
-    spokes,
-    square,
 )
-from augscale.reporting.diagnosis.records import CheckpointResult, Diagnosis, Histogram
 from augscale.reporting.diagnosis.wording import metric_text, value_text
 from augscale.reporting.shared.style import FAINT, GRID, INK, MUTED
 
@@ -59,11 +57,11 @@ LOOK: Any = {
 }
 
 
-def distance_grid(diagnosis: Diagnosis, *, raw: bool) -> bytes | None:
+def distance_grid(diagnosis: DiagnosisRecord, *, raw: bool) -> bytes | None:
     """Densities of positive and negative pairs, a row per checkpoint and a column per level.
 
     Args:
-        diagnosis: what was found.
+        diagnosis: from `displayed`.
         raw: features as they are, as in the paper's Figure 2, an axis per checkpoint; else at unit length, one axis.
     Returns:
         A PNG, or None where there are no histograms.
@@ -72,7 +70,7 @@ def distance_grid(diagnosis: Diagnosis, *, raw: bool) -> bytes | None:
     rows = [(c, found) for c, found in rows if found]
     if not rows:
         return None
-    levels = [name for name, _ in diagnosis.levels if any(name in found for _, found in rows)]
+    levels = [level.name for level in diagnosis.levels if any(level.name in found for _, found in rows)]
     blocks = [levels[i : i + MOST_ABREAST] for i in range(0, len(levels), MOST_ABREAST)]
     columns = max(map(len, blocks))
     width = ONE_COLUMN if columns <= 2 else TWO_COLUMNS
@@ -103,7 +101,7 @@ def distance_grid(diagnosis: Diagnosis, *, raw: bool) -> bytes | None:
     return _png(draw, width, 0.35 + count * (0.95 if width == TWO_COLUMNS else 1.0))
 
 
-def view_map(diagnosis: Diagnosis) -> bytes | None:
+def view_map(diagnosis: DiagnosisRecord) -> bytes | None:
     """Views of some images, one colour and shape per image, a panel per checkpoint (the paper's Figure 2b)."""
     kind = next((k for k in ("views_tsne", "views_pca") if any(k in c.maps for c in diagnosis.checkpoints)), None)
     if kind is None:
@@ -133,7 +131,7 @@ def view_map(diagnosis: Diagnosis) -> bytes | None:
     return _png(draw, width, lines * (width / columns + 0.12))
 
 
-def spectrum(diagnosis: Diagnosis) -> bytes | None:
+def spectrum(diagnosis: DiagnosisRecord) -> bytes | None:
     """Shares of the variance over principal directions, both axes logarithmic."""
     rows = [(c, points) for c in diagnosis.checkpoints if (points := spectrum_points(c))]
     if not rows:
@@ -167,7 +165,7 @@ def spectrum(diagnosis: Diagnosis) -> bytes | None:
 
 def _densities(
     axes: Axes,
-    checkpoint: CheckpointResult,
+    checkpoint: CheckpointRecord,
     level: str,
     histogram: Histogram | None,
     bounds: tuple[float, float],
@@ -193,11 +191,11 @@ def _densities(
         axes.text(0.02, 0.97, words, transform=axes.transAxes, va="top", fontsize=6)
 
 
-def _histograms(diagnosis: Diagnosis, checkpoint: CheckpointResult, *, raw: bool) -> dict[str, Histogram]:
+def _histograms(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord, *, raw: bool) -> dict[str, Histogram]:
     found = {
-        name: checkpoint.levels[name].raw if raw else checkpoint.levels[name].normalized
-        for name, _ in diagnosis.levels
-        if name in checkpoint.levels
+        level.name: checkpoint.levels[level.name].raw if raw else checkpoint.levels[level.name].normalized
+        for level in diagnosis.levels
+        if level.name in checkpoint.levels
     }
     return {name: histogram for name, histogram in found.items() if histogram.is_usable}
 
@@ -225,7 +223,7 @@ def _png(draw: Any, width: float, height: float) -> bytes:
     return buffer.getvalue()
 
 
-def all_figures(diagnosis: Diagnosis) -> dict[str, bytes]:
+def all_figures(diagnosis: DiagnosisRecord) -> dict[str, bytes]:
     """Every figure that can be drawn, by file name."""
     drawn: Sequence[tuple[str, bytes | None]] = (
         ("distances.png", distance_grid(diagnosis, raw=False)),

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from augscale.reporting.diagnosis.records import CheckpointResult, Diagnosis, Metric, parse_diagnosis
+from augscale.records.diagnosis import CheckpointRecord, DiagnosisRecord, Metric
+from augscale.reporting.diagnosis.display import displayed
 from augscale.reporting.diagnosis.wording import (
     MAIN,
-    VERDICT_WORDS,
     checkpoint_sentence,
     comparison_words,
     difference_text,
     headline,
+    is_over_ladder,
     metric_text,
     plain,
+    verdict_words,
+    where_words,
     with_interval,
 )
 from augscale.reporting.shared.wording import NOTHING
 
 COLUMNS = ("pair_auroc", "dprime", "silhouette", "recall_at_1", "rankme")
-"""Metrics shown: over the ladder where they are computed there, else of the clean images."""
+"""Metrics shown: means over the ladder; those of the clean images where a metric has no levels."""
 STYLES = {"healthy": "green", "suspicious": "yellow", "collapsed": "red"}
 FILES = {
     "diagnosis.html": "See why",
@@ -34,7 +35,7 @@ FILES = {
 }
 
 
-def print_diagnosis(diagnosis: Mapping[str, Any], out_dir: Path | None, console: Console) -> None:
+def print_diagnosis(diagnosis: DiagnosisRecord, out_dir: Path | None, console: Console) -> None:
     """Prints a diagnosis in the form that suits where it goes.
 
     Args:
@@ -49,17 +50,19 @@ def print_diagnosis(diagnosis: Mapping[str, Any], out_dir: Path | None, console:
         console.print(plain_diagnosis(diagnosis, out_dir), highlight=False, markup=False, soft_wrap=True)
 
 
-def diagnosis_lines(diagnosis: Mapping[str, Any], out_dir: Path | None) -> RenderableType:
-    """As rich text: headline, a table of the checkpoints, evidence and advice, notes, files."""
-    parsed = parse_diagnosis(diagnosis)
-    parts: list[RenderableType] = [Text(headline(parsed), style="bold"), Text(""), _table(parsed)]
-    parts.append(Text(f"95 % intervals over patients; values {parsed.where}, RankMe of the clean images", style="dim"))
-    for checkpoint in parsed.checkpoints:
-        parts += [Text(""), Text(checkpoint_sentence(parsed, checkpoint))]
-        parts += [_bullet("-", line, "dim") for line in checkpoint.evidence]
-        parts += [_bullet(">", line, "") for line in checkpoint.advice]
-    if parsed.notes:
-        parts += [Text(""), *(_bullet("-", note, "dim") for note in parsed.notes)]
+def diagnosis_lines(diagnosis: DiagnosisRecord, out_dir: Path | None) -> RenderableType:
+    """Rich text: headline, a table of the checkpoints, evidence and advice, notes, files."""
+    shown = displayed(diagnosis)
+    parts: list[RenderableType] = [Text(headline(shown), style="bold"), Text(""), _table(shown)]
+    parts.append(
+        Text(f"95 % intervals over patients; values {where_words(shown)}, RankMe of the clean images", style="dim")
+    )
+    for checkpoint in shown.checkpoints:
+        parts += [Text(""), Text(checkpoint_sentence(shown, checkpoint))]
+        parts += [_bullet("-", line, "dim") for line in checkpoint.health.evidence]
+        parts += [_bullet(">", line, "") for line in checkpoint.health.advice]
+    if shown.notes:
+        parts += [Text(""), *(_bullet("-", note, "dim") for note in shown.notes)]
     if out_dir is not None:
         width = max(map(len, FILES.values())) + 2
         parts.append(Text(""))
@@ -69,48 +72,47 @@ def diagnosis_lines(diagnosis: Mapping[str, Any], out_dir: Path | None) -> Rende
     return Group(*parts)
 
 
-def plain_diagnosis(diagnosis: Mapping[str, Any], out_dir: Path | None = None) -> str:
-    """As lines without styles, boxes, wrapping or typographic signs, one checkpoint per line."""
-    parsed = parse_diagnosis(diagnosis)
-    lines = [headline(parsed)]
-    for checkpoint in parsed.checkpoints:
+def plain_diagnosis(diagnosis: DiagnosisRecord, out_dir: Path | None = None) -> str:
+    """Plain lines without styles, boxes, wrapping or typographic signs, one checkpoint per line."""
+    shown = displayed(diagnosis)
+    lines = [headline(shown)]
+    for checkpoint in shown.checkpoints:
         numbers = [
-            with_interval(parsed.meaning(key).label, metric)
+            with_interval(shown.meaning(key).label, metric)
             for key in COLUMNS
             if (metric := _metric(checkpoint, key)).value is not None
         ]
-        verdict = VERDICT_WORDS.get(checkpoint.verdict, checkpoint.verdict)
-        lines.append(f"{checkpoint.name}: {', '.join([verdict, *numbers])}")
-    for checkpoint in parsed.checkpoints:
-        lines += [f"evidence: {checkpoint.name}: {line}" for line in checkpoint.evidence]
-        lines += [f"advice: {checkpoint.name}: {line}" for line in checkpoint.advice]
-    for found in parsed.comparisons:
-        if found.metric == MAIN and found.level in ("ladder", ""):
-            words = comparison_words(parsed, found)
+        lines.append(f"{checkpoint.name}: {', '.join([verdict_words(checkpoint), *numbers])}")
+    for checkpoint in shown.checkpoints:
+        lines += [f"evidence: {checkpoint.name}: {line}" for line in checkpoint.health.evidence]
+        lines += [f"advice: {checkpoint.name}: {line}" for line in checkpoint.health.advice]
+    for found in shown.comparisons:
+        if found.metric == MAIN and is_over_ladder(found):
+            words = comparison_words(shown, found)
             than = "from" if words == "not distinguishable" else "than"
-            label = parsed.meaning(found.metric).label
+            label = shown.meaning(found.metric).label
             lines.append(f"comparison: {found.a} {words} {than} {found.b}: {label} {difference_text(found)}")
-    lines += [f"note: {note}" for note in parsed.notes]
+    lines += [f"note: {note}" for note in shown.notes]
     if out_dir is not None:
         lines += [f"{what.lower()}: {out_dir / name}" for name, what in FILES.items()]
     return "\n".join(map(plain, lines))
 
 
-def _table(parsed: Diagnosis) -> Table:
+def _table(shown: DiagnosisRecord) -> Table:
     """Values above, their intervals below, so that the table fits 80 columns."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
     table.add_column("", overflow="fold")
     table.add_column("health", no_wrap=True)
     for key in COLUMNS:
-        table.add_column(parsed.meaning(key).label, no_wrap=True)
-    for checkpoint in parsed.checkpoints:
+        table.add_column(shown.meaning(key).label, no_wrap=True)
+    for checkpoint in shown.checkpoints:
         cells = [Text(_two_lines(_metric(checkpoint, key))) for key in COLUMNS]
-        verdict = VERDICT_WORDS.get(checkpoint.verdict, checkpoint.verdict)
-        table.add_row(Text(checkpoint.name), Text(verdict, style=STYLES.get(checkpoint.verdict, "")), *cells)
+        verdict = Text(verdict_words(checkpoint), style=STYLES.get(checkpoint.health.verdict, ""))
+        table.add_row(Text(checkpoint.name), verdict, *cells)
     return table
 
 
-def _metric(checkpoint: CheckpointResult, key: str) -> Metric:
+def _metric(checkpoint: CheckpointRecord, key: str) -> Metric:
     return checkpoint.ladder.get(key) or checkpoint.overall.get(key) or Metric()
 
 

@@ -1,21 +1,20 @@
-"""How a diagnosis is put into words, the same on the page and on the terminal."""
+"""Sentences and numbers of a diagnosis, the same on the page and on the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from augscale.reporting.diagnosis.records import CheckpointResult, Comparison, Diagnosis, Interval, Metric
+from augscale.records.diagnosis import LADDER, CheckpointRecord, Comparison, DiagnosisRecord, Metric
 from augscale.reporting.shared.wording import MINUS, NOTHING, interval, number, signed
 
 MAIN = "pair_auroc"
 MOST_NUMBERS = 4
-"""Up to so many checkpoints, a sentence that compares them carries the numbers too."""
+"""Sentences that compare more checkpoints than this leave out the numbers."""
 PAPER_SILHOUETTES = {"strong": 0.117, "weak": 0.201, "weak+med": 0.130}
 PAPER_REMARK = (
     "The paper's own silhouettes of view groups: strong 0.117, weak 0.201, weak+med 0.130. It does not state the image "
     "set, the layer or the distance, so they are a rough orientation only."
 )
-VERDICT_WORDS = {"healthy": "healthy", "suspicious": "suspicious", "collapsed": "collapsed", "": "not judged"}
 SCOPE = (
     "All of this is label-free or on frozen features: better separated pairs do not promise a better fine-tuned "
     "classifier. Intervals are over the patients of this panel and do not count luck in training.",
@@ -49,16 +48,29 @@ def with_interval(label: str, metric: Metric | None) -> str:
     return f"{label} {value} ({bounds})" if bounds else f"{label} {value}"
 
 
-def usable(diagnosis: Diagnosis) -> list[CheckpointResult]:
+def usable(diagnosis: DiagnosisRecord) -> list[CheckpointRecord]:
     """Checkpoints that are not collapsed and have a main number, the highest first."""
     found = [c for c in diagnosis.checkpoints if not c.is_collapsed and _main(c) is not None]
     return sorted(found, key=lambda c: -(_main(c) or 0.0))
 
 
-def headline(diagnosis: Diagnosis) -> str:
-    """What a person must know, in one sentence."""
+def where_words(diagnosis: DiagnosisRecord) -> str:
+    """The levels that the ladder's values are means over."""
+    names = diagnosis.ladder_levels
+    if any(level.kind == LADDER for level in diagnosis.levels):
+        return "on the ladder"
+    return f"at {names[0]}" if len(names) == 1 else "over all levels"
+
+
+def verdict_words(checkpoint: CheckpointRecord) -> str:
+    """The verdict, or "not judged"."""
+    return checkpoint.health.verdict or "not judged"
+
+
+def headline(diagnosis: DiagnosisRecord) -> str:
+    """The main finding in one sentence."""
     checkpoints, ranked = diagnosis.checkpoints, usable(diagnosis)
-    label, where = diagnosis.meaning(MAIN).label, diagnosis.where
+    label, where = diagnosis.meaning(MAIN).label, where_words(diagnosis)
     if not checkpoints:
         return "No checkpoint has been diagnosed"
     if len(checkpoints) == 1:
@@ -80,13 +92,13 @@ def headline(diagnosis: Diagnosis) -> str:
     return f"{leader.name} has the highest {label} {where}, but is not distinguishable from {listed(alike)}"
 
 
-def checkpoint_sentence(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> str:
+def checkpoint_sentence(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord) -> str:
     """The verdict on a checkpoint, and how it compares with the others where that was tested."""
     parts = [f"{checkpoint.name} {_is(checkpoint)}", *_versus(diagnosis, checkpoint)]
     return parts[0] + (": " + ", ".join(parts[1:]) if len(parts) > 1 else "")
 
 
-def checkpoint_numbers(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> str:
+def checkpoint_numbers(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord) -> str:
     """AUROC and d' of a checkpoint with their intervals."""
     if checkpoint.ladder.get(MAIN, Metric()).value is None:
         reason = checkpoint.ladder.get(MAIN, Metric()).reason
@@ -94,14 +106,14 @@ def checkpoint_numbers(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> st
     keys = [key for key in (MAIN, "dprime") if key in checkpoint.ladder]
     return (
         ", ".join(with_interval(diagnosis.meaning(key).label, checkpoint.ladder[key]) for key in keys)
-        + f" {diagnosis.where}"
+        + f" {where_words(diagnosis)}"
     )
 
 
-def comparison(diagnosis: Diagnosis, a: str, b: str, metric: str = MAIN) -> Comparison | None:
+def comparison(diagnosis: DiagnosisRecord, a: str, b: str, metric: str = MAIN) -> Comparison | None:
     """The comparison of two checkpoints on the ladder, turned so that it speaks of `a`."""
     for found in diagnosis.comparisons:
-        if found.metric != metric or found.level not in ("ladder", ""):
+        if found.metric != metric or not is_over_ladder(found):
             continue
         if (found.a, found.b) == (a, b):
             return found
@@ -110,21 +122,19 @@ def comparison(diagnosis: Diagnosis, a: str, b: str, metric: str = MAIN) -> Comp
     return None
 
 
+def is_over_ladder(found: Comparison) -> bool:
+    """True for means over the ladder; an incomplete file may lack the level."""
+    return found.level in (LADDER, "")
+
+
 def turned(found: Comparison) -> Comparison:
     """The same comparison, seen from the other side."""
-    bounds: Interval | None = (-found.interval[1], -found.interval[0]) if found.interval else None
-    return Comparison(
-        level=found.level,
-        metric=found.metric,
-        a=found.b,
-        b=found.a,
-        difference=-found.difference,
-        interval=bounds,
-        distinguishable=found.distinguishable,
-    )
+    bounds = (-found.interval[1], -found.interval[0]) if found.interval else None
+    changes = {"a": found.b, "b": found.a, "difference": -found.difference, "interval": bounds}
+    return found.model_copy(update=changes)
 
 
-def comparison_words(diagnosis: Diagnosis, found: Comparison) -> str:
+def comparison_words(diagnosis: DiagnosisRecord, found: Comparison) -> str:
     """better, worse, or not distinguishable; higher or lower where neither is better."""
     if not found.distinguishable:
         return "not distinguishable"
@@ -154,21 +164,17 @@ def plain(line: str) -> str:
 _TO_ASCII = str.maketrans({MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "..."})
 
 
-def _main(checkpoint: CheckpointResult) -> float | None:
+def _main(checkpoint: CheckpointRecord) -> float | None:
     return checkpoint.ladder.get(MAIN, Metric()).value
 
 
-def _is(checkpoint: CheckpointResult) -> str:
-    if checkpoint.verdict == "collapsed":
+def _is(checkpoint: CheckpointRecord) -> str:
+    if checkpoint.is_collapsed:
         return "has collapsed"
-    return (
-        "looks healthy"
-        if checkpoint.verdict == "healthy"
-        else f"is {VERDICT_WORDS.get(checkpoint.verdict, checkpoint.verdict)}"
-    )
+    return "looks healthy" if checkpoint.health.verdict == "healthy" else f"is {verdict_words(checkpoint)}"
 
 
-def _versus(diagnosis: Diagnosis, checkpoint: CheckpointResult) -> list[str]:
+def _versus(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord) -> list[str]:
     if checkpoint.is_collapsed:
         return []
     found: dict[str, list[str]] = {}

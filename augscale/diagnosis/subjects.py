@@ -1,0 +1,171 @@
+"""The networks of a diagnosis, and their embeddings of the same views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from augscale.augmentation.scales import AugmentationScales
+from augscale.diagnosis.checkpoint_doctor import TrainingSigns
+from augscale.diagnosis.photographs import Photographs, Progress
+from augscale.errors import DivergedError
+from augscale.networks.backbones import Backbone
+from augscale.networks.batch_norm import Statistics, gather, has_batch_norm, use
+from augscale.records.diagnosis import Load
+from augscale.scoring.embeddings import embed
+
+Embeddings = npt.NDArray[np.float32]
+CHUNK_IMAGES = 64
+"""Photographs whose views are in memory at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subject:
+    """A network to examine, with the facts that its file gives."""
+
+    name: str
+    path: str
+    kind: str
+    arch: str
+    backbone: Backbone
+    image_size: int
+    scales: AugmentationScales | None = None
+    """Scales that it was trained with."""
+    load: Load | None = None
+    training: Callable[[Embeddings], TrainingSigns | None] | None = None
+    """Facts on its training, given its embeddings of the photographs."""
+    non_finite: tuple[str, ...] = ()
+    """Names of its weights that hold NaN or inf."""
+    reference: str | None = None
+    """Name of the subject that is this network before training."""
+    common_statistics: bool = False
+    """Measured with batch norm statistics gathered on common views instead of its own."""
+
+
+@dataclass(kw_only=True)
+class Embedded:
+    """The embeddings of one subject."""
+
+    subject: Subject
+    failure: str = ""
+    """The reason why nothing could be embedded; empty where all could."""
+    clean: Embeddings | None = None
+    """Shape (n, D): the photographs without augmentation; None after a failure."""
+    views: dict[str, Embeddings] = field(default_factory=dict)
+    """Views by level, shape (n, V, D)."""
+    other_views: dict[str, Embeddings] = field(default_factory=dict)
+    """The ladder with the batch norm statistics that are not used; {} where there is one kind of statistics only."""
+    used: Statistics = field(default_factory=Statistics.none)
+    other: Statistics | None = None
+    """The batch norm statistics that are not used."""
+
+
+def embed_photographs(
+    subjects: Sequence[Subject],
+    photographs: Photographs,
+    *,
+    device: str,
+    common: torch.Tensor | None = None,
+    on_progress: Progress | None = None,
+) -> list[Embedded]:
+    """Embeds the same views with every subject.
+
+    Args:
+        subjects: at least one; all can take views of the photographs' size.
+        photographs: at least one.
+        device: "cpu", "cuda" or "cuda:N".
+        common: float32, shape (N, 3, S, S): views that batch norm statistics are gathered on, see `common_views`;
+            None: every network keeps its own.
+        on_progress: see `Progress`.
+    Returns:
+        One entry per subject, in their order.
+    """
+    found = [_with_statistics(subject, common, device) for subject in subjects]
+    twice = sum(one.other is not None for one in found)
+    num_views, ladder = photographs.probe.views, photographs.ladder
+    total = len(subjects) * (1 + num_views * len(photographs.levels)) + twice * num_views * len(ladder)
+    report = _counter(on_progress, len(photographs.pixels) * total)
+    run = partial(_embed_chunks, num_images=len(photographs.pixels), device=device, report=report)
+    for one, clean in run(found, photographs.whole):
+        one.clean = clean
+    for level in photographs.levels:
+        draw = partial(photographs.views, level)
+        for one, views in run(found, draw):
+            one.views[level] = views
+        compared = [one for one in found if one.other is not None and level in ladder]
+        if compared:
+            for one, views in run(compared, draw, other=True):
+                one.other_views[level] = views
+    for one in found:
+        if one.failure:
+            # A network that diverges at one level is not reported at the others either.
+            one.clean, one.views = None, {}
+    return found
+
+
+def _with_statistics(subject: Subject, common: torch.Tensor | None, device: str) -> Embedded:
+    """Gathers batch norm statistics where the subject has batch norm, and decides which ones are used."""
+    if subject.non_finite:
+        return Embedded(subject=subject, failure="its weights hold NaN or inf")
+    if common is None or not has_batch_norm(subject.backbone):
+        return Embedded(subject=subject)
+    try:
+        gathered = gather(subject.backbone, common, device=device)
+    except DivergedError as error:
+        return Embedded(subject=subject, failure=str(error))
+    if not subject.common_statistics:
+        return Embedded(subject=subject, other=gathered)
+    # An untrained network has no statistics of its own.
+    return Embedded(subject=subject, used=gathered, other=None if subject.kind == "untrained" else Statistics.none())
+
+
+def _embed_chunks(
+    found: Sequence[Embedded],
+    draw: Callable[[slice], torch.Tensor],
+    *,
+    num_images: int,
+    device: str,
+    report: Callable[[int], None],
+    other: bool = False,
+) -> Iterator[tuple[Embedded, Embeddings]]:
+    """Embeds `CHUNK_IMAGES` photographs at a time with every subject.
+
+    Args:
+        found: subjects; one with a failure is passed over, and one that diverges is given its failure.
+        draw: makes the views of a slice of the photographs, (B, 3, S, S) or (B, V, 3, S, S).
+        other: use the batch norm statistics that are not used otherwise.
+    Returns:
+        Each subject that embedded all photographs, with its embeddings (n, D) or (n, V, D).
+    """
+    parts: list[list[Embeddings]] = [[] for _ in found]
+    for begin in range(0, num_images, CHUNK_IMAGES):
+        views = draw(slice(begin, begin + CHUNK_IMAGES))
+        for one, embedded in zip(found, parts, strict=True):
+            if not one.failure:
+                try:
+                    with use(one.subject.backbone, one.other if other and one.other is not None else one.used):
+                        flat = embed(one.subject.backbone, views.flatten(0, -4), device=device)
+                    embedded.append(flat.reshape(*views.shape[:-3], -1))
+                except DivergedError as error:
+                    one.failure = str(error)
+            report(views.shape[:-3].numel())
+    for one, embedded in zip(found, parts, strict=True):
+        if not one.failure:
+            yield one, np.concatenate(embedded)
+
+
+def _counter(on_progress: Progress | None, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        if on_progress is not None:
+            on_progress("embedding views", done, total)
+
+    return report
