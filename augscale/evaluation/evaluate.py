@@ -27,8 +27,6 @@ from augscale.evaluation.which_checkpoints import checkpoints_to_evaluate
 from augscale.networks.batch_norm import Choice, checked_choice, has_batch_norm, takes_common_statistics
 from augscale.networks.checkpoints import LoadedCheckpoint, references_of
 from augscale.records.evaluation import EvaluationSummary
-from augscale.reporting.evaluation.table_formats import write_tables
-from augscale.reporting.evaluation.tables import all_tables
 from augscale.runs.folders import now, versions, writable_folder
 
 DEFAULT_PROTOCOLS = ("linear", "released", "knn")
@@ -64,6 +62,8 @@ class Evaluation:
             StudyError: the folder cannot be written.
         """
         from augscale.reporting.evaluation.page import write_evaluation_page
+        from augscale.reporting.evaluation.table_formats import write_tables
+        from augscale.reporting.evaluation.tables import all_tables
 
         self.summary.write(self.json)
         write_tables(all_tables(self.summary), self.out / "tables")
