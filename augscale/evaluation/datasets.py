@@ -51,7 +51,7 @@ class LabelledImages:
         fingerprint: hash of ids, contents, labels, splits, patients, classes and decode settings. It does not depend on
             the place of the files.
         contents: N hashes of the files' bytes; empty where they are not known.
-        label_space: meaning of the classes, where the registry knows it; equal label spaces share all classes.
+        label_space: meaning of the classes, if the registry states it; equal label spaces share all classes.
         notes: images left out, splits made and classes missing, a line each.
     """
 
@@ -77,7 +77,7 @@ class LabelledImages:
         return int(self.images.shape[1])
 
     def part(self, split: str) -> Integers:
-        """Integers, int64, of the listed images of one split, ascending."""
+        """Indices (int64, ascending) of the listed images of one split."""
         return np.flatnonzero(np.array(self.split) == split).astype(np.int64)
 
     def counts(self) -> dict[str, dict[str, int]]:

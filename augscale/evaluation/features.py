@@ -33,7 +33,7 @@ from augscale.system.devices import resolve_device
 
 PART_ROWS = 512
 _FORMAT = 1
-"""Increase it when the meaning of features changes; older ones are then not found."""
+"""Increase it when the meaning of features changes, so that older ones are no longer found."""
 _DIGEST_BYTES = 16
 
 
@@ -43,7 +43,7 @@ class _Seen:
 
     view_size: int
     draw: int | None
-    """None: the evaluation transform; else the number of the random crop."""
+    """Number of the random crop; None for the evaluation transform."""
     precision: str
 
 

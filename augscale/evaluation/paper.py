@@ -53,7 +53,7 @@ class PaperValue:
 
 
 def dataset_key(name: str) -> str:
-    """Spellings of one dataset fall together: `MESSIDOR-2`, `messidor2` and `Messidor_2`."""
+    """One key for all spellings of a dataset's name, e.g. `MESSIDOR-2`, `messidor2` and `Messidor_2`."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 

@@ -1,4 +1,4 @@
-"""From predictions to the results of an evaluation: means with intervals, comparisons, disagreements of protocols.
+"""Summarizes predictions: means with intervals, comparisons of checkpoints, disagreements of protocols.
 
 Seeds are averaged first. Every checkpoint of one protocol and test set is then scored on the same resamples of the test
 images, so that comparisons are paired. The verdict of a comparison comes from the combined test (test images and head
@@ -52,7 +52,7 @@ def summarize(
         predictions: finished runs in any order; at most one per protocol, checkpoint, datasets and seed.
         checkpoints, protocols: their order; None takes the order of appearance. Unnamed ones come last.
         ordered: test sets whose class numbers are grades, for quadratic weighted kappa.
-        resamples: of the test images.
+        resamples: number of resamples of the test images.
         seed: of the resamples.
         notes: for the report, e.g. on datasets that are missing.
         facts: versions, data and settings of the evaluation; plain JSON values.
@@ -150,7 +150,7 @@ def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def find_disagreements(comparisons: Sequence[Comparison]) -> tuple[Disagreement, ...]:
-    """Pairs of checkpoints that protocols put in opposite orders; those that chance cannot explain first."""
+    """Pairs of checkpoints that two protocols rank in opposite order; disagreements beyond chance come first."""
     by_question: dict[tuple[str, str, str, str, str], list[Comparison]] = defaultdict(list)
     for c in comparisons:
         by_question[c.trained_on, c.tested_on, c.metric, c.first, c.second].append(c)

@@ -1,4 +1,4 @@
-"""Why trials failed: reasons in groups, what to change, and when a search stops because the next trial would fail."""
+"""Groups failed trials by reason, advises what to change, and stops a search whose next trial would fail as well."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def all_failed(trials: Sequence[FrozenTrial]) -> bool:
 
 
 def failure_sentence(trials: Sequence[FrozenTrial]) -> str:
-    """How many trials failed, why, and what to change; "" where none has failed."""
+    """One sentence on how many trials failed, why, and what to change; "" if none failed."""
     groups = failure_groups(trials)
     if not groups:
         return ""

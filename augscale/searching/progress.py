@@ -154,7 +154,7 @@ def _line(run: RunFolder, config: StudyConfig, trial: FrozenTrial, at_work: Coll
 
 
 def _paused(run: RunFolder, trial: FrozenTrial, record: TrialRecord | None, at_work: Collection[str]) -> str | None:
-    """The step at which a trial without a worker was left, as a note; None for other trials.
+    """A note such as "paused at step 60" for a running trial that no worker runs; None for other trials.
 
     Args:
         at_work: hosts on which workers of this run live.

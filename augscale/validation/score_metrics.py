@@ -1,7 +1,7 @@
-"""Label-free metrics of one network on the study's panel, each with the direction in which it is meant to be better.
+"""Label-free metrics of one network on the views of the study's panel.
 
-The sign of metrics for which lower is better is changed, so that higher is always better: a correlation above 0 means
-that networks which the metric ranks higher have the higher AUROC. The views are those of the search's panel.
+Metrics for which lower is better are negated, so that higher is always better: a correlation above 0 means that
+networks which the metric ranks higher have the higher AUROC.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def measure_network(
         backbone: the network; its mode is kept.
         panel: of the study.
         device: see `embed`.
-        score: the study's, at the rung.
-        information, loss: at the rung; None for networks that were not trained.
+        score: the study's score at the rung.
+        information, loss: values at the rung; None for networks that were not trained.
     Raises:
         DivergedError: an embedding is not finite.
     """
@@ -96,7 +96,7 @@ def raw_dprime(views: npt.ArrayLike, groups: npt.ArrayLike) -> float:
 
     Args:
         views: float, shape (n, V, D), V >= 2.
-        groups: int, shape (n,): images of one patient are no negatives of each other; at least two patients.
+        groups: int, shape (n,): patient of each image; only images of different patients are negatives; at least two.
     """
     points, own = np.asarray(views, np.float64), np.asarray(groups)
     num_images, num_views, dim = points.shape
