@@ -357,7 +357,7 @@ def _class_notes(labelled: LabelledImages) -> list[str]:
         if total == 0:
             notes.append(f"class {name!r} has no image")
         elif train[name] == 0:
-            notes.append(f"class {name!r} has no image in train: none of its {total} images can be recognised")
+            notes.append(f"class {name!r} has no image in train: none of its {total} images can be recognized")
         elif test[name] == 0:
             only = "one image, in train" if total == 1 else "no image in test"
             notes.append(f"class {name!r} has {only}: averages over classes leave it out")

@@ -16,8 +16,9 @@ def headline(cell: CorrelationCell, outcome: OutcomeColumn, *, adaptive: bool = 
     Args:
         cell: the correlation.
         outcome: the primary outcome.
-        adaptive: True if trials were chosen by the scores of earlier ones. Such trials cluster, so that unrelated scores
-            and outcomes often agree or disagree (docs/experiments.md); the sentence then makes no statement about chance.
+        adaptive: True if trials were chosen by the scores of earlier ones. Such trials cluster, so that unrelated
+            scores and outcomes often agree or disagree (docs/experiments.md); the sentence then makes no statement
+            about chance.
     """
     what = outcome.label
     if cell.spearman is None:

@@ -234,7 +234,7 @@ def test_a_class_absent_from_train_or_test_is_told(tmp_path: Path, opened) -> No
     )
     assert opened(root).notes == (
         "class 'c' has no image in test: averages over classes leave it out",
-        "class 'd' has no image in train: none of its 2 images can be recognised",
+        "class 'd' has no image in train: none of its 2 images can be recognized",
     )
 
 

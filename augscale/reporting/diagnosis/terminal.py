@@ -26,7 +26,7 @@ from augscale.reporting.diagnosis.wording import (
 from augscale.reporting.shared.wording import NOTHING
 
 COLUMNS = ("pair_auroc", "dprime", "silhouette", "recall_at_1", "rankme")
-"""Metrics shown: means over the ladder; those of the clean images where a metric has no levels."""
+"""Metrics shown: means over the ladder or, for a metric without levels, the value on clean images."""
 STYLES = {"healthy": "green", "suspicious": "yellow", "collapsed": "red"}
 FILES = {
     "diagnosis.html": "See why",
@@ -36,7 +36,7 @@ FILES = {
 
 
 def print_diagnosis(diagnosis: DiagnosisRecord, out_dir: Path | None, console: Console) -> None:
-    """Prints a diagnosis in the form that suits where it goes.
+    """Prints a diagnosis as a table on a terminal, as plain lines elsewhere.
 
     Args:
         diagnosis: the content of diagnosis.json.

@@ -29,7 +29,7 @@ class RunResults:
 
     path: Path
     answer: AnswerRecord | None
-    """None while the search goes on."""
+    """None while the search is running."""
     trials: tuple[TrialRecord, ...]
     """By number."""
     confirmations: tuple[TrialRecord, ...]
@@ -40,7 +40,7 @@ class RunResults:
     """The resolved study file, or empty."""
     manifest: ManifestRecord
     has_card: bool
-    """Whether best.toml exists."""
+    """True if best.toml exists."""
     notes: tuple[str, ...]
     """Files that could not be read, a line each."""
 

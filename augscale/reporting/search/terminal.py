@@ -62,7 +62,7 @@ def plain_answer(answer: AnswerRecord, run_dir: Path | None = None) -> str:
 
 
 def print_answer(answer: AnswerRecord, run_dir: Path, console: Console) -> None:
-    """Prints the answer in the form that suits where it goes."""
+    """Prints the answer as a table on a terminal, as plain lines elsewhere."""
     if console.is_terminal:
         console.print()
         console.print(answer_lines(answer, run_dir), highlight=False)
@@ -99,7 +99,7 @@ def _table(answer: AnswerRecord, label: str) -> Table:
 
 
 def _versus_untrained(untrained: UntrainedComparison, digits: int = 2) -> tuple[str, str]:
-    """The untrained network minus the best: the difference of the answer with its sign turned."""
+    """The untrained network minus the best: the answer's difference with its sign reversed."""
     numbers = signed(-untrained.difference, digits)
     if untrained.interval:
         low, high = untrained.interval
@@ -119,7 +119,7 @@ def _plain_row(contender: ContenderRecord, answer: AnswerRecord, label: str) -> 
 
 
 def _versus(contender: ContenderRecord, answer: AnswerRecord, digits: int = 2) -> tuple[str, str]:
-    """A verdict on the contender beside the best, and its numbers."""
+    """The verdict of comparing the contender with the best, and its numbers."""
     versus = contender.versus_best
     if contender is answer.best_contender:
         return "best", ""

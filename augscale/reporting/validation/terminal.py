@@ -59,7 +59,7 @@ def _cells(values: ValidationRecord) -> list[tuple[str, str, str, str]]:
             cell = values.correlation(metric.key, values.primary)
             rho, tau = (NOTHING if value is None else signed(value, 2) for value in (cell.spearman, cell.kendall))
             bounds = interval(cell.spearman_interval, sign=True, digits=2) or "no interval"
-            found.append((f"{metric.label}{' (turned round)' if metric.turned else ''}", rho, bounds, tau))
+            found.append((f"{metric.label}{' (sign reversed)' if metric.turned else ''}", rho, bounds, tau))
     return found
 
 
