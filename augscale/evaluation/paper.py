@@ -57,15 +57,10 @@ def dataset_key(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def paper_internal(dataset: str, metric: str, preset: str, version: str = "midl2025") -> PaperValue | None:
-    """The paper's internal result; see `paper_external`."""
-    return paper_external(dataset, dataset, preset, version, metric)
-
-
-def paper_external(
+def paper_value(
     trained_on: str, tested_on: str, preset: str, version: str = "midl2025", metric: str = "auroc"
 ) -> PaperValue | None:
-    """One result of the paper; external ones are AUROC only.
+    """One result of the paper, internal or external; external results are AUROC only.
 
     Args:
         trained_on, tested_on: in any spelling of their names; equal for an internal result.

@@ -18,12 +18,11 @@ from augscale.reporting.diagnosis.wording import (
     headline,
     is_over_ladder,
     metric_text,
-    plain,
     verdict_words,
     where_words,
     with_interval,
 )
-from augscale.reporting.shared.wording import NOTHING
+from augscale.reporting.shared.wording import NOTHING, plain
 
 COLUMNS = ("pair_auroc", "dprime", "silhouette", "recall_at_1", "rankme")
 """Metrics shown: means over the ladder or, for a metric without levels, the value on clean images."""
@@ -95,7 +94,7 @@ def plain_diagnosis(diagnosis: DiagnosisRecord, out_dir: Path | None = None) -> 
     lines += [f"note: {note}" for note in shown.notes]
     if out_dir is not None:
         lines += [f"{what.lower()}: {out_dir / name}" for name, what in FILES.items()]
-    return "\n".join(map(plain, lines))
+    return plain("\n".join(lines))
 
 
 def _table(shown: DiagnosisRecord) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from augscale.records.diagnosis import LADDER, CheckpointRecord, Comparison, DiagnosisRecord, Metric
-from augscale.reporting.shared.wording import MINUS, NOTHING, interval, number, signed
+from augscale.reporting.shared.wording import NOTHING, interval, number, signed
 
 MAIN = "pair_auroc"
 MOST_NUMBERS = 4
@@ -154,14 +154,6 @@ def difference_text(found: Comparison) -> str:
 def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def plain(line: str) -> str:
-    """A line for logs and pipes, whose encoding may lack typographic signs."""
-    return line.translate(_TO_ASCII)
-
-
-_TO_ASCII = str.maketrans({MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "..."})
 
 
 def _main(checkpoint: CheckpointRecord) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from augscale.evaluation.paper import CAVEAT, PLUS_MINUS, PRESETS, paper_external
+from augscale.evaluation.paper import CAVEAT, PLUS_MINUS, PRESETS, paper_value
 from augscale.records.evaluation import METRIC_LABELS, EvaluationSummary, Interval, MetricSummary
 
 PAPER_METRICS = ("auroc", "aupr", "paper_sensitivity")
@@ -279,7 +279,7 @@ def _mark_best(entries: Sequence[Entry | None], metric: str) -> list[Entry | Non
 
 def _paper_entries(trained_on: str, tested_on: str, metric: str) -> list[Entry | None]:
     """One per preset of the paper."""
-    values = [paper_external(trained_on, tested_on, preset, PAPER_VERSION, metric) for preset in PRESETS]
+    values = [paper_value(trained_on, tested_on, preset, PAPER_VERSION, metric) for preset in PRESETS]
     return [
         None if v is None else Entry(mean=v.mean, seeds_normal=v.interval, plus_minus=v.plus_minus, best=v.best)
         for v in values

@@ -17,13 +17,11 @@ from augscale.reporting.shared.wording import (
     interval,
     next_command,
     number,
+    plain,
     score_label,
     short_scales,
     signed,
 )
-
-_TO_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{PRIME}": "'"})
-"""A log or pipe may have an encoding without these characters."""
 
 
 def answer_lines(answer: AnswerRecord, run_dir: Path | None = None) -> RenderableType:
@@ -58,7 +56,7 @@ def plain_answer(answer: AnswerRecord, run_dir: Path | None = None) -> str:
     if answer.best_contender is not None:
         lines.append(f"next: {next_command(answer, run_dir)}")
         lines += [f"report: {run_dir / 'report.html'}"] if run_dir is not None else []
-    return "\n".join(lines).translate(_TO_ASCII)
+    return plain("\n".join(lines))
 
 
 def print_answer(answer: AnswerRecord, run_dir: Path, console: Console) -> None:

@@ -18,6 +18,7 @@ UNTRAINED_WORDS = "the network before training"
 LONGER_FACTOR = 4
 """If trials were too short, the next search is proposed with this multiple of their steps."""
 MINUS = "\N{MINUS SIGN}"
+_TO_ASCII = str.maketrans({MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "..."})
 
 SCORE_NAMES = {
     "dprime": "d′",
@@ -186,6 +187,11 @@ def next_command(answer: AnswerRecord, run_dir: Path | None) -> str:
         longer = f"--set pretrain.steps={LONGER_FACTOR * answer.steps}"
         return f"augscale search --study {_quoted(study)} {longer} --out {_quoted(out)}"
     return f"augscale export {_quoted(run_dir / 'best.toml')} --to dino"
+
+
+def plain(text: str) -> str:
+    """Text for logs and pipes, whose encoding may lack typographic signs."""
+    return text.translate(_TO_ASCII)
 
 
 def _quoted(path: Path) -> str:
