@@ -83,9 +83,14 @@ def write_answer(
         score_name=score,
         labels_used=manifest.labelled,
         best=best.name if best else None,
-        headline=f"No answer: {failure_sentence(trials)}."
-        if all_failed(trials)
-        else headline(best, contenders, untrained, labelled, score),
+        headline=headline(
+            best,
+            contenders,
+            untrained,
+            labelled,
+            score,
+            failures=failure_sentence(trials) if all_failed(trials) else "",
+        ),
         sentences=tuple(sentences(best, contenders, untrained, score)),
         untrained=untrained,
         null=null,

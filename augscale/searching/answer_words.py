@@ -21,8 +21,10 @@ def headline(
     untrained: UntrainedComparison | None,
     labelled: Sequence[str],
     score: str,
+    *,
+    failures: str = "",
 ) -> str:
-    """The answer in one sentence.
+    """The answer in one sentence, or the reason why there is none.
 
     Args:
         best: the best contender; None if no trial can be used.
@@ -30,7 +32,10 @@ def headline(
         untrained: the best minus the network before training.
         labelled: names of the datasets whose labels the score reads.
         score: name of the score, `probe.score`.
+        failures: why trials failed, if all did.
     """
+    if failures:
+        return f"No answer: {failures}."
     if best is None:
         return "No trial completed without collapsing, so there is no answer."
     do = (
@@ -43,7 +48,7 @@ def headline(
             f"No answer: even {best.name}, the best, does not {do} better than the network before training, so these "
             "trials are too short to rank scales."
         )
-    better, level, ahead = _controls_beside(best, contenders)
+    better, level, ahead = _controls_by_verdict(best, contenders)
     name, is_preset = (
         (f"The preset {best.name}", True) if best.kind == "control" else (f"The scales of {best.name}", False)
     )
@@ -64,7 +69,7 @@ def headline(
     return f"{name} {scores} highest in the search; nothing was confirmed on fresh seeds."
 
 
-def _controls_beside(
+def _controls_by_verdict(
     best: ContenderRecord, contenders: Sequence[ContenderRecord]
 ) -> tuple[list[str], list[str], list[str]]:
     """Names of the controls that are worse than, not distinguishable from, and better than the best.

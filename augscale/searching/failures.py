@@ -12,12 +12,12 @@ from augscale.errors import CheckpointError, StudyError
 from augscale.records.answer import FailureRecord
 from augscale.system.passwords import without_passwords
 
-OF_SETTINGS = ("ConfigError", "DataError")
+SETTINGS_ERRORS = ("ConfigError", "DataError")
 """Errors that occur in every trial, whatever its scales: one such failure stops the search."""
-OF_THE_STUDY = ("DivergedError",)
+STUDY_ERRORS = ("DivergedError",)
 """Errors that come again when the same study is resumed, because its training settings cannot be changed."""
 GROUPS_SHOWN = 3
-_OTHER_OUT = "with another --out, for the settings of a run's trials stay"
+_NEW_RUN = "with another --out, because the settings of a run's trials cannot change"
 _ADVICE = (
     (
         r"its worker died",
@@ -25,13 +25,13 @@ _ADVICE = (
     ),
     (
         r"not finite|(loss|score) is -?(nan|inf)",
-        f"lower pretrain.lr; pretrain.precision = fp32 shows whether bf16 is the cause; {_OTHER_OUT}",
+        f"lower pretrain.lr; pretrain.precision = fp32 shows whether bf16 is the cause; {_NEW_RUN}",
     ),
-    (r"max_memory", f"a higher --max-memory; a smaller crops.global_size, pretrain.out_dim or backbone {_OTHER_OUT}"),
+    (r"max_memory", f"a higher --max-memory; a smaller crops.global_size, pretrain.out_dim or backbone {_NEW_RUN}"),
     (
         r"out of memory|OutOfMemory|MemoryError|can't allocate memory",
         "fewer --workers, or a lower --max-memory for smaller micro-batches; a smaller pretrain.batch_size, "
-        f"crops.global_size or backbone {_OTHER_OUT}",
+        f"crops.global_size or backbone {_NEW_RUN}",
     ),
     (r"CUDA|cuDNN|NCCL|device-side", "the GPU or its driver failed: run augscale doctor, or use another --device"),
     (
@@ -41,7 +41,7 @@ _ADVICE = (
     (r"(?i)no space|disk|permission|read-only", "make room on the disk, or make the run folder writable"),
 )
 """(Pattern of the reason, what to change); the first pattern that is found applies."""
-COLLAPSE_ADVICE = f"more pretrain.steps, pretrain.head_batch_norm = true or a lower teacher_temp, {_OTHER_OUT}"
+COLLAPSE_ADVICE = f"more pretrain.steps, pretrain.head_batch_norm = true or a lower teacher_temp, {_NEW_RUN}"
 """For trials that completed with a collapsed embedding."""
 _UNKNOWN = "see RUN/trials/NNNN/traceback.txt and RUN/workers/*.log"
 _NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?")
@@ -92,14 +92,14 @@ def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> 
     ended = [trial for trial in started if trial.state.is_finished()]
     new = [trial for trial in ended if trial.datetime_complete and trial.datetime_complete.timestamp() >= since]
     for trial in new:
-        if trial.state == TrialState.FAIL and trial.user_attrs.get("error") in OF_SETTINGS:
+        if trial.state == TrialState.FAIL and trial.user_attrs.get("error") in SETTINGS_ERRORS:
             reason = _reason(trial)
             return f"trial {trial.number} failed, and every other trial would fail, too: {reason}; {advice_for(reason)}"
     last = ended[-limit:]
     if len(last) < limit or not all_failed(last):
         return None
     again = new and len(new) < len(ended) and _key(ended[-1]) == _key(ended[-len(new) - 1]) and all_failed(new)
-    hopeless = all_failed(ended) and all(trial.user_attrs.get("error") in OF_THE_STUDY for trial in ended)
+    hopeless = all_failed(ended) and all(trial.user_attrs.get("error") in STUDY_ERRORS for trial in ended)
     if not (len(new) >= limit or again or hopeless):
         return None
     newest = f"the last {limit} trials failed; the newest, trial {last[-1].number}: {_reason(last[-1])}"
@@ -108,7 +108,7 @@ def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> 
     return newest + more + "; a higher search.max_failures continues anyway"
 
 
-def is_of_the_machine(error: Exception) -> bool:
+def is_machine_fault(error: Exception) -> bool:
     """Whether the cause is in the machine (full disk, lost file, broken GPU), so the next trial would fail, too."""
     of_the_machine = (OSError, CheckpointError, StudyError, StorageInternalError)
     return isinstance(error, of_the_machine) or "CUDA error" in str(error)

@@ -42,7 +42,7 @@ PASSWORD_VARIABLE = "AUGSCALE_STORAGE_PASSWORD"
 WAIT_SECONDS = 120
 """How long a worker waits for the lock of an SQLite file to which several workers write."""
 CONNECTION_ATTEMPTS = 6
-_MADE_BY_ANOTHER = ("already exists", "UniqueViolation", "UNIQUE constraint", "Duplicate entry")
+_CREATION_RACE = ("already exists", "UniqueViolation", "UNIQUE constraint", "Duplicate entry")
 """Found in the error messages if two processes create the tables of a new storage at the same time."""
 
 
@@ -143,7 +143,7 @@ def open_storage(storage: Storage | str) -> optuna.storages.RDBStorage:
         try:
             return optuna.storages.RDBStorage(_for_optuna(address.url), engine_kwargs=_engine_arguments(address))
         except Exception as error:
-            if attempt < CONNECTION_ATTEMPTS and any(sign in str(error) for sign in _MADE_BY_ANOTHER):
+            if attempt < CONNECTION_ATTEMPTS and any(sign in str(error) for sign in _CREATION_RACE):
                 time.sleep(random.uniform(0.1, 0.5) * attempt)
                 continue
             lines = str(error).strip().splitlines()

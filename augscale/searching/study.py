@@ -32,7 +32,7 @@ from augscale.seeding import derive_seed
 STARTS_ALLOWED = 2
 """A trial whose worker died is continued once; the second death makes it a failed trial."""
 HEARTBEAT_SECONDS = 30.0
-NAMELESS_SECONDS = 10.0
+OWNERLESS_SECONDS = 10.0
 """If a trial still has no owner this long after it was created, its worker counts as dead."""
 STALE_SECONDS = 600.0
 """The worker of a trial on another host counts as dead after this long without a heartbeat."""
@@ -165,8 +165,8 @@ def stopped_file(run: RunFolder, number: int) -> Path:
     return run.trial_dir(number) / "stopped"
 
 
-def running_elsewhere(study: optuna.Study) -> bool:
-    """True if any trial is running. A worker calls it when it runs none itself."""
+def any_running(study: optuna.Study) -> bool:
+    """True if any trial is running, in any process."""
     return any(t.state == TrialState.RUNNING for t in study.get_trials(deepcopy=False))
 
 
@@ -254,7 +254,7 @@ def _may_live(run: RunFolder, trial: FrozenTrial, here: tuple[str, str]) -> bool
     silence = time.time() - float(trial.user_attrs.get("heartbeat", started))
     owner = (trial.user_attrs.get("host"), trial.user_attrs.get("run"))
     if None in owner:
-        return silence < NAMELESS_SECONDS
+        return silence < OWNERLESS_SECONDS
     # A trial that was paused in this very folder may have been owned by another name of the host or of the folder.
     paused_here = trial.user_attrs.get("paused") and (run.trial_dir(trial.number) / "state.pt").exists()
     return owner != here and not paused_here and silence < STALE_SECONDS

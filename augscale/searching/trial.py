@@ -35,7 +35,7 @@ from augscale.records.manifest import ManifestRecord
 from augscale.records.panel import PanelRecord
 from augscale.records.trial import MicroBatchesRecord, RungRecord, TrialRecord
 from augscale.runs.folders import RunFolder, Stopwatch, now
-from augscale.scoring.common_views import study_common_views
+from augscale.scoring.batch_norm_views import study_common_views
 from augscale.scoring.panel import ProbePanel, build_panel, panel_split
 from augscale.scoring.score import PanelScore, score_backbone
 from augscale.seeding import derive_seed

@@ -35,7 +35,7 @@ from augscale.searching.failures import all_failed
 from augscale.searching.null import null_runs
 from augscale.searching.phases import PhaseClock
 from augscale.searching.storage import run_storage
-from augscale.searching.study import claim_trial, open_study, running_elsewhere, trials_started
+from augscale.searching.study import any_running, claim_trial, open_study, trials_started
 from augscale.searching.trial import build_context, score_untrained
 from augscale.searching.worker_runs import ClaimedTrial, run_confirmation
 from augscale.seeding import derive_seed
@@ -120,7 +120,7 @@ class Worker:
             if claim is not None:
                 with self.clock.phase("telling"):
                     ClaimedTrial(self, claim).run()
-            elif running_elsewhere(self.study):
+            elif any_running(self.study):
                 # If another worker dies, this one continues its trial. Until then it does work that needs no trial.
                 certain = [*self.nulls, *control_runs(self.run, self.config, self.study)]
                 if not self._confirm_one(certain):

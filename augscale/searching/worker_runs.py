@@ -16,7 +16,7 @@ from augscale.pretraining.events import PretrainResult
 from augscale.records.trial import TRIAL_FILE, RungRecord, State, TrialRecord
 from augscale.runs.folders import RunFolder, now
 from augscale.searching.confirm import ConfirmationRun
-from augscale.searching.failures import is_of_the_machine, reason_of
+from augscale.searching.failures import is_machine_fault, reason_of
 from augscale.searching.null import null_config
 from augscale.searching.study import (
     HEARTBEAT_SECONDS,
@@ -71,7 +71,7 @@ class ClaimedTrial:
                 # occur again.
                 self._leave(reason=reason_of(error))
                 raise Paused from error
-            if is_of_the_machine(error):
+            if is_machine_fault(error):
                 # The trial continues from its saved state when the machine works again.
                 self._leave(reason=reason_of(error))
                 raise
@@ -192,7 +192,7 @@ def run_confirmation(worker: Worker, confirmation: ConfirmationRun) -> None:
     except Exception as error:
         if worker.stop():
             raise Paused from error  # see `ClaimedTrial.run`
-        if is_of_the_machine(error):
+        if is_machine_fault(error):
             raise
         failed = TrialRecord.in_folder(directory) or new
         closed(failed, "FAIL", f"{type(error).__name__}: {reason_of(error)}").keep(directory)
