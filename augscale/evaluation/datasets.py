@@ -270,7 +270,7 @@ def _missing(name: str, scan: SourceScan, allow_bad: bool) -> list[str]:
         cause = missing[0].reason.removeprefix(MISSING).removeprefix("; ")
         raise DataError(
             f"{name}: {len(missing)} of its files do not exist, e.g. {missing[0].path}{cause and f' ({cause})'}; "
-            "mend the table or the download, or leave them out with --allow-bad"
+            "repair the table or the download, or leave them out with --allow-bad"
         )
     return [f"{len(scan.bad)} files left out ({first_reasons(scan.bad)})"] if scan.bad else []
 

@@ -42,13 +42,13 @@ class PaperValue:
     table: str
     mean: float
     interval: tuple[float, float] | None
-    """95 %; None in the external table."""
+    """95 % interval; None in the external table."""
     plus_minus: float | None
-    """Its meaning is unknown; external table only."""
+    """Number after "+/-", whose meaning is unknown; external table only."""
     best: bool
-    """Printed as the best of its row (internal) or column (external)."""
+    """True if printed as the best of its row (internal) or column (external)."""
     p_weak_vs_strong: str
-    """As printed, e.g. `<.001`; empty on arXiv."""
+    """p-value as printed, e.g. `<.001`; empty on arXiv."""
     note: str
 
 

@@ -96,7 +96,7 @@ def summarize(
 
 
 class _SharedWeights:
-    """Resamples of the test set used last: one test set has the same resamples for all its checkpoints."""
+    """Resamples of the last test set, kept because all its checkpoints share them."""
 
     def __init__(self, resamples: int, seed: int) -> None:
         self._resamples, self._seed = resamples, seed
@@ -134,9 +134,9 @@ def compare(group: Sequence[Runs]) -> tuple[list[Comparison], list[str]]:
 
 
 def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Holm-adjusted p-values and verdicts.
+    """The comparisons with Holm-adjusted p-values and verdicts.
 
-    A family is one protocol and metric: all pairs of checkpoints on all internal, or all external, test sets.
+    A family is all pairs of checkpoints on all internal, or all external, test sets in one protocol and metric.
     """
     families: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
     for index, c in enumerate(comparisons):
@@ -186,7 +186,7 @@ class _Pair:
     seeds: tuple[int, ...]
 
     def compare(self, metric: str) -> Comparison | None:
-        """None where either has no value."""
+        """The comparison in one metric; None if either checkpoint has no value."""
         values = [self._values(runs, metric) for runs in (self.first, self.second)]
         if any(v is None for column in values for v in column):
             return None

@@ -40,9 +40,9 @@ _ADVICE = (
     ),
     (r"(?i)no space|disk|permission|read-only", "make room on the disk, or make the run folder writable"),
 )
-"""(Pattern of the reason, what to change); the first pattern that is found applies."""
+"""Pairs of a pattern of the reason and the advice on what to change; the first pattern that matches applies."""
 COLLAPSE_ADVICE = f"more pretrain.steps, pretrain.head_batch_norm = true or a lower teacher_temp, {_NEW_RUN}"
-"""For trials that completed with a collapsed embedding."""
+"""Advice on trials that completed with a collapsed embedding."""
 _UNKNOWN = "see RUN/trials/NNNN/traceback.txt and RUN/workers/*.log"
 _NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?")
 
@@ -61,12 +61,12 @@ def failure_groups(trials: Sequence[FrozenTrial]) -> list[FailureRecord]:
 
 
 def advice_for(reason: str) -> str:
-    """What to change after a failure with this reason."""
+    """Advice on what to change after a failure with this reason."""
     return next((advice for pattern, advice in _ADVICE if re.search(pattern, reason)), _UNKNOWN)
 
 
 def all_failed(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether there are trials and all of them failed."""
+    """True if there are trials and all of them failed."""
     return bool(trials) and all(trial.state == TrialState.FAIL for trial in trials)
 
 
@@ -81,7 +81,7 @@ def failure_sentence(trials: Sequence[FrozenTrial]) -> str:
 
 
 def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> str | None:
-    """The reason to start no further trial, None where there is no such reason.
+    """The reason to start no further trial; None if the search may continue.
 
     Args:
         started: every trial that was ever started, in order of number.
@@ -109,9 +109,9 @@ def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> 
 
 
 def is_machine_fault(error: Exception) -> bool:
-    """Whether the cause is in the machine (full disk, lost file, broken GPU), so the next trial would fail, too."""
-    of_the_machine = (OSError, CheckpointError, StudyError, StorageInternalError)
-    return isinstance(error, of_the_machine) or "CUDA error" in str(error)
+    """True if the cause is in the machine (full disk, lost file, broken GPU): the next trial would fail, too."""
+    machine_errors = (OSError, CheckpointError, StudyError, StorageInternalError)
+    return isinstance(error, machine_errors) or "CUDA error" in str(error)
 
 
 def reason_of(error: Exception) -> str:

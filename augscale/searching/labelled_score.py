@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 NAME = "knn-auroc"
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-"""As in DINO's `eval_knn.py`. k is fixed, because the only images to choose it on are those of the score."""
+"""Value of DINO's `eval_knn.py`. k is fixed, because it could only be chosen on the images of the score itself."""
 _CHUNK_IMAGES = 256
 
 

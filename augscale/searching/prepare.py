@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 OnProgress = Callable[[int, int], None]
 
 COMMON = "common"
-"""In a manifest's `statistics`: trials are scored with common batch norm statistics."""
+"""Value of a manifest's `statistics` if trials are scored with common batch norm statistics."""
 CHANGEABLE = StudyConfig.FREE | {
     "search.trials",
     "search.max_failures",

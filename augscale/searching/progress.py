@@ -55,7 +55,7 @@ class Progress:
     confirmations_done: int
     confirmations_planned: int
     seconds_left: float | None
-    """None where nothing has ended yet, or no worker lives."""
+    """None if nothing has ended yet, or no worker is alive."""
     failures: tuple[FailureRecord, ...] = ()
     """Failed trials by reason."""
     paused_confirmations: int = 0
@@ -111,7 +111,7 @@ def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> P
 
 
 def read_workers(run: RunFolder) -> list[WorkerRecord]:
-    """The living workers. A worker on another host counts as living for ten minutes after its last sign of life."""
+    """Workers that are alive. A worker on another host counts as alive for ten minutes after its last sign of life."""
     workers = []
     for path in sorted(run.workers_dir.glob("*.json")):
         worker = WorkerRecord.read_if_there(path)

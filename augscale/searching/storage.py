@@ -40,7 +40,7 @@ from augscale.system.passwords import keep_out_of_messages, without_passwords
 PASSWORD_VARIABLE = "AUGSCALE_STORAGE_PASSWORD"
 """Environment variable with the password of a storage whose URL has none; not used for SQLite."""
 WAIT_SECONDS = 120
-"""How long a worker waits for the lock of an SQLite file to which several workers write."""
+"""Longest time that a worker waits for the lock of an SQLite file to which several workers write."""
 CONNECTION_ATTEMPTS = 6
 _CREATION_RACE = ("already exists", "UniqueViolation", "UNIQUE constraint", "Duplicate entry")
 """Found in the error messages if two processes create the tables of a new storage at the same time."""

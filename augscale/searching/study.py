@@ -38,7 +38,7 @@ STALE_SECONDS = 600.0
 """The worker of a trial on another host counts as dead after this long without a heartbeat."""
 PRUNER_FACTOR = 2
 CONTROLS_SECONDS = 30.0
-"""How long a host waits for another host, which created the study, to queue the controls."""
+"""Longest time that a host waits for another host, which created the study, to queue the controls."""
 OUTSIDE = "outside the space"
 """Constraint that a control outside the space violates. Such a control can win, but has no parameters: among the best
 trials it would displace trials that the sampler learns from."""

@@ -43,7 +43,7 @@ from augscale.seeding import derive_seed
 
 @dataclass(frozen=True, kw_only=True)
 class TrialContext:
-    """What all trials of a study share; built once per worker."""
+    """Everything that all trials of a study share; built once per worker."""
 
     config: StudyConfig
     cache: ImageCache
@@ -119,7 +119,7 @@ def run_trial(
     """Runs one short pre-training, or continues it from its last checkpoint.
 
     Args:
-        context: what trials share.
+        context: of the study.
         record: from `new_record`; where the trial continues, its own record is continued.
         directory: folder of `trial.json` and of the resumable state.
         on_rung: called with the rung's entry of the record after it is written; may raise TrialPruned.

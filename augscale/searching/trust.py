@@ -1,4 +1,4 @@
-"""How far a label-free score can be trusted, from this project's own study of scores against accuracy on labels.
+"""States how far a label-free score can be trusted, from this project's study of scores against accuracy on labels.
 
 `python -m benchmarks.evidence tables --trust` writes `trust.json` from the study's CSVs (docs/evidence), so users are
 told what was measured.

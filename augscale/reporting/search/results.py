@@ -31,9 +31,9 @@ class RunResults:
     answer: AnswerRecord | None
     """None while the search is running."""
     trials: tuple[TrialRecord, ...]
-    """By number."""
+    """Trials, ordered by number."""
     confirmations: tuple[TrialRecord, ...]
-    """By number and seed."""
+    """Confirmation runs, ordered by number and seed."""
     untrained: UntrainedRecord | None
     """The network that every trial starts from, on the same panel."""
     study: Mapping[str, Any]
