@@ -27,7 +27,7 @@ from augscale.errors import DataError
 from augscale.networks.checkpoints import LoadedCheckpoint
 from augscale.networks.weights import HeldOut
 from augscale.records.diagnosis import LADDER, NearDuplicate
-from augscale.scoring.common_views import common_rows, common_views
+from augscale.scoring.batch_norm_views import common_rows, common_views
 from augscale.scoring.panel import draw_views, image_keys, split_off_panel, whole_views
 from augscale.settings import parse_settings
 

@@ -26,7 +26,7 @@ class Runs:
     runs: tuple[Predictions, ...]
     measured: tuple[Metrics, ...]
     replicates: tuple[dict[str, Floats], ...]
-    """Per seed: metric to shape (B,)."""
+    """For each seed, the bootstrap values of each metric, shape (B,)."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -39,7 +39,7 @@ def gather(predictions: Sequence[Predictions], weights: Floats, *, ordered: bool
     Args:
         predictions: at least one; seeds differ.
         weights: resamples of these test images, shape (N, B).
-        ordered: whether class numbers are grades.
+        ordered: True if class numbers are grades.
     Raises:
         DataError: the seeds were tested on different images.
     """

@@ -18,10 +18,10 @@ _PARTS = re.compile(r"(\d+)")
 def class_order(labels: Iterable[str], classes: Sequence[str] | None = None) -> tuple[str, ...]:
     """The class names in index order.
 
-    If all labels are whole numbers, by number. Else by name, with numbers within names by value ("2.x" before "10.x").
-    Names whose first word, after a leading number, means normal come first (no, none, normal, healthy, control,
-    negative, without; then non, not). Class 0 should be the normal one, because the paper's sensitivity leaves it out;
-    `classes` gives the order where names do not tell.
+    Labels that are all whole numbers are sorted by number, others by name, with numbers in names compared by value
+    ("2.x" before "10.x"). Names whose first word, after a leading number, means normal come first (no, none, normal,
+    healthy, control, negative, without; then non, not). Class 0 should be the normal one, because the paper's
+    sensitivity leaves it out; if the names do not tell which one is normal, give `classes`.
 
     Args:
         labels: labels of the images.

@@ -1,4 +1,4 @@
-"""The place where a labelled dataset lies: prepared datasets by name, folders, tables and the built-in photographs."""
+"""Finds a labelled dataset by name or path: prepared datasets, folders, tables and the built-in photographs."""
 
 from __future__ import annotations
 

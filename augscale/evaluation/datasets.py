@@ -51,7 +51,7 @@ class LabelledImages:
         fingerprint: hash of ids, contents, labels, splits, patients, classes and decode settings. It does not depend on
             the place of the files.
         contents: N hashes of the files' bytes; empty where they are not known.
-        label_space: meaning of the classes, where the registry knows it; equal label spaces share all classes.
+        label_space: meaning of the classes, if the registry states it; equal label spaces share all classes.
         notes: images left out, splits made and classes missing, a line each.
     """
 
@@ -77,7 +77,7 @@ class LabelledImages:
         return int(self.images.shape[1])
 
     def part(self, split: str) -> Integers:
-        """Integers, int64, of the listed images of one split, ascending."""
+        """Indices (int64, ascending) of the listed images of one split."""
         return np.flatnonzero(np.array(self.split) == split).astype(np.int64)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -270,7 +270,7 @@ def _missing(name: str, scan: SourceScan, allow_bad: bool) -> list[str]:
         cause = missing[0].reason.removeprefix(MISSING).removeprefix("; ")
         raise DataError(
             f"{name}: {len(missing)} of its files do not exist, e.g. {missing[0].path}{cause and f' ({cause})'}; "
-            "mend the table or the download, or leave them out with --allow-bad"
+            "repair the table or the download, or leave them out with --allow-bad"
         )
     return [f"{len(scan.bad)} files left out ({first_reasons(scan.bad)})"] if scan.bad else []
 
@@ -357,7 +357,7 @@ def _class_notes(labelled: LabelledImages) -> list[str]:
         if total == 0:
             notes.append(f"class {name!r} has no image")
         elif train[name] == 0:
-            notes.append(f"class {name!r} has no image in train: none of its {total} images can be recognised")
+            notes.append(f"class {name!r} has no image in train: none of its {total} images can be recognized")
         elif test[name] == 0:
             only = "one image, in train" if total == 1 else "no image in test"
             notes.append(f"class {name!r} has {only}: averages over classes leave it out")

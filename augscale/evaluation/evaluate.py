@@ -102,7 +102,7 @@ def evaluate(
             ImageNet network (a random one where no weights can be had), with a note.
         datasets: "all" (the prepared ones of the paper's six; the built-in photographs where none is), or names,
             labelled folders and CSV manifests.
-        protocols: of "finetune", "linear", "released", "knn".
+        protocols: one or more of "finetune", "linear", "released", "knn".
         external: also test on every other dataset that shares classes.
         untrained: also measure each architecture with random weights, under the frozen protocols.
         config: settings of the protocols; None takes the papers', with views of `size`.
@@ -156,7 +156,7 @@ def check_evaluation(
     on_progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> None:
-    """Finds errors of a later `evaluate` before its checkpoints are made; decodes the datasets that it will read.
+    """Checks the arguments of a later `evaluate` before its checkpoints exist, and decodes the datasets it will read.
 
     Raises:
         ConfigError, DataError: an unknown protocol, or a dataset that cannot be used.
@@ -277,6 +277,6 @@ def _grey_range(checkpoint: LoadedCheckpoint) -> GreyRangeSetting:
 
 
 def _is_graded(dataset: LabelledImages) -> bool:
-    """Class numbers are grades of one disease, so that the distance of two classes has a meaning."""
+    """True if class numbers are grades of one disease, so that the distance between two classes has a meaning."""
     is_dr = dataset.label_space is not None and "retinopathy" in dataset.label_space.lower()
     return is_dr or all(name.strip() in _GRADES and name.strip() for name in dataset.classes)

@@ -33,17 +33,17 @@ from augscale.system.devices import resolve_device
 
 PART_ROWS = 512
 _FORMAT = 1
-"""Increase it when the meaning of features changes; older ones are then not found."""
+"""Increase it when the meaning of features changes, so that older ones are no longer found."""
 _DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """The view of the images."""
+class _View:
+    """The transform through which the network sees the images."""
 
     view_size: int
     draw: int | None
-    """None: the evaluation transform; else the number of the random crop."""
+    """Number of the random crop; None for the evaluation transform."""
     precision: str
 
 
@@ -125,8 +125,8 @@ class FeatureStore:
             DivergedError: a feature is not finite.
             Paused: `should_stop` returned True; finished parts are kept.
         """
-        seen = _Seen(view_size=view_size, draw=None, precision=self.precision)
-        columns, places = self._columns(encoder, dataset, split, seen, trained_on or dataset)
+        view = _View(view_size=view_size, draw=None, precision=self.precision)
+        columns, places = self._columns(encoder, dataset, split, view, trained_on or dataset)
         return Features(embedding=columns["embedding"][places], blocks=columns["blocks"][places])
 
     def crops(self, encoder: Encoder, dataset: Labelled, split: str, view_size: int, draws: int) -> Floats32:
@@ -141,47 +141,47 @@ class FeatureStore:
         """
         crops = np.empty(0, dtype=np.float32)
         for draw in range(draws):
-            seen = _Seen(view_size=view_size, draw=draw, precision=self.precision)
-            columns, places = self._columns(encoder, dataset, split, seen, dataset)
+            view = _View(view_size=view_size, draw=draw, precision=self.precision)
+            columns, places = self._columns(encoder, dataset, split, view, dataset)
             if draw == 0:
                 crops = np.empty((draws, len(places), columns["blocks"].shape[1]), dtype=np.float32)
             crops[draw] = columns["blocks"][places]
         return crops
 
     def _columns(
-        self, encoder: Encoder, dataset: Labelled, split: str, seen: _Seen, trained_on: Labelled
+        self, encoder: Encoder, dataset: Labelled, split: str, view: _View, trained_on: Labelled
     ) -> tuple[dict[str, Floats32], Integers]:
         """The features of each different image of the split, and the row of each listed image among them."""
-        encoder.backbone.check_view_size(seen.view_size, "view_size")
+        encoder.backbone.check_view_size(view.view_size, "view_size")
         rows, places = np.unique(dataset.rows[dataset.part(split)], return_inverse=True)
         if len(rows) == 0:
             # The features of one image give the width.
-            first = self._compute(encoder, dataset, np.zeros(1, dtype=np.int64), seen, trained_on)
+            first = self._compute(encoder, dataset, np.zeros(1, dtype=np.int64), view, trained_on)
             return {name: values[:0] for name, values in first.items()}, places
-        folder = self._folder(encoder, dataset, rows, seen, trained_on)
+        folder = self._folder(encoder, dataset, rows, view, trained_on)
         parts = []
         for begin in range(0, len(rows), PART_ROWS):
             part = rows[begin : begin + PART_ROWS]
             path = folder / f"part-{begin // PART_ROWS:05d}.npz"
             columns = _read_part(path, len(part))
             if columns is None:
-                columns = self._compute(encoder, dataset, part, seen, trained_on)
+                columns = self._compute(encoder, dataset, part, view, trained_on)
                 _write_part(path, columns)
                 if self.on_progress is not None:
-                    crop = "" if seen.draw is None else f", crop {seen.draw + 1}"
+                    crop = "" if view.draw is None else f", crop {view.draw + 1}"
                     what = f"features of {encoder.name} on {dataset.name} ({split}{crop})"
                     self.on_progress(what, begin + len(part), len(rows))
             parts.append(columns)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, places
 
-    def _folder(self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen, trained_on: Labelled) -> Path:
+    def _folder(self, encoder: Encoder, dataset: Labelled, rows: Integers, view: _View, trained_on: Labelled) -> Path:
         about: dict[str, Any] = {
             "format": _FORMAT,
             "weights": encoder.fingerprint,
             "images": dataset.fingerprint,
             "image_size": int(dataset.images.shape[1]),
             "rows": hashlib.blake2b(rows.tobytes(), digest_size=_DIGEST_BYTES).hexdigest(),
-            "seen": asdict(seen),
+            "seen": asdict(view),
         }
         if encoder.common_statistics:
             about["statistics"] = _statistics_key(trained_on)
@@ -209,13 +209,13 @@ class FeatureStore:
         return self._gathered[1]
 
     def _compute(
-        self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen, trained_on: Labelled
+        self, encoder: Encoder, dataset: Labelled, rows: Integers, view: _View, trained_on: Labelled
     ) -> dict[str, Floats32]:
-        statistics = self._statistics(encoder, trained_on, seen.view_size)
+        statistics = self._statistics(encoder, trained_on, view.view_size)
         with use(encoder.backbone.to(self.device).eval(), statistics):
-            return self._embed(encoder, dataset, rows, seen)
+            return self._embed(encoder, dataset, rows, view)
 
-    def _embed(self, encoder: Encoder, dataset: Labelled, rows: Integers, seen: _Seen) -> dict[str, Floats32]:
+    def _embed(self, encoder: Encoder, dataset: Labelled, rows: Integers, view: _View) -> dict[str, Floats32]:
         backbone = encoder.backbone
         embeddings, blocks = [], []
         for begin in range(0, len(rows), self.batch_size):
@@ -223,11 +223,11 @@ class FeatureStore:
                 raise Paused
             batch = rows[begin : begin + self.batch_size]
             images = read_images(dataset.images, batch, self.device)
-            if seen.draw is None:
-                views = evaluation_views(images, seen.view_size)
+            if view.draw is None:
+                views = evaluation_views(images, view.view_size)
             else:
-                views = random_crops(images, batch, seen.draw, seen.view_size)
-            with torch.inference_mode(), autocast(seen.precision, self.device):
+                views = random_crops(images, batch, view.draw, view.view_size)
+            with torch.inference_mode(), autocast(view.precision, self.device):
                 embedding, last = embedding_and_blocks(backbone, views)
             embeddings.append(embedding.cpu())
             blocks.append(last.cpu())
@@ -238,7 +238,7 @@ class FeatureStore:
                 f"{encoder.name}: {bad} of {len(rows)} features on {dataset.name} are not finite; "
                 "the network has diverged"
             )
-        return columns if seen.draw is None else {"blocks": columns["blocks"]}
+        return columns if view.draw is None else {"blocks": columns["blocks"]}
 
 
 def statistics_rows(dataset: Labelled) -> Integers:

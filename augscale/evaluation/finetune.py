@@ -1,9 +1,10 @@
 """Protocol `finetune`: trains the whole network by RETFound's recipe, whose parts are in `finetune_recipe`.
 
-There are two departures besides the input of the head. The seed also decides the order of the images (RETFound's
-sampler has a seed of its own), so that the spread over seeds covers it. A training set smaller than a batch is one
-batch (RETFound drops incomplete batches and would not train). Every random number is a function of (seed, epoch), so a
-run that was killed continues after its last finished epoch and, on a CPU, ends bit for bit as an uninterrupted one.
+It departs from the recipe in two ways besides the input of the head. The seed also decides the order of the images
+(RETFound's sampler has a seed of its own), so that the spread over seeds covers it. A training set smaller than a batch
+is one batch (RETFound drops incomplete batches and would not train). Every random number is a function of (seed,
+epoch), so a run that was killed continues after its last finished epoch and, on a CPU, ends bit for bit like an
+uninterrupted one.
 
 The state of a run is one file, written whole after every epoch and read as data only.
 """
@@ -194,7 +195,7 @@ class _Run:
         self.meta["losses"].append(mean)
 
     def validate(self) -> None:
-        """Keeps the weights where the score is strictly better; the last epoch's where it is never defined."""
+        """Keeps the weights of the first epoch with the best score, or of the last epoch if no score is defined."""
         labels = self.dataset.labels[self.dataset.part("val")]
         score = retfound_score(labels, self.fitted().predict(self.dataset, "val"))
         self.meta["scores"].append(score if math.isfinite(score) else None)
@@ -205,7 +206,7 @@ class _Run:
             self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
 
     def save(self) -> None:
-        """Writes the state; that of a finished run holds the best weights only.
+        """Writes the state. For a finished run it contains the best weights only.
 
         Raises:
             CheckpointError: it cannot be written; an older state is intact.

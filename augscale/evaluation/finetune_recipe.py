@@ -79,11 +79,11 @@ class Classifier(nn.Module):
 
 
 def parameter_groups(classifier: Classifier, config: FinetuneConfig) -> list[dict[str, Any]]:
-    """Groups for AdamW with "lr_scale": layer_decay to the power of the layers above.
+    """Parameter groups for AdamW, with "lr_scale" = layer_decay ** (number of layers above).
 
-    Transformers as RETFound: stem 0, block i is layer i + 1, the final norm and the head are on top. ResNets and others
-    by timm's own grouping, the head one layer above it. No weight decay for 1-D parameters, class token and position
-    embedding.
+    Transformers are grouped as in RETFound: the stem is layer 0, block i is layer i + 1, the final norm and the head
+    are on top. Other networks, such as ResNets, are grouped by timm, with the head one layer above. 1-D parameters, the
+    class token and the position embedding have no weight decay.
     """
     model: Any = classifier.backbone.model
     if not (hasattr(model, "blocks") and hasattr(model, "patch_embed")):
@@ -126,10 +126,10 @@ def _timm_groups(classifier: Classifier, config: FinetuneConfig) -> list[dict[st
 
 
 def learning_rate(progress: float, config: FinetuneConfig, batch_size: int) -> float:
-    """Before the groups' scales: linear warm-up from 0, then a half cosine to min_lr.
+    """Learning rate before the groups' scales: linear warm-up from 0, then half a cosine to min_lr.
 
     Args:
-        progress: epochs done, with the part of the present one.
+        progress: number of epochs done, including the fraction of the current one.
         batch_size: images per step.
     """
     peak = config.lr * batch_size / 256

@@ -1,8 +1,7 @@
 """The linear heads of the authors' script, all seeds trained at once on features computed before.
 
 The script trains one `nn.Linear` with SGD and runs the frozen network on every image in every epoch. Here a step is one
-batched product for all seeds. Axes: s seeds, n images, b batch, k classes, l
-features.
+batched product for all seeds. Axes: s seeds, n images, b batch, k classes, l features.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _INITIAL_STD = 0.01
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedHead:
-    """A seed's head after its best epoch.
+    """The head of one seed after its best epoch.
 
     Attributes:
         weight: float32, shape (K, L). bias: float32, shape (K,).
@@ -53,9 +52,9 @@ def epoch_order(epoch: int, count: int) -> Tensor:
 
 
 def epoch_draws(seed: int, epoch: int, count: int, draws: int) -> Integers:
-    """Number of the crop that an epoch uses of each image, int64 (N,), in [0, draws).
+    """Number of the crop that is used of each image in an epoch, int64 (N,), in [0, draws).
 
-    In every `draws` epochs each crop of an image is used once, in an order that depends on the image and the seed.
+    Every `draws` epochs use each crop of an image once, in an order that depends on the image and the seed.
     """
     cycle, place = divmod(epoch, draws)
     uniforms = counter_uniforms(derive_seed(seed, "released-crops", cycle), np.arange(count), draws)
@@ -64,7 +63,7 @@ def epoch_draws(seed: int, epoch: int, count: int, draws: int) -> Integers:
 
 
 def learning_rate(epoch: int, config: ReleasedConfig) -> float:
-    """Scaled by batch size; falls to 0 along a half cosine, once per epoch (counted from 0)."""
+    """Learning rate, scaled by the batch size; it falls to 0 along half a cosine, once per epoch (counted from 0)."""
     return config.lr * config.batch_size / 256 * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
 
 
@@ -80,15 +79,15 @@ def train_heads(
 ) -> list[TrainedHead]:
     """Trains one head per seed as the authors' script does.
 
-    Cross-entropy, SGD with momentum, no weight decay, incomplete last batches used; after each epoch the macro AUROC
-    on validation, and the strictly best epoch is kept. Where that is never defined, the last epoch is.
+    The loss is cross-entropy; SGD has momentum and no weight decay, and incomplete last batches are used. The first
+    epoch with the highest macro AUROC on validation is kept, or the last epoch if the AUROC is never defined.
 
     Args:
         crops: float32, shape (R, N, L), R random crops of each image.
         labels: int64, shape (N,).
         val_features: float32, shape (V, L). val_labels: int64, shape (V,).
     Returns:
-        In the order of the seeds. A seed's head is the same, but for rounding, whichever other seeds train with it.
+        In the order of the seeds. Up to rounding, the head of a seed does not depend on the other seeds.
     """
     num_draws, count, num_features = crops.shape
     flat = torch.from_numpy(crops).view(num_draws * count, num_features)

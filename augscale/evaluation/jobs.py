@@ -53,7 +53,8 @@ def interruptible(folder: Path) -> Iterator[StopFlag]:
             raise
         number = stop.signal_number or int(signal.SIGTERM)
         raise InterruptedRun(
-            f"stopped by {signal.Signals(number).name}; finished parts are kept in {folder}, the same command goes on",
+            f"stopped by {signal.Signals(number).name}; finished parts are kept in {folder}, "
+            "the same command continues",
             number,
         ) from None
 
@@ -70,7 +71,7 @@ def plan_jobs(
 
     Args:
         references: networks that only the frozen protocols measure.
-        seeds: of the protocols in which the seed changes something.
+        seeds: for the protocols whose result depends on the seed.
         external: also test on the other datasets that share classes.
     Returns:
         The jobs, and notes on the shared classes.
@@ -105,17 +106,17 @@ def run_jobs(
     should_stop: Callable[[], bool],
     on_progress: Progress | None,
 ) -> tuple[list[Predictions], list[str]]:
-    """Runs the jobs whose predictions are missing; jobs that fail on the data are left out, with a note.
+    """Runs the jobs whose predictions are missing. A job that fails because of the data is left out, with a note.
 
     Args:
         folder: of the predictions.
         settings: of the protocols; part of the fingerprint of a finished run.
-        should_stop: asked before every classifier.
+        should_stop: called before every classifier.
         on_progress: called with (what, tests done, tests in all).
     Returns:
         All predictions, and notes on runs that were made again or are missing.
     Raises:
-        Paused: `should_stop` said so; finished runs are kept.
+        Paused: `should_stop` returned True; finished runs are kept.
     """
     found: list[Predictions] = []
     lost: list[str] = []
@@ -126,15 +127,15 @@ def run_jobs(
         fitted: Fitted | None = None
         problem = ""
         for target in job.test_on:
-            path, print_ = folder / f"{_name(job, target)}.csv", _fingerprint(job, target, settings)
-            known, note = read_predictions(path, fingerprint=print_)
+            path, fingerprint = folder / f"{_name(job, target)}.csv", _fingerprint(job, target, settings)
+            known, note = read_predictions(path, fingerprint=fingerprint)
             if note:
                 lost.append(note)
             if known is None and not problem:
                 start = time.monotonic()
                 try:
                     fitted = fitted or job.protocol.fit(job.encoder, job.train_on, seed=job.seed)
-                    known = _predict(job, target, fitted, print_, time.monotonic() - start)
+                    known = _predict(job, target, fitted, fingerprint, time.monotonic() - start)
                 except DataError as error:
                     problem = f"{job.encoder.name}, {job.protocol.name}: {error}"
                     lost.append(problem)
@@ -148,7 +149,7 @@ def run_jobs(
     return found, list(dict.fromkeys(lost))
 
 
-def _predict(job: Job, target: LabelledImages, fitted: Fitted, print_: str, fit_seconds: float) -> Predictions:
+def _predict(job: Job, target: LabelledImages, fitted: Fitted, fingerprint: str, fit_seconds: float) -> Predictions:
     start = time.monotonic()
     part = target.part("test")
     return Predictions(
@@ -164,7 +165,7 @@ def _predict(job: Job, target: LabelledImages, fitted: Fitted, print_: str, fit_
         selection=fitted.selection,
         seconds=round(fit_seconds + time.monotonic() - start, 3),
         groups=np.unique(target.groups[part], return_inverse=True)[1].astype(np.int64),
-        fingerprint=print_,
+        fingerprint=fingerprint,
     )
 
 

@@ -75,10 +75,10 @@ def resample_counts(labels: Integers, groups: Integers, seed: int) -> Integers:
 
 
 class Linear:
-    """The protocol; C is chosen on validation by macro AUROC, the smallest (strongest penalty) of equals.
+    """The protocol; C is chosen by macro AUROC on validation, and the smallest (strongest penalty) of equals is used.
 
-    With no usable validation images C is the offered value nearest to 1 / (number of training images), where penalty
-    and mean loss weigh alike.
+    Without usable validation images, C is the offered value nearest to 1 / (number of training images), at which
+    penalty and mean loss have equal weight.
     """
 
     name = "linear"

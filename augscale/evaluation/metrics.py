@@ -60,7 +60,7 @@ def evaluate_scores(
         labels: whole numbers in [0, K), shape (N,); class 0 is the normal one.
         scores: shape (N, K), each in [0, 1], rows sum to 1.
         classes: K names.
-        ordered: whether class numbers are grades; without it kappa is None.
+        ordered: True if class numbers are grades; otherwise kappa is None.
     Raises:
         DataError: shapes do not fit, a label is outside the classes, or a score is not finite or not a probability.
     """

@@ -54,9 +54,9 @@ def knn_scores(
 
 
 class Knn:
-    """The protocol; k is chosen on validation by macro AUROC, the smallest of equals.
+    """The protocol; k is chosen by macro AUROC on validation, and the smallest of equals is used.
 
-    With no usable validation images k is the smallest offered.
+    Without usable validation images, k is the smallest value offered.
     """
 
     name = "knn"

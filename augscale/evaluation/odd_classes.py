@@ -30,7 +30,7 @@ def check_classes(
     Returns:
         Notes, a line each.
     Raises:
-        DataError: most images of a class are no photographs, and not `allow_bad`.
+        DataError: most images of a class are not photographs, and `allow_bad` is False.
     """
     rows = {record.image_id: row for row, record in enumerate(cache.records)}
     of_class: dict[str, list[ImageRecord]] = {}

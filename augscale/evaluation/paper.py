@@ -42,30 +42,25 @@ class PaperValue:
     table: str
     mean: float
     interval: tuple[float, float] | None
-    """95 %; None in the external table."""
+    """95 % interval; None in the external table."""
     plus_minus: float | None
-    """Its meaning is unknown; external table only."""
+    """Number after "+/-", whose meaning is unknown; external table only."""
     best: bool
-    """Printed as the best of its row (internal) or column (external)."""
+    """True if printed as the best of its row (internal) or column (external)."""
     p_weak_vs_strong: str
-    """As printed, e.g. `<.001`; empty on arXiv."""
+    """p-value as printed, e.g. `<.001`; empty on arXiv."""
     note: str
 
 
 def dataset_key(name: str) -> str:
-    """Spellings of one dataset fall together: `MESSIDOR-2`, `messidor2` and `Messidor_2`."""
+    """One key for all spellings of a dataset's name, e.g. `MESSIDOR-2`, `messidor2` and `Messidor_2`."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def paper_internal(dataset: str, metric: str, preset: str, version: str = "midl2025") -> PaperValue | None:
-    """The paper's internal result; see `paper_external`."""
-    return paper_external(dataset, dataset, preset, version, metric)
-
-
-def paper_external(
+def paper_value(
     trained_on: str, tested_on: str, preset: str, version: str = "midl2025", metric: str = "auroc"
 ) -> PaperValue | None:
-    """One result of the paper; external ones are AUROC only.
+    """One result of the paper, internal or external; external results are AUROC only.
 
     Args:
         trained_on, tested_on: in any spelling of their names; equal for an internal result.

@@ -67,7 +67,7 @@ class Predictions:
     """Patient of each image, int64, shape (N,); patients are then resampled instead of images. None where no two images
     share a patient."""
     fingerprint: str = ""
-    """Hash of the weights, the data and the settings; another one makes the run outdated."""
+    """Hash of the weights, the data and the settings; the run is outdated if it changes."""
 
     def __post_init__(self) -> None:
         try:
@@ -132,7 +132,7 @@ def read_predictions(path: Path, *, fingerprint: str | None = None) -> tuple[Pre
 
     Args:
         path: the CSV, as returned by `write_predictions`.
-        fingerprint: what the run would have if made now; None accepts any.
+        fingerprint: the one that the run would have if it were made now; None accepts any.
     Returns:
         The run and "", or None and a note: "" where there is no such run, else one line that names the fault and says
         that the run is made again.
@@ -160,7 +160,7 @@ def read_predictions(path: Path, *, fingerprint: str | None = None) -> tuple[Pre
 
 
 def _to_csv(p: Predictions) -> str:
-    """Labels as class names; scores with as many digits as give the same float64 back."""
+    """Labels as class names; scores with enough digits to restore the same float64."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     patient = [] if p.groups is None else ["patient"]

@@ -25,7 +25,7 @@ def make_protocols(
     """Protocols that share one store of frozen features.
 
     Args:
-        names: of `PROTOCOLS`.
+        names: keys of `PROTOCOLS`.
         folder: features go to `<folder>/features`, the states of fine-tuning to `<folder>/finetune`.
     Raises:
         ConfigError: an unknown name.

@@ -1,4 +1,4 @@
-"""Scores for choices on validation images; NaN where undefined."""
+"""Scores for model selection on validation images; NaN where undefined."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from augscale.statistics.arrays import Floats, Integers
 def macro_auroc(labels: Integers, scores: npt.NDArray[Any]) -> Floats:
     """Mean over classes of the one-vs-rest AUROC; equal scores count half.
 
-    Best 1, chance 0.5, worst 0. A class that no image has, or that all have, is left out; with none left it is NaN.
+    Best 1, chance 0.5, worst 0. Classes without images, or with all images, are left out; NaN if no class is left.
 
     Args:
         labels: int64, shape (N,).
@@ -39,7 +39,7 @@ def macro_auroc(labels: Integers, scores: npt.NDArray[Any]) -> Floats:
 
 
 def retfound_score(labels: Integers, scores: Floats) -> float:
-    """RETFound's score for the choice of the epoch: mean of macro F1, macro AUROC and Cohen's kappa.
+    """RETFound's score for choosing the epoch: mean of macro F1, macro AUROC and Cohen's kappa.
 
     Best 1. Parts that are undefined (AUROC and kappa where all images are of one class) are left out; NaN without
     images.

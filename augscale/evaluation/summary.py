@@ -1,4 +1,4 @@
-"""From predictions to the results of an evaluation: means with intervals, comparisons, disagreements of protocols.
+"""Summarizes predictions: means with intervals, comparisons of checkpoints, disagreements of protocols.
 
 Seeds are averaged first. Every checkpoint of one protocol and test set is then scored on the same resamples of the test
 images, so that comparisons are paired. The verdict of a comparison comes from the combined test (test images and head
@@ -52,7 +52,7 @@ def summarize(
         predictions: finished runs in any order; at most one per protocol, checkpoint, datasets and seed.
         checkpoints, protocols: their order; None takes the order of appearance. Unnamed ones come last.
         ordered: test sets whose class numbers are grades, for quadratic weighted kappa.
-        resamples: of the test images.
+        resamples: number of resamples of the test images.
         seed: of the resamples.
         notes: for the report, e.g. on datasets that are missing.
         facts: versions, data and settings of the evaluation; plain JSON values.
@@ -96,7 +96,7 @@ def summarize(
 
 
 class _SharedWeights:
-    """Resamples of the test set used last: one test set has the same resamples for all its checkpoints."""
+    """Resamples of the last test set, kept because all its checkpoints share them."""
 
     def __init__(self, resamples: int, seed: int) -> None:
         self._resamples, self._seed = resamples, seed
@@ -134,9 +134,9 @@ def compare(group: Sequence[Runs]) -> tuple[list[Comparison], list[str]]:
 
 
 def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Holm-adjusted p-values and verdicts.
+    """The comparisons with Holm-adjusted p-values and verdicts.
 
-    A family is one protocol and metric: all pairs of checkpoints on all internal, or all external, test sets.
+    A family is all pairs of checkpoints on all internal, or all external, test sets in one protocol and metric.
     """
     families: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
     for index, c in enumerate(comparisons):
@@ -150,7 +150,7 @@ def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def find_disagreements(comparisons: Sequence[Comparison]) -> tuple[Disagreement, ...]:
-    """Pairs of checkpoints that protocols put in opposite orders; those that chance cannot explain first."""
+    """Pairs of checkpoints that two protocols rank in opposite order; disagreements beyond chance come first."""
     by_question: dict[tuple[str, str, str, str, str], list[Comparison]] = defaultdict(list)
     for c in comparisons:
         by_question[c.trained_on, c.tested_on, c.metric, c.first, c.second].append(c)
@@ -186,7 +186,7 @@ class _Pair:
     seeds: tuple[int, ...]
 
     def compare(self, metric: str) -> Comparison | None:
-        """None where either has no value."""
+        """The comparison in one metric; None if either checkpoint has no value."""
         values = [self._values(runs, metric) for runs in (self.first, self.second)]
         if any(v is None for column in values for v in column):
             return None

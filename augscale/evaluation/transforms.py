@@ -18,7 +18,7 @@ from augscale.augmentation.views import apply_views, normalize
 from augscale.seeding import derive_seed
 
 RESIZE_OVER_CROP = 256 / 224
-"""Evaluation resizes to 256 pixels and keeps the central 224; other view sizes keep the ratio."""
+"""Evaluation resizes to 256 pixels and crops the central 224; other view sizes use the same ratio."""
 RANDOM_CROP = NONE.model_copy(update={"global_crops_scale": (0.08, 1.0), "aspect_ratio": (3 / 4, 4 / 3)})
 """torchvision's RandomResizedCrop with its defaults and without a flip, as in the authors' script."""
 _CROP_SEED = derive_seed(0, "evaluation-crops")
@@ -60,11 +60,11 @@ def evaluation_views(images: Tensor, view_size: int) -> Tensor:
 
 
 def random_crops(images: Tensor, rows: npt.NDArray[np.int64], draw: int, view_size: int) -> Tensor:
-    """RandomResizedCrop (area 0.08 to 1, bilinear), the same for an image and draw wherever it is asked for.
+    """RandomResizedCrop (area 0.08 to 1, bilinear), a function of the image's row and the draw.
 
     Args:
         images: uint8, shape (B, S, S, 3), on any device.
-        rows: int64, shape (B,), names of the images; with `draw` they decide the crop.
+        rows: int64, shape (B,), row numbers that identify the images; row and `draw` determine the crop.
         draw: number of the repetition, from 0.
         view_size: V, pixels.
     Returns:

@@ -1,4 +1,4 @@
-"""The checkpoints to evaluate: those given, or those of the newest promotion, or a public network."""
+"""Finds the checkpoints to evaluate: the given ones, else those of the newest promotion, else a public network."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def checkpoints_to_evaluate(
     except CheckpointError as error:
         note = (
             f"no checkpoint given, no promotion in ./runs, and no ImageNet weights ({error}): a network with RANDOM "
-            "weights is evaluated, which shows the way and nothing else"
+            "weights is evaluated, which demonstrates the command and nothing else"
         )
         return [load_checkpoint(FALLBACK_UNTRAINED, image_size=FALLBACK_SIZE, name="random ViT-tiny")], [note]
 

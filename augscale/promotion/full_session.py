@@ -27,7 +27,7 @@ from augscale.promotion.full_settings import evaluation_steps
 from augscale.promotion.recorder import Recorder, best_of
 from augscale.records.full_run import FullRunFacts, FullRunResult
 from augscale.runs.folders import try_lock
-from augscale.scoring.common_views import study_common_views
+from augscale.scoring.batch_norm_views import study_common_views
 from augscale.scoring.panel import build_panel
 from augscale.system.signals import StopFlag
 

@@ -1,4 +1,7 @@
-"""The answer of a search: contenders compared on fresh seeds. `answer_words` puts it into sentences."""
+"""The answer of a search: contenders compared with each other on fresh seeds, and with the network before training.
+
+`answer_words.headline` writes the answer, or says that there is none.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,11 @@ class Scored:
 
     record: ContenderRecord
     scores: Mapping[int, float]
-    """By number of the fresh seed."""
+    """Score on each fresh seed, keyed by the seed's number."""
     replicates: Mapping[int, Sequence[float]]
-    """The same for resampled images of the panel; seeds without a bootstrap are left out."""
+    """Bootstrap replicates of these scores over images of the panel; seeds without a bootstrap are left out."""
     search_replicates: Sequence[float] = ()
-    """The score of the search for resampled images."""
+    """Bootstrap replicates of the search score."""
 
 
 def write_answer(
@@ -50,8 +53,8 @@ def write_answer(
     Args:
         run: the run folder.
         config: its settings.
-        study: with all trials ended.
-        seconds: that the search took, by what they were spent on.
+        study: the Optuna study, in which all trials have ended.
+        seconds: wall-clock time of the search by stage.
     Returns:
         The answer; `best` is None when no trial completed without collapsing.
     """
@@ -80,9 +83,14 @@ def write_answer(
         score_name=score,
         labels_used=manifest.labelled,
         best=best.name if best else None,
-        headline=f"No answer: {failure_sentence(trials)}."
-        if all_failed(trials)
-        else headline(best, contenders, untrained, labelled, score),
+        headline=headline(
+            best,
+            contenders,
+            untrained,
+            labelled,
+            score,
+            failures=failure_sentence(trials) if all_failed(trials) else "",
+        ),
         sentences=tuple(sentences(best, contenders, untrained, score)),
         untrained=untrained,
         null=null,
@@ -109,7 +117,7 @@ def write_answer(
 def _contenders(
     run: RunFolder, config: StudyConfig, study: optuna.Study, runs: Sequence[ConfirmationRun]
 ) -> list[Scored]:
-    """The confirmed trials, else the best of the search; then all other controls."""
+    """The confirmed trials (without confirmation, the best of the search), followed by all other controls."""
     order, started = ranked(study), {trial.number: trial for trial in trials_started(study)}
     confirmed = list(dict.fromkeys(run.number for run in runs))
     numbers = confirmed or [trial.number for trial in order[: max(1, config.confirm.top_k)]]
@@ -164,7 +172,7 @@ def _confirmed(
 
 
 def _best(contenders: Sequence[Scored]) -> int | None:
-    """Place of the contender with the best mean on fresh seeds; without confirmation, with the best search score."""
+    """Index of the contender with the highest mean on fresh seeds (without confirmation, the highest search score)."""
     usable = [place for place, contender in enumerate(contenders) if contender.record.usable]
     means = {p: contenders[p].record.confirm_mean for p in usable if not contenders[p].record.confirm_missing}
     found = {place: mean for place, mean in means.items() if mean is not None}
@@ -194,15 +202,15 @@ def versus_untrained(
 ) -> UntrainedComparison | None:
     """The best minus the networks before training, on the same panel.
 
-    Each network is compared with the one that it began with, seed by seed, because most of the differences between
-    networks before training remain after it. The interval treats the networks before training as one more contender:
-    it covers seeds and images, and is wide enough for a best that was picked among several. With fewer than two seeds,
-    as in a search without confirmation, it covers images only.
+    Each trained network is compared with its own initial network, seed by seed, because most of the differences between
+    initial networks remain after training. The interval treats the initial networks as one more contender: it covers
+    seeds and images, and accounts for the best being picked among several. With fewer than two seeds, as in a search
+    without confirmation, it covers images only.
 
     Args:
-        place: of the best among the contenders.
-        contenders: all that were compared.
-        untrained: None where no network before training was scored.
+        place: index of the best contender; None if there is none.
+        contenders: all contenders that were compared.
+        untrained: scores of the networks before training; None if none was scored.
         not_learned: gain of the null runs, which did not learn; it is subtracted from the difference.
     """
     if place is None or untrained is None:

@@ -8,11 +8,11 @@ from augscale.config import StudyConfig
 from augscale.records.answer import ContenderRecord, UntrainedComparison
 from augscale.searching.trust import trust_statement
 
-_SEPARATES = "keep pairs apart"
-_DOES = {"alpha_req": "use the directions of the embedding"}
-"""What the best scales do better, by score; the separation of pairs for all other scores."""
-_SAYS_SEPARATION = "how far positive and negative pairs of a fixed panel lie apart"
-_SAYS = {"alpha_req": "how evenly the embeddings of a fixed panel use their directions"}
+_SEPARATION_PHRASE = "keep pairs apart"
+_PHRASES = {"alpha_req": "use the directions of the embedding"}
+"""Verb phrase of the headline ("does not ... better") for scores that do not measure the separation of pairs."""
+_SEPARATION_MEANING = "how far positive and negative pairs of a fixed panel lie apart"
+_MEANINGS = {"alpha_req": "how evenly the embeddings of a fixed panel use their directions"}
 
 
 def headline(
@@ -21,25 +21,34 @@ def headline(
     untrained: UntrainedComparison | None,
     labelled: Sequence[str],
     score: str,
+    *,
+    failures: str = "",
 ) -> str:
-    """The answer in one sentence.
+    """The answer in one sentence, or the reason why there is none.
 
     Args:
-        best: among the contenders; None where no trial can be used.
-        contenders: with their differences to the best.
+        best: the best contender; None if no trial can be used.
+        contenders: all contenders, with their differences to the best.
         untrained: the best minus the network before training.
         labelled: names of the datasets whose labels the score reads.
-        score: of `probe.score`.
+        score: name of the score, `probe.score`.
+        failures: why trials failed, if all did.
     """
+    if failures:
+        return f"No answer: {failures}."
     if best is None:
         return "No trial completed without collapsing, so there is no answer."
-    do = f"tell the classes of {_list(labelled)} apart (labels were used)" if labelled else _DOES.get(score, _SEPARATES)
+    do = (
+        f"tell the classes of {_list(labelled)} apart (labels were used)"
+        if labelled
+        else _PHRASES.get(score, _SEPARATION_PHRASE)
+    )
     if untrained and not untrained.beaten:
         return (
             f"No answer: even {best.name}, the best, does not {do} better than the network before training, so these "
             "trials are too short to rank scales."
         )
-    better, level, ahead = _controls_beside(best, contenders)
+    better, level, ahead = _controls_by_verdict(best, contenders)
     name, is_preset = (
         (f"The preset {best.name}", True) if best.kind == "control" else (f"The scales of {best.name}", False)
     )
@@ -60,12 +69,13 @@ def headline(
     return f"{name} {scores} highest in the search; nothing was confirmed on fresh seeds."
 
 
-def _controls_beside(
+def _controls_by_verdict(
     best: ContenderRecord, contenders: Sequence[ContenderRecord]
 ) -> tuple[list[str], list[str], list[str]]:
-    """The controls that are worse than the best, that are not distinguishable from it, and that are better.
+    """Names of the controls that are worse than, not distinguishable from, and better than the best.
 
-    A better control lacks a confirmation run: the best is chosen among contenders that have all.
+    A control can only be better if it lacks a confirmation run, because the best is chosen among contenders without
+    missing runs.
     """
     found: dict[str, list[str]] = {"worse": [], "not distinguishable": [], "better": []}
     for contender in contenders:
@@ -80,7 +90,7 @@ def sentences(
     untrained: UntrainedComparison | None,
     score: str,
 ) -> list[str]:
-    """The best scales, and every difference to them with its interval."""
+    """The best scales, and their differences to the network before training and to each contender, with intervals."""
     if best is None:
         return []
     sentences = [f"{best.name}: {' '.join(best.description.split())}."]
@@ -111,12 +121,13 @@ def caveats(
 ) -> list[str]:
     """The limits of the answer; how far the score can be trusted comes first."""
     steps, batch = config.pretrain.steps, config.pretrain.batch_size
+    meaning = _MEANINGS.get(config.probe.score, _SEPARATION_MEANING)
     caveats = [
         f"The score used labels: nearest neighbours among the train images of {_list(labelled)} "
         "classified the val images. Test images were not read, but the scales were chosen with these labels, and other "
         "datasets may rank them otherwise."
         if labelled
-        else f"The score is label-free: it says {_SAYS.get(config.probe.score, _SAYS_SEPARATION)}, not how accurate a "
+        else f"The score is label-free: it says {meaning}, not how accurate a "
         "fine-tuned model will be. Check it on labels before you spend weeks of GPU time.",
         f"Each trial saw {steps * batch:,} images ({steps} steps of {batch}) at {config.crops.global_size} px with "
         f"{config.backbone.name}{' (changed: ' + _overrides(config) + ')' if config.backbone.overrides else ''}; "

@@ -51,7 +51,7 @@ def plan_file(run: RunFolder) -> Path:
 
 
 def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) -> list[ConfirmationRun]:
-    """The runs to do; decided once, when every trial has finished, and kept in `confirm/plan.json`.
+    """The confirmation runs, decided once when every trial has finished and kept in `confirm/plan.json`.
 
     Contenders are the best `confirm.top_k` trials that are not controls, the controls of `confirm.controls` that
     completed, every other control that scored above all candidates, and the contenders of an earlier plan. Runs are
@@ -60,14 +60,14 @@ def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) 
     file = plan_file(run)
     with run.locked():
         known = PlanRecord.read_if_there(file)
-        # The choice depends on these: with more trials, or more contenders wanted, it is made again.
+        # The plan is made again if there are more trials than before, or if top_k or the number of seeds has changed.
         trials, top_k = len(trials_started(study)), config.confirm.top_k
         seeds = max(config.confirm.seeds, known.seeds or 0 if known else 0)
         if known is None or (known.trials, known.top_k, known.seeds) != (trials, top_k, seeds):
             best = [trial for trial in ranked(study) if not control_of(trial)][:top_k]
             contenders = best + _controls(config, study) + _leading_controls(config, study)
             chosen = {trial.number: _contender(config, trial) for trial in contenders}
-            # Contenders of an earlier plan stay, also where a later trial scored higher.
+            # Contenders of an earlier plan stay, even if a later trial scored higher.
             before = [old for old in (known.contenders if known else ()) if old.number not in chosen]
             known = PlanRecord(trials=trials, top_k=top_k, seeds=seeds, contenders=(*chosen.values(), *before))
             known.write(file)
@@ -112,7 +112,7 @@ def _controls(config: StudyConfig, study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _leading_controls(config: StudyConfig, study: optuna.Study) -> list[FrozenTrial]:
-    """Controls outside `confirm.controls` that no candidate reaches; the answer must not pass over them."""
+    """Controls outside `confirm.controls` that scored above every candidate, so that the answer must include them."""
     before_candidates = itertools.takewhile(control_of, ranked(study))
     return [trial for trial in before_candidates if control_of(trial) not in config.confirm.controls]
 

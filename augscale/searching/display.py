@@ -33,7 +33,7 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
 
 
 class SearchDisplay:
-    """Shows snapshots of a search: on a terminal a table in place, elsewhere one line per finished trial."""
+    """Shows snapshots of a search: a live table on a terminal, one line per finished trial elsewhere."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self.console = console

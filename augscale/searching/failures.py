@@ -1,4 +1,4 @@
-"""Why trials failed: reasons in groups, what to change, and when a search stops because the next trial would fail."""
+"""Groups failed trials by reason, advises what to change, and stops a search whose next trial would fail as well."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from augscale.errors import CheckpointError, StudyError
 from augscale.records.answer import FailureRecord
 from augscale.system.passwords import without_passwords
 
-OF_SETTINGS = ("ConfigError", "DataError")
+SETTINGS_ERRORS = ("ConfigError", "DataError")
 """Errors that occur in every trial, whatever its scales: one such failure stops the search."""
-OF_THE_STUDY = ("DivergedError",)
+STUDY_ERRORS = ("DivergedError",)
 """Errors that come again when the same study is resumed, because its training settings cannot be changed."""
 GROUPS_SHOWN = 3
-_OTHER_OUT = "with another --out, for the settings of a run's trials stay"
+_NEW_RUN = "with another --out, because the settings of a run's trials cannot change"
 _ADVICE = (
     (
         r"its worker died",
@@ -25,13 +25,13 @@ _ADVICE = (
     ),
     (
         r"not finite|(loss|score) is -?(nan|inf)",
-        f"lower pretrain.lr; pretrain.precision = fp32 shows whether bf16 is the cause; {_OTHER_OUT}",
+        f"lower pretrain.lr; pretrain.precision = fp32 shows whether bf16 is the cause; {_NEW_RUN}",
     ),
-    (r"max_memory", f"a higher --max-memory; a smaller crops.global_size, pretrain.out_dim or backbone {_OTHER_OUT}"),
+    (r"max_memory", f"a higher --max-memory; a smaller crops.global_size, pretrain.out_dim or backbone {_NEW_RUN}"),
     (
         r"out of memory|OutOfMemory|MemoryError|can't allocate memory",
         "fewer --workers, or a lower --max-memory for smaller micro-batches; a smaller pretrain.batch_size, "
-        f"crops.global_size or backbone {_OTHER_OUT}",
+        f"crops.global_size or backbone {_NEW_RUN}",
     ),
     (r"CUDA|cuDNN|NCCL|device-side", "the GPU or its driver failed: run augscale doctor, or use another --device"),
     (
@@ -40,9 +40,9 @@ _ADVICE = (
     ),
     (r"(?i)no space|disk|permission|read-only", "make room on the disk, or make the run folder writable"),
 )
-"""(Pattern of the reason, what to change); the first pattern that is found applies."""
-COLLAPSE_ADVICE = f"more pretrain.steps, pretrain.head_batch_norm = true or a lower teacher_temp, {_OTHER_OUT}"
-"""For trials that completed with a collapsed embedding."""
+"""Pairs of a pattern of the reason and the advice on what to change; the first pattern that matches applies."""
+COLLAPSE_ADVICE = f"more pretrain.steps, pretrain.head_batch_norm = true or a lower teacher_temp, {_NEW_RUN}"
+"""Advice on trials that completed with a collapsed embedding."""
 _UNKNOWN = "see RUN/trials/NNNN/traceback.txt and RUN/workers/*.log"
 _NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?")
 
@@ -61,17 +61,17 @@ def failure_groups(trials: Sequence[FrozenTrial]) -> list[FailureRecord]:
 
 
 def advice_for(reason: str) -> str:
-    """What to change after a failure with this reason."""
+    """Advice on what to change after a failure with this reason."""
     return next((advice for pattern, advice in _ADVICE if re.search(pattern, reason)), _UNKNOWN)
 
 
 def all_failed(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether there are trials and all of them failed."""
+    """True if there are trials and all of them failed."""
     return bool(trials) and all(trial.state == TrialState.FAIL for trial in trials)
 
 
 def failure_sentence(trials: Sequence[FrozenTrial]) -> str:
-    """How many trials failed, why, and what to change; "" where none has failed."""
+    """One sentence on how many trials failed, why, and what to change; "" if none failed."""
     groups = failure_groups(trials)
     if not groups:
         return ""
@@ -81,7 +81,7 @@ def failure_sentence(trials: Sequence[FrozenTrial]) -> str:
 
 
 def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> str | None:
-    """The reason to start no further trial, None where there is no such reason.
+    """The reason to start no further trial; None if the search may continue.
 
     Args:
         started: every trial that was ever started, in order of number.
@@ -92,14 +92,14 @@ def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> 
     ended = [trial for trial in started if trial.state.is_finished()]
     new = [trial for trial in ended if trial.datetime_complete and trial.datetime_complete.timestamp() >= since]
     for trial in new:
-        if trial.state == TrialState.FAIL and trial.user_attrs.get("error") in OF_SETTINGS:
+        if trial.state == TrialState.FAIL and trial.user_attrs.get("error") in SETTINGS_ERRORS:
             reason = _reason(trial)
             return f"trial {trial.number} failed, and every other trial would fail, too: {reason}; {advice_for(reason)}"
     last = ended[-limit:]
     if len(last) < limit or not all_failed(last):
         return None
     again = new and len(new) < len(ended) and _key(ended[-1]) == _key(ended[-len(new) - 1]) and all_failed(new)
-    hopeless = all_failed(ended) and all(trial.user_attrs.get("error") in OF_THE_STUDY for trial in ended)
+    hopeless = all_failed(ended) and all(trial.user_attrs.get("error") in STUDY_ERRORS for trial in ended)
     if not (len(new) >= limit or again or hopeless):
         return None
     newest = f"the last {limit} trials failed; the newest, trial {last[-1].number}: {_reason(last[-1])}"
@@ -108,10 +108,10 @@ def reason_to_stop(started: Sequence[FrozenTrial], limit: int, since: float) -> 
     return newest + more + "; a higher search.max_failures continues anyway"
 
 
-def is_of_the_machine(error: Exception) -> bool:
-    """Whether the cause is in the machine (full disk, lost file, broken GPU), so the next trial would fail, too."""
-    of_the_machine = (OSError, CheckpointError, StudyError, StorageInternalError)
-    return isinstance(error, of_the_machine) or "CUDA error" in str(error)
+def is_machine_fault(error: Exception) -> bool:
+    """True if the cause is in the machine (full disk, lost file, broken GPU): the next trial would fail, too."""
+    machine_errors = (OSError, CheckpointError, StudyError, StorageInternalError)
+    return isinstance(error, machine_errors) or "CUDA error" in str(error)
 
 
 def reason_of(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What a search prints before it trains."""
+"""Prints the study, its data and its storage before a search trains."""
 
 from __future__ import annotations
 

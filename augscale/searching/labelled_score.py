@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 NAME = "knn-auroc"
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-"""As in DINO's `eval_knn.py`. k is fixed, because the only images to choose it on are those of the score."""
+"""Value of DINO's `eval_knn.py`. k is fixed, because it could only be chosen on the images of the score itself."""
 _CHUNK_IMAGES = 256
 
 
@@ -72,7 +72,7 @@ def open_labelled(
     """The datasets of `probe.labelled`, decoded with the study's settings; none where the score needs none.
 
     Args:
-        config: of the study.
+        config: settings of the study.
         allow_bad, on_progress: see `open_dataset`.
     Raises:
         DataError: a dataset cannot be opened, or its train and val images cannot give an AUROC.
@@ -133,7 +133,7 @@ def score_labelled(
         common: gather batch norm's statistics on each dataset's training images first, see `batch_norm`.
     Raises:
         DivergedError: an embedding is not finite.
-        Paused: `should_stop` said so.
+        Paused: `should_stop` returned True.
     """
     values: dict[str, float] = {}
     replicates = []

@@ -16,7 +16,7 @@ from augscale.searching.confirm import ConfirmationRun
 from augscale.seeding import derive_seed
 
 TOLERANCE = 1e-3
-"""In units of the score: a null run counts as equal within it. d' and the areas are printed to this digit."""
+"""Largest change of the score at which a null run counts as unchanged: the last digit printed of d' and AUROCs."""
 
 
 def null_config(config: StudyConfig) -> StudyConfig:
@@ -42,10 +42,10 @@ def null_runs(run: RunFolder, config: StudyConfig) -> list[ConfirmationRun]:
 
 
 def null_record(run: RunFolder, config: StudyConfig, untrained: PanelRecord | None) -> NullRecord | None:
-    """What the null runs scored; None where there are none.
+    """Scores of the null runs; None if there are no null runs.
 
     Args:
-        untrained: the network that they began with; None where it is not scored yet.
+        untrained: score of the network before training; None if it has not been scored yet.
     """
     runs = []
     for null in null_runs(run, config):

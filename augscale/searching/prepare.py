@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 OnProgress = Callable[[int, int], None]
 
 COMMON = "common"
-"""In a manifest's `statistics`: trials are scored with common batch norm statistics."""
+"""Value of a manifest's `statistics` if trials are scored with common batch norm statistics."""
 CHANGEABLE = StudyConfig.FREE | {
     "search.trials",
     "search.max_failures",
@@ -38,11 +38,11 @@ CHANGEABLE = StudyConfig.FREE | {
     "confirm.top_k",
     "confirm.seeds",
 }
-"""Settings that a resumed run may change: none alters a trial. Images are compared by their fingerprint."""
+"""Settings that may change when a run is resumed, because none alters a trial. Images are compared by fingerprint."""
 
 
 def check_study(config: StudyConfig) -> int:
-    """Checks what needs more than the study file: scales by name, the space, the backbone.
+    """Checks what the study file alone cannot show: names of scales, the search space, the backbone.
 
     Returns:
         The number of parameters of the backbone.
@@ -83,7 +83,7 @@ def prepare_run(
     Args:
         run: the run folder.
         config: of the study.
-        storage: of the Optuna study; None: study.db in the run folder.
+        storage: where the Optuna study is kept; None for study.db in the run folder.
         parameters: of the backbone.
         device_label: for the manifest.
         allow_bad: go on although many files could not be used.
@@ -184,8 +184,8 @@ def _kept_storage(run: RunFolder, old: str | None, storage: Storage | None) -> s
 
     Args:
         run: the run folder.
-        old: in the manifest until now.
-        storage: that the command names.
+        old: storage in the existing manifest.
+        storage: storage named by the command; None if it names none.
     Raises:
         ConfigError: the command names another storage than the run has.
     """

@@ -55,7 +55,7 @@ class Progress:
     confirmations_done: int
     confirmations_planned: int
     seconds_left: float | None
-    """None where nothing has ended yet, or no worker lives."""
+    """None if nothing has ended yet, or no worker is alive."""
     failures: tuple[FailureRecord, ...] = ()
     """Failed trials by reason."""
     paused_confirmations: int = 0
@@ -111,7 +111,7 @@ def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> P
 
 
 def read_workers(run: RunFolder) -> list[WorkerRecord]:
-    """The living workers. A worker on another host counts as living for ten minutes after its last sign of life."""
+    """Workers that are alive. A worker on another host counts as alive for ten minutes after its last sign of life."""
     workers = []
     for path in sorted(run.workers_dir.glob("*.json")):
         worker = WorkerRecord.read_if_there(path)
@@ -154,7 +154,7 @@ def _line(run: RunFolder, config: StudyConfig, trial: FrozenTrial, at_work: Coll
 
 
 def _paused(run: RunFolder, trial: FrozenTrial, record: TrialRecord | None, at_work: Collection[str]) -> str | None:
-    """The step at which a trial without a worker was left, as a note; None for other trials.
+    """A note such as "paused at step 60" for a running trial that no worker runs; None for other trials.
 
     Args:
         at_work: hosts on which workers of this run live.

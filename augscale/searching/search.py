@@ -104,7 +104,7 @@ def search(
     config, seconds_allowed, watch = _resolve(study, (overrides or {}) | named), parse_budget(budget), Stopwatch()
     run = RunFolder(out or default_run_folder(config))
     address = _storage_address(run, storage)
-    # Opened before the manifest names it.
+    # Opened before the manifest is written, so that no manifest names a storage that cannot be opened.
     opened = open_storage(address) if storage is not None and address is not None else None
     display = SearchDisplay(console or Console(stderr=True), quiet=quiet)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -189,7 +189,7 @@ def _result(run: RunFolder, answer: AnswerRecord) -> SearchResult:
 
 
 def _storage_address(run: RunFolder, storage: str | None) -> Storage | None:
-    """The storage of the flag, else that of an existing run with the password that an earlier version kept in it."""
+    """The storage that the call names, else that of an existing run (an earlier version kept the password in it)."""
     if storage is not None:
         return parse_storage(storage)
     known = ManifestRecord.read_if_there(run.manifest_file)

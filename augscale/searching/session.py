@@ -37,7 +37,7 @@ class Session:
     """Seconds since the epoch."""
     _snapshot: Progress | None = field(default=None, init=False)
     _seen: float = field(default=-1.0, init=False)
-    """Time of the newest change in the run folder that the snapshot has."""
+    """Modification time of the newest file that the current snapshot includes."""
 
     def train(self, plan: WorkerPlan, seconds_allowed: float | None) -> None:
         """Runs the workers until every trial and every confirmation run has ended.
@@ -107,7 +107,7 @@ class Session:
             try:
                 self._snapshot, self._seen = read_progress(self.run, self.config, self.study), newest
             except optuna.exceptions.StorageInternalError:
-                # A database that pauses must not end a search that is only watched here.
+                # Only the workers need the database. A pause of it must not end this process, which only watches.
                 if self._snapshot is None:
                     raise
         self.display.update(replace(self._snapshot, workers=read_workers(self.run)))

@@ -40,10 +40,10 @@ from augscale.system.passwords import keep_out_of_messages, without_passwords
 PASSWORD_VARIABLE = "AUGSCALE_STORAGE_PASSWORD"
 """Environment variable with the password of a storage whose URL has none; not used for SQLite."""
 WAIT_SECONDS = 120
-"""How long a worker waits for the lock of an SQLite file to which several workers write."""
+"""Longest time that a worker waits for the lock of an SQLite file to which several workers write."""
 CONNECTION_ATTEMPTS = 6
-_MADE_BY_ANOTHER = ("already exists", "UniqueViolation", "UNIQUE constraint", "Duplicate entry")
-"""In errors of a process that creates the tables of a new storage at the same time as another process."""
+_CREATION_RACE = ("already exists", "UniqueViolation", "UNIQUE constraint", "Duplicate entry")
+"""Found in the error messages if two processes create the tables of a new storage at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +51,18 @@ class Storage:
     """A checked address of a study's database."""
 
     url: URL
-    """With the password, if one is known; SQLite files by their absolute path."""
+    """Includes the password, if one is known; the path of an SQLite file is absolute."""
     hint: str = ""
     """Added to the message if the server refuses the password."""
 
     @property
     def shown(self) -> str:
-        """For messages: options and password hidden."""
+        """The URL for messages, with options and password hidden."""
         return shown_url(self.url)
 
     @property
     def stored(self) -> str:
-        """For the manifest: without the password."""
+        """The URL for the manifest, without the password."""
         return _with_password(self.url, None).render_as_string(hide_password=False)
 
     @property
@@ -109,7 +109,7 @@ def parse_storage(text: str, *, source: str = "--storage") -> Storage:
 
 
 def sqlite_storage(path: Path) -> Storage:
-    """The storage in a file; its path may hold any characters."""
+    """The storage in an SQLite file, whose path may contain any characters."""
     return Storage(url=URL.create(SQLITE, database=str(path.resolve())))
 
 
@@ -143,12 +143,12 @@ def open_storage(storage: Storage | str) -> optuna.storages.RDBStorage:
         try:
             return optuna.storages.RDBStorage(_for_optuna(address.url), engine_kwargs=_engine_arguments(address))
         except Exception as error:
-            if attempt < CONNECTION_ATTEMPTS and any(sign in str(error) for sign in _MADE_BY_ANOTHER):
+            if attempt < CONNECTION_ATTEMPTS and any(sign in str(error) for sign in _CREATION_RACE):
                 time.sleep(random.uniform(0.1, 0.5) * attempt)
                 continue
             lines = str(error).strip().splitlines()
             reason = without_passwords(lines[0] if lines else type(error).__name__)
-            # Not with the library's error as the cause, because a traceback would print it.
+            # `from None`, because a traceback would print the library's error, which may hold the password.
             raise StudyError(f"--storage {address.shown}: cannot be opened ({reason}){_advice(address)}") from None
     raise AssertionError
 
@@ -179,7 +179,7 @@ class Connection(sqlite3.Connection):
 def _engine_arguments(storage: Storage) -> dict[str, Any]:
     file = storage.file
     if file is not None:
-        # By its path, because SQLAlchemy 2.0 cannot read every path again that it writes into a URL.
+        # Connects by path, because SQLAlchemy 2.0 writes some paths into a URL that it cannot read back.
         def connect() -> sqlite3.Connection:
             return sqlite3.connect(file, timeout=WAIT_SECONDS, check_same_thread=False, factory=Connection)
 

@@ -1,7 +1,7 @@
 """Checks of the address of a study's database, and its form in messages, without the password.
 
 A text that cannot be parsed may hold a password anywhere. Messages show only its scheme, its user, and its end if that
-can be nothing but a host.
+can only be a host.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _HEADER = b"SQLite format 3\0"
 
 
 def check_shape(text: str, source: str) -> None:
-    """Refuses texts that are no URL, and URLs of databases in which no study can be kept.
+    """Refuses texts that are not URLs, and URLs of databases that cannot store a study.
 
     Raises:
         ConfigError: as in `parse_storage`.
@@ -64,7 +64,7 @@ def check_server(url: URL | None, text: str, source: str) -> None:
 
     Args:
         url: the text as SQLAlchemy parsed it; None where it could not.
-        text: that the user gave.
+        text: the user's input.
         source: beginning of the message.
     Raises:
         ConfigError: as in `parse_storage`.
@@ -162,7 +162,7 @@ def check_sqlite_options(text: str, source: str) -> None:
 
 
 def might_need_encoding(text: str) -> bool:
-    """Whether the password of a URL holds characters with a meaning in URLs."""
+    """True if the password of a URL contains characters that have a meaning in URLs."""
     userinfo = text.partition("://")[2].rpartition("@")[0]
     return bool(re.search(r"[/?#%\s\[\]:]", userinfo.partition(":")[2]))
 
@@ -187,7 +187,7 @@ def shown_text(text: str) -> str:
     if separator and _PORT.fullmatch(behind):
         return text
     tail = behind.rpartition("@")[2] if "@" in behind else ""
-    # A user with such characters may in truth be part of the password.
+    # A user name with such characters may be part of the password.
     user = "" if set("/@?") & set(user) else user
     return f"{scheme}{separator}{user}:***" + (f"@{tail}" if _PLACE.fullmatch(tail) else "")
 

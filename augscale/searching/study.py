@@ -32,13 +32,13 @@ from augscale.seeding import derive_seed
 STARTS_ALLOWED = 2
 """A trial whose worker died is continued once; the second death makes it a failed trial."""
 HEARTBEAT_SECONDS = 30.0
-NAMELESS_SECONDS = 10.0
-"""The worker of a trial counts as dead if the trial has no owner so long after it was asked for."""
+OWNERLESS_SECONDS = 10.0
+"""If a trial still has no owner this long after it was created, its worker counts as dead."""
 STALE_SECONDS = 600.0
-"""The worker of a trial on another host counts as dead after so long without a heartbeat."""
+"""The worker of a trial on another host counts as dead after this long without a heartbeat."""
 PRUNER_FACTOR = 2
 CONTROLS_SECONDS = 30.0
-"""How long a host waits for another host, which created the study, to queue the controls."""
+"""Longest time that a host waits for another host, which created the study, to queue the controls."""
 OUTSIDE = "outside the space"
 """Constraint that a control outside the space violates. Such a control can win, but has no parameters: among the best
 trials it would displace trials that the sampler learns from."""
@@ -84,7 +84,7 @@ def open_study(
     """Creates the study, or opens it where it exists.
 
     Args:
-        config: of the sampler and the pruner.
+        config: settings of the sampler and the pruner.
         storage: a URL, a checked address, or an open storage.
         study_name: in the storage.
     Raises:
@@ -156,17 +156,17 @@ def claim_trial(
 
 
 def stopped_file(run: RunFolder, number: int) -> Path:
-    """A file that says that the worker of a trial was told to stop, so that its end does not count against the trial.
+    """A file that marks a trial whose worker was told to stop, so that its end does not count against the trial.
 
-    It is written the moment the signal comes. A scheduler sends SIGKILL some time after its signal. A SIGKILL without
-    this file counts as a death of the trial: the kernel's out-of-memory killer sends it, too, and a trial that needs
-    too much memory must not be tried forever.
+    It is written as soon as the stop signal arrives, because a scheduler sends SIGKILL some time later. A SIGKILL
+    without this file counts as a death of the trial: the kernel's out-of-memory killer sends SIGKILL, too, and a trial
+    that needs too much memory must not be tried forever.
     """
     return run.trial_dir(number) / "stopped"
 
 
-def running_elsewhere(study: optuna.Study) -> bool:
-    """Whether any trial is being run now."""
+def any_running(study: optuna.Study) -> bool:
+    """True if any trial is running, in any process."""
     return any(t.state == TrialState.RUNNING for t in study.get_trials(deepcopy=False))
 
 
@@ -182,7 +182,7 @@ def control_of(trial: FrozenTrial | optuna.Trial) -> str | None:
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether a finished trial may win: it did not collapse. Controls outside the space may win, too."""
+    """True if a finished trial may win, i.e. did not collapse. Controls outside the space may win, too."""
     return all(value <= 0 for name, value in trial.constraints.items() if name != OUTSIDE)
 
 
@@ -205,7 +205,7 @@ def trial_scales(config: StudyConfig, trial: FrozenTrial | optuna.Trial) -> Augm
 def _start(study: optuna.Study, run: RunFolder, config: StudyConfig) -> Claim:
     trial = study.ask()
     _suggest(trial, config)
-    # The heartbeat comes first: for other hosts a trial with an owner and without a heartbeat has a dead worker.
+    # The heartbeat is set first: other hosts would take a trial with an owner and no heartbeat for abandoned.
     trial.set_user_attr("heartbeat", time.time())
     trial.set_user_attr("starts", 1)
     trial.set_user_attr("run", str(run.path.resolve()))
@@ -217,7 +217,7 @@ def _start(study: optuna.Study, run: RunFolder, config: StudyConfig) -> Claim:
 
 
 def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: FrozenTrial) -> Claim | None:
-    """Claims the trial of a worker that is gone; None where the worker may live or the trial has died too often."""
+    """Claims the trial of a worker that is gone; None if the worker may be alive or the trial has died too often."""
     attributes, here = frozen.user_attrs, (this_host(), str(run.path.resolve()))
     lock = None if _may_live(run, frozen, here) else try_lock(run.trial_dir(frozen.number) / "lock")
     if lock is None:
@@ -246,7 +246,7 @@ def _continue(study: optuna.Study, run: RunFolder, config: StudyConfig, frozen: 
 
 
 def _may_live(run: RunFolder, trial: FrozenTrial, here: tuple[str, str]) -> bool:
-    """Whether the worker of a running trial may live, as far as this is known without the lock of the trial.
+    """True if the worker of a running trial may be alive, as far as this is known without the lock of the trial.
 
     Lock files of another host, or of another run folder that shares the storage, cannot be seen here.
     """
@@ -254,7 +254,7 @@ def _may_live(run: RunFolder, trial: FrozenTrial, here: tuple[str, str]) -> bool
     silence = time.time() - float(trial.user_attrs.get("heartbeat", started))
     owner = (trial.user_attrs.get("host"), trial.user_attrs.get("run"))
     if None in owner:
-        return silence < NAMELESS_SECONDS
+        return silence < OWNERLESS_SECONDS
     # A trial that was paused in this very folder may have been owned by another name of the host or of the folder.
     paused_here = trial.user_attrs.get("paused") and (run.trial_dir(trial.number) / "state.pt").exists()
     return owner != here and not paused_here and silence < STALE_SECONDS

@@ -1,4 +1,4 @@
-"""Starts the worker processes of a search, watches them, and stops them in good order."""
+"""Starts the worker processes of a search, watches them, and lets them save when they are stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STOP_SECONDS = 25.0
 SLURM kills 30 s after its signal."""
 RESTARTS_PER_WORKER = 2
 SHARE_OF_FREE_MEMORY = 0.9
-"""Of the host's free memory that the workers may use; the rest is for this and other processes."""
+"""Share of the host's free memory that the workers may use; the rest is for this and other processes."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ def supervise(
 
 
 def _asked_to_stop(stop: StopFlag, slots: list[_Slot]) -> int | None:
-    """The stop signal that this process or a worker got; a batch system may send it to any of them.
+    """The stop signal that this process or a worker received; a batch system may send it to any of them.
 
     A worker that obeyed the signal has ended and is not started again.
     """
@@ -123,7 +123,7 @@ def _start(
 def _restart_if_killed(
     run: RunFolder, plan: WorkerPlan, slot: _Slot, index: int, deadline: float | None, extra: dict[str, str]
 ) -> None:
-    """Starts a worker again that a signal killed, e.g. for memory, but not one that ended by itself."""
+    """Restarts a worker that a signal killed, e.g. because memory ran out, but not one that ended by itself."""
     code = slot.process.poll()
     if code is not None and code < 0 and slot.restarts < RESTARTS_PER_WORKER:
         slot.restarts += 1
@@ -162,7 +162,7 @@ def _interrupted(run: RunFolder, number: int, killed: int) -> InterruptedRun:
     name = signal.Signals(number).name
     saved = "running trials are saved"
     if killed:
-        saved += f" but for {killed} whose worker took too long, which go on from an older state"
+        saved += f" except {killed} whose worker took too long, which continue from an older state"
     return InterruptedRun(f"stopped by {name}; {saved}, the same command continues {run.path}", number)
 
 

@@ -35,7 +35,7 @@ from augscale.records.manifest import ManifestRecord
 from augscale.records.panel import PanelRecord
 from augscale.records.trial import MicroBatchesRecord, RungRecord, TrialRecord
 from augscale.runs.folders import RunFolder, Stopwatch, now
-from augscale.scoring.common_views import study_common_views
+from augscale.scoring.batch_norm_views import study_common_views
 from augscale.scoring.panel import ProbePanel, build_panel, panel_split
 from augscale.scoring.score import PanelScore, score_backbone
 from augscale.seeding import derive_seed
@@ -43,7 +43,7 @@ from augscale.seeding import derive_seed
 
 @dataclass(frozen=True, kw_only=True)
 class TrialContext:
-    """What all trials of a study share; built once per worker."""
+    """Everything that all trials of a study share; built once per worker."""
 
     config: StudyConfig
     cache: ImageCache
@@ -56,7 +56,7 @@ class TrialContext:
     free_memory: int | None = None
     """Bytes that this worker may use where the study sets no limit; None: measured before every trial."""
     labelled: tuple[LabelledImages, ...] = ()
-    """For `probe.score = "knn-auroc"`."""
+    """Datasets that `probe.score = "knn-auroc"` is computed on; empty for other scores."""
 
     @property
     def rung_steps(self) -> list[int]:
@@ -119,23 +119,23 @@ def run_trial(
     """Runs one short pre-training, or continues it from its last checkpoint.
 
     Args:
-        context: what trials share.
+        context: of the study.
         record: from `new_record`; where the trial continues, its own record is continued.
         directory: folder of `trial.json` and of the resumable state.
         on_rung: called with the rung's entry of the record after it is written; may raise TrialPruned.
         on_step: called with (step, loss) at logged steps.
         on_micro_batches: called after the record is written, before the first step and whenever memory ran out.
-        largest_micro_batch: micro-batch in images with which an earlier trial on this device ended, where memory
-            limited it.
-        should_stop: asked between steps.
+        largest_micro_batch: micro-batch size in images at the end of an earlier trial on this device, if memory limited
+            it.
+        should_stop: called between steps.
     Returns:
         The record, its state still RUNNING, and the result of the pre-training.
     Raises:
-        Paused: `should_stop` said so; the state is saved.
+        Paused: `should_stop` returned True; the state is saved.
         DivergedError: the loss is no longer finite.
         AugscaleError: a score is not finite.
     """
-    course = _Course(context, record, directory, on_rung, on_step, on_micro_batches, should_stop)
+    course = _RunningTrial(context, record, directory, on_rung, on_step, on_micro_batches, should_stop)
     try:
         try:
             result = course.train(largest_micro_batch)
@@ -149,8 +149,8 @@ def run_trial(
     return course.keep(images_per_second=round(result.images_per_second, 2), seconds_by_part=parts), result
 
 
-class _Course:
-    """The course of one trial: its record, kept up to date in the trial's folder by the loop's callbacks."""
+class _RunningTrial:
+    """One trial while it trains: the loop's callbacks keep its record in the trial's folder up to date."""
 
     def __init__(
         self,
@@ -244,7 +244,7 @@ class _Course:
             loss=event.loss,
             seconds=round(scoring.seconds, 3),
         )
-        # The seconds are written here, too, because a pruned trial ends within `tell_rung`.
+        # The seconds are recorded here, too, because pruning ends a trial within `tell_rung`.
         parts = event.seconds_by_part
         parts = parts | {"rungs": parts.get("rungs", 0.0) + scoring.seconds}
         self.record = self.record.model_copy(
@@ -281,9 +281,9 @@ def score_trial(
 
     Args:
         context: of the study.
-        backbone: in any mode, which is kept.
-        bootstrap: resamples for the interval.
-        should_stop: asked between batches.
+        backbone: in train or eval mode; the mode is kept.
+        bootstrap: number of resamples for the interval.
+        should_stop: called between batches.
         training: `information`, `loss`, `out_dim`, `final`, `autocast`, see `score_backbone`.
     """
     probe = context.config.probe
@@ -300,10 +300,10 @@ def score_trial(
 
 
 def _may_be_coarse(context: TrialContext) -> bool:
-    """Whether a score before the end, which decides about pruning only, is computed in the precision of training.
+    """True if scores before the last rung, which only decide about pruning, are computed in the training precision.
 
-    d' moves by 0.001 in bf16. The small eigenvalues of a spectrum would drown in rounding. The final score is always
-    in fp32, so it compares with scores computed elsewhere.
+    d' changes by 0.001 in bf16, but the small eigenvalues of a spectrum would be lost in rounding. The final score is
+    always computed in fp32, so that it can be compared with scores computed elsewhere.
     """
     config = context.config
     return config.probe.score != "alpha_req" and resolve_precision(config.pretrain.precision, context.device) == "bf16"

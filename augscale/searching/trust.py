@@ -1,4 +1,4 @@
-"""How far a label-free score can be trusted, from this project's own study of scores against accuracy on labels.
+"""States how far a label-free score can be trusted, from this project's study of scores against accuracy on labels.
 
 `python -m benchmarks.evidence tables --trust` writes `trust.json` from the study's CSVs (docs/evidence), so users are
 told what was measured.
@@ -14,7 +14,7 @@ from typing import Any
 _ENOUGH = 0.5
 """Rank correlation from which a score counts as useful for choosing scales, as in the study."""
 _PICKED = {"alpha_req": "It was picked out of 28 scores on the same scales, as they were measured before 2026-11-27. "}
-"""Remark on a score that the study itself has selected, which flatters it; ends with a space."""
+"""Remark on a score that was selected on the study's own results, which are therefore optimistic; ends with a space."""
 
 
 @cache
@@ -60,7 +60,7 @@ def trust_statement(score: str) -> str | None:
 
 
 def _gain(gain: dict[str, Any] | None) -> str:
-    """The gain of pre-training in the study, which limits how much scales can differ; ends with a space."""
+    """Sentence on the gain of pre-training in the study, which limits how much scales can differ; ends with a space."""
     if gain is None or gain["interval"] is None:
         return ""
     low, high = gain["interval"]
@@ -71,7 +71,7 @@ def _gain(gain: dict[str, Any] | None) -> str:
 
 
 def _better(score: str) -> str:
-    """Another score that was useful, with its values on all datasets; "" or ends with a space."""
+    """Sentence on another score that was useful, with its values on all datasets, ending with a space; else ""."""
     for other, measured in measured_trust()["spearman"].items():
         useful = _useful(measured)
         if other != score and len(useful) >= 2:
@@ -80,7 +80,7 @@ def _better(score: str) -> str:
 
 
 def _useful(measured: dict[str, Any]) -> list[str]:
-    """Datasets on which a score ranks well enough, and better than by chance."""
+    """Datasets on which a score's rank correlation is at least `_ENOUGH` and better than chance."""
     return [name for name, values in measured.items() if values["value"] >= _ENOUGH and values["interval"][0] > 0]
 
 

@@ -35,7 +35,7 @@ from augscale.searching.failures import all_failed
 from augscale.searching.null import null_runs
 from augscale.searching.phases import PhaseClock
 from augscale.searching.storage import run_storage
-from augscale.searching.study import claim_trial, open_study, running_elsewhere, trials_started
+from augscale.searching.study import any_running, claim_trial, open_study, trials_started
 from augscale.searching.trial import build_context, score_untrained
 from augscale.searching.worker_runs import ClaimedTrial, run_confirmation
 from augscale.seeding import derive_seed
@@ -53,7 +53,7 @@ class Worker:
         num_workers: workers that share the work, for the forecast of the time budget.
         deadline: seconds since the epoch after which no trial is started; None for no limit.
         free_memory: bytes that this worker may use where the study sets no limit; None: measured before every trial.
-        stop: says when to save and stop.
+        stop: returns True when the worker has to save and stop.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Worker:
         self.context = build_context(run, self.config, device, free_memory)
         self.nulls = null_runs(run, self.config)
         self.largest_micro_batch: int | None = None
-        """Micro-batch in images of the last trial whose micro-batch memory limited; later trials begin with it."""
+        """Micro-batch size in images of the last trial whose size memory limited; later trials begin with it."""
         self.clock = PhaseClock()
         run.log("worker ready", pid=os.getpid())
 
     def work(self) -> None:
-        """Searches, then confirms. Instead of waiting it confirms controls early, or scores untrained networks.
+        """Searches, then confirms. While there is no trial to run, it confirms controls or scores untrained networks.
 
         Raises:
             InterruptedRun: a signal came; everything is saved.
@@ -105,7 +105,7 @@ class Worker:
         self._status.write(worker_file(self.run, os.getpid()))
 
     def note_micro_batches(self, chosen: MicroBatches, **whose: Any) -> None:
-        """Shows and logs micro-batches that memory has limited, and keeps their size for later trials."""
+        """Shows and logs a micro-batch size that memory has limited, and keeps it for later trials."""
         self.show(micro_batches=str(chosen) if chosen.changes else None)
         if chosen.changes:
             self.largest_micro_batch = chosen.size
@@ -120,9 +120,8 @@ class Worker:
             if claim is not None:
                 with self.clock.phase("telling"):
                     ClaimedTrial(self, claim).run()
-            elif running_elsewhere(self.study):
-                # The other worker may die, and this one would then finish its trial. Until then this one does work
-                # that does not depend on any trial.
+            elif any_running(self.study):
+                # If another worker dies, this one continues its trial. Until then it does work that needs no trial.
                 certain = [*self.nulls, *control_runs(self.run, self.config, self.study)]
                 if not self._confirm_one(certain):
                     self._score_untrained_or_wait()
@@ -130,7 +129,7 @@ class Worker:
                 return
 
     def _confirm(self) -> None:
-        """Until every null and confirmation run has ended and every untrained network is scored, by any worker."""
+        """Works until all null and confirmation runs have ended and all untrained networks are scored by any worker."""
         if all_failed(trials_started(self.study)):
             return  # there is nothing to compare
         runs = list(self.nulls)
@@ -142,7 +141,7 @@ class Worker:
                 self._score_untrained_or_wait()
 
     def _confirm_one(self, runs: list[ConfirmationRun]) -> bool:
-        """Does the first run that has not ended and that no other worker holds; False where there is none."""
+        """Runs the first one that has not ended and that no other worker holds; returns False if there is none."""
         claimed = claim_confirmation(runs)
         if claimed is None:
             return False
@@ -189,7 +188,7 @@ class Worker:
         return known is not None and len(known.confirm) >= self.config.confirm.seeds
 
     def _over_budget(self) -> bool:
-        """Whether a new trial would leave too little time for itself and the confirmation."""
+        """True if too little time is left for a new trial and the confirmation."""
         if self.deadline is None:
             return False
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -1,4 +1,4 @@
-"""The process of a worker; the supervisor starts `python -m augscale worker RUN ...` once per GPU or core.
+"""Entry point of a worker process; the supervisor starts `python -m augscale worker RUN ...` once per GPU or core.
 
 The same command joins a search from another terminal. The password of a storage must then be in the environment.
 """

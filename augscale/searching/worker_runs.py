@@ -1,4 +1,4 @@
-"""How a worker runs what it has claimed: a trial of the search, or a confirmation or null run."""
+"""Runs what a worker has claimed: a trial of the search, or a confirmation or null run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from augscale.pretraining.events import PretrainResult
 from augscale.records.trial import TRIAL_FILE, RungRecord, State, TrialRecord
 from augscale.runs.folders import RunFolder, now
 from augscale.searching.confirm import ConfirmationRun
-from augscale.searching.failures import is_of_the_machine, reason_of
+from augscale.searching.failures import is_machine_fault, reason_of
 from augscale.searching.null import null_config
 from augscale.searching.study import (
     HEARTBEAT_SECONDS,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class ClaimedTrial:
-    """A trial of the search that this worker has claimed: runs it and tells Optuna its end."""
+    """A trial of the search that this worker has claimed: runs it and reports its result to Optuna."""
 
     def __init__(self, worker: Worker, claim: Claim) -> None:
         self.worker, self.claim = worker, claim
@@ -67,12 +67,12 @@ class ClaimedTrial:
             self._tell(record.model_copy(update={"pruned_at": record.rungs[-1].step}), TrialState.PRUNED)
         except Exception as error:
             if worker.stop():
-                # Helper processes get the signal, too, and their end looks like an error here. A real error would
-                # come again.
+                # Helper processes receive the signal, too, and their end looks like an error here. A real error would
+                # occur again.
                 self._leave(reason=reason_of(error))
                 raise Paused from error
-            if is_of_the_machine(error):
-                # The trial goes on from its state when the machine works again.
+            if is_machine_fault(error):
+                # The trial continues from its saved state when the machine works again.
                 self._leave(reason=reason_of(error))
                 raise
             self._fail(error)
@@ -105,7 +105,7 @@ class ClaimedTrial:
         worker, trial, score = self.worker, self.claim.trial, rung.score
         assert score is not None
         index = worker.context.rung_steps.index(rung.step)
-        # Successive halving knows powers of its factor; the rungs are numbered in them.
+        # Optuna's successive halving prunes at powers of its factor, so rung i is reported as step factor ** i.
         place = PRUNER_FACTOR**index
         if place not in worker.study.get_trials(deepcopy=False)[self.claim.number].intermediate_values:
             trial.report(score, place)
@@ -121,14 +121,14 @@ class ClaimedTrial:
             self.claim.trial.set_user_attr("heartbeat", self.last_heartbeat)
 
     def _leave(self, *, step: int | None = None, reason: str | None = None) -> None:
-        """Leaves the trial to the next worker that claims; it goes on from its state and has not failed."""
+        """Pauses the trial. The next worker that claims it continues from its saved state; it has not failed."""
         worker, claim = self.worker, self.claim
         try:
             claim.trial.set_user_attr("paused", True)
             if step is not None:
                 claim.trial.set_user_attr("paused_step", step)
         except optuna.exceptions.StorageInternalError:
-            # The storage is out of reach, so the file in the run folder says it.
+            # The storage is out of reach, so a file in the run folder marks the pause.
             self.stopped.touch()
         fields = {"step": step, "reason": reason}
         worker.run.log("trial paused", trial=claim.number, **{k: v for k, v in fields.items() if v is not None})
@@ -192,7 +192,7 @@ def run_confirmation(worker: Worker, confirmation: ConfirmationRun) -> None:
     except Exception as error:
         if worker.stop():
             raise Paused from error  # see `ClaimedTrial.run`
-        if is_of_the_machine(error):
+        if is_machine_fault(error):
             raise
         failed = TrialRecord.in_folder(directory) or new
         closed(failed, "FAIL", f"{type(error).__name__}: {reason_of(error)}").keep(directory)

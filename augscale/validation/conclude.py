@@ -1,4 +1,4 @@
-"""From the measured networks of a study to the finished validation: rows, correlations, regrets and sentences."""
+"""Builds the validation from the measured networks of a study: rows, correlations, regrets and sentences."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def conclude(
 
     Args:
         out: folder of the results; nothing is written here.
-        notes: on the data.
-        bootstrap, resamples: of the trials and of the test images.
+        notes: notes on the data.
+        bootstrap, resamples: number of resamples of the trials, and of the test images.
         seed: of both.
     Raises:
         AugscaleError: too few trials have weights and did not collapse.

@@ -1,4 +1,4 @@
-"""From measured networks to correlations and regrets. Reads no file and trains nothing."""
+"""Computes correlations and regrets from measured networks. Reads no file and trains nothing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Comparison:
     """The trials that count, as arrays.
 
     Args:
-        measured: of each trial that counts; at least one.
-        names: of the trials.
+        measured: results of each trial that is compared; at least one.
+        names: names of these trials.
         references: measured networks that trials have to beat, by name.
         metrics: the columns of scores; those that no trial has are left out.
         bootstrap: resamples of trials for the intervals.
@@ -76,7 +76,7 @@ class Comparison:
         ]
 
     def cells(self) -> list[CorrelationCell]:
-        """Every metric with every outcome."""
+        """One cell for each pair of metric and outcome."""
         return [self._cell(k, d) for k in range(len(self.metrics)) for d in range(len(self.outcome_names))]
 
     def regret(self, outcome: OutcomeName) -> Regret:
@@ -124,7 +124,7 @@ class Comparison:
         }
 
     def _without_missing(self, k: int, d: int, known: npt.NDArray[np.bool_]) -> dict[str, Any]:
-        """A cell that the table leaves out: a column is constant, or trials without a value are skipped."""
+        """A cell that the table lacks, because a column is constant or some trials have no value and are skipped."""
         draws = self.draws[d][:, known] if self.draws.shape[1] else None
         scores, values = self.scores[k][known], self.values[d][known]
         options: dict[str, Any] = {"outcome_draws": draws, "bootstrap": self.bootstrap, "seed": self.seed}

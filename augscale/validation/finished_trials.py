@@ -38,7 +38,7 @@ class FinishedTrial:
 
     @property
     def collapsed(self) -> bool:
-        """The search does not let it win."""
+        """True if its embedding has collapsed, so that the search excludes it from the answer."""
         return self.record.collapsed
 
     def rung(self, step: int) -> RungRecord | None:
@@ -46,7 +46,7 @@ class FinishedTrial:
         return self.record.rung(step)
 
     def weights(self, step: int, steps: int) -> Path | None:
-        """File of the weights after `step` updates; None where they were not kept."""
+        """File with the weights after `step` updates; None if they were not kept."""
         kept = [rung_weights(self.directory, step)]
         if step == steps and self.state == TrialState.COMPLETE.name:
             kept.append(self.directory / TRIAL_WEIGHTS)

@@ -54,17 +54,17 @@ class MeasuredStudy:
     step: int
     trials: Sequence[FinishedTrial]
     measured: dict[int, Measured]
-    """The keys are numbers of trials."""
+    """Results by trial number."""
     missing: Sequence[FinishedTrial]
     """Trials that reached the rung and have no weights."""
     references: dict[str, Measured]
     datasets: Sequence[LabelledImages]
     protocols: Sequence[Protocol]
-    """The first one decides the headline."""
+    """The headline is about the first one."""
 
     @property
     def adaptive(self) -> bool:
-        """Trials were chosen by the scores of earlier ones."""
+        """True if trials were chosen by the scores of earlier ones."""
         return self.config.search.sampler == "tpe"
 
     @property
@@ -174,7 +174,7 @@ class Measuring:
         """Measures one network.
 
         Args:
-            place: folder below the validation's for what is kept, e.g. "step-000180".
+            place: subfolder of the validation for the kept results, e.g. "step-000180".
             rung: the trial's record at the rung; None for references, whose score is computed.
         Raises:
             DataError: a protocol cannot be run on a dataset.

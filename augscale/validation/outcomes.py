@@ -112,7 +112,7 @@ def half_weights(
         half = np.empty(len(patients), dtype=np.int64)
         for stratum in np.unique(strata):
             members = generator.permutation(np.flatnonzero(strata == stratum))
-            # Which half gets the odd one changes, so that neither is always larger.
+            # The half that gets an odd patient is drawn at random, so that neither is always larger.
             half[members] = (np.arange(len(members)) + generator.integers(2)) % 2
         for side in (0, 1):
             weights[half[patient_of] == side, 2 * split + side] = 1.0

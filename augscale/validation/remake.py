@@ -26,7 +26,7 @@ TOLERANCE = 1e-6
 
 
 class _Reached(Exception):
-    """Ends the training once the rung is reached."""
+    """Raised to end the training once the rung is reached."""
 
 
 def remake_rung(
@@ -46,12 +46,12 @@ def remake_rung(
         step: of the rung.
         state_path: where the resumable state is kept meanwhile.
         on_step: called with the number of updates done, at every log entry.
-        should_stop: asked before every step.
+        should_stop: called before every step.
     Returns:
         The weights.
     Raises:
         StudyError: the score differs from the recorded one; nothing is kept.
-        Paused: `should_stop` said so; the state is saved.
+        Paused: `should_stop` returned True; the state is saved.
     """
     rung = trial.rung(step)
     assert rung is not None
@@ -99,7 +99,7 @@ def remake_rung(
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Sets the number of CPU threads, because sums over another number of threads round differently."""
+    """Sets the number of CPU threads for a block, because the rounding of sums depends on it."""
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)

@@ -1,7 +1,7 @@
-"""Label-free metrics of one network on the study's panel, each with the direction in which it is meant to be better.
+"""Label-free metrics of one network on the views of the study's panel.
 
-The sign of metrics for which lower is better is changed, so that higher is always better: a correlation above 0 means
-that networks which the metric ranks higher have the higher AUROC. The views are those of the search's panel.
+Metrics for which lower is better are negated, so that higher is always better: a correlation above 0 means that
+networks which the metric ranks higher have the higher AUROC.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ STUDY_SCORE = "score"
 LADDER = "ladder"
 _BLOCK_ROWS = 512
 _WORDS = {
-    "raw_dprime": ("raw d'", "d' of embeddings that are not normalised, as the paper plots distances"),
-    "alpha_req": ("alpha-ReQ", "distance of the eigenvalues' power law from 1, turned round"),
+    "raw_dprime": ("raw d'", "d' of embeddings that are not normalized, as the paper plots distances"),
+    "alpha_req": ("alpha-ReQ", "distance of the eigenvalues' power law from 1, sign reversed"),
     "information": ("Information", "what the teacher's outputs say about an image, nats"),
-    "loss": ("Loss", "of the last batch, turned round; not comparable between augmentations"),
+    "loss": ("Loss", "of the last batch, sign reversed; not comparable between augmentations"),
     STUDY_SCORE: ("Study's score", "what the search ranks trials by"),
 }
-_TURNED = ("loss", *(name for name, info in METRICS.items() if info.direction == "lower"))
+_LOWER_IS_BETTER = ("loss", *(name for name, info in METRICS.items() if info.direction == "lower"))
 
 
 def score_metrics(level_names: tuple[str, ...]) -> tuple[MetricColumn, ...]:
@@ -67,8 +67,8 @@ def measure_network(
         backbone: the network; its mode is kept.
         panel: of the study.
         device: see `embed`.
-        score: the study's, at the rung.
-        information, loss: at the rung; None for networks that were not trained.
+        score: the study's score at the rung.
+        information, loss: values at the rung; None for networks that were not trained.
     Raises:
         DivergedError: an embedding is not finite.
     """
@@ -88,7 +88,7 @@ def measure_network(
     found |= {f"clean/{metric}": images[metric].value for metric in CLEAN_METRICS}
     found |= {"training/information": information, "training/loss": loss}
     found |= {f"{name}/{metric}": level[metric] for name, level in levels.items() for metric in LEVEL_METRICS}
-    return {key: _turn(key, value) for key, value in found.items()}
+    return {key: _oriented(key, value) for key, value in found.items()}
 
 
 def raw_dprime(views: npt.ArrayLike, groups: npt.ArrayLike) -> float:
@@ -96,7 +96,7 @@ def raw_dprime(views: npt.ArrayLike, groups: npt.ArrayLike) -> float:
 
     Args:
         views: float, shape (n, V, D), V >= 2.
-        groups: int, shape (n,): images of one patient are no negatives of each other; at least two patients.
+        groups: int, shape (n,): patient of each image; only images of different patients are negatives; at least two.
     """
     points, own = np.asarray(views, np.float64), np.asarray(groups)
     num_images, num_views, dim = points.shape
@@ -122,17 +122,18 @@ def _metric(level: str, metric: str) -> MetricColumn:
         level=level,
         label=label,
         meaning=meaning,
-        turned=metric in _TURNED or metric == "alpha_req",
+        turned=metric in _LOWER_IS_BETTER or metric == "alpha_req",
     )
 
 
-def _turn(key: str, value: float | None) -> float | None:
+def _oriented(key: str, value: float | None) -> float | None:
+    """The value with the sign that makes higher better; None if it is missing or not finite."""
     metric = key.rpartition("/")[2]
     if value is None or not math.isfinite(value):
         return None
     if metric == "alpha_req":
         return -abs(value - 1.0)
-    return -value if metric in _TURNED else float(value)
+    return -value if metric in _LOWER_IS_BETTER else float(value)
 
 
 def _mean(values: list[float | None]) -> float | None:

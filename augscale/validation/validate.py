@@ -60,12 +60,12 @@ def validate(
 
     Args:
         run_dir: folder of a search; it may still be running.
-        datasets: see `evaluate`; test images judge, train and val images train and choose the classifiers.
-        protocols: of "linear", "knn" and "released" (seed 0); the headline is about the first.
+        datasets: see `evaluate`; classifiers are trained on train, chosen on val and judged on test images.
+        protocols: one or more of "linear", "knn" and "released" (seed 0); the headline is about the first.
         rung: step at which trials are compared; None: the last rung that more than half of the trials reached.
         remake: train trials whose weights are missing again, up to the rung.
         config: settings of the protocols; None takes the papers', with the study's views.
-        crop_to_field: cut photographs to the field of view; None does as the study did.
+        crop_to_field: crop photographs to the field of view; None takes the study's setting.
         data_root, cache_root, allow_bad, unlabelled, device, on_progress, say: see `evaluate`.
         bootstrap: resamples of trials for the intervals; 0 for none.
         resamples: of the test images; the intervals cover both.

@@ -1,4 +1,4 @@
-"""The sentences of a validation: a headline about one cell that was named beforehand, and further sentences."""
+"""The sentences of a validation: a headline about one cell that was fixed beforehand, and further sentences."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ def headline(cell: CorrelationCell, outcome: OutcomeColumn, *, adaptive: bool = 
 
     Args:
         cell: the correlation.
-        outcome: the primary one.
-        adaptive: trials were chosen by the scores of earlier ones. Such trials cluster, so that unrelated scores and
-            outcomes often agree or disagree (docs/experiments.md); the sentence then makes no statement about chance.
+        outcome: the primary outcome.
+        adaptive: True if trials were chosen by the scores of earlier ones. Such trials cluster, so that unrelated
+            scores and outcomes often agree or disagree (docs/experiments.md); the sentence then makes no statement
+            about chance.
     """
     what = outcome.label
     if cell.spearman is None:
@@ -39,7 +40,7 @@ def headline(cell: CorrelationCell, outcome: OutcomeColumn, *, adaptive: bool = 
 
 
 def regret_sentence(found: Regret, outcome: OutcomeColumn) -> str:
-    """Loss against choosing by labels, and gain over the alternatives."""
+    """The loss of choosing by the score instead of by labels, and the gain over the alternatives."""
     if found.regret is None:
         return f"No regret in {outcome.label}: {found.note}."
     corrected = ""
@@ -70,7 +71,7 @@ def reference_sentence(rows: Sequence[NetworkRow], outcome: OutcomeColumn) -> st
 
 
 def reliability_sentence(outcome: OutcomeColumn) -> str:
-    """The highest correlation possible, where chance of the test images limits it; else empty."""
+    """The highest possible correlation, if the choice of test images limits it; else ""."""
     if outcome.reliability is None or outcome.reliability >= NOTABLE_RELIABILITY:
         return ""
     ceiling = outcome.reliability**0.5
@@ -95,7 +96,7 @@ def chance_sentence(chance: Chance, num_metrics: int, num_outcomes: int) -> str:
 
 
 def selection_note(num_used: int, num_finished: int, keep_weights: str) -> str:
-    """Note that correlations over kept weights are not those over all trials; empty where they are."""
+    """Note that correlations over kept weights differ from those over all trials; "" if all weights were kept."""
     if num_used >= num_finished or keep_weights != "best":
         return ""
     return (

@@ -23,7 +23,7 @@ from augscale.evaluation.transforms import random_crops, read_images
 from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import Statistics, gather, limited, use
 from augscale.pretraining.student_teacher import DINONetwork
-from augscale.scoring.common_views import common_rows, common_views
+from augscale.scoring.batch_norm_views import common_rows, common_views
 from benchmarks.evidence.baselines import colour_features, pixel_features
 from benchmarks.evidence.data import (
     OutcomeData,

@@ -234,7 +234,7 @@ def test_a_class_absent_from_train_or_test_is_told(tmp_path: Path, opened) -> No
     )
     assert opened(root).notes == (
         "class 'c' has no image in test: averages over classes leave it out",
-        "class 'd' has no image in train: none of its 2 images can be recognised",
+        "class 'd' has no image in train: none of its 2 images can be recognized",
     )
 
 
@@ -248,7 +248,7 @@ def test_a_split_that_names_a_missing_file_is_refused_or_left_out(tmp_path: Path
     rows = [f"{i:03d}.png,{i % 2},{'train' if i < 20 else 'val' if i < 26 else 'test'}," for i in range(34)]
     root = _table(tmp_path / "mine", rows)
     (root / "033.png").unlink()
-    with pytest.raises(DataError, match=r"mine: 1 of its files do not exist, e\.g\. .*033\.png; mend the table") as e:
+    with pytest.raises(DataError, match=r"mine: 1 of its files do not exist, e\.g\. .*033\.png; repair the table") as e:
         opened(root)
     _one_line(e)
     data = opened(root, allow_bad=True)

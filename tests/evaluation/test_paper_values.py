@@ -3,9 +3,13 @@
 import pytest
 
 from augscale.errors import ConfigError
-from augscale.evaluation.paper import METRICS, PRESETS, paper_external, paper_internal
+from augscale.evaluation.paper import METRICS, PRESETS, paper_value
 
 SIX = ("MESSIDOR-2", "APTOS2019", "IDRiD", "PAPILA", "JSIEC", "Retina")
+
+
+def paper_internal(dataset, metric, preset, version="midl2025"):
+    return paper_value(dataset, dataset, preset, version, metric)
 
 
 def test_all_six_datasets_three_metrics_and_presets_are_there():
@@ -34,16 +38,16 @@ def test_mean_gain_of_weak_over_the_six_datasets():
 
 def test_external_values_have_no_interval():
     dr = SIX[:3]
-    values = [paper_external(a, b, p) for a in dr for b in dr if a != b for p in PRESETS]
+    values = [paper_value(a, b, p) for a in dr for b in dr if a != b for p in PRESETS]
     assert None not in values
     assert {v.table for v in values} == {"Table 4"}
     assert all(v.interval is None and v.plus_minus > 0 for v in values)
-    assert paper_external("IDRiD", "MESSIDOR-2", "weak").mean == 0.761
+    assert paper_value("IDRiD", "MESSIDOR-2", "weak").mean == 0.761
 
 
 def test_tables_are_numbered_the_other_way_round_on_arxiv():
     assert paper_internal("APTOS2019", "auroc", "weak", "arxiv_v1").table == "Table 4"
-    assert paper_external("APTOS2019", "IDRiD", "weak", "arxiv_v1").table == "Table 3"
+    assert paper_value("APTOS2019", "IDRiD", "weak", "arxiv_v1").table == "Table 3"
 
 
 @pytest.mark.parametrize("name", ["MESSIDOR-2", "messidor2", "Messidor_2", "messidor 2"])
@@ -55,6 +59,6 @@ def test_what_the_paper_has_not():
     assert paper_internal("my_data", "auroc", "weak") is None
     assert paper_internal("IDRiD", "kappa", "weak") is None
     assert paper_internal("IDRiD", "auroc", "none") is None
-    assert paper_external("IDRiD", "PAPILA", "weak") is None
+    assert paper_value("IDRiD", "PAPILA", "weak") is None
     with pytest.raises(ConfigError, match="midl2025, arxiv_v1"):
         paper_internal("IDRiD", "auroc", "weak", "v3")

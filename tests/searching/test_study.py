@@ -15,13 +15,13 @@ from augscale.runs.folders import RunFolder
 from augscale.searching.storage import Connection, merge_write_ahead_log
 from augscale.searching.study import (
     STALE_SECONDS,
+    any_running,
     begin_study,
     claim_trial,
     enqueue_controls,
     is_feasible,
     open_study,
     ranked,
-    running_elsewhere,
     stopped_file,
 )
 
@@ -121,7 +121,7 @@ def test_a_trial_whose_worker_holds_its_lock_is_left_alone(run):
     first = claim_trial(study, run, config)
     second = claim_trial(study, run, config)
     assert (first.number, second.number) == (0, 1)
-    assert running_elsewhere(study)
+    assert any_running(study)
 
 
 def _claim_and_die(path: str) -> None:
@@ -187,7 +187,7 @@ def test_a_trial_without_an_owner_is_taken_over_soon(run, monkeypatch):
     config, study = _open(run)
     study.ask()  # its worker died before it could say whose the trial is
     assert claim_trial(study, run, config).number == 1
-    monkeypatch.setattr("augscale.searching.study.NAMELESS_SECONDS", 0.0)
+    monkeypatch.setattr("augscale.searching.study.OWNERLESS_SECONDS", 0.0)
     assert claim_trial(study, run, config).number == 0
 
 

@@ -1,4 +1,4 @@
-"""A diagnosis made ready to be shown: printable texts, short names, and means over the ladder."""
+"""Prepares a diagnosis for display: printable texts, short names, and means over the ladder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def displayed(diagnosis: DiagnosisRecord) -> DiagnosisRecord:
-    """The same diagnosis for people.
+    """The same diagnosis with printable texts.
 
     Control characters and bytes that are not text are replaced, names too long for a heading are cut in the middle, and
     means over the ladder are computed where a file does not hold them, without intervals.
@@ -34,7 +34,7 @@ def displayed(diagnosis: DiagnosisRecord) -> DiagnosisRecord:
 
 
 def _printable(value: Any) -> Any:
-    # The name of a file may hold bytes that are not text, or sequences that steer a terminal.
+    # The name of a file may contain bytes that are not text, or terminal control sequences.
     if isinstance(value, str):
         return _CONTROLS.sub(" ", value.encode("utf-8", "replace").decode("utf-8"))
     if isinstance(value, Mapping):
@@ -50,7 +50,7 @@ def _shorter(names: Sequence[str]) -> dict[str, str]:
 
 
 def _means(checkpoint: CheckpointRecord, names: Sequence[str]) -> dict[str, Metric]:
-    """Means over levels; a single level's own numbers."""
+    """Means over levels; for a single level, the level's own values."""
     shown = [checkpoint.levels[name].metrics for name in names if name in checkpoint.levels]
     if len(shown) == 1:
         return dict(shown[0])

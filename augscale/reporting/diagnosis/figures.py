@@ -30,7 +30,7 @@ ONE_COLUMN, TWO_COLUMNS = 85 / 25.4, 175 / 25.4
 """Widths in inches."""
 DPI = 300
 MOST_ABREAST = 6
-"""Levels beside each other; more go into a further block of rows."""
+"""Largest number of levels in one row; further levels go into a further block of rows."""
 NAME_LENGTH = 16
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P"}
 LOOK: Any = {
@@ -62,7 +62,8 @@ def distance_grid(diagnosis: DiagnosisRecord, *, raw: bool) -> bytes | None:
 
     Args:
         diagnosis: from `displayed`.
-        raw: features as they are, as in the paper's Figure 2, an axis per checkpoint; else at unit length, one axis.
+        raw: True for features that are not normalized, with an axis per checkpoint, as in the paper's Figure 2; False
+            for unit length, with a shared axis.
     Returns:
         A PNG, or None where there are no histograms.
     """
@@ -214,7 +215,7 @@ def _png(draw: Any, width: float, height: float) -> bytes:
 
     buffer = io.BytesIO()
     with matplotlib.rc_context(LOOK), warnings.catch_warnings():
-        # A name in a script that the font lacks shows as boxes; that is no reason to alarm anyone.
+        # Ignores warnings about characters that the font lacks; they are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)

@@ -36,7 +36,7 @@ def map_plot(diagnosis: DiagnosisRecord, kind: str) -> Plot | None:
     levels = list(dict.fromkeys(points.level for _, points in found if points.level))
     notes = [f"Views at {', '.join(levels)}."] if levels else []
     if kind.endswith("tsne"):
-        notes.append("t-SNE keeps neighbours together; distances between far groups and sizes of groups mean nothing.")
+        notes.append("t-SNE keeps neighbors together; distances between far groups and sizes of groups mean nothing.")
     collapsed = [c.name for c, points in found if len(set(points.xy)) == 1]
     if collapsed:
         notes.append(f"All points of {', '.join(collapsed)} lie in one place.")
@@ -50,7 +50,7 @@ def map_plot(diagnosis: DiagnosisRecord, kind: str) -> Plot | None:
 
 
 def square(points: PointMap) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Ranges of x and y of one length, with some air, that hold all points."""
+    """Ranges of x and y of equal length that contain all points, with a margin."""
     spans = [(min(values), max(values)) for values in zip(*points.xy, strict=True)]
     half = 0.55 * max(high - low for low, high in spans) or 0.5
     middles = [(low + high) / 2 for low, high in spans]
@@ -58,7 +58,7 @@ def square(points: PointMap) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def spokes(points: PointMap) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """Lines from the middle of each image's views to each view, so that a group is seen without its colour."""
+    """Lines from the mean of each image's views to each view, so that a group is visible without its color."""
     groups: dict[int, list[tuple[float, float]]] = {}
     for image, place in zip(points.images, points.xy, strict=True):
         groups.setdefault(image, []).append(place)
@@ -116,12 +116,12 @@ def _map_figure(points: PointMap) -> go.Figure:
 
 
 def group_look(index: int) -> tuple[str, str]:
-    """Colour and symbol of the n-th image on a map of views: a pair repeats after 35 images."""
+    """Color and symbol of the n-th image on a map of views; the combinations repeat after 35 images."""
     return PALETTE[index % len(PALETTE)], SYMBOLS[index // len(PALETTE) % len(SYMBOLS)]
 
 
 def label_colors(labels: Sequence[str | None]) -> dict[str, str]:
-    """A colour for each of the most frequent labels; the others are grey. In the order of their names."""
+    """A color for each of the most frequent labels, in the order of their names; the others are gray."""
     counts = Counter(label for label in labels if label is not None)
     kept = sorted(name for name, _ in counts.most_common(len(PALETTE)))
     return dict(zip(kept, PALETTE, strict=False))

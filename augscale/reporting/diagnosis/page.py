@@ -27,7 +27,7 @@ from augscale.reporting.shared.templates import render
 from augscale.reporting.shared.wording import moment
 
 MOST_CONFUSIONS = 24
-"""Shown per checkpoint; diagnosis.json has all."""
+"""Largest number of confusions shown per checkpoint; diagnosis.json lists all."""
 SIGNATURES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 LINKS = [
     ("health", "Health"), ("distances", "Distances"), ("metrics", "Metrics"), ("spectrum", "Spectrum"),
@@ -35,7 +35,7 @@ LINKS = [
     ("made-with", "Settings"),
 ]  # fmt: skip
 _UNIT_GUIDE = (
-    "The further the coloured hump lies to the left of the grey one, the better a network tells photographs apart "
+    "The further the colored hump lies to the left of the gray one, the better a network tells photographs apart "
     "whatever the augmentation. All see the same views; embeddings have length 1, so rows can be compared. Triangles "
     "mark means, the number under a name is d′ at that level."
 )
@@ -48,9 +48,9 @@ _SPECTRUM_GUIDE = (
     "few directions are in use; RankMe counts them."
 )
 _MAP_GUIDES = {
-    "views": "Views of one image share a colour and shape and are tied to their middle. Tight, separate groups "
-    "are what pre-training is after; groups that mix are images that the network confuses.",
-    "images": "Every image of the panel once, without augmentation, coloured by label where there is one. A label "
+    "views": "Views of one image share a color and shape and are tied to their mean. Tight, separate groups "
+    "are the aim of pre-training; groups that mix are images that the network confuses.",
+    "images": "Every image of the panel once, without augmentation, colored by label where there is one. A label "
     "forms regions only if it is among the strongest differences between images.",
 }
 _POINT_GUIDE = " Point at a mark, or tap it, to see its image."
@@ -201,7 +201,7 @@ def _maps(diagnosis: DiagnosisRecord, drawings: dict[str, str]) -> list[_Panel]:
 
 
 def _plot_panels(name: str, shown: Mapping[str, tuple[str, Plot | None]], drawings: dict[str, str]) -> list[_Panel]:
-    """Each plot under its reading guide."""
+    """Panels with a reading guide and a plot each."""
     panels = []
     for index, (title, (guide, plot)) in enumerate(shown.items()):
         if plot:

@@ -37,14 +37,14 @@ from augscale.reporting.shared.style import (
 PALETTE = (CONTROLS["strong"], BEST, CONTROLS["weak"], CONTROLS["weak+med"], *OTHERS)
 ROW_PIXELS = 66
 LEVEL_LENGTH = 17
-NEEDLE = 0.95
-"""Share of the positive pairs in one bin above which there is no hump to draw."""
+SPIKE_SHARE = 0.95
+"""Share of the positive pairs in one bin above which the density is a spike and is not drawn."""
 OVERVIEW = ("pair_auroc", "dprime", "silhouette", "recall_at_1")
 """Metrics drawn over the levels."""
 
 
 class CheckpointColors:
-    """One colour per checkpoint, the same in every figure; grey once the palette is used up."""
+    """One color per checkpoint, the same in every figure; gray once the palette is used up."""
 
     def __init__(self, diagnosis: DiagnosisRecord) -> None:
         free = iter(PALETTE)
@@ -62,7 +62,7 @@ def distances(diagnosis: DiagnosisRecord, colors: CheckpointColors) -> Plot | No
     every = [(c, c.levels[level].normalized) for level, rows in shown.items() for c in rows]
     if not every:
         return None
-    # The needle of a collapsed network at 0 would squeeze all others.
+    # The spike of a collapsed network at 0 would flatten all other densities.
     wide = [histogram for c, histogram in every if not c.is_collapsed]
     bounds = axis_bounds(wide or [histogram for _, histogram in every], most=2.0)
     panels = []
@@ -125,7 +125,7 @@ def _means(metrics: Mapping[str, Metric], positive: str, negative: str) -> tuple
 
 
 def _ridges(rows: Sequence[_Ridge], bounds: tuple[float, float], title: str) -> go.Figure:
-    """A ridge per row, the first on top; a row without a hump within the bounds says where its pairs are."""
+    """A ridge per row, the first on top; where the density cannot be drawn, a text says where the pairs are."""
     figure = new_figure(height=ROW_PIXELS * len(rows) + 60, left=94, right=10)
     upwards = list(reversed(rows))
     for place, row in enumerate(upwards):
@@ -146,7 +146,7 @@ def curves(histogram: Histogram) -> tuple[ridges.Curve, ridges.Curve]:
 
 
 def axis_bounds(histograms: Sequence[Histogram], most: float | None = None) -> tuple[float, float]:
-    """A range of distances in which all these densities are seen."""
+    """A range of distances that shows all these densities."""
     xs = ridges.used([curve for histogram in histograms for curve in curves(histogram)])
     air = 0.04 * (max(xs) - min(xs)) or 0.05
     high = max(xs) + air
@@ -154,19 +154,19 @@ def axis_bounds(histograms: Sequence[Histogram], most: float | None = None) -> t
 
 
 def is_drawable(histogram: Histogram, bounds: tuple[float, float]) -> bool:
-    """The positive pairs form a hump, and its middle lies within the bounds."""
-    needle = max(histogram.positive) > NEEDLE * sum(histogram.positive)
-    return not needle and bounds[0] <= middle(histogram) <= bounds[1]
+    """True if the positive pairs are spread over several bins and their median lies within the bounds."""
+    spike = max(histogram.positive) > SPIKE_SHARE * sum(histogram.positive)
+    return not spike and bounds[0] <= middle(histogram) <= bounds[1]
 
 
 def place_words(histogram: Histogram, bounds: tuple[float, float]) -> str:
-    """Words in place of a hump that cannot be drawn."""
+    """Text in place of a density that cannot be drawn."""
     at = f"at {value_text(middle(histogram), places=2)}"
     return f"pairs {at}" if bounds[0] <= middle(histogram) <= bounds[1] else f"outside: pairs {at}"
 
 
 def middle(histogram: Histogram) -> float:
-    """The bin centre at which half of the positive pairs are reached."""
+    """The center of the bin that contains the median of the positive pairs."""
     counts = accumulate(histogram.positive)
     reached = next(i for i, count in enumerate(counts) if 2 * count >= sum(histogram.positive))
     return (histogram.edges[reached] + histogram.edges[reached + 1]) / 2
@@ -222,7 +222,7 @@ def spectra(diagnosis: DiagnosisRecord, colors: CheckpointColors) -> Plot | None
 
 
 def powers(bounds: tuple[float, float]) -> dict[str, Any]:
-    """Ticks at powers of ten; plotly's own would be written larger than all other ticks."""
+    """Ticks at powers of ten, because plotly writes its own in a larger font than all other ticks."""
     exponents = range(math.ceil(bounds[0]), math.floor(bounds[1]) + 1)
     return {
         "tickvals": [10.0**e for e in exponents],
@@ -311,6 +311,6 @@ def _add_paper_lines(figure: go.Figure) -> None:
 
 def _distance_keys(color: str) -> tuple[Key, ...]:
     return (
-        Key(label="coloured: two views of one photograph (positive pairs)", color=color, mark="area"),
-        Key(label="grey: photographs of different patients (negative pairs)", color=FAINT, mark="area"),
+        Key(label="colored: two views of one photograph (positive pairs)", color=color, mark="area"),
+        Key(label="gray: photographs of different patients (negative pairs)", color=FAINT, mark="area"),
     )

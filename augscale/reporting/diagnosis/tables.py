@@ -27,7 +27,7 @@ class _Column(NamedTuple):
     name: str
     color: str
     reason: str
-    """Common to at least three missing values of the column, which do not repeat it."""
+    """Reason shared by at least three missing values of the column, whose cells do not repeat it."""
 
 
 class _Cell(NamedTuple):
@@ -54,7 +54,7 @@ def metrics_table(
     """A row per metric and a column per checkpoint.
 
     Args:
-        diagnosis: for names and the glossary.
+        diagnosis: the source of names and of the glossary.
         colors: of the checkpoints.
         found: metrics of each checkpoint, in their order.
         paper: adds the paper's own silhouettes as a line of reference.
@@ -121,7 +121,7 @@ def common_reason(metrics: Mapping[str, Metric]) -> str:
 
 
 def glossary(diagnosis: DiagnosisRecord) -> Markup:
-    """The meaning of each metric, as a table: a phone has no pointer to show a tooltip."""
+    """The meaning of each metric as a table, because phones do not show tooltips."""
     return Markup(facts_table([(info.label, _explanation(info)) for info in diagnosis.glossary.values()]))
 
 
@@ -183,7 +183,7 @@ def _unmatched_keys(load: Load | None) -> list[tuple[str, tuple[str, ...]]]:
     if load is None:
         return []
     lists = [
-        ("missing in the file, left at their start", load.missing),
+        ("missing in the file, left at their initial values", load.missing),
         ("of another shape, left out", load.mismatched),
         ("in the file but not in the network", load.unexpected),
     ]
@@ -191,7 +191,7 @@ def _unmatched_keys(load: Load | None) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def near_duplicate_rows(diagnosis: DiagnosisRecord) -> list[tuple[str, ...]]:
-    """Pairs of images that are nearly the same; of different patients they would count as negatives."""
+    """Pairs of nearly equal images; between different patients they count as negatives."""
     return [
         (found.a, found.b, number(found.correlation, 4), "same patient" if found.same_patient else "different patients")
         for found in diagnosis.near_duplicates

@@ -18,15 +18,14 @@ from augscale.reporting.diagnosis.wording import (
     headline,
     is_over_ladder,
     metric_text,
-    plain,
     verdict_words,
     where_words,
     with_interval,
 )
-from augscale.reporting.shared.wording import NOTHING
+from augscale.reporting.shared.wording import NOTHING, plain
 
 COLUMNS = ("pair_auroc", "dprime", "silhouette", "recall_at_1", "rankme")
-"""Metrics shown: means over the ladder; those of the clean images where a metric has no levels."""
+"""Metrics shown: means over the ladder or, for a metric without levels, the value on clean images."""
 STYLES = {"healthy": "green", "suspicious": "yellow", "collapsed": "red"}
 FILES = {
     "diagnosis.html": "See why",
@@ -36,7 +35,7 @@ FILES = {
 
 
 def print_diagnosis(diagnosis: DiagnosisRecord, out_dir: Path | None, console: Console) -> None:
-    """Prints a diagnosis in the form that suits where it goes.
+    """Prints a diagnosis as a table on a terminal, as plain lines elsewhere.
 
     Args:
         diagnosis: the content of diagnosis.json.
@@ -95,7 +94,7 @@ def plain_diagnosis(diagnosis: DiagnosisRecord, out_dir: Path | None = None) -> 
     lines += [f"note: {note}" for note in shown.notes]
     if out_dir is not None:
         lines += [f"{what.lower()}: {out_dir / name}" for name, what in FILES.items()]
-    return "\n".join(map(plain, lines))
+    return plain("\n".join(lines))
 
 
 def _table(shown: DiagnosisRecord) -> Table:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from augscale.records.diagnosis import LADDER, CheckpointRecord, Comparison, DiagnosisRecord, Metric
-from augscale.reporting.shared.wording import MINUS, NOTHING, interval, number, signed
+from augscale.reporting.shared.wording import NOTHING, interval, number, signed
 
 MAIN = "pair_auroc"
 MOST_NUMBERS = 4
-"""Sentences that compare more checkpoints than this leave out the numbers."""
+"""Largest number of compared checkpoints for which a sentence gives numbers."""
 PAPER_SILHOUETTES = {"strong": 0.117, "weak": 0.201, "weak+med": 0.130}
 PAPER_REMARK = (
     "The paper's own silhouettes of view groups: strong 0.117, weak 0.201, weak+med 0.130. It does not state the image "
@@ -55,7 +55,7 @@ def usable(diagnosis: DiagnosisRecord) -> list[CheckpointRecord]:
 
 
 def where_words(diagnosis: DiagnosisRecord) -> str:
-    """The levels that the ladder's values are means over."""
+    """Names the levels over which the ladder's values are averaged."""
     names = diagnosis.ladder_levels
     if any(level.kind == LADDER for level in diagnosis.levels):
         return "on the ladder"
@@ -111,7 +111,7 @@ def checkpoint_numbers(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord)
 
 
 def comparison(diagnosis: DiagnosisRecord, a: str, b: str, metric: str = MAIN) -> Comparison | None:
-    """The comparison of two checkpoints on the ladder, turned so that it speaks of `a`."""
+    """The comparison of two checkpoints on the ladder, with `a` as the first of the two."""
     for found in diagnosis.comparisons:
         if found.metric != metric or not is_over_ladder(found):
             continue
@@ -128,7 +128,7 @@ def is_over_ladder(found: Comparison) -> bool:
 
 
 def turned(found: Comparison) -> Comparison:
-    """The same comparison, seen from the other side."""
+    """The same comparison with both checkpoints swapped."""
     bounds = (-found.interval[1], -found.interval[0]) if found.interval else None
     changes = {"a": found.b, "b": found.a, "difference": -found.difference, "interval": bounds}
     return found.model_copy(update=changes)
@@ -154,14 +154,6 @@ def difference_text(found: Comparison) -> str:
 def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def plain(line: str) -> str:
-    """A line for logs and pipes, whose encoding may lack typographic signs."""
-    return line.translate(_TO_ASCII)
-
-
-_TO_ASCII = str.maketrans({MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "..."})
 
 
 def _main(checkpoint: CheckpointRecord) -> float | None:

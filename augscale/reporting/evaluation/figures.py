@@ -41,7 +41,7 @@ HEAT = ((0.0, "#eef2f6"), (1.0, "#2f5d6c"))
 """Light to dark. Not from the palette, whose colors the page swaps in the dark scheme."""
 HEAT_TEXT = ("#111317", "#fffffe")
 DARK_FROM = 0.75
-"""Position on the scale from which numbers are light (contrast above 4 on both sides)."""
+"""Position on the scale from which numbers are drawn in a light color (contrast above 4 on both sides)."""
 
 
 def internal(summary: EvaluationSummary, colors: Colors, metric: str) -> Plot | None:
@@ -94,7 +94,7 @@ def pr_curves(summary: EvaluationSummary, protocol: str, dataset: str, colors: C
 
 
 def calibration(summary: EvaluationSummary, protocol: str, colors: Colors) -> Plot | None:
-    """A panel per dataset: how often the highest score is right, over how high it is."""
+    """Reliability diagrams, a panel per dataset: accuracy over the highest score of a prediction."""
     panels = []
     for dataset in summary.datasets:
         figure = new_figure(height=290, left=54)
@@ -134,7 +134,7 @@ def calibration(summary: EvaluationSummary, protocol: str, colors: Colors) -> Pl
             panels.append(Panel(title=dataset, figure=figure))
     if not panels:
         return None
-    keys = (*checkpoint_keys(summary, colors), Key(label="scores that mean what they say", color=FAINT, mark="dotted"))
+    keys = (*checkpoint_keys(summary, colors), Key(label="perfect calibration", color=FAINT, mark="dotted"))
     return Plot(panels=tuple(panels), keys=keys, notes=("Larger marks hold more predictions; all seeds together.",))
 
 

@@ -47,7 +47,7 @@ LINKS = {
 """Short title of every section, by its anchor."""
 
 Cells = list[tuple[str, str]]
-"""Text and small text of each cell of a row."""
+"""The cells of a row: text and small text of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class ProtocolTables:
 def evaluation_sections(
     summary: EvaluationSummary, drawings: dict[str, str], *, best: str | None = None
 ) -> tuple[list[tuple[str, str]], Markup]:
-    """Links, and HTML; without results, one section that says so.
+    """Links and HTML of all sections; without results, one section that says so.
 
     Args:
         drawings: each plot's JSON is added here by element id, as `page.shell` takes it.
@@ -187,7 +187,7 @@ def _drawn(name: str, title: str, plot: Plot, drawings: dict[str, str]) -> tuple
 
 
 def _tally(summary: EvaluationSummary, first: str, second: str) -> dict[str, Any]:
-    """One pair of checkpoints over everything, by AUROC."""
+    """Counts the comparisons of one pair of checkpoints by AUROC, over all test sets and protocols."""
     found = [c for c in summary.comparisons if (c.first, c.second, c.metric) == (first, second, "auroc")]
     better, worse = (sum(c.verdict == v for c in found) for v in ("better", "worse"))
     sentence = f"{first} is not distinguishable from {second} anywhere"

@@ -181,7 +181,7 @@ def _column(table: Table, index: int) -> list[Entry | None]:
 
 
 def _without_repeats(heads: Sequence[str], before: Sequence[str]) -> list[str]:
-    """Blank where a leading head repeats the row above."""
+    """The heads of a row, with leading ones that repeat the row above left blank."""
     shown = list(heads)
     for index in range(len(heads) - 1):
         if index >= len(before) or heads[index] != before[index]:
@@ -191,6 +191,6 @@ def _without_repeats(heads: Sequence[str], before: Sequence[str]) -> list[str]:
 
 
 def _short(value: float) -> str:
-    """As the paper prints: three decimals without the zero before the point."""
+    """A number as the paper prints it: three decimals without the zero before the point."""
     text = f"{value:.{DIGITS}f}"
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text

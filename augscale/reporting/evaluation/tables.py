@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from augscale.evaluation.paper import CAVEAT, PLUS_MINUS, PRESETS, paper_external
+from augscale.evaluation.paper import CAVEAT, PLUS_MINUS, PRESETS, paper_value
 from augscale.records.evaluation import METRIC_LABELS, EvaluationSummary, Interval, MetricSummary
 
 PAPER_METRICS = ("auroc", "aupr", "paper_sensitivity")
@@ -29,11 +29,11 @@ class Entry:
     seeds_normal: Interval | None = None
     test_images: Interval | None = None
     plus_minus: float | None = None
-    """In the paper's external table; its meaning is unknown."""
+    """The "+/-" of the paper's external table, whose meaning is unknown."""
     best: bool = False
-    """Highest of its row, as printed."""
+    """True for the highest value of its row, compared as printed."""
     tied: bool = False
-    """Not the highest, but not distinguishable from it either."""
+    """True for a value that is not the highest, but not distinguishable from it."""
     reason: str = ""
     """Reason for a missing number."""
 
@@ -50,13 +50,13 @@ class Table:
     """The content of one table."""
 
     name: str
-    """For file names: letters, digits and hyphens."""
+    """Name for files: letters, digits and hyphens."""
     title: str
     caption: str
     heads: tuple[str, ...]
     columns: tuple[str, ...]
     paper_columns: tuple[str, ...]
-    """The last of each row's entries; empty where the paper has none of the rows."""
+    """Heads of the last columns, with the paper's values; empty if the paper has none of the rows."""
     rows: tuple[Row, ...]
     seeds: str = ""
     """Number of head seeds of the intervals, e.g. `5`; empty where the entries have none."""
@@ -66,7 +66,7 @@ class Table:
 
 
 def all_tables(summary: EvaluationSummary) -> tuple[Table, ...]:
-    """Per protocol the internal tables, external table and matrix where there are such results; then the overview."""
+    """The internal tables, external table and matrix of each protocol with such results, followed by the overview."""
     tables = []
     for protocol in summary.protocols:
         found = [
@@ -236,7 +236,7 @@ def slug(name: str) -> str:
 def _entries(
     summary: EvaluationSummary, protocol: str, trained_on: str, tested_on: str, metric: str
 ) -> list[Entry | None]:
-    """One per checkpoint, the best marked, and those not distinguishable from it."""
+    """One entry per checkpoint; the best, and those not distinguishable from it, are marked."""
     cells = summary.row(protocol, trained_on, tested_on)
     marked = _mark_best([_entry(cell.metrics[metric]) if cell else None for cell in cells], metric)
     best = {c for c, e in zip(summary.checkpoints, marked, strict=True) if e is not None and e.best}
@@ -265,7 +265,7 @@ def _entry(metric: MetricSummary) -> Entry:
 
 
 def _mark_best(entries: Sequence[Entry | None], metric: str) -> list[Entry | None]:
-    """Marks the best as printed: two that print the same are both best, as in the paper. One alone is not."""
+    """Marks the best value; values that print alike are all best, as in the paper. A single value is not marked."""
     sign = -1 if metric in LOWER_IS_BETTER else 1
     printed = [None if e is None or e.mean is None else sign * round(e.mean, DIGITS) for e in entries]
     known = [value for value in printed if value is not None]
@@ -279,7 +279,7 @@ def _mark_best(entries: Sequence[Entry | None], metric: str) -> list[Entry | Non
 
 def _paper_entries(trained_on: str, tested_on: str, metric: str) -> list[Entry | None]:
     """One per preset of the paper."""
-    values = [paper_external(trained_on, tested_on, preset, PAPER_VERSION, metric) for preset in PRESETS]
+    values = [paper_value(trained_on, tested_on, preset, PAPER_VERSION, metric) for preset in PRESETS]
     return [
         None if v is None else Entry(mean=v.mean, seeds_normal=v.interval, plus_minus=v.plus_minus, best=v.best)
         for v in values

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from augscale.records.evaluation import Cell, Comparison, EvaluationSummary
-from augscale.reporting.shared.wording import NOTHING, interval, number, signed
+from augscale.reporting.shared.wording import NOTHING, interval, number, plain, signed
 
 SHOWN = ("auroc", "aupr")
 
@@ -33,7 +33,7 @@ def plain_evaluation(summary: EvaluationSummary, out: Path) -> str:
     lines += [f"not distinguishable by AUROC: {_undecided(summary)}"]
     lines += [f"note: {note}" for note in summary.notes]
     lines += [f"results: {out / 'evaluation.html'}, {out / 'evaluation.json'}, {out / 'tables'}"]
-    return "\n".join(lines).replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")
+    return plain("\n".join(lines))
 
 
 def _rich(summary: EvaluationSummary, out: Path) -> RenderableType:

@@ -1,4 +1,4 @@
-"""The top of the report: the headline, its certainty, the scales side by side, caveats, and the next step."""
+"""The top of the report: the headline, its verdicts, the scales side by side, caveats, and the next step."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _best_so_far(run: RunResults) -> str:
 
 
 def _newer_trials(run: RunResults) -> tuple[int, int] | None:
-    """Trials that the answer knows, and trials that have started by now, where these are more."""
+    """Numbers of trials at the time of the answer and now; None if no trial has started since."""
     known = sum(run.answer.counts.values()) if run.answer else 0
     return (known, len(run.trials)) if 0 < known < len(run.trials) else None
 

@@ -68,8 +68,8 @@ def confirmation(run: RunResults, colors: Colors) -> Plot | None:
 def densities(run: RunResults, colors: Colors) -> Plot | None:
     """Distances of positive and negative pairs, a panel per level and a row per model (after the paper's Figure 2).
 
-    The paper shows un-normalised distances, each model on its own views; here all models see the same views and
-    embeddings have length 1, so that the rows can be compared.
+    The paper shows distances that are not normalized, each model on its own views. Here all models see the same views
+    and embeddings have length 1, so that the rows can be compared.
     """
     best = run.best_trial
     scored = [(t.name, t is best, t.final) for t in run.best_and_controls if t.final]
@@ -105,8 +105,8 @@ def densities(run: RunResults, colors: Colors) -> Plot | None:
         ridges.finish(figure, ticks, bounds, "distance of embeddings (0 to 2)")
         panels.append(Panel(title=f"Views at {name}", figure=figure))
     keys = (
-        Key(label="coloured: two views of one photograph (positive pairs)", color=colors[rows[-1]], mark="area"),
-        Key(label="grey: different photographs (negative pairs)", color=FAINT, mark="area"),
+        Key(label="colored: two views of one photograph (positive pairs)", color=colors[rows[-1]], mark="area"),
+        Key(label="gray: different photographs (negative pairs)", color=FAINT, mark="area"),
     )
     return Plot(panels=tuple(panels), keys=keys)
 

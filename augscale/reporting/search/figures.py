@@ -1,4 +1,4 @@
-"""Figures of the search itself: its history, its rungs, what mattered, and where good scales lie.
+"""Figures of the search itself: the history of trials, rung curves, and the importance of parameters.
 
 Each function returns a `Plot`, or None where there is nothing to draw yet.
 """
@@ -122,7 +122,7 @@ def rung_curves(run: RunResults, colors: Colors) -> Plot | None:
 
 
 def importance(run: RunResults, colors: Colors) -> Plot | None:
-    """The share of each searched parameter, beside the largest share that is found where none matters."""
+    """Importance of each searched parameter, with the largest importance that shuffled scores give."""
     shares = sorted((run.answer.importance if run.answer else {}).items(), key=lambda item: item[1])
     if not shares:
         return None
@@ -243,7 +243,7 @@ def _lines(trials: Sequence[TrialRecord], *, mode: str = "lines", **look: Any) -
 
 
 def _rung_steps(trials: Sequence[TrialRecord]) -> list[int]:
-    """The rungs' steps, without those that would crowd the axis."""
+    """Steps of the rungs, except those whose ticks would overlap."""
     steps = sorted({r.step for t in trials for r in t.rungs})
     kept = [0]
     for step in steps[::-1]:

@@ -30,7 +30,7 @@ class Section:
     guide: str
     plot: Callable[[RunResults, Colors], Plot | None]
     missing: str
-    """In place of the plot when there is nothing to draw."""
+    """Text shown if there is nothing to draw."""
     narrow: bool = False
 
 
@@ -48,7 +48,7 @@ SECTIONS = (
         anchor="distances",
         link="Pair distances",
         title="Distances of positive and negative pairs",
-        guide="The further the coloured hump lies to the left of the grey one, the better a model tells photographs "
+        guide="The further the colored hump lies to the left of the gray one, the better a model tells photographs "
         "apart whatever the augmentation. All models see the same views. Triangles mark means, the number under a name "
         "is the score at that level, and heights are scaled row by row.",
         plot=contender_figures.densities,
@@ -76,7 +76,7 @@ SECTIONS = (
         anchor="map",
         link="Crops and jitter",
         title="Crops and jitter together",
-        guide="Yellow marks are combinations that scored high, dark blue ones low; a region of one colour is more "
+        guide="Yellow marks are combinations that scored high, dark blue ones low; a region of one color is more "
         "telling than a single mark.",
         plot=space_figures.crop_jitter_map,
         missing="Appears when the first trial is complete.",

@@ -29,18 +29,18 @@ class RunResults:
 
     path: Path
     answer: AnswerRecord | None
-    """None while the search goes on."""
+    """None while the search is running."""
     trials: tuple[TrialRecord, ...]
-    """By number."""
+    """Trials, ordered by number."""
     confirmations: tuple[TrialRecord, ...]
-    """By number and seed."""
+    """Confirmation runs, ordered by number and seed."""
     untrained: UntrainedRecord | None
     """The network that every trial starts from, on the same panel."""
     study: Mapping[str, Any]
     """The resolved study file, or empty."""
     manifest: ManifestRecord
     has_card: bool
-    """Whether best.toml exists."""
+    """True if best.toml exists."""
     notes: tuple[str, ...]
     """Files that could not be read, a line each."""
 

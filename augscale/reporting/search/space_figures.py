@@ -67,7 +67,7 @@ def slices(run: RunResults, colors: Colors) -> Plot | None:
 
 
 def crop_jitter_map(run: RunResults, colors: Colors) -> Plot | None:
-    """Every trial at its smallest global crop and jitter strength, coloured by score."""
+    """Every trial at its smallest global crop and jitter strength, colored by score."""
     placed = [(t, place) for t in run.trials if (place := _place(t)) and t.state != "FAIL"]
     usable = [(t, place) for t, place in placed if t.is_usable]
     if not usable:

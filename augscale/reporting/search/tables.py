@@ -47,10 +47,10 @@ class ScaleCell:
     """One field of one set of scales."""
 
     kind: str
-    """Its CSS class: best, or same or differs compared with the first column."""
+    """Its CSS class: "best" for the best scales; for controls "same" or "differs", compared with the first column."""
     text: str
     area: tuple[float, float] | None
-    """Left end and width of a bar, in percent, for areas of crops."""
+    """Left end and width, in percent, of a bar that shows an area of crops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Cell:
 
     text: str
     key: Any = None
-    """What the column is sorted by; None: the text. Empty cells come last."""
+    """Sort key of the cell; None for its text. Empty cells come last."""
     kind: str = ""
 
     @property

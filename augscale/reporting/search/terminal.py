@@ -17,13 +17,11 @@ from augscale.reporting.shared.wording import (
     interval,
     next_command,
     number,
+    plain,
     score_label,
     short_scales,
     signed,
 )
-
-_TO_ASCII = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{PRIME}": "'"})
-"""A log or pipe may have an encoding without these characters."""
 
 
 def answer_lines(answer: AnswerRecord, run_dir: Path | None = None) -> RenderableType:
@@ -58,11 +56,11 @@ def plain_answer(answer: AnswerRecord, run_dir: Path | None = None) -> str:
     if answer.best_contender is not None:
         lines.append(f"next: {next_command(answer, run_dir)}")
         lines += [f"report: {run_dir / 'report.html'}"] if run_dir is not None else []
-    return "\n".join(lines).translate(_TO_ASCII)
+    return plain("\n".join(lines))
 
 
 def print_answer(answer: AnswerRecord, run_dir: Path, console: Console) -> None:
-    """Prints the answer in the form that suits where it goes."""
+    """Prints the answer as a table on a terminal, as plain lines elsewhere."""
     if console.is_terminal:
         console.print()
         console.print(answer_lines(answer, run_dir), highlight=False)
@@ -99,7 +97,7 @@ def _table(answer: AnswerRecord, label: str) -> Table:
 
 
 def _versus_untrained(untrained: UntrainedComparison, digits: int = 2) -> tuple[str, str]:
-    """The untrained network minus the best: the difference of the answer with its sign turned."""
+    """The untrained network minus the best: the answer's difference with its sign reversed."""
     numbers = signed(-untrained.difference, digits)
     if untrained.interval:
         low, high = untrained.interval
@@ -119,7 +117,7 @@ def _plain_row(contender: ContenderRecord, answer: AnswerRecord, label: str) -> 
 
 
 def _versus(contender: ContenderRecord, answer: AnswerRecord, digits: int = 2) -> tuple[str, str]:
-    """A verdict on the contender beside the best, and its numbers."""
+    """The verdict of comparing the contender with the best, and its numbers."""
     versus = contender.versus_best
     if contender is answer.best_contender:
         return "best", ""

@@ -10,7 +10,7 @@
     return JSON.parse(isDark ? text.replace(/#[0-9a-f]{6}/g, (color) => dark[color] ?? color) : text);
   }
 
-  // What is saved goes into a paper: always the light colours, whatever the page shows.
+  // A saved figure goes into a paper, so it always has the light colors.
   function save(drawing) {
     const { data, layout } = read(drawing, false);
     Object.assign(layout, { width: drawing.clientWidth, paper_bgcolor: "#ffffff" });

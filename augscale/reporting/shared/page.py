@@ -1,4 +1,4 @@
-"""The shell of a page that is complete in itself: styles, script and plotly.js are inside.
+"""The frame of a self-contained HTML page, with styles, scripts and plotly.js inside.
 
 A content security policy in the page forbids every request, so the page can be opened offline and on a machine with
 confidential images.
@@ -44,8 +44,8 @@ def shell(*, title: str, header: str, main: str, data: Mapping[str, str], extra:
         title: plain text.
         header, main: HTML.
         data: JSON by the id of the element that shows it, as filled by `plot_section`.
-        extra: names without suffix of further css and js files beside this module; they come after the page's own
-            styles and before its own script.
+        extra: names, without suffix, of further css and js files in this module's folder; they come after the page's
+            own styles and before its own script.
     """
     styles, scripts = ("page", *extra), (*extra, "page")
     page = render(

@@ -13,20 +13,20 @@ from augscale.reporting.shared.wording import number
 ROW_FILL = 0.92
 """Height of a row's highest density, in rows."""
 MANY_PAIRS = 5000
-"""From so many pairs on, a histogram is smooth enough by itself."""
+"""With at least this many pairs, a histogram is smooth enough without further smoothing."""
 
 Curve = tuple[list[float], list[float]]
-"""Bin centres and densities."""
+"""Bin centers and densities."""
 
 
 def has_histogram(counts: Sequence[Sequence[float]], edges: Sequence[float]) -> bool:
-    """Whether each histogram has a count per bin and is not empty."""
+    """True if each histogram has a count per bin and is not empty."""
     bins = len(edges) - 1
     return bins > 0 and all(len(c) == bins and sum(c) > 0 for c in counts)
 
 
 def density(counts: Sequence[float], edges: Sequence[float]) -> Curve:
-    """Bin centres and density per unit of distance, smoothed over neighbouring bins (1 : 2 : 1, once or thrice)."""
+    """Bin centers and density per unit of distance, smoothed over adjacent bins (1 : 2 : 1, once or three times)."""
     smooth = list(counts)
     for _ in range(1 if sum(counts) >= MANY_PAIRS else 3):
         padded = [0.0, *smooth, 0.0]
@@ -43,7 +43,7 @@ def used(curves: Sequence[Curve]) -> list[float]:
 
 
 def row_label(name: str, value: str, color: str) -> str:
-    """A tick's text: the name in its colour, and a value in a second line."""
+    """A tick's text: the name in its color, and a value in a second line."""
     label = f'<b style="color:{color}">{text(name)}</b>'
     return f"{label}<br>{value}" if value else label
 
@@ -60,8 +60,8 @@ def ridge(
 
     Args:
         figure: rows stand at whole numbers of its y axis.
-        row: where.
-        positive, negative: curves as of `density`.
+        row: number of the row.
+        positive, negative: curves from `density`.
         color: of the positive pairs.
         means: of positive and negative pairs; None draws no triangle.
     """

@@ -152,7 +152,7 @@ def text(value: str, length: int = LABEL_LENGTH) -> str:
 
 
 def robust_range(values: Sequence[float], keep: Iterable[float] = (), least: float = 0.0) -> tuple[float, float]:
-    """The range of an axis that shows all values but far outliers.
+    """The range of an axis that shows all values except far outliers.
 
     Args:
         values: the data; a value further than three interquartile ranges from the quartiles is an outlier.
@@ -175,7 +175,7 @@ def robust_range(values: Sequence[float], keep: Iterable[float] = (), least: flo
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Moves labels as little as possible (least squares) so that neighbours are at least `gap` apart.
+    """Moves labels as little as possible (least squares) so that adjacent ones are at least `gap` apart.
 
     Args:
         positions: best positions of the labels, in any order.
@@ -236,10 +236,10 @@ def scatter(
     """Marks or lines.
 
     Args:
-        x, y: positions; None parts a line.
+        x, y: positions; None interrupts a line.
         look: of the marks.
         hover: a text for each mark; None: no hover text.
-        mode: plotly's.
+        mode: `mode` of `go.Scatter`.
         more: further properties of `go.Scatter`.
     """
     texts = {"hoverinfo": "skip"} if hover is None else {"text": list(hover), "hoverinfo": "text"}

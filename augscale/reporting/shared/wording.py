@@ -15,9 +15,10 @@ from augscale.records.trial import COLLAPSED
 NOTHING = "–"
 UNTRAINED = "untrained"
 UNTRAINED_WORDS = "the network before training"
-LONGER = 4
-"""Factor on the steps of trials that taught nothing, proposed for the next search."""
+LONGER_FACTOR = 4
+"""If trials were too short, the next search is proposed with this multiple of their steps."""
 MINUS = "\N{MINUS SIGN}"
+_TO_ASCII = str.maketrans({MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "..."})
 
 SCORE_NAMES = {
     "dprime": "d′",
@@ -55,11 +56,11 @@ FIELDS: dict[str, tuple[str, str]] = {
     "contrast": ("Contrast", "±, factor"),
     "saturation": ("Saturation", "±, factor"),
     "hue": ("Hue", "±, turns"),
-    "jitter_p": ("Colour jitter", "probability"),
+    "jitter_p": ("Color jitter", "probability"),
     "grayscale_p": ("Grayscale", "probability"),
     "blur_p": ("Blur", "probability: global 1, global 2, local"),
     "blur_sigma": ("Blur sigma", "pixels at 224 px"),
-    "solarize_p": ("Solarise", "probability: global 1, global 2, local"),
+    "solarize_p": ("Solarize", "probability: global 1, global 2, local"),
     "horizontal_flip_p": ("Horizontal flip", "probability"),
     "vertical_flip_p": ("Vertical flip", "probability"),
     "aspect_ratio": ("Aspect ratio", "width / height"),
@@ -92,7 +93,7 @@ def parameter_label(name: str) -> tuple[str, str]:
 
 
 def is_area(parameter: str) -> bool:
-    """Whether a parameter is a fraction of the image's area, shown as a percentage."""
+    """True if a parameter is a fraction of the image's area, shown as a percentage."""
     return parameter in PARAMETERS and parameter != "jitter"
 
 
@@ -143,7 +144,7 @@ def short_scales(scales: Mapping[str, Any]) -> str:
 
 
 def verdict(best: str, other: ContenderRecord, score_name: str) -> tuple[str, str]:
-    """How certain it is that the best beats another contender.
+    """Compares the best with another contender in words.
 
     Args:
         best: name of the best.
@@ -166,7 +167,7 @@ def verdict(best: str, other: ContenderRecord, score_name: str) -> tuple[str, st
 
 
 def untrained_verdict(best: str, versus: UntrainedComparison, score_name: str) -> tuple[str, str]:
-    """Whether the best beats the network before training: a sentence and its numbers."""
+    """Compares the best with the network before training: a sentence and its numbers."""
     numbers = f"difference {signed(versus.difference)} {score_label(score_name)}"
     if versus.interval:
         numbers += f", 95 % interval {interval(versus.interval, sign=True)}"
@@ -174,18 +175,23 @@ def untrained_verdict(best: str, versus: UntrainedComparison, score_name: str) -
 
 
 def next_command(answer: AnswerRecord, run_dir: Path | None) -> str:
-    """The next command for the user: export of the best scales, or a longer search where training taught nothing.
+    """The next command for the user: export of the best scales, or a longer search if trials were too short.
 
     Args:
-        answer: with a best.
+        answer: an answer that has a best.
         run_dir: the run folder; None writes RUN in its place.
     """
     run_dir = run_dir or Path("RUN")
     if answer.outcome == "training taught nothing" and answer.steps is not None:
         study, out = run_dir / "study.toml", run_dir.with_name(f"{run_dir.name}-longer")
-        longer = f"--set pretrain.steps={LONGER * answer.steps}"
+        longer = f"--set pretrain.steps={LONGER_FACTOR * answer.steps}"
         return f"augscale search --study {_quoted(study)} {longer} --out {_quoted(out)}"
     return f"augscale export {_quoted(run_dir / 'best.toml')} --to dino"
+
+
+def plain(text: str) -> str:
+    """Text for logs and pipes, whose encoding may lack typographic signs."""
+    return text.translate(_TO_ASCII)
 
 
 def _quoted(path: Path) -> str:

@@ -51,7 +51,7 @@ def _networks(rows: Sequence[NetworkRow]) -> str:
 
 
 def _regrets(rows: Sequence[RegretRow]) -> str:
-    """A row per outcome and way to choose."""
+    """A row per outcome and selection rule."""
     names = ["outcome", "choice", "name", "value", "regret", "regret_low", "regret_high"]
     names += ["gain", "gain_low", "gain_high"]
     lines: list[dict[str, Any]] = []

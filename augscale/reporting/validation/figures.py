@@ -31,12 +31,12 @@ from augscale.reporting.shared.style import (
 from augscale.reporting.shared.wording import interval, number, signed
 
 LEAST_OUTCOME = 0.02
-"""Smallest extent of an outcome's axis, so that differences without a meaning do not look large."""
+"""Smallest extent of an outcome's axis, so that meaningless differences do not look large."""
 OTHER_METRICS = (
     "ladder/dprime", "ladder/pair_auroc", "ladder/raw_dprime", "ladder/margin", "ladder/retrieval_error",
     "ladder/uniformity", "ladder/lidar", "clean/rankme", "training/information",
 )  # fmt: skip
-"""Metrics drawn against the primary outcome; the table has all."""
+"""Metrics drawn against the primary outcome; the table lists all metrics."""
 MAX_PANELS = 9
 
 
@@ -56,7 +56,7 @@ def other_metrics(values: ValidationRecord, colors: Colors) -> Plot | None:
     known = {metric.key: metric for metric in values.metrics}
     shown = [known[key] for key in OTHER_METRICS if key in known]
     panels = [_panel(values, m.key, values.primary_outcome, colors, title=m.label, bars=False) for m in shown]
-    notes = ("Metrics are turned so that further right is what the metric calls better.",)
+    notes = ("Signs are chosen so that further right is better by every metric.",)
     return _plot(values, panels, notes)
 
 

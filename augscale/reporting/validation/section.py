@@ -14,7 +14,7 @@ from augscale.reporting.shared.wording import NOTHING, interval, number, signed
 from augscale.reporting.validation import figures
 
 FIRST_LEVELS = ("study", "ladder", "clean", "training")
-"""Metrics shown at once; those of single levels of the panel are in a fold."""
+"""Levels of the metrics in the open table; metrics of single panel levels are in a collapsed one."""
 LEVEL_WORDS = {"study": "what the search used", "ladder": "mean over the ladder", "clean": "no augmentation"}
 CAVEATS = (
     "Correlations are over the trials of one study: other images, networks or lengths of training can rank otherwise.",
@@ -37,8 +37,8 @@ def validation_sections(values: ValidationRecord, drawings: dict[str, str]) -> t
     score = plot_section(
         "validation-score",
         "The study's score against AUROC",
-        "Each mark is a trial. Were the score a good guide, marks would rise from left to right. Dotted lines are what "
-        "needs no training: a trial below them has learned nothing that these labels need.",
+        "Each mark is a trial. If the score is a good guide, marks rise from left to right. Dotted lines are "
+        "references without training: a trial below them has learned nothing that these labels need.",
         figures.study_score(values, colors),
         drawings,
         missing="No trial has a score.",
@@ -69,7 +69,7 @@ def validation_sections(values: ValidationRecord, drawings: dict[str, str]) -> t
 def _correlation_tables(
     values: ValidationRecord,
 ) -> Iterator[tuple[str, list[tuple[MetricColumn, str, list[dict[str, str]]]]]]:
-    """Title, and for each metric its level in words and its cells; tables without metrics are left out."""
+    """The title of each table, and for each metric its level in words and its cells; empty tables are left out."""
     cells = {(cell.score, cell.outcome): cell for cell in values.correlations}
     for title, first in (("", True), ("Single levels of the panel", False)):
         rows = [
@@ -94,7 +94,7 @@ def _cell(cell: CorrelationCell) -> dict[str, str]:
 
 
 def _regrets(values: ValidationRecord) -> Iterator[tuple[str, list[tuple[str, str]], list[tuple[str, str]]]]:
-    """Label of the outcome, cells as (text, small text), and gains over the alternatives likewise."""
+    """For each outcome its label, its cells, and the gains over the alternatives; both as (text, small text)."""
     labels = {outcome.key: outcome.label for outcome in values.outcomes}
     for row in values.regrets:
         v = row.values
@@ -110,7 +110,7 @@ def _regrets(values: ValidationRecord) -> Iterator[tuple[str, list[tuple[str, st
 
 
 def _network(values: ValidationRecord, row: NetworkRow) -> list[tuple[str, str]]:
-    """Sort key and text of each cell."""
+    """Sort key and text of each cell in a network's row."""
     reason = row.reason or row.kind
     numbers = [row.scores.get(STUDY_KEY), *(row.outcomes.get(outcome.key) for outcome in values.outcomes)]
     return [(row.name,) * 2, (reason,) * 2, *(("" if v is None else repr(v), number(v)) for v in numbers)]
@@ -121,4 +121,4 @@ def _faded(row: NetworkRow) -> bool:
 
 
 def _level(metric: MetricColumn) -> str:
-    return LEVEL_WORDS.get(metric.level, metric.level) + (", turned round" if metric.turned else "")
+    return LEVEL_WORDS.get(metric.level, metric.level) + (", sign reversed" if metric.turned else "")

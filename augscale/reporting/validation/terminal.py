@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from augscale.records.validation import STUDY_KEY, NetworkRow, ValidationRecord
-from augscale.reporting.shared.wording import NOTHING, interval, number, signed
+from augscale.reporting.shared.wording import NOTHING, interval, number, plain, signed
 from augscale.reporting.validation.section import FIRST_LEVELS
 
 
@@ -29,7 +29,7 @@ def plain_validation(values: ValidationRecord, out: Path) -> str:
     lines += [f"{row.name}: score {_score(row)}, {label} {_outcome(values, row)}" for row in _measured(values)]
     lines += [f"note: {note}" for note in values.notes]
     lines += [f"results: {out / 'validation.html'}, {out / 'validation.json'}"]
-    return "\n".join(lines).replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-").replace("′", "'")
+    return plain("\n".join(lines))
 
 
 def _rich(values: ValidationRecord, out: Path) -> RenderableType:
@@ -59,7 +59,7 @@ def _cells(values: ValidationRecord) -> list[tuple[str, str, str, str]]:
             cell = values.correlation(metric.key, values.primary)
             rho, tau = (NOTHING if value is None else signed(value, 2) for value in (cell.spearman, cell.kendall))
             bounds = interval(cell.spearman_interval, sign=True, digits=2) or "no interval"
-            found.append((f"{metric.label}{' (turned round)' if metric.turned else ''}", rho, bounds, tau))
+            found.append((f"{metric.label}{' (sign reversed)' if metric.turned else ''}", rho, bounds, tau))
     return found
 
 
