@@ -1,7 +1,7 @@
 """The label-free metrics of a network: names, ranges, which direction is better, and who defined them.
 
 Reports, tables and validation take their words from here. The metrics of fine-tuned classifiers are in
-`augscale/evaluation/records.py`.
+`augscale/records/evaluation.py`.
 """
 
 from __future__ import annotations
