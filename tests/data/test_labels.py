@@ -104,7 +104,7 @@ def test_spellings_of_one_class_are_joined_under_the_most_frequent_and_said() ->
     found = clean_labels("mine", ["Normal", "normal", "Normal", None, "NORMAL", "sick"])
     assert found.labels == ("Normal", "Normal", "Normal", None, "Normal", "sick")
     assert found.notes == (
-        "class 'Normal' is spelt in several ways and joined: 'Normal' (2), 'NORMAL' (1), 'normal' (1)",
+        "class 'Normal' is spelled in several ways and joined: 'Normal' (2), 'NORMAL' (1), 'normal' (1)",
     )
     assert clean_labels("mine", ["a", "A"], classes=["A", "b"]).labels == ("A", "A")
     assert clean_labels("mine", ["a", "A"], classes=["A", "a"]).labels == ("a", "A")

@@ -176,7 +176,7 @@ def test_masks_among_photographs_are_said_with_a_pattern_that_leaves_them_out(
     [
         (_blobs, "9 look like masks"),
         (lambda g: Image.fromarray(g.integers(0, 16, (SIDE, SIDE), dtype=np.uint8)), "9 are nearly black"),
-        (lambda g: Image.new("L", (SIDE, SIDE), int(g.integers(60, 250))), "9 are of one colour"),
+        (lambda g: Image.new("L", (SIDE, SIDE), int(g.integers(60, 250))), "9 are of one color"),
     ],
 )
 def test_a_majority_of_no_photographs_stops_unless_allowed(tmp_path: Path, draw: Draw, words: str) -> None:

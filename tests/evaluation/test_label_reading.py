@@ -84,7 +84,7 @@ def test_class_folders_of_two_splits_that_differ_in_case_are_one_class(tmp_path:
     data = opened(root)
     assert data.classes == ("Normal", "sick")
     assert data.counts()["test"] == {"Normal": 4, "sick": 4}
-    assert "class 'Normal' is spelt in several ways and joined: 'Normal' (8), 'normal' (4)" in data.notes
+    assert "class 'Normal' is spelled in several ways and joined: 'Normal' (8), 'normal' (4)" in data.notes
 
 
 def test_what_breaks_class_folders_is_named_where_labels_are_needed(tmp_path: Path, opened) -> None:

@@ -1,4 +1,4 @@
-"""An unpacked download: its files, the images among them by name, and the tables that label them."""
+"""Access to an unpacked download: its files, its images by name, and the tables that label them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Download:
     Attributes:
         layout: `PUBLISHED` or `NATIVE`.
         images: sorted by path.
-        notes: images left out and doubts, a line each.
+        notes: lines about images left out and other doubts.
     """
 
     layout: str
@@ -88,10 +88,10 @@ class Unpacked:
             DataError: none or several; `what` names them.
         """
         if len(tables) != 1:
-            raise self.not_recognised(f"{len(tables)} {what}")
+            raise self.not_recognized(f"{len(tables)} {what}")
         return tables[0]
 
-    def not_recognised(self, what: str) -> DataError:
+    def not_recognized(self, what: str) -> DataError:
         """The error for a folder that does not hold what a layout needs; names an archive that is still packed."""
         packed = [path.name for path in self.files if path.suffix.lower() in _PACKED]
         hint = f"; {packed[0]} lies there packed: unpack it first" if packed else ""
@@ -191,7 +191,7 @@ def graded(
     return images
 
 
-def once_each(names: Sequence[str], table: Path) -> None:
+def refuse_repeats(names: Sequence[str], table: Path) -> None:
     """Refuses a table that lists an image twice.
 
     Raises:
