@@ -1,8 +1,8 @@
-"""Draws the parameters of views: crops, factors and orders of operations. Applies nothing.
+"""Draws the parameters of views (crops, factors, orders of operations) without applying them.
 
-Every number is a pure function of (seed, role, sample id, slot): the same sample gets the same view for every batch
-size, order of the batch, device, and set of other operations. Each quantity has a slot of its own, so two scales drawn
-with one seed share their randomness: their crops differ only by the scales.
+Every number is a pure function of (seed, role, sample id, slot): a sample gets the same view for every batch size,
+order of the batch, device, and set of other operations. Each quantity has its own slot, so two scales drawn with one
+seed share their random numbers: their crops differ only by the scales.
 Distributions are those of torchvision (`RandomResizedCrop`, `ColorJitter`) and of TorchIO (`RandomBlur`,
 `RandomNoise`, `RandomBiasField`).
 """
@@ -53,7 +53,7 @@ _SLOTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ViewParameters:
-    """One row per sample. All arrays have length N; units and ranges are given per field."""
+    """Parameters of N views, one row per sample; units and ranges are given per field."""
 
     image_size: int
     """Side of the source images, pixels."""
@@ -131,7 +131,7 @@ def draw_view_parameters(
     Raises:
         ValueError: unknown role.
     """
-    kind = _kind(role)
+    kind = _view_kind(role)
     ids = np.asarray(sample_ids, dtype=np.int64)
     uniforms = _uniforms(seed, role, ids)
     area = scales.local_crops_scale if kind == 2 else scales.global_crops_scale
@@ -167,7 +167,7 @@ def draw_view_parameters(
     )
 
 
-def _kind(role: str) -> int:
+def _view_kind(role: str) -> int:
     """Index into the scales' per-view probabilities: first global, second global, local."""
     if role in ("global1", "global2"):
         return int(role[-1]) - 1

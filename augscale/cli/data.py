@@ -47,7 +47,7 @@ def prepare(
     name: Name,
     download: Annotated[Path, typer.Option("--from", metavar="DOWNLOAD", help="Folder of the unpacked download.")],
     split: Annotated[
-        str, typer.Option(help="published, image or patient: the last two at random with Table 1's numbers.")
+        str, typer.Option(help="published, or at random by image or patient with Table 1's numbers.")
     ] = "published",
     seed: Annotated[int, typer.Option(help="Seed of a random split.")] = 0,
     data_root: DataRoot = None,

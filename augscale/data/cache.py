@@ -163,7 +163,7 @@ def open_cache(directory: Path) -> ImageCache:
             levels=_levels(stored.get("levels")),
         )
     except FileNotFoundError as error:
-        raise NoCache(f"{directory} is no cache of images ({Path(error.filename).name} is missing)") from None
+        raise NoCache(f"{directory} is not a cache of images ({Path(error.filename).name} is missing)") from None
     except OSError as error:
         raise DataError(f"{directory}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError) as error:

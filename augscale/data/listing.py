@@ -55,7 +55,7 @@ class Listing:
         base: the folder that paths below the source start at.
         images: the images.
         bad: files set aside.
-        passed: files that are no images: path below the source, and kind.
+        passed: files that are not images: path below the source, and kind.
         excluded: files that a pattern excludes.
         notes, label_notes: see `SourceScan`.
         reasons: likely causes, for files that a table names but that do not exist.

@@ -104,7 +104,7 @@ class Sanity:
         black = any(found.kind == "black" for found in bad)
         ranges = ", data.range sets what is black and white in files of more than 8 bits" if black else ""
         raise DataError(
-            f"most of the {bad[0].total} images are no photographs: {parts}; expected fewer than half of such images "
+            f"most of the {bad[0].total} images are not photographs: {parts}; expected fewer than half of such images "
             f"(--exclude GLOB leaves files out{ranges}, --allow-bad goes on)"
         )
 

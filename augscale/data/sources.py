@@ -34,7 +34,7 @@ class SourceScan:
     Attributes:
         records: the images, sorted by id.
         bad: the files set aside before any was decoded.
-        passed_over: files that are no images, counted by kind.
+        passed_over: files that are not images, counted by kind.
         excluded: number of files that each pattern of `exclude` has matched.
         notes: table cells that are read differently from how they are written, and reasons why folders are not read as
             splits; a line each.

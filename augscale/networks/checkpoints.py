@@ -99,7 +99,7 @@ def load_checkpoint(
             of the position embedding, or timm's default.
         name: name for display; None: see `unique_names`.
     Raises:
-        CheckpointError: the file cannot be read, is not safe or not recognized, or matches under 95 % of the parameters.
+        CheckpointError: the file cannot be read, is unsafe or not recognized, or matches under 95 % of the parameters.
         ConfigError: `arch` or `image_size` cannot be used.
     """
     text = str(spec)

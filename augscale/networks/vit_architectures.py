@@ -129,7 +129,7 @@ def dinov3_architecture(state: State, source: Path, num_heads: int | None) -> Ba
     gated = state.get("blocks.0.mlp.fc1_g.weight")
     hidden = fc1 if gated is None else gated
     if weight.ndim != 4 or hidden is None or hidden.ndim != 2 or not depth(state):
-        raise CheckpointError(f"{source}: no plain DINOv3 ViT; name the timm model with --arch NAME")
+        raise CheckpointError(f"{source}: not a plain DINOv3 ViT; name the timm model with --arch NAME")
     width = int(weight.shape[0])
     biased = "blocks.0.attn.q_bias" in state
     name = ("vit_small_patch16_dinov3" if gated is None else "vit_small_plus_patch16_dinov3") + "_qkvb" * biased
@@ -202,7 +202,7 @@ def _vit(state: State, source: Path, num_heads: int | None) -> _ViT:
     if any(".lora_" in name for name in state):
         problem = "it holds LoRA adapters apart from their layers; merge them first, in peft by merge_and_unload()"
     if problem:
-        raise CheckpointError(f"{source}: no plain ViT ({problem}); name the timm model with --arch NAME")
+        raise CheckpointError(f"{source}: not a plain ViT ({problem}); name the timm model with --arch NAME")
     if native_size(state) is None:
         entries = int(state["pos_embed"].shape[1])
         lacks = entries > 1 and "cls_token" not in state and math.isqrt(entries - 1) ** 2 == entries - 1

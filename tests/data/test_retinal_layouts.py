@@ -244,7 +244,7 @@ def test_an_empty_folder_says_in_one_line_what_was_expected(tmp_path: Path, data
     with pytest.raises(DataError, match=f"expected for {dataset.name}") as caught:
         read_download(dataset, tmp_path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="is no folder; expected the unpacked download"):
+    with pytest.raises(DataError, match="is not a folder; expected the unpacked download"):
         read_download(dataset, tmp_path / "gone")
 
 

@@ -183,7 +183,7 @@ def test_a_majority_of_no_photographs_stops_unless_allowed(tmp_path: Path, draw:
     _write(tmp_path / "set", draw, 9)
     _write(tmp_path / "set", _photo, 8, start=50)
     cache = _cache(tmp_path)
-    with pytest.raises(DataError, match=f"^most of the 17 images are no photographs: {words}.*--allow-bad") as caught:
+    with pytest.raises(DataError, match=f"^most of the 17 images are not photographs: {words}.*--allow-bad") as caught:
         check_images(cache)
     assert "\n" not in str(caught.value)
     assert ("data.range" in str(caught.value)) == ("black" in words)

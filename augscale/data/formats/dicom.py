@@ -154,7 +154,7 @@ def _samples(header: Dataset, use_window: bool) -> Samples:
         return Samples(values=colors, kind=None, nominal=GreyRange(low=0.0, high=full))
     stored = _stored_values(header)
     if stored.ndim != 3 or stored.shape[2] != 3 or header.get("PixelRepresentation"):
-        raise UnusableImage(f"a DICOM file with {name} that holds no three unsigned samples per pixel")
+        raise UnusableImage(f"a DICOM file with {name} without three unsigned samples per pixel")
     full = 2.0 ** int(header.BitsStored) - 1
     return Samples(values=stored, kind=color_kind(header), nominal=GreyRange(low=0.0, high=full))
 

@@ -60,13 +60,13 @@ class Unpacked:
         """Lists the files of a download.
 
         Raises:
-            DataError: no folder, still packed, or a folder that cannot be listed.
+            DataError: not a folder, still packed, or a folder that cannot be listed.
         """
         folder = Path(source).expanduser()
         if folder.is_file() and folder.suffix.lower() in _PACKED:
             raise DataError(f"{folder} is packed; unpack it first and give the folder")
         if not folder.is_dir():
-            raise DataError(f"{folder} is no folder; expected the unpacked download")
+            raise DataError(f"{folder} is not a folder; expected the unpacked download")
         return cls(dataset=dataset, folder=folder.absolute(), files=files_below(folder.absolute()))
 
     @property
@@ -175,7 +175,7 @@ def graded(
     """The images that a table names, with their grades, such as "2" or "2.0".
 
     Raises:
-        DataError: an image is missing, or a grade is no whole number of a class.
+        DataError: an image is missing, or a grade is not the number of a class.
     """
     images = []
     for path, (name, text) in zip(index.find_all([name for name, _ in rows], table), rows, strict=True):

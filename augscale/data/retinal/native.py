@@ -43,7 +43,7 @@ def read_download(dataset: RetinalDataset, source: Path | str) -> Download:
     """Reads an unpacked download, in RETFound's layout if it has train and test folders, else in the owners'.
 
     Raises:
-        DataError: no folder, still packed, an unknown layout, or images missing.
+        DataError: not a folder, still packed, an unknown layout, or images missing.
         ConfigError: openpyxl, which reads PAPILA's tables, is not installed.
     """
     unpacked = Unpacked.open(dataset, source)
