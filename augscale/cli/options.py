@@ -49,8 +49,8 @@ Size = Annotated[
 Statistics = Annotated[
     str | None,
     typer.Option(
-        help="Batch norm statistics: own, or data (gathered on these images); by default data for networks of augscale, "
-        "else own."
+        help="Batch norm statistics: own, or data (gathered on these images); by default data for networks "
+        "of augscale, else own."
     ),
 ]
 
