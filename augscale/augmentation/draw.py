@@ -73,17 +73,17 @@ class ViewParameters:
     """(N, 4): the operations (0 brightness, 1 contrast, 2 saturation, 3 hue) in the order of application."""
     grayscale: Flags
     blur_sigma: Floats
-    """Pixels of the view; 0 = no blur."""
+    """Sigma in pixels of the view; 0 = no blur."""
     solarize: Flags
     med_blur_sigma: Floats
-    """(N, 2): along rows' axis (y) and columns' axis (x), pixels of the view; 0 = no blur."""
+    """(N, 2): sigmas along y and x, pixels of the view; 0 = no blur."""
     noise_sigma: Floats
-    """On values in [0, 1]; 0 = no noise."""
+    """Standard deviation on values in [0, 1]; 0 = no noise."""
     noise_position: Floats
     """(N,), in [0, 1): start of the sample's noise in the pool of normal numbers."""
     bias_field: Flags
     bias_coefficients: Floats
-    """(N, K): of y^i x^j, i outer and j inner, i + j <= order, coordinates in [-1, 1]."""
+    """(N, K): coefficients of y^i x^j, i outer and j inner, i + j <= order, coordinates in [-1, 1]."""
     bias_field_order: int
 
     def __len__(self) -> int:

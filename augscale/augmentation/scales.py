@@ -51,14 +51,14 @@ class AugmentationScales(Settings):
     blur_p: tuple[Probability, Probability, Probability] = (1.0, 0.1, 0.5)
     """DINO's Gaussian blur: first global view, second global view, local views."""
     blur_sigma: Range = (0.1, 2.0)
-    """Pixels, for global views of 224 px; smaller views get proportionally smaller sigmas."""
+    """Range of sigma, pixels, for global views of 224 px; smaller views get proportionally smaller sigmas."""
     solarize_p: tuple[Probability, Probability, Probability] = (0.0, 0.2, 0.0)
     """Inversion of values from 128/255 up: first global view, second global view, local views."""
     med_blur_std: Annotated[float, Field(ge=0, le=20)] = 0.0
-    """Pixels of the view; sigma per axis is drawn from [0, x] (TorchIO RandomBlur). No effect below 0.125 px."""
+    """Sigma of each axis, pixels of the view, is drawn from [0, x] (TorchIO RandomBlur). No effect below 0.125 px."""
     med_blur_p: Probability = 0.0
     noise_std: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """On values in [0, 1]; sigma is drawn from [0, x] (TorchIO RandomNoise)."""
+    """Sigma, on values in [0, 1], is drawn from [0, x] (TorchIO RandomNoise)."""
     noise_p: Probability = 0.0
     bias_field_coefficients: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Each polynomial coefficient is drawn from [-x, x] (TorchIO RandomBiasField)."""

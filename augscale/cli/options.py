@@ -26,7 +26,10 @@ MaxMemory = Annotated[
 StudySettings = Annotated[
     list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
 ]
-DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder of prepared datasets.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Folder of prepared datasets; $AUGSCALE_DATA or ~/.local/share/augscale."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 CropToField = Annotated[
     bool | None, typer.Option("--crop-to-field/--whole", help="Cut photographs to the field of view.")

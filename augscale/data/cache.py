@@ -2,7 +2,7 @@
 
     <root>/<key>/images.npy      the pixels
     <root>/<key>/cache.json      records, refused files with reasons, duplicates, notes, settings, fingerprint
-    <root>/<key>/set_aside.csv   the files that cannot be used, for people
+    <root>/<key>/set_aside.csv   the files that cannot be used, as a table for the user
     <root>/lookup/<listing>      the key for these paths, sizes and modification times: a second call opens no image
 
 The key is a hash of the contents of all files, their rows in tables, the decode settings and, if any file is not a

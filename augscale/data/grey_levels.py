@@ -75,7 +75,7 @@ class Measured:
 
 
 def measure(samples: Samples) -> Measured:
-    """The quantiles of one file, each an actual value of it."""
+    """The quantiles of one file; each is a value that occurs in it."""
     values = samples.values
     steps = tuple(max(1, math.ceil(side / _MOST_VALUES_A_SIDE)) for side in values.shape[:2])
     seen = values[:: steps[0], :: steps[1]]

@@ -4,7 +4,7 @@
 range for all files of their kind in a source (`grey_levels`); a file that is decoded alone is its own source. Color
 files of 16 bits are read by their upper byte (Pillow keeps no more), so those that hold 12 bits or fewer are refused
 instead of being read as black. Transparent pixels become black, the background of a fundus photograph. Color profiles
-are not applied. Of several frames or pages the first is used, with a note.
+are not applied. If there are several frames or pages, the first is used, with a note.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def _key(label: str) -> str:
 def _left_out(word: str, labels: Sequence[str | None], exact: Collection[str]) -> str:
     key = _key(label_text(word))
     count = sum(label is not None and label not in exact and _key(label) == key for label in labels)
-    return f"{count} images labelled {word!r}: no label, as told" if count else f"no image is labelled {word!r}"
+    return f"{count} images labelled {word!r}: no label, as declared" if count else f"no image is labelled {word!r}"
 
 
 def _refuse_negative(name: str, counts: dict[str, int]) -> None:

@@ -141,7 +141,7 @@ class Listing:
         return files
 
     def other_contents(self) -> str:
-        """What a source without images holds instead, in parentheses; empty if it holds nothing."""
+        """A summary, in parentheses, of the contents of a source without images; empty if it has none."""
         parts = [f"{len(self.bad)} files were set aside: {self.bad[0].reason}"] if self.bad else []
         parts += [f"{len(self.excluded)} files were excluded"] if self.excluded else []
         parts += passed_over_lines(count_passed(self.passed))

@@ -221,7 +221,7 @@ def _targets(class_sizes: npt.NDArray[np.int64], wanted: list[int]) -> npt.NDArr
 
 
 def _neediest(contents: npt.NDArray[np.int64], assigned: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> int:
-    """Of the splits with room, the one whose squared shortfall relative to its target these images reduce most."""
+    """The split with room for these images whose squared shortfall, relative to its target, they reduce most."""
     room = targets.sum(axis=1) - assigned.sum(axis=1)
     change = (contents * (2 * (assigned - targets) + contents) / np.maximum(targets, 0.5)).sum(axis=1)
     fits = room >= contents.sum()

@@ -32,7 +32,7 @@ STEPS = {
     "percent": "%20 for a space",
     "backslash": "backslashes",
 }
-"""Kinds of difference between a name in a table and a file, with words for people; least trusted first."""
+"""Kinds of difference between a name in a table and a file, with its description in messages; least trusted first."""
 
 _NOT_TAKEN = "other extension"
 """Named as a cause, never used as a repair: `a.png` beside `a.jpg` may be its mask."""
@@ -187,7 +187,7 @@ def _common_repair(table: Path, options: dict[str, list[_Option]], *, everything
 
 
 def _nearest(options: Iterable[_Option], steps: Steps = frozenset(STEPS)) -> list[_Option]:
-    """Of the options with no differences other than `steps`, those with the fewest."""
+    """The options with the fewest differences among those that differ only in `steps`."""
     fits = [option for option in options if option.steps <= steps]
     least = min((len(option.steps) for option in fits), default=0)
     return [option for option in fits if len(option.steps) == least]

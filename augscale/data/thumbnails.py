@@ -37,7 +37,7 @@ def thumbnails_standardised(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.flo
 
 
 def near_twins(images: npt.NDArray[np.uint8], rows: Indices) -> tuple[Indices, Indices]:
-    """Finds the most similar other image for each image, or for 2048 evenly spread ones of more.
+    """Finds the most similar other image for each image, or for 2048 evenly spaced ones if there are more.
 
     Args:
         images: uint8, shape (N, S, S, 3).

@@ -90,7 +90,7 @@ def test_a_negative_label_is_refused_unless_told(label: str) -> None:
     assert "\n" not in str(caught.value)
     told = clean_labels("mine", labels, unlabelled=[number])
     assert told.labels == (None, "0", "1", "0")
-    assert told.notes == (f"1 images labelled '{number}': no label, as told",)
+    assert told.notes == (f"1 images labelled '{number}': no label, as declared",)
     assert clean_labels("mine", labels, unlabelled=["-1", "-9"]).labels == told.labels
     assert clean_labels("mine", ["-1", "1"], classes=["-1", "1"]).labels == ("-1", "1")
 

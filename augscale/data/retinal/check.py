@@ -71,7 +71,7 @@ def check(
 
     Args:
         name: name in the registry, any case.
-        data_root: folder of all prepared datasets; None takes the default.
+        data_root: folder of all prepared datasets; None: `default_data_root()`.
         on_progress: called with (files done, all files).
     Raises:
         ConfigError: unknown name.
