@@ -33,7 +33,7 @@ def list_(data_root: DataRoot = None, as_json: Json = False) -> None:
     if as_json:
         print_json({"data_root": str(root), "datasets": [status.to_dict() for status in listed]})
         return
-    print(f"prepared datasets lie in {root}")
+    print(f"folder of prepared datasets: {root}")
     for status in listed:
         print("\n" + "\n".join(_described(status)))
 

@@ -292,8 +292,7 @@ def _none_exists(
     table: Path, folder: Path, paths: dict[str, Path], causes: dict[str, tuple[str, str]], size: int
 ) -> str:
     name = next(iter(paths))
-    lies = f"{size} files lie there" if size else "no file lies there"
-    cause = f"nothing like it lies in {folder} or below ({lies})"
+    cause = f"no file in or below {folder} has a similar name ({size or 'no'} files there)"
     for above in list(folder.absolute().parents)[:2]:
         if _is_file(above / name):
             cause = f"it is there below {above}; move the table to that folder"

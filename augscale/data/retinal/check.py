@@ -208,7 +208,7 @@ def _patients(dataset: RetinalDataset, records: Sequence[ImageRecord]) -> Iterat
         if record.patient_id is not None:
             splits.setdefault(record.patient_id, set()).add(record.split)
     if not splits:
-        why = f"known from {dataset.patients}, which was not there" if dataset.patients else "not told by any release"
+        why = f"known from {dataset.patients}, which is missing" if dataset.patients else "not given in any release"
         yield Finding("note", "patients", f"patients are {why}: leakage between splits cannot be checked")
     leaking = {patient for patient, parts in splits.items() if len(parts) > 1}
     if leaking:

@@ -94,7 +94,7 @@ class Unpacked:
     def not_recognized(self, what: str) -> DataError:
         """The error for a folder that does not hold what a layout needs; names an archive that is still packed."""
         packed = [path.name for path in self.files if path.suffix.lower() in _PACKED]
-        hint = f"; {packed[0]} lies there packed: unpack it first" if packed else ""
+        hint = f"; {packed[0]} is still packed: unpack it first" if packed else ""
         return DataError(
             f"{self.folder}: {what}; expected for {self.dataset.name}: {self.dataset.native}, or "
             f"train/val/test/CLASS folders{hint}"

@@ -96,8 +96,8 @@ def _refuse_other(before: Prepared, facts: dict[str, Any]) -> None:
         raise ConfigError(f"{before.directory}: {before.name} is prepared already ({differences}); --force replaces it")
     if before.facts.get("manifest_digest") != facts["manifest_digest"]:
         raise ConfigError(
-            f"{before.directory}: {before.name} was prepared from {wanted['source']} when that held "
-            f"{before.facts['counts'].get('total')} images, now {facts['counts']['total']}, or others; "
+            f"{before.directory}: {before.name} was prepared from other images: {wanted['source']} held "
+            f"{before.facts['counts'].get('total')} then and holds {facts['counts']['total']} now; "
             "--force prepares it again"
         )
 
