@@ -1,5 +1,6 @@
-"""Views of images: scales (distributions), draw (parameters), views (all steps of a batch) and its single steps.
+"""Makes views of images.
 
-`resample` cuts and resizes, `photometric` changes colors and blurs, `medical` adds the transforms of `weak+med`,
-`compiled` does the color steps on a GPU, and `export` writes scales for other libraries.
+`scales` holds the distributions, `draw` draws parameters from them, and `views` applies these to a batch: `resample`
+crops and resizes, `photometric` changes colors and blurs, `medical` adds the transforms of `weak+med`, and `compiled`
+does the color steps on a GPU. `export` writes scales for other libraries.
 """

@@ -1,8 +1,8 @@
-"""Color operations for a GPU: all views at once, in two functions that torch compiles.
+"""Color operations for a GPU: all views at once, in two functions compiled by torch.
 
 `photometric` selects the images of each operation, which saves arithmetic on a CPU. A GPU is limited by the number of
-passes of the views through its memory: here jitter and grayscale need two passes together, because only contrast, which
-every view gets once, needs the whole view before it changes a pixel.
+passes of the views through its memory. Here jitter and grayscale together need two passes: only contrast needs the
+whole view before it can change a pixel, and every view gets it once.
 
 Colors are processed plane by plane (float32, shape (B, V, V)): all operations between two passes are one kernel.
 """
@@ -23,7 +23,7 @@ Planes = tuple[Tensor, ...]
 
 
 def compiled_color(crops: Tensor, params: ViewParameters) -> Tensor:
-    """`photometric.color_jitter` and `photometric.to_grayscale` of crops straight from the resampling.
+    """`photometric.color_jitter` and `photometric.to_grayscale` for crops as they come from resampling.
 
     Args:
         crops: float32, shape (B, 3, V, V), 0 to 255, with overshoot.
@@ -43,7 +43,7 @@ def compiled_finish(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> Tensor:
-    """Solarizes the chosen views, clamps all to [0, 1], normalizes them and puts them in their places.
+    """Solarizes the chosen views, clamps all to [0, 1], normalizes them and restores their order.
 
     Args:
         views: float32, shape (B, 3, V, V).
@@ -59,10 +59,10 @@ def compiled_finish(
 
 
 def color_numbers(params: ViewParameters) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The color operations of each view as numbers; those of an operation that a view does not get change nothing.
+    """Encodes the color operations of each view as numbers; operations that a view does not get become identities.
 
-    Brightness and saturation (scale * pixel + luma * its luma) come before or after contrast, and there before or
-    after hue; two may follow each other.
+    Brightness and saturation are steps of the form scale * pixel + luma * (luma of the pixel). Each comes before or
+    after contrast and, within that phase, before or after hue; both may fall into the same place.
 
     Returns:
         Phases, float32, shape (2, 10, B), before and after contrast: scale and luma of two steps before hue, the shift
@@ -117,7 +117,7 @@ def finish(views: Tensor, source: Tensor, solarized: Tensor, mean: Tensor, std: 
 
 
 def _phase(planes: Planes, numbers: Tensor) -> Planes:
-    """Two steps, hue, two steps; numbers of shape (10, B)."""
+    """Applies two steps, hue, and two steps; numbers of shape (10, B)."""
     before_hue, (shift, is_turned), after_hue = numbers[:, :, None, None].split([4, 2, 4])
     planes = _two_steps(planes, before_hue)
     red, green, blue = planes

@@ -1,8 +1,8 @@
-"""Draws the parameters of views: crops, factors and orders of operations. Applies nothing.
+"""Draws the parameters of views (crops, factors, orders of operations) without applying them.
 
-Every number is a pure function of (seed, role, sample id, slot): the same sample gets the same view for every batch
-size, order of the batch, device, and set of other operations. Each quantity has a slot of its own, so two scales drawn
-with one seed share their randomness: their crops differ only by the scales.
+Every number is a pure function of (seed, role, sample id, slot): a sample gets the same view for every batch size,
+order of the batch, device, and set of other operations. Each quantity has its own slot, so two scales drawn with one
+seed share their random numbers: their crops differ only by the scales.
 Distributions are those of torchvision (`RandomResizedCrop`, `ColorJitter`) and of TorchIO (`RandomBlur`,
 `RandomNoise`, `RandomBiasField`).
 """
@@ -53,7 +53,7 @@ _SLOTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ViewParameters:
-    """One row per sample. All arrays have length N; units and ranges are given per field."""
+    """Parameters of N views, one row per sample; units and ranges are given per field."""
 
     image_size: int
     """Side of the source images, pixels."""
@@ -73,17 +73,17 @@ class ViewParameters:
     """(N, 4): the operations (0 brightness, 1 contrast, 2 saturation, 3 hue) in the order of application."""
     grayscale: Flags
     blur_sigma: Floats
-    """Pixels of the view; 0 = no blur."""
+    """Sigma in pixels of the view; 0 = no blur."""
     solarize: Flags
     med_blur_sigma: Floats
-    """(N, 2): along rows' axis (y) and columns' axis (x), pixels of the view; 0 = no blur."""
+    """(N, 2): sigmas along y and x, pixels of the view; 0 = no blur."""
     noise_sigma: Floats
-    """On values in [0, 1]; 0 = no noise."""
+    """Standard deviation on values in [0, 1]; 0 = no noise."""
     noise_position: Floats
     """(N,), in [0, 1): start of the sample's noise in the pool of normal numbers."""
     bias_field: Flags
     bias_coefficients: Floats
-    """(N, K): of y^i x^j, i outer and j inner, i + j <= order, coordinates in [-1, 1]."""
+    """(N, K): coefficients of y^i x^j, i outer and j inner, i + j <= order, coordinates in [-1, 1]."""
     bias_field_order: int
 
     def __len__(self) -> int:
@@ -131,7 +131,7 @@ def draw_view_parameters(
     Raises:
         ValueError: unknown role.
     """
-    kind = _kind(role)
+    kind = _view_kind(role)
     ids = np.asarray(sample_ids, dtype=np.int64)
     uniforms = _uniforms(seed, role, ids)
     area = scales.local_crops_scale if kind == 2 else scales.global_crops_scale
@@ -167,7 +167,7 @@ def draw_view_parameters(
     )
 
 
-def _kind(role: str) -> int:
+def _view_kind(role: str) -> int:
     """Index into the scales' per-view probabilities: first global, second global, local."""
     if role in ("global1", "global2"):
         return int(role[-1]) - 1

@@ -1,6 +1,6 @@
-"""The scales as code, flags or configuration of the libraries that pre-train with them.
+"""Writes scales as code, flags or configuration of libraries for pre-training.
 
-Argument names were read in: torchvision's transforms v1; facebookresearch/dino `main_dino.py`; lightly
+Argument names are those of torchvision's transforms v1; facebookresearch/dino `main_dino.py`; lightly
 `DINOTransform`; lightly-train `DINOTransformArgs`; solo-learn `build_transform_pipeline` and its augmentation files.
 Comments in the output name the settings that a library cannot express.
 """
@@ -53,15 +53,15 @@ def _medical(scales: AugmentationScales) -> list[str]:
 
 
 def _not_expressed(scales: AugmentationScales, fields: tuple[str, ...], library: str) -> list[str]:
-    """Comment lines for fields that differ from what the library always does."""
+    """Comment lines for fields that differ from the library's fixed behavior."""
     fixed = {"aspect_ratio": STRONG.aspect_ratio, "blur_sigma": STRONG.blur_sigma, "vertical_flip_p": 0.0}
-    said = f"# not expressible in {library}:"
+    begin = f"# not expressible in {library}:"
     lines = [
-        f"{said} {name} = {_plain(value)} ({library} uses {_plain(fixed[name])})"
+        f"{begin} {name} = {_plain(value)} ({library} uses {_plain(fixed[name])})"
         for name in fields
         if (value := getattr(scales, name)) != fixed[name]
     ]
-    return lines + [f"{said} torchio {call}" for call in _medical(scales)]
+    return lines + [f"{begin} torchio {call}" for call in _medical(scales)]
 
 
 def _plain(value: Any) -> Any:
@@ -71,7 +71,7 @@ def _plain(value: Any) -> Any:
 def _torchvision(scales: AugmentationScales) -> str:
     medical = _medical(scales)
     lines = [
-        "# PIL image in, normalised float tensor out. Blur sigmas are meant for global views of 224 px.",
+        "# PIL image in, normalized float tensor out. Blur sigmas are meant for global views of 224 px.",
         "import random",
         "",
         *(["import torchio"] if medical else []),
@@ -155,7 +155,7 @@ def _dino(scales: AugmentationScales) -> str:
 
 
 def _dino_lines(scales: AugmentationScales) -> list[str]:
-    """The lines of DataAugmentationDINO that carry a number of the scales, with these scales' numbers."""
+    """The lines of DataAugmentationDINO that depend on the scales, with these scales' numbers."""
     low, high = scales.blur_sigma
     sigma = "" if scales.blur_sigma == STRONG.blur_sigma else f", radius_min={low!r}, radius_max={high!r}"
     return [
@@ -171,7 +171,7 @@ def _dino_lines(scales: AugmentationScales) -> list[str]:
 
 
 def _dino_replacements(scales: AugmentationScales) -> list[str]:
-    """`strong` is DINO's default, so its lines are the official ones."""
+    """Lines to replace; `strong` is DINO's default, so its lines are the official ones."""
     pairs = zip(_dino_lines(STRONG), _dino_lines(scales), strict=True)
     return [f"{official}  ->  {wanted.partition(' of ')[0]}" for official, wanted in pairs if official != wanted]
 
@@ -230,7 +230,7 @@ def _solarize_elsewhere(scales: AugmentationScales, library: str) -> list[str]:
     if not (first or local):
         return []
     return [
-        f"# not expressible in {library}: solarise p {first!r} on the first global view and {local!r} on local views"
+        f"# not expressible in {library}: solarize p {first!r} on the first global view and {local!r} on local views"
     ]
 
 

@@ -1,8 +1,8 @@
-"""The medical transforms of `weak+med`: blur, noise and bias field with TorchIO's meaning of the numbers.
+"""The medical transforms of `weak+med`: blur, noise and bias field, with TorchIO's parameters.
 
 TorchIO (Pérez-García et al. 2021) is made for volumes; here a view is a slice of depth 1, so the third axis of its blur
-and of its polynomial has no effect (the coefficients of powers of z multiply zeros). The paper does not give the place
-of the transforms; they are applied to [0, 1] values after all others, in the order blur, noise, bias field.
+and of its polynomial has no effect (the coefficients of powers of z multiply zeros). The paper does not say when the
+transforms are applied; here they follow all others, on values in [0, 1], in the order blur, noise, bias field.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from augscale.augmentation.photometric import blur_rows, gaussian_matrices, upda
 from augscale.system.devices import to_device
 
 POOL_SIZE = 2**22
-"""Number of normal numbers in the pool that noise is taken from; views start at different places of it."""
+"""Number of normal numbers in the pool that noise is taken from; each view starts at another place in it."""
 _POOL_SEED = 2501_02451
 _SCIPY_TRUNCATE = 4.0
 

@@ -2,8 +2,8 @@
 
 Agrees with torchvision's functional transforms on float images (`adjust_brightness`, `adjust_contrast`,
 `adjust_saturation`, `adjust_hue`, `rgb_to_grayscale`, `gaussian_blur` with reflect padding, `solarize`), and keeps
-DINO's sequence: jitter, grayscale, blur, solarize. An operation changes only the images that drew it; the host knows
-them, so it never waits for the device.
+DINO's sequence: jitter, grayscale, blur, solarize. An operation is applied only to the images that drew it; the
+host knows them, so it never waits for the device.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def photometric(views: Tensor, params: ViewParameters) -> Tensor:
 def color_jitter(views: Tensor, params: ViewParameters) -> None:
     """Brightness, contrast, saturation and hue in each image's own order, in place.
 
-    In each of the four turns brightness, contrast and saturation are one affine step with numbers for each image, so
-    images are selected for hue only.
+    In each of the four turns, brightness, contrast and saturation are one affine step with coefficients for each image,
+    so images are selected for hue only.
     """
     for turn in range(4):
         operation = np.where(params.jitter, params.order[:, turn], -1)
@@ -174,7 +174,7 @@ def gaussian_blur(views: Tensor, sigma: npt.NDArray[np.float64]) -> None:
     if not len(rows):
         return
     if views.device.type == "cpu":
-        # Takes half the time of the matrices, which hold mostly zeros.
+        # Convolution takes half the time of the matrices, which are mostly zeros.
         index = torch.from_numpy(rows)
         views.index_copy_(0, index, _convolved(views.index_select(0, index), sigma[rows], radius[rows]).clamp_(0, 1))
         return

@@ -1,11 +1,11 @@
-"""Crop, flip and resize of a batch, each image with its own crop.
+"""Crops, flips and resizes a batch, each image with its own crop.
 
 Reproduces `torchvision.transforms.functional.resized_crop` with antialias=True on float images: the crop is cut first,
 so no weight lies outside the box; bicubic (a = -0.5) as in DINO, or bilinear.
 
-A CPU resizes image by image with torch's own function, which skips the zeros of the filter. On a GPU one call per view
-would cost more than the arithmetic; there, two matrix products with a pair of weight matrices per image resize all. The
-filter, its support and its normalization follow PIL's resampling (as ATen's `_upsample_bicubic2d_aa`).
+On a CPU, views are resized one by one with torch's own function, which skips the zeros of the filter. On a GPU, one
+call per view would cost more than the arithmetic; there, batched products with two weight matrices per view resize many
+at once. The filter, its support and its normalization follow PIL's resampling (as ATen's `_upsample_bicubic2d_aa`).
 
 Axis letters: B images, S side of the source, W side of the window that holds the crop, V side of the view, K taps.
 """
@@ -44,7 +44,7 @@ def crop_resize(
         images: uint8, shape (B, S, S, 3), on any device.
         params: one row per view.
         view_size: V, pixels.
-        image_rows: int64, shape (N,), the image of each row of params; None takes image i for row i.
+        image_rows: int64, shape (N,), the image of each row of params; None: row i belongs to image i.
     Returns:
         float32, shape (N, 3, V, V), in [0, 1] (bicubic overshoot is clamped), contiguous.
     """
@@ -92,7 +92,7 @@ def crop_resize_by_products(
 
 
 def order_by_window(params: ViewParameters) -> npt.NDArray[np.int64]:
-    """An order of the views in which windows of one size are neighbors; int64, shape (N,)."""
+    """An order of the views that groups windows of one size; int64, shape (N,)."""
     return np.argsort(_window_sizes(params), kind="stable")
 
 
@@ -103,7 +103,7 @@ def crops_by_products(
     view_size: int,
     interpolation: Interpolation,
 ) -> Tensor:
-    """The resized crops straight from the filter: 0 to 255, with overshoot.
+    """The resized crops as the filter gives them: 0 to 255, with overshoot.
 
     Args:
         params: one row per view, in the order of `order_by_window`.
@@ -206,7 +206,7 @@ def _weights(
 def _cubic(x: Tensor) -> Tensor:
     """Keys' cubic convolution kernel with a = -0.5 (PIL's bicubic) at x >= 0, as the sum of its two pieces.
 
-    Each piece is 0 at its clamped ends, so no selection is needed, which would be slow on CPUs.
+    Each piece is 0 at its clamped ends, so the pieces need no selection by masks, which would be slow on CPUs.
     """
     inner, outer = x.clamp(max=1), x.clamp(1, 2)
     return ((1.5 * inner - 2.5) * inner * inner + 1).add_(((-0.5 * outer + 2.5) * outer - 4) * outer + 2)

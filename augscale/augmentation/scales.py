@@ -1,12 +1,12 @@
 """Augmentation scales: the distributions that the views of an image are drawn from, in one frozen type.
 
 The presets are Table 2 of Cheng et al. (MIDL 2025, PMLR 301:214-225) over the augmentation of DINO (Caron et al.
-2021, `DataAugmentationDINO`). Where the table is silent or ambiguous, it is read as follows:
+2021, `DataAugmentationDINO`). Where the table is silent or ambiguous, these presets assume:
 
 * jitter has p = 0.8 in every preset (the paper calls strong DINO's default set);
 * saturation, hue, grayscale, solarization, flip and DINO's own blur are those of strong in every preset: the columns
   Blur, Noise and Bias field name the *added* TorchIO transforms only;
-* the bias field's scale of the table is TorchIO's `coefficients`; its order stays 3;
+* the table's "scale" of the bias field is TorchIO's `coefficients`; the order of the polynomial stays 3;
 * TorchIO's blur with std 0.1 has no effect: its kernel has radius 0 below a sigma of 0.125 px.
 """
 
@@ -51,14 +51,14 @@ class AugmentationScales(Settings):
     blur_p: tuple[Probability, Probability, Probability] = (1.0, 0.1, 0.5)
     """DINO's Gaussian blur: first global view, second global view, local views."""
     blur_sigma: Range = (0.1, 2.0)
-    """Pixels, for global views of 224 px; smaller views get proportionally smaller sigmas."""
+    """Range of sigma, pixels, for global views of 224 px; smaller views get proportionally smaller sigmas."""
     solarize_p: tuple[Probability, Probability, Probability] = (0.0, 0.2, 0.0)
     """Inversion of values from 128/255 up: first global view, second global view, local views."""
     med_blur_std: Annotated[float, Field(ge=0, le=20)] = 0.0
-    """Pixels of the view; sigma per axis is drawn from [0, x] (TorchIO RandomBlur). No effect below 0.125 px."""
+    """Sigma of each axis, pixels of the view, is drawn from [0, x] (TorchIO RandomBlur). No effect below 0.125 px."""
     med_blur_p: Probability = 0.0
     noise_std: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """On values in [0, 1]; sigma is drawn from [0, x] (TorchIO RandomNoise)."""
+    """Sigma, on values in [0, 1], is drawn from [0, x] (TorchIO RandomNoise)."""
     noise_p: Probability = 0.0
     bias_field_coefficients: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Each polynomial coefficient is drawn from [-x, x] (TorchIO RandomBiasField)."""
@@ -128,7 +128,7 @@ _OPERATIONS: dict[str, tuple[str, ...]] = {
     "noise_p": ("noise_std",),
     "bias_field_p": ("bias_field_coefficients",),
 }
-"""Operations with a strength of their own: the probability's field and the strengths' fields."""
+"""Operations with a strength of their own: field of the probability, and fields of the strengths."""
 
 
 def interpolate(a: AugmentationScales, b: AugmentationScales, t: float) -> AugmentationScales:
@@ -157,7 +157,7 @@ def interpolate(a: AugmentationScales, b: AugmentationScales, t: float) -> Augme
 
 
 def _faded(values: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The same scales; operations that are off here and on in the other get strength 0 at its probability."""
+    """A copy in which operations that only the other scales use have strength 0 and the other's probability."""
     faded = dict(values)
     for p, strengths in _OPERATIONS.items():
         on_here, on_there = (x[p] > 0 and any(x[name] > 0 for name in strengths) for x in (values, other))
@@ -222,8 +222,8 @@ def describe(scales: AugmentationScales) -> str:
     if scales.aspect_ratio != (1.0, 1.0):
         crops.append("aspect ratio {:.2f} to {:.2f}".format(*scales.aspect_ratio))
     crops += _flips(scales)
-    colours = [*_jitter(scales), *_filters(scales), *_medical(scales)]
-    return "; ".join(crops) + "\n" + ("; ".join(colours) if colours else "no change of colour")
+    colors = [*_jitter(scales), *_filters(scales), *_medical(scales)]
+    return "; ".join(crops) + "\n" + ("; ".join(colors) if colors else "no change of color")
 
 
 def _percent(area: Range) -> str:
@@ -252,7 +252,7 @@ def _filters(scales: AugmentationScales) -> list[str]:
         sigma = "{:.3g} to {:.3g}".format(*scales.blur_sigma)
         parts.append(f"blur sigma {sigma} px at 224 px, p {_views(scales.blur_p)}")
     if any(scales.solarize_p):
-        parts.append(f"solarise p {_views(scales.solarize_p)}")
+        parts.append(f"solarize p {_views(scales.solarize_p)}")
     return parts
 
 

@@ -1,4 +1,4 @@
-"""The views of one training step from a batch of images; parameters are drawn and applied on the images' device."""
+"""Makes the views of a training step; parameters are drawn on the host and applied on the images' device."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def apply_views(
         params: one row per image, from `draw_view_parameters`.
         view_size: V, pixels; params.view_size.
     Returns:
-        float32, shape (B, 3, V, V), on the device of the images, in [0, 1]: results of noise and bias field are
-        clamped, because an image has no values outside its range.
+        float32, shape (B, 3, V, V), on the device of the images; clamped to [0, 1] after noise and bias field, because
+        an image has no values outside its range.
     Raises:
         ValueError: the parameters were drawn for images of another size, number or type.
     """
@@ -96,8 +96,8 @@ class MultiCropViews:
 
         Args:
             images: uint8, shape (B, S, S, 3), on the device for the views.
-            sample_ids: int64, shape (B,); decide the views together with the seed. An image needs another id each time
-                it is used, e.g. epoch * number of images + row.
+            sample_ids: int64, shape (B,); they and the seed determine the views. An image needs another id each time it
+                is used, e.g. epoch * number of images + row.
         """
         local_roles = [f"local{i}" for i in range(self.crops.n_local)]
         return Views(
@@ -161,7 +161,7 @@ def _apply_into(
 def _compiled_views(
     images: Tensor, params: ViewParameters, view_size: int, image_rows: npt.NDArray[np.int64]
 ) -> Tensor:
-    """As `_apply_into`, normalized, in fewer passes: views stay in the order of their windows until the end."""
+    """As `_apply_into` with normalization, in fewer passes: views stay sorted by window size until the end."""
     parts = []
     for part in _parts(len(params), view_size, images.device):
         drawn, rows = params.rows(part), image_rows[part]

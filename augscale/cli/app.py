@@ -3,7 +3,7 @@
 Exit codes: 0 done; 1 other error; 2 wrong setting or flag; 3 images unusable; 4 checkpoint unusable; 5 diverged;
 6 the study cannot go on; 128 + number stopped by a signal with everything saved (SIGINT 130, SIGTERM 143, on Linux
 SIGUSR1 138 and SIGUSR2 140).
-Heavy libraries are imported inside the commands, so that `augscale --help` answers at once.
+Heavy libraries are imported inside the commands, so that `augscale --help` answers quickly.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ for command in (search, status, report, promote, pretrain, diagnose, evaluate, v
 app.command(hidden=True)(worker)
 
 WEIGHT_LAYOUTS = {"dino-checkpoint": "dino", "timm": "timm"}
-"""`export --to` for weights, and the layout's name in `export_weights`."""
+"""Name of the layout in `export_weights` by the value of `export --to`."""
 
 
 def run() -> None:
@@ -105,12 +105,14 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def main(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; at any place.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere on the line.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """`run` takes `--debug` off the line; it is declared here for the help."""
+    """`run` handles `--debug` and removes it from the command line; it is declared here for the help text."""
 
 
 @app.command()
@@ -118,9 +120,11 @@ def preview(
     data: Data = None,
     exclude: Exclude = None,
     scales: Annotated[str, typer.Option(help="Names or cards, with commas: strong,weak,best.toml.")] = "strong,weak",
-    study: Annotated[str, typer.Option("--study", help="Study whose crops and decoding are used.")] = "default",
+    study: Annotated[
+        str, typer.Option("--study", help="Study whose crop sizes and decode settings are used.")
+    ] = "default",
     images: Annotated[int, typer.Option(min=1, max=64, help="Photographs shown.")] = 6,
-    seed: Annotated[int, typer.Option(help="Which views are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the photographs and views.")] = 0,
     grey_range: GreyRange = None,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("preview.png"),
     allow_bad: AllowBad = False,
@@ -160,7 +164,7 @@ def export(
             help="Scales: torchvision, dino, lightly, lightly-train or solo-learn. Weights: dino-checkpoint or timm.",
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="The file to write; scales are printed without.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; without it, scales are printed.")] = None,
     as_json: Json = False,
 ) -> None:
     """Print scales as the flags, config or code of another library, or write weights in its layout."""
@@ -191,7 +195,7 @@ def export(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Versions, device, faiss build, storage, free disk: what will run here and what will not."""
+    """Check what will run here: versions, device, faiss build, storage, free disk."""
     from augscale.cli.system_check import examine
 
     findings = examine()

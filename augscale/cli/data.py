@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+from augscale.cli.options import DataRoot, Json, print_json
 
 if TYPE_CHECKING:
     from augscale.data.retinal.check import CheckResult
@@ -19,11 +20,6 @@ data_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataRoot = Annotated[
-    Path | None,
-    typer.Option("--data-root", help="Folder of prepared datasets; $AUGSCALE_DATA or ~/.local/share/augscale."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="MESSIDOR-2, IDRiD, APTOS2019, PAPILA, JSIEC or Retina.")]
 
 
@@ -35,9 +31,9 @@ def list_(data_root: DataRoot = None, as_json: Json = False) -> None:
     root = (data_root or default_data_root()).expanduser().absolute()
     listed = list_datasets(root)
     if as_json:
-        _print_json({"data_root": str(root), "datasets": [status.to_dict() for status in listed]})
+        print_json({"data_root": str(root), "datasets": [status.to_dict() for status in listed]})
         return
-    print(f"prepared datasets lie in {root}")
+    print(f"folder of prepared datasets: {root}")
     for status in listed:
         print("\n" + "\n".join(_described(status)))
 
@@ -47,7 +43,7 @@ def prepare(
     name: Name,
     download: Annotated[Path, typer.Option("--from", metavar="DOWNLOAD", help="Folder of the unpacked download.")],
     split: Annotated[
-        str, typer.Option(help="published, image or patient: the last two at random with Table 1's numbers.")
+        str, typer.Option(help="published, or at random by image or patient with Table 1's numbers.")
     ] = "published",
     seed: Annotated[int, typer.Option(help="Seed of a random split.")] = 0,
     data_root: DataRoot = None,
@@ -60,7 +56,7 @@ def prepare(
 
     prepared = prepare_dataset(name, download, data_root, split=cast(SplitKind, split), seed=seed, force=force)
     if as_json:
-        _print_json(prepared.to_dict())
+        print_json(prepared.to_dict())
     else:
         print("\n".join(_summary(prepared)))
 
@@ -79,7 +75,7 @@ def check(name: Name, data_root: DataRoot = None, as_json: Json = False) -> None
             name, data_root, on_progress=lambda done, total: progress.update(task, completed=done, total=total)
         )
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         print("\n".join(_findings(result)))
     if not result.ok:
@@ -123,7 +119,3 @@ def _findings(result: CheckResult) -> list[str]:
     lines = [f"{result.name}: {counts} train/val/test; Table 1 has {table1}"]
     lines += [f"{finding.severity:<8} {finding.kind}: {finding.text}" for finding in result.findings]
     return lines if result.findings else [*lines, "nothing found"]
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str))

@@ -1,4 +1,4 @@
-"""`augscale diagnose`: flags to one call of `augscale.diagnose`."""
+"""`augscale diagnose`: passes its flags to `augscale.diagnose`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ def diagnose(
     data: Data = None,
     exclude: Exclude = None,
     scales: Annotated[
-        str | None, typer.Option(help="Scales to measure beside the fixed ladder; strong, weak and the own ones.")
+        str | None,
+        typer.Option(
+            help="Scales to measure besides the fixed series; strong, weak and the checkpoint's own if not given."
+        ),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Photographs used.")] = 128,
-    views: Annotated[int, typer.Option(min=2, max=64, help="Views of each at each level.")] = 4,
+    images: Annotated[int, typer.Option(min=1, help="Number of photographs.")] = 128,
+    views: Annotated[int, typer.Option(min=2, max=64, help="Views of each photograph at each level.")] = 4,
     size: Size = None,
     crop_to_field: CropToField = None,
     grey_range: GreyRange = None,
@@ -46,7 +49,7 @@ def diagnose(
     statistics: Statistics = None,
     untrained: Untrained = True,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(help="Of photographs, views, bootstrap and maps.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of photographs, views, bootstrap and maps.")] = 0,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of patients for the intervals.")] = 200,
     out: Annotated[Path, typer.Option(help="Folder for diagnosis.json, diagnosis.html and the figures.")] = Path(
         "diagnosis"
@@ -55,7 +58,7 @@ def diagnose(
     unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
-    """See how positive and negative pairs lie apart in checkpoints, side by side, and whether they are healthy."""
+    """Compare how far apart positive and negative pairs lie in checkpoints, and check that they are healthy."""
     from rich.console import Console
 
     from augscale.diagnosis.diagnose import diagnose as run_diagnosis

@@ -1,4 +1,4 @@
-"""`augscale evaluate` and `augscale promote`: flags to one call each."""
+"""`augscale evaluate` and `augscale promote`: pass their flags to one function each."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ ProtocolSettings = Annotated[
 
 def evaluate(
     checkpoints: Annotated[
-        list[str] | None, typer.Argument(metavar="[CKPT...]", help="As for diagnose; those of the newest promotion.")
+        list[str] | None,
+        typer.Argument(metavar="[CKPT...]", help="As for diagnose; the newest promotion's if not given."),
     ] = None,
     datasets: Datasets = None,
     exclude: Exclude = None,
@@ -105,11 +106,15 @@ def evaluate(
 
 def promote(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished search.")],
-    top: Annotated[int, typer.Option(min=1, help="How many of the best scales.")] = 1,
-    epochs: Annotated[float | None, typer.Option(help="Of each full run; 100 without --steps.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser updates of each full run.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="The study's if not given.")] = None,
-    init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file; the study's.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of best scales to promote.")] = 1,
+    epochs: Annotated[
+        float | None, typer.Option(help="Epochs of each full run; 100 if neither this nor --steps is given.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer updates of each full run.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Batch size; the study's if not given.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="imagenet, none or a weights file; the study's if not given.")
+    ] = None,
     max_memory: MaxMemory = None,
     datasets: Annotated[
         list[str] | None, typer.Option("--datasets", help="As for evaluate; none leaves the evaluation out.")
@@ -160,7 +165,7 @@ def promote(
 
 
 def _protocol_config(assignments: list[str] | None, seeds: int, size: int | None) -> ProtocolConfig:
-    """Settings of the protocols; without a size, that of the first checkpoint is used later."""
+    """Settings of the protocols; if no size is given, the first checkpoint's is used later."""
     from augscale.config import apply_overrides
     from augscale.evaluation.protocol_config import ProtocolConfig
     from augscale.settings import parse_settings

@@ -1,4 +1,4 @@
-"""Options that several commands share, their parsing, and JSON on standard output."""
+"""Options that several commands share, functions that parse them, and JSON output."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ Exclude = Annotated[
 ]
 MaxMemory = Annotated[
     str | None,
-    typer.Option("--max-memory", help="Of each process's GPU or, on a CPU, main memory, e.g. 8GB; else what is free."),
+    typer.Option(
+        "--max-memory", help="GPU memory of each process (on a CPU, main memory), e.g. 8GB; free memory if not given."
+    ),
 ]
 StudySettings = Annotated[
     list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
 ]
-DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Where datasets were prepared.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Folder of prepared datasets; $AUGSCALE_DATA or ~/.local/share/augscale."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 CropToField = Annotated[
     bool | None, typer.Option("--crop-to-field/--whole", help="Cut photographs to the field of view.")
@@ -32,20 +37,23 @@ CropToField = Annotated[
 GreyRange = Annotated[
     str | None,
     typer.Option(
-        "--range", help="LOW,HIGH or auto: values that are black and white in files of more than 8 bits, as data.range."
+        "--range", help="LOW,HIGH or auto: values shown as black and white in files of more than 8 bits, as data.range."
     ),
 ]
 AllowBad = Annotated[bool, typer.Option("--allow-bad", help="Go on although many files are unusable or odd.")]
 Untrained = Annotated[
     bool, typer.Option("--untrained/--no-untrained", help="Also measure the same network before training.")
 ]
-Arch = Annotated[str | None, typer.Option(help="timm name, where a file does not tell.")]
-Key = Annotated[str | None, typer.Option(help="Which network of a training checkpoint, e.g. student.")]
-Size = Annotated[int | None, typer.Option(min=8, help="Side of the views, pixels; the first checkpoint's.")]
+Arch = Annotated[str | None, typer.Option(help="timm's name of the model, if the file does not determine it.")]
+Key = Annotated[str | None, typer.Option(help="Network to take from a training checkpoint, e.g. student.")]
+Size = Annotated[
+    int | None, typer.Option(min=8, help="Side of the views, pixels; the first checkpoint's if not given.")
+]
 Statistics = Annotated[
     str | None,
     typer.Option(
-        help="Batch norm statistics: own, or data (gathered on these images); data for networks of augscale, else own."
+        help="Batch norm statistics: own, or data (gathered on these images); by default data for networks "
+        "of augscale, else own."
     ),
 ]
 
@@ -61,12 +69,12 @@ Unlabelled = Annotated[
 
 
 def split_datasets(values: list[str] | None) -> list[str]:
-    """Names of `--datasets`; "all" if not given. An existing path may hold commas."""
+    """Names from `--datasets`, or "all" if not given; an existing path may contain commas."""
     names = []
     for value in values or ["all"]:
         parts = value.split(",")
         while parts:
-            # The longest existing path first; a single part may be a name.
+            # Try the longest existing path first; a single part may be a name.
             end = next((n for n in range(len(parts), 1, -1) if _exists(",".join(parts[:n]).strip())), 1)
             names.append(",".join(parts[:end]).strip())
             parts = parts[end:]
@@ -105,11 +113,11 @@ def parse_range(text: str | None) -> Literal["auto"] | tuple[float, float] | Non
 
 
 def parse_assignments(assignments: list[str] | None, flags: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Settings by dotted key, from `--set` and from flags of their own.
+    """Settings by dotted key, from `--set` and from dedicated flags.
 
     Args:
         assignments: `key=value` pairs with TOML values; a bare word is text.
-        flags: override the assignments; None and empty lists were not given.
+        flags: values that override the assignments; None and empty lists are ignored.
     Raises:
         ConfigError: no equals sign.
     """

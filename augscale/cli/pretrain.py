@@ -1,4 +1,4 @@
-"""`augscale pretrain`: flags to one call of `pretrain_full`."""
+"""`augscale pretrain`: passes its flags to `pretrain_full`."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ def pretrain(
     exclude: Exclude = None,
     study: Annotated[str, typer.Option("--study", help="Study whose backbone, crops and recipe are used.")] = "default",
     arch: Annotated[str | None, typer.Option(help="Another backbone of timm, e.g. vit_small_patch16_224.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Length; 100 if neither this nor --steps is given.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Length in optimiser updates.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Of all processes together.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Length in epochs; 100 if neither this nor --steps is given.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length in optimizer updates.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Batch size of all processes together.")] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Micro-batches per process and step.")] = 1,
     max_memory: MaxMemory = None,
     init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and views.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and views.")] = 0,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/pretrain/STUDY-SCALES if not given.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Only continue; an interrupted run has to be there.")
+        bool, typer.Option("--resume", help="Only continue; fail if there is no interrupted run.")
     ] = False,
-    evaluations: Annotated[int, typer.Option(min=1, help="How often the panel is scored.")] = 20,
-    log_every: Annotated[int, typer.Option(min=1, help="Steps between lines of the log.")] = 10,
+    evaluations: Annotated[int, typer.Option(min=1, help="Number of times that the panel is scored.")] = 20,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps between log lines.")] = 10,
     set_: StudySettings = None,
     allow_bad: AllowBad = False,
     as_json: Json = False,
@@ -76,7 +78,7 @@ def pretrain(
     except InterruptedRun as error:
         if global_rank() == 0:
             raise
-        raise typer.Exit(error.exit_code) from None  # one message is enough
+        raise typer.Exit(error.exit_code) from None  # rank 0 prints the message
     if global_rank() > 0:
         return
     if as_json:

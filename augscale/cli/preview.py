@@ -64,16 +64,16 @@ def preview(
     """Writes a contact sheet of views; nothing is trained.
 
     Args:
-        data: folder, CSV manifest or "synthetic", or several; None takes the study's.
+        data: folder, CSV manifest or "synthetic", or several; None: the study's.
         scales: presets, NAME@T or scale cards, one block each.
-        study: gives the decode settings and the sizes of the views.
+        study: study whose decode settings and view sizes are used.
         out: the image to write; its folder is made. The ending gives the format (.png, .jpg, .webp).
-        images: rows of the sheet, drawn by the seed from 64 of the images, or from all where there are no more.
-        grey_range: as `data.range`; None takes the study's.
-        views_per_image: per block: two global views, the rest local.
-        cache_root: where decoded images are kept; None is the usual place.
+        images: number of rows; the seed chooses them from 64 of the images, or from all if there are fewer.
+        grey_range: as `data.range`; None: the study's.
+        views_per_image: views of each image in each block: two global views, the rest local.
+        cache_root: folder of decoded images; None: the default one.
         allow_bad: continue with many unreadable files.
-        exclude: patterns of files that are not used; None takes the study's.
+        exclude: patterns of files to leave out; None: the study's.
         on_progress: called with (done, total) while images are decoded.
     Raises:
         ConfigError: unknown scales, study or output format, or no images or views asked for.
@@ -97,7 +97,7 @@ def preview(
     few = min(config.data.max_images or MOST_DECODED, max(MOST_DECODED, images))
     data_config = config.data.model_copy(update={"max_images": few})
     cache = build_cache(data_config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
-    # Findings are reported, not refused: a preview trains nothing, and shows what is wrong.
+    # A preview trains nothing and shows what is wrong, so findings are reported and not refused.
     sanity = check_images(cache, allow_bad=True)
     generator = np.random.default_rng(derive_seed(seed, "preview"))
     count = min(images, len(cache.images))

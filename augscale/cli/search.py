@@ -1,4 +1,4 @@
-"""`augscale search`, `status`, `report`, and the hidden `worker` that a search starts: flags to one call each."""
+"""`augscale search`, `status`, `report` and the hidden `worker` that a search starts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def search(
     study: Annotated[str, typer.Option("--study", help="Built-in study or study file (.toml).")] = "default",
     data: Data = None,
     exclude: Exclude = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Total wanted, not more.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Total number of trials, including finished ones.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for this call, e.g. 2h, 90m.")] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Database URL, for several hosts; its password is not kept.")
+        str | None, typer.Option(help="Database URL, for several hosts; its password is not stored.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per GPU or core if not given.")] = None,
     device: Device = "auto",
@@ -59,7 +59,7 @@ def search(
         allow_bad=allow_bad,
         max_memory=max_memory,
         overrides=parse_assignments(set_, {"backbone.init": init, "data.exclude": exclude}),
-        # On a terminal everything a person reads goes to standard output; --json keeps that for the result.
+        # With --json, standard output is kept for the result.
         console=Console(stderr=as_json),
     )
     if as_json:
@@ -70,7 +70,7 @@ def status(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     as_json: Json = False,
 ) -> None:
-    """Trials done, running, failed and why; best so far; forecast of the end."""
+    """Show trials done, running and failed (with reasons), the best so far, and the expected end."""
     from rich.console import Console
 
     from augscale.searching.display import render
@@ -87,7 +87,7 @@ def report(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     as_json: Json = False,
 ) -> None:
-    """Write the report and the trial table again, also while the search still runs."""
+    """Write the report and the trial table again; works while the search is still running."""
     from augscale.searching.search import rewrite_report
 
     path = rewrite_report(run_dir)
@@ -107,7 +107,7 @@ def worker(
     sharing: Annotated[int, typer.Option(min=1, help="Workers on this device.")] = 1,
     parent: Annotated[int | None, typer.Option("--supervised-by", help="Stop when this parent process ends.")] = None,
 ) -> None:
-    """Join a prepared search with one more process."""
+    """Join a prepared search as one more process."""
     with lasting_imports():
         from augscale.searching.worker_process import run_worker
     run_worker(

@@ -1,4 +1,4 @@
-"""Checks of this installation: devices, libraries, storage, disk."""
+"""Checks this installation: devices, libraries, storage, disk."""
 
 from __future__ import annotations
 

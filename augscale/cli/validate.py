@@ -1,4 +1,4 @@
-"""`augscale validate`: flags to one call of `augscale.validate`."""
+"""`augscale validate`: passes its flags to `augscale.validate`."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ def validate(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")],
     datasets: Datasets = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="linear, knn, released; the first decides.")
+        str, typer.Option("--protocol", help="linear, knn, released; the first one decides.")
     ] = "linear,knn",
     rung: Annotated[
-        int | None, typer.Option(min=1, help="Step at which trials are compared; the last that most reached.")
+        int | None,
+        typer.Option(min=1, help="Step at which trials are compared; if not given, the last that most trials reached."),
     ] = None,
-    remake: Annotated[bool, typer.Option("--remake", help="Train trials without weights again.")] = False,
+    remake: Annotated[bool, typer.Option("--remake", help="Train again the trials whose weights are missing.")] = False,
     crop_to_field: CropToField = None,
     data_root: DataRoot = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of trials for the intervals.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder for the results; RUN/validation.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; RUN/validation if not given.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting of the protocols, e.g. --set knn.temperature=0.1.")
     ] = None,
@@ -45,7 +46,7 @@ def validate(
     unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
-    """Check on labels whether the score can be trusted: its rank correlation with AUROC, and what following costs."""
+    """Check on labels if the score can be trusted: its rank correlation with AUROC, and the cost of following it."""
     from rich.console import Console
 
     from augscale.config import apply_overrides

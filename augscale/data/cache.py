@@ -2,14 +2,14 @@
 
     <root>/<key>/images.npy      the pixels
     <root>/<key>/cache.json      records, refused files with reasons, duplicates, notes, settings, fingerprint
-    <root>/<key>/set_aside.csv   the files that cannot be used, for people
-    <root>/lookup/<listing>      from paths, sizes and modification times to the key: a second call opens no image
+    <root>/<key>/set_aside.csv   the files that cannot be used, as a table for the user
+    <root>/lookup/<listing>      the key for these paths, sizes and modification times: a second call opens no image
 
-The key is a hash of the bytes of all files, of their rows in tables, of the decode settings and, for files that are not
-plain 8-bit files, of the ranges of grey levels: a changed file gives another cache, a moved or touched one the same.
-Exact duplicates are kept once, because a copy in the held-out panel of an image that was trained on would make the
-score too good. Rows are in the order of the contents' hashes, so that neither names nor folders change a result. A
-cache appears under its name only when it is complete.
+The key is a hash of the contents of all files, their rows in tables, the decode settings and, if any file is not a
+plain 8-bit file, the ranges of grey levels. Changing a file gives another cache; moving or touching it does not.
+Only one of several exact duplicates is kept: with one copy in training and another in the held-out panel, the score
+would be too good. Rows are sorted by content hash, so results do not depend on the names of files or folders. A cache
+gets its final name only when it is complete.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ImageCache:
 
     Attributes:
         images: uint8, shape (N, S, S, 3), RGB, memory-mapped and read-only.
-        records: one per row of `images`, with `content`.
+        records: one per row of `images`, with `content` set.
         bad: files that cannot be used.
         fingerprint: hash of the images, of their grouping into patients, and of the decode settings.
         directory: the cache's folder.
@@ -104,8 +104,8 @@ def build_cache(
 
     Args:
         config: images and decode settings.
-        cache_root: folder of all caches; None takes `default_cache_root()`.
-        allow_bad: accept more than the share `config.max_bad` of files that cannot be used.
+        cache_root: folder of all caches; None: `default_cache_root()`.
+        allow_bad: accept a larger share of unusable files than `config.max_bad`.
         on_progress: called with (images done, all images) while files are read and decoded.
     Raises:
         DataError: no images, too many files that cannot be used, or the disk is full or cannot be written.
@@ -137,7 +137,7 @@ def build_cache(
 
 
 class NoCache(DataError):
-    """There is no cache in the folder, or it is damaged; other errors, e.g. lack of memory, may leave it intact."""
+    """The folder holds no cache, or a damaged one. Other errors (e.g. lack of memory) do not imply damage."""
 
 
 def open_cache(directory: Path) -> ImageCache:
@@ -145,7 +145,7 @@ def open_cache(directory: Path) -> ImageCache:
 
     Raises:
         NoCache: the folder holds none, or it is damaged.
-        DataError: it cannot be read now.
+        DataError: the files cannot be read.
     """
     try:
         stored = json.loads((directory / CACHE_FILE).read_text(encoding="utf-8"))
@@ -163,7 +163,7 @@ def open_cache(directory: Path) -> ImageCache:
             levels=_levels(stored.get("levels")),
         )
     except FileNotFoundError as error:
-        raise NoCache(f"{directory} is no cache of images ({Path(error.filename).name} is missing)") from None
+        raise NoCache(f"{directory} is not a cache of images ({Path(error.filename).name} is missing)") from None
     except OSError as error:
         raise DataError(f"{directory}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -215,7 +215,7 @@ def _find_or_decode(
 
 
 def _as_listed(cache: ImageCache, records: Sequence[ImageRecord], bad: list[BadFile]) -> ImageCache:
-    """The cache with the present paths: the images may have been moved after it was built.
+    """The cache with the current paths and unusable files; images may have been moved since it was built.
 
     Copies of a refused file are refused, too: only one of them was decoded.
     """
@@ -237,7 +237,7 @@ def _as_listed(cache: ImageCache, records: Sequence[ImageRecord], bad: list[BadF
 
 
 def _without_own_pictures(cache: ImageCache) -> ImageCache:
-    """Passes over contact sheets and figures of augscale among the images; they do not count as bad files."""
+    """Moves contact sheets and figures of augscale from the bad files to those passed over."""
     own = {entry.path: (entry.path.name, OWN_PICTURES) for entry in cache.bad if entry.reason == OWN_PICTURE}
     return replace(
         cache,
@@ -262,7 +262,7 @@ def _record(values: dict[str, Any]) -> ImageRecord:
 
 
 def _levels(values: dict[str, Any] | None) -> GreyLevels:
-    """The stored ranges; caches without them are older than ranges and hold plain files."""
+    """The stored ranges; caches that were written before ranges existed hold plain 8-bit files only."""
     if values is None:
         return PLAIN_LEVELS
     return GreyLevels(plain=values["plain"], ranges=tuple(SourceRange(**found) for found in values["ranges"]))

@@ -1,4 +1,4 @@
-"""Names of caches: from the contents of the files, and, as a shortcut, from their paths and modification times."""
+"""Keys of caches: hashes of the files' contents and, as a shortcut, of their paths and modification times."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from augscale.data.sources import SYNTHETIC_SEED
 from augscale.data.splits import patient_groups
 
 CACHE_VERSION = 1
-"""Raise when the files of a cache change their meaning; caches made before are then not found."""
+"""Increase when the format of the cache files changes; older caches are then not found."""
 
 DECODER_OF_LEVELS = 1
-"""Raise when files that are not plain 8-bit files would give other pixels."""
+"""Increase when the decoder gives other pixels for files that are not plain 8-bit files."""
 
 _DIGEST_BYTES = 16
 
@@ -31,7 +31,7 @@ def listing_key(records: Sequence[ImageRecord], whole: Sequence[ImageRecord], co
 
     Args:
         records: the images in use.
-        whole: all images of the sources, which ranges of grey levels are found over.
+        whole: all images of the sources; ranges of grey levels are found over them.
         config: decode settings.
     Raises:
         OSError: a file was deleted after it was listed.
@@ -74,7 +74,7 @@ def read_contents(
 def cache_key(records: Iterable[ImageRecord], config: DataConfig, levels: GreyLevels) -> str:
     """A hash of contents, records and decode settings; 32 hexadecimal digits.
 
-    For files that are not plain 8-bit files, the ranges of grey levels and the installed decoders count, too.
+    If any file is not a plain 8-bit file, the ranges of grey levels and the installed decoders are included.
     """
     settings: list[object] = [_settings(config), *_exclusion(config)]
     if not levels.plain:
@@ -83,9 +83,9 @@ def cache_key(records: Iterable[ImageRecord], config: DataConfig, levels: GreyLe
 
 
 def fingerprint(records: Sequence[ImageRecord], config: DataConfig, levels: GreyLevels) -> str:
-    """A hash of all that results depend on: the images in order, their patients, decode settings and ranges.
+    """A hash of everything that results depend on: the images in order, their patients, decode settings and ranges.
 
-    Names of files and folders, labels and splits do not count.
+    File and folder names, labels and splits are not included.
     """
     groups = patient_groups(records).tolist()
     settings = [_settings(config), *levels_digest(levels)]
@@ -93,7 +93,7 @@ def fingerprint(records: Sequence[ImageRecord], config: DataConfig, levels: Grey
 
 
 def levels_digest(levels: GreyLevels) -> list[str]:
-    """A hash of the ranges, without names of folders; empty if all files are plain 8-bit files."""
+    """A hash of the ranges without the names of sources; empty if all files are plain 8-bit files."""
     if levels.plain:
         return []
     ranges = sorted({(found.kind, found.low, found.high, found.given) for found in levels.ranges})

@@ -1,4 +1,4 @@
-"""Decoding of images into a new cache folder, which appears under its name only when it is complete."""
+"""Decodes images into a new cache folder, which gets its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from augscale.errors import DataError
 IMAGES_FILE = "images.npy"
 CACHE_FILE = "cache.json"
 OWN_PICTURE = f"a picture {MARK}"
-"""Reason that marks a picture of augscale; `ImageCache` passes it over instead of counting it as bad."""
+"""Reason for refusing a picture that augscale wrote; `build_cache` does not count such files as bad."""
 SET_ASIDE_FILE = "set_aside.csv"
 
 
@@ -46,11 +46,11 @@ def write_cache(
 
     Args:
         directory: the folder to make; must not exist.
-        records: with `content`; one of each content is kept.
+        records: with `content` set; one record of each content is kept.
         config: decode settings.
         levels: the ranges of grey levels.
         pool: threads to decode in.
-        on_done: called with the number of images that are finished.
+        on_done: called with the number of images finished since its last call.
     Raises:
         DataError: no image can be used, or the disk is full; nothing is left behind.
         OSError: the folder cannot be written.
@@ -59,7 +59,7 @@ def write_cache(
     _check_space(directory.parent, len(unique) * config.cache_size**2 * 3)
     on_done(len(records) - len(unique))
     partial_directory = directory.parent / f".{directory.name}.partial"
-    shutil.rmtree(partial_directory, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial_directory, ignore_errors=True)  # left by a killed process
     partial_directory.mkdir()
     try:
         kept, refused, notes = _write_images(partial_directory / IMAGES_FILE, unique, config, levels, pool, on_done)
@@ -97,7 +97,7 @@ def write_set_aside(directory: Path, bad: Iterable[BadFile]) -> Path:
 
 
 def _without_duplicates(records: Sequence[ImageRecord]) -> tuple[list[ImageRecord], dict[str, str]]:
-    """One record of each content, sorted by content, and the ids of the other copies with that of the one kept.
+    """One record per content, sorted by content, and the id of the kept record by the id of each other copy.
 
     The first copy with a patient id is kept, so that a copy without one does not hide the patient.
     """
@@ -140,7 +140,7 @@ def _write_images(
     ranges = {origin: levels.of(origin) for origin in {record.origin for record in records}}
     decode = partial(_decode, size=config.cache_size, crop_to_field=config.crop_to_field, ranges=ranges)
     with path.open("wb") as file, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL|pydicom")  # the reason of a damaged file says enough
+        warnings.filterwarnings("ignore", module="PIL|pydicom")  # a damaged file is refused with a reason
         start = _write_header(file, len(records), config.cache_size)
         for record, result in zip(records, map_in_order(pool, decode, records), strict=True):
             if isinstance(result, str):
@@ -170,7 +170,7 @@ def _write_header(file: BinaryIO, num_images: int, size: int) -> int:
 def _decode(record: ImageRecord, *, size: int, crop_to_field: bool, ranges: Mapping[str, Ranges]) -> DecodedImage | str:
     """The image, or the reason to refuse it."""
     if record.path is None:
-        from augscale.demo import render  # brings SciPy, which real photographs do not need
+        from augscale.demo import render  # imports SciPy, which real photographs do not need
 
         return DecodedImage(pixels=render(record.image_id, SYNTHETIC_SEED, size))
     try:

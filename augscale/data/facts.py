@@ -1,4 +1,4 @@
-"""Facts for manifests and lines for people about the files of a cache that were not used, and about odd images."""
+"""Entries for manifests and printed lines about unused files of a cache and about odd images."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def file_facts(cache: ImageCache, sanity: Sanity) -> dict[str, Any]:
 
 
 def file_lines(cache: ImageCache, sanity: Sanity) -> list[str]:
-    """Lines for people: files passed over and excluded, files with several frames, and findings of the check."""
+    """Lines to print: files passed over and excluded, files with several frames, and findings of the check."""
     passed = [*passed_over_lines(cache.passed_over), *excluded_lines(cache.excluded)]
     return [*passed, *frame_lines(cache.notes), *sanity.lines()]
 
 
 def frame_lines(notes: Mapping[str, str]) -> list[str]:
-    """At most one line about files with more frames or pages than the one that is used, from `ImageCache.notes`."""
+    """At most one line about files of which only the first frame or page is used, from `ImageCache.notes`."""
     if not notes:
         return []
     example = min(notes)

@@ -1,6 +1,6 @@
-"""Types of files: images, images of types that are not read, and other kinds, which are passed over and counted.
+"""File types: readable images, images of unsupported types, and other kinds, which are passed over and counted.
 
-The name decides if its ending is known; otherwise the first bytes decide.
+The type is given by the file's extension if that is known, otherwise by its first bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from augscale.data.formats.dicom import DICOM_SUFFIXES, looks_like_dicom
 from augscale.data.formats.tiff import TIFF_MAGICS
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
-_LINES_SAID = 8
+_MAX_LINES = 8
 _HEAD_BYTES = 560
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -28,8 +28,8 @@ class Kind:
 
     Attributes:
         name: their name, in the plural.
-        advice: the way to use them.
-        said: whether people are told; manifest and report hold all kinds.
+        advice: how to use them anyway.
+        said: True if a message names them; manifest and report list all kinds.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class UnsupportedImage:
-    """An image of a type that is not read: it is set aside with this reason."""
+    """An image of an unsupported type; it is set aside with this reason."""
 
     reason: str
 
@@ -110,16 +110,16 @@ _MAGICS: Mapping[Kind | UnsupportedImage, tuple[tuple[int, bytes], ...]] = {
     VOLUMES: ((0, b"NRRD"), (0, b"ObjectType = Image"), (344, b"n+1\0"), (344, b"ni1\0")),
     RECORDS: ((0, b"SQLite format 3"),),
 }
-"""First bytes, with their places; the first match counts."""
+"""First bytes and their offsets; the first match counts."""
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassedOver:
-    """Files of one kind and ending that were found and not used.
+    """Files of one kind and extension that were found and not used.
 
     Attributes:
-        suffix: their ending, lower case; may be empty.
+        suffix: their extension, lower case; may be empty.
         count: number of files.
         kind, advice, said: see `Kind`.
         example: path of one of them below its source.
@@ -146,7 +146,7 @@ class PassedOver:
 
 
 def full_suffix(name: str) -> str:
-    """The ending in lower case, `.nii.gz` whole; empty for none, and for numbers as at the end of a DICOM UID."""
+    """The extension in lower case, e.g. `.nii.gz`; empty if there is none or it is a number, as in a DICOM UID."""
     path = PurePath(name)
     suffix = path.suffix.lower()
     if suffix in _DOUBLE:
@@ -212,14 +212,14 @@ def why_not_an_image(path: Path) -> str:
 
 
 def count_passed(found: Mapping[Path, tuple[str, Kind]]) -> tuple[PassedOver, ...]:
-    """Files by ending and kind, the most frequent first.
+    """Counts files by extension and kind, the most frequent first.
 
     Args:
-        found: path below the source and kind, by file.
+        found: for each file, its path below the source and its kind.
     """
     groups: dict[tuple[str, Kind], list[str]] = {}
     for inside, kind in found.values():
-        groups.setdefault((_shown_suffix(inside, kind), kind), []).append(inside)
+        groups.setdefault((_counted_suffix(inside, kind), kind), []).append(inside)
     counted = [
         PassedOver(
             suffix=suffix, count=len(names), kind=kind.name, advice=kind.advice, example=min(names), said=kind.said
@@ -230,16 +230,16 @@ def count_passed(found: Mapping[Path, tuple[str, Kind]]) -> tuple[PassedOver, ..
 
 
 def passed_over_lines(passed: Iterable[PassedOver]) -> list[str]:
-    """Lines for people, one for each kind."""
+    """Lines to print, one for each entry; entries beyond the eighth share one line."""
     said = [entry for entry in passed if entry.said]
-    lines = [entry.line() for entry in said[:_LINES_SAID]]
-    more = said[_LINES_SAID:]
+    lines = [entry.line() for entry in said[:_MAX_LINES]]
+    more = said[_MAX_LINES:]
     if more:
         lines.append(f"{sum(entry.count for entry in more)} files of {len(more)} further kinds passed over")
     return lines
 
 
-def _shown_suffix(inside: str, kind: Kind) -> str:
+def _counted_suffix(inside: str, kind: Kind) -> str:
     return "" if kind in (THUMBNAILS, OWN_FOLDERS) else full_suffix(inside)
 
 

@@ -1,4 +1,4 @@
-"""Splits and labels from folders: `train`/`val`/`test`, and class folders; notes on why they are not read."""
+"""Splits and labels from folder names (`train`/`val`/`test`, classes), and notes on why they are not used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FolderRows:
     Attributes:
         rows: split and label of each file.
         notes: reasons why split folders are not read.
-        label_notes: reasons why class folders are not read, and folders that are no classes; of interest with labels.
+        label_notes: reasons why class folders are not read, and folders that are not classes; for use of labels.
     """
 
     rows: list[Row]
@@ -48,23 +48,23 @@ def folder_rows(files: Sequence[PurePosixPath]) -> FolderRows:
         folders = [parts[1:] for parts in folders]
     labelled = all(len(parts) == 1 for parts in folders) and len({*folders}) >= 2
     labels = [_label(parts[0]) if labelled else None for parts in folders]
-    note = _without_label(folders) if labelled else _astray(files, folders)
+    note = _without_label(folders) if labelled else _outside_class_folders(files, folders)
     rows = [Row(label=label, split=split) for label, split in zip(labels, splits, strict=True)]
     return FolderRows(rows=rows, label_notes=(note,) if note else ())
 
 
-def against_table(files: Sequence[PurePosixPath], rows: Sequence[Row]) -> str | None:
-    """A note if a table contradicts folders that have the names of its classes or splits; None if none does.
+def contradiction_note(files: Sequence[PurePosixPath], rows: Sequence[Row]) -> str | None:
+    """A note if a table contradicts folders that are named like its classes or splits; else None.
 
     Args:
         files: paths below the table.
         rows: their rows in the table.
     """
-    told = folder_rows(files).rows
+    folders = folder_rows(files).rows
     for name in ("label", "split"):
         pairs = [
             (file, str(getattr(folder, name)), str(getattr(row, name)))
-            for file, folder, row in zip(files, told, rows, strict=True)
+            for file, folder, row in zip(files, folders, rows, strict=True)
             if None not in (getattr(folder, name), getattr(row, name))
         ]
         differing = [(file, written) for file, here, written in pairs if here.casefold() != written.casefold()]
@@ -93,7 +93,7 @@ def _without_label(folders: Sequence[tuple[str, ...]]) -> str | None:
 
 
 def _beside_splits(files: Sequence[PurePosixPath]) -> str | None:
-    """A note on images beside split folders, because of which `train` and `test` are neither splits nor classes."""
+    """A note on images beside split folders; they keep folders from being read as splits and as classes."""
     inside = [file for file in files if _in_split(file.parts[:-1])]
     splits = sorted({file.parts[0] for file in inside})
     names = {normal_split(split) for split in splits}
@@ -105,7 +105,7 @@ def _beside_splits(files: Sequence[PurePosixPath]) -> str | None:
     )
 
 
-def _astray(files: Sequence[PurePosixPath], folders: Sequence[tuple[str, ...]]) -> str | None:
+def _outside_class_folders(files: Sequence[PurePosixPath], folders: Sequence[tuple[str, ...]]) -> str | None:
     """A note on files outside class folders if most of the others lie in such folders, else None."""
     proper = [parts[0] for parts in folders if len(parts) == 1]
     others = [file for file, parts in zip(files, folders, strict=True) if len(parts) != 1]
@@ -118,7 +118,7 @@ def _astray(files: Sequence[PurePosixPath], folders: Sequence[tuple[str, ...]]) 
 
 
 def _entries(files: Sequence[PurePosixPath]) -> str:
-    """The names at the top, with their images: `extra/ (3 images)`."""
+    """The names at the top level with their numbers of images: `extra/ (3 images)`."""
     found = Counter(file.parts[0] + ("/" if len(file.parts) > 1 else "") for file in files)
     shown = [
         f"{name} ({count} image{'s' * (count > 1)})" if name.endswith("/") else name for name, count in found.items()

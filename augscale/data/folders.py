@@ -1,4 +1,4 @@
-"""Walking a folder of images: folders that are never searched, and patterns of files that a person excludes."""
+"""Walks a folder of images: folders that are never searched, and the user's patterns of excluded files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SYSTEM_FOLDERS = frozenset(
     {"@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx", "$recycle.bin"}
     | {"system volume information", "lost+found", "__pycache__"}
 )
-"""Folders of operating systems and storage boxes, lower case; @eaDir holds thumbnails of every image."""
+"""Folders of operating systems and network storage, lower case; @eaDir holds thumbnails of every image."""
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
 THUMBNAIL_FOLDERS = frozenset({"thumbs", "thumb", "thumbnails", "thumbnail", "_thumbs", "_thumbnails"})
 """Folders of smaller copies of images, lower case."""
@@ -32,11 +32,11 @@ _OWN_FILES = (
 
 
 def walk_files(root: Path, passed: dict[Path, Kind] | None = None) -> Iterator[tuple[Path, list[str]]]:
-    """Folders and their sorted file names; each real folder once, without hidden names and those of systems.
+    """Yields each real folder once with its sorted file names, without hidden names and system names.
 
     Args:
         root: the folder to start in.
-        passed: receives folders that augscale wrote and array stores, which are then not searched; None searches them.
+        passed: collects folders that augscale wrote and array stores, which are not searched; None: search them, too.
     Raises:
         DataError: a folder cannot be listed.
     """
@@ -70,7 +70,7 @@ def _refuse(error: OSError) -> None:
 
 
 class Exclusion:
-    """Patterns of files that are not used, and the number of files that each has matched.
+    """Patterns of files to leave out, and the number of files that each has matched.
 
     A pattern is matched against the path below the source, with `/` between folders, against the name alone, and in
     the same two ways against every folder above the file: `*_mask.png`, `masks/*`, `masks`, `**/masks/*.png`. `*` also
@@ -93,7 +93,7 @@ class Exclusion:
 
 
 def excluded_lines(counts: Mapping[str, int]) -> list[str]:
-    """One line for people for each pattern, from the number of files that it has matched."""
+    """One line to print for each pattern, with the number of files that it has matched."""
     return [
         f"{count} file{'' if count == 1 else 's'} excluded by {pattern!r}"
         if count

@@ -1,4 +1,4 @@
-"""One image of a source, and one file that cannot be used."""
+"""Records of images and of files that cannot be used."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class BadFile:
-    """A file that cannot be used, and the reason; with its image id if it was listed as an image."""
+    """A file that cannot be used, the reason, and its image id if it was listed as an image."""
 
     path: Path
     reason: str
@@ -53,7 +53,7 @@ class BadFile:
 
 
 class UnusableImage(DataError):
-    """The file is no image that can be used; the message is the reason alone, without the path."""
+    """The file cannot be used as an image; the message is the reason without the path."""
 
 
 def first_reasons(bad: Sequence[BadFile]) -> str:

@@ -22,7 +22,7 @@ from augscale.runs.files import write_atomic
 
 SIGNS_FILE = "signs.npz"
 SIGNS_VERSION = 1
-"""Raise when the same images would get other signs."""
+"""Increase when the same images would get other signs."""
 MOST_FILES_OPENED = 2000
 
 Flags = npt.NDArray[np.bool_]
@@ -37,7 +37,7 @@ class ImageSigns:
         black, constant, mask: bool, (N,); see `PixelSigns`. At most one of them is true for an image.
         unsure: number of images that may be masks and whose files were not opened; at most 2000 files are opened.
         opened, opened_masks: number of files that were opened, and of the masks among them.
-        looked_at: int64, (Q,), rows whose most similar other image was searched.
+        looked_at: int64, (Q,), rows for which the most similar other image was searched.
         twins: int64, (Q,), row of that image if the two are nearly the same, else -1.
     """
 
@@ -79,7 +79,7 @@ def find_signs(images: npt.NDArray[np.uint8], records: Sequence[ImageRecord]) ->
     """
     seen = pixel_signs(images)
     candidates = np.flatnonzero(seen.mask | seen.suspect)
-    # Evenly spread: the rows are in the order of hashes, so that this is a random choice.
+    # Evenly spaced rows are a random choice, because rows are sorted by hash.
     chosen = candidates[:: -(-len(candidates) // MOST_FILES_OPENED) or 1]
     mask = seen.mask.copy()
     with ThreadPoolExecutor(num_workers(), thread_name_prefix="look") as pool:
@@ -87,15 +87,15 @@ def find_signs(images: npt.NDArray[np.uint8], records: Sequence[ImageRecord]) ->
     for row, verdict in zip(chosen.tolist(), verdicts, strict=True):
         if verdict is not None:
             mask[row] = verdict
-    closer = np.zeros(len(images), dtype=bool)
-    closer[chosen] = True
+    opened = np.zeros(len(images), dtype=bool)
+    opened[chosen] = True
     looked_at, twins = near_twins(images, np.flatnonzero(~(seen.black | seen.constant | mask)))
     return ImageSigns(
         brightness=seen.brightness,
         black=seen.black,
         constant=seen.constant,
         mask=mask,
-        unsure=int((seen.suspect & ~closer).sum()),
+        unsure=int((seen.suspect & ~opened).sum()),
         opened=sum(verdict is not None for verdict in verdicts),
         opened_masks=sum(bool(verdict) for verdict in verdicts),
         looked_at=looked_at,

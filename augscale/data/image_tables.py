@@ -1,4 +1,4 @@
-"""Tables about images (`file,label,split,patient_id,eye`), given by themselves or lying in a folder of images."""
+"""Tables of images (`file,label,split,patient_id,eye`), given by themselves or found in a folder of images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Row:
         return replace(self, **gaps)
 
     def difference(self, other: Row, *, gaps: bool = True) -> str:
-        """Different values of two rows, e.g. `label = '1', here '2'`; without `gaps` only values known in both."""
+        """The values that differ, e.g. `label = '1', here '2'`; if `gaps` is false, only values known in both rows."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return ", ".join(
             f"{name} = {first!r}, here {second!r}"
@@ -61,7 +61,7 @@ class Table:
     Attributes:
         rows: the rows in the order of the table, by the file cell as written.
         nameless: line numbers (the header is line 1) of rows with an empty file cell.
-        notes: readings that differ from the written text, a line each.
+        notes: cells that are read differently from how they are written, a line each.
         paths: the tables.
     """
 
@@ -79,7 +79,7 @@ def normal_split(name: str) -> str:
 def read_table(path: Path) -> Table:
     """Reads one table; unknown columns are ignored, empty cells and `nan`, `NA`, ... mean "not known".
 
-    Labels and patient ids such as `12.0` are whole numbers. A repeated row counts once.
+    Labels and patient ids such as `12.0` are read as `12`. A repeated row counts once.
 
     Args:
         path: CSV, TSV or Excel with a header, see `read_lines`.
@@ -89,7 +89,7 @@ def read_table(path: Path) -> Table:
     header, lines = read_lines(path)
     names = [_column(name) for name in header]
     columns = _columns(path, header, names, lines)
-    # Cells behind the last column belong to its text if that is free text; otherwise the cells are shifted.
+    # Extra cells belong to the last column if that is an unknown one (free text); otherwise the cells are shifted.
     most = len(names) if names[-1] in COLUMNS else None
     rows: dict[str, Row] = {}
     nameless: list[int] = []
@@ -120,7 +120,7 @@ def read_table(path: Path) -> Table:
 
 
 def read_folder_tables(folder: Path) -> Table:
-    """The tables lying in a folder, merged on `file`; without `paths` if none of them has a `file` column.
+    """The tables in a folder, merged on `file`; without `paths` if none of them has a `file` column.
 
     A `labels.csv` without that column belongs to another program and is passed over with a note. So is a TSV or Excel
     file that cannot be read.
@@ -146,17 +146,17 @@ def read_folder_tables(folder: Path) -> Table:
             notes.append(f"passed over: {path}: {_no_file_column(header, [_column(name) for name in header])}")
     merged: dict[str, Row] = {}
     for place, table in enumerate(tables):
-        above = " and ".join(other.paths[0].name for other in tables[:place])
+        earlier = " and ".join(other.paths[0].name for other in tables[:place])
         differences = {
-            file: said
+            file: difference
             for file, row in table.rows.items()
-            if file in merged and (said := merged[file].difference(row, gaps=False))
+            if file in merged and (difference := merged[file].difference(row, gaps=False))
         }
         if differences:
-            file, said = next(iter(differences.items()))
+            file, difference = next(iter(differences.items()))
             notes.append(
-                f"{table.paths[0]}: differs from {above} for {len(differences)} files, "
-                f"e.g. {file}: {said}; {above} counts"
+                f"{table.paths[0]}: differs from {earlier} for {len(differences)} files, "
+                f"e.g. {file}: {difference}; {earlier} counts"
             )
         merged |= {file: merged[file].filled_from(row) if file in merged else row for file, row in table.rows.items()}
     return Table(
@@ -183,13 +183,13 @@ def _columns(
     """The place of each known column.
 
     Raises:
-        DataError: `file` is missing, a column is misspelt, or occurs twice with different values.
+        DataError: `file` is missing, a column is misspelled, or occurs twice with different values.
     """
     if "file" not in names:
         raise DataError(f"{path}: {_no_file_column(header, names)}")
     missing = [name for name in COLUMNS if name not in names]
     for name in names:
-        # Ignored, a misspelt patient_id would let one patient be on both sides of a split.
+        # If a misspelled patient_id were ignored, one patient could be on both sides of a split.
         if name not in COLUMNS and (meant := difflib.get_close_matches(name, missing, n=1, cutoff=0.8)):
             raise DataError(f"{path}: unknown column {name!r} (did you mean {meant[0]}?); rename it either way")
     for name in COLUMNS:

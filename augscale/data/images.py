@@ -1,10 +1,10 @@
-"""One image file to a square RGB array; a file that cannot be decoded is refused with a reason.
+"""Decodes an image file to a square RGB array; a file that cannot be decoded is refused with a reason.
 
 8-bit files are taken as they are. Grey files of more than 8 bits, and DICOM files without a window, are scaled by one
 range for all files of their kind in a source (`grey_levels`); a file that is decoded alone is its own source. Color
 files of 16 bits are read by their upper byte (Pillow keeps no more), so those that hold 12 bits or fewer are refused
-instead of being read as black. Transparency is laid on black, the background of a fundus photograph. Color profiles
-are not applied. Of several frames or pages the first is used, with a note.
+instead of being read as black. Transparent pixels become black, the background of a fundus photograph. Color profiles
+are not applied. If there are several frames or pages, the first is used, with a note.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from augscale.data.grey_levels import GreyRange, Samples, choose_range, measure,
 from augscale.data.image_records import UnusableImage
 
 DECODER_VERSION = 1
-"""Raise when the same file and settings would give other pixels: caches made before are then not used."""
+"""Increase when the same file and settings would give other pixels: older caches are then not used."""
 
 FIELD_MIN_GREY = 10
 """Grey value above which a pixel may belong to the visible fundus."""
 FIELD_MIN_SHARE = 0.02
 """A row or column belongs to the field of view if more than this share of it is above FIELD_MIN_GREY."""
 FIELD_MIN_EXTENT = 0.125
-"""A box narrower than this share of the image is a mistake; the image stays whole."""
+"""If the box is narrower than this share of the image, it is wrong, and the image is not cropped."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -48,7 +48,7 @@ class Ranges:
     """The ranges of one source.
 
     Attributes:
-        given: `data.range`, for every kind; windows of DICOM files are then not applied. None takes `found`.
+        given: `data.range`, for every kind; windows of DICOM files are then not applied. None: use `found`.
         found: ranges by kind, see `Samples`; None if a file is decoded alone, and is its own source.
     """
 
@@ -155,5 +155,5 @@ def _upright(photo: Image.Image) -> Image.Image:
     """The photograph turned by its EXIF tag; a damaged tag is ignored."""
     try:
         return ImageOps.exif_transpose(photo)
-    except Exception:  # the pixels are good, and EXIF blocks are damaged in as many ways as files are
+    except Exception:  # a damaged EXIF block raises almost anything, and the pixels are good
         return photo

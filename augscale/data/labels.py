@@ -1,4 +1,4 @@
-"""Meaning of cells in label and patient columns: no value, numbers written otherwise, spellings of one class.
+"""Meaning of cells in label and patient columns: missing values, notations of numbers, spellings of one class.
 
 Tables have often passed through spreadsheets and pandas, which turn a column of grades with one gap into `1.0` and
 `nan`. Words for "no value" are those of `pandas.read_csv` and `?`.
@@ -21,7 +21,7 @@ _NO_VALUE_IN_ANY_CASE = frozenset(
     | {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
 )
 _WORDS_OF_CLASSES = frozenset({"None", "NA", "na"})
-"""These are classes as names of class folders, which are made on purpose."""
+"""A class folder with one of these names is a class, because folders are named on purpose."""
 
 _WITHOUT_FRACTION = re.compile(r"([+-]?\d+)(?:\.0*|,0+)")
 _SCIENTIFIC = re.compile(r"[+-]?\d(?:\.\d*[eE][+-]?\d{1,3}|[eE][+-]\d{2})")
@@ -104,14 +104,15 @@ def clean_labels(
         unlabelled: labels that mean no label, e.g. "-1"; compared as above.
         classes: names that are kept as they are.
     Raises:
-        DataError: a negative number that is not in `unlabelled` (-1 mostly means "no label"), or a spreadsheet's error.
+        DataError: a negative number that is not in `unlabelled` (-1 usually means "no label"), or an error value of a
+            spreadsheet.
     """
     given = [None if label is None else label_text(label) for label in labels]
     known = {_key(label_text(label)): label for label in classes or ()}
     exact = {*(classes or ())}
-    told = {_key(label_text(word)) for word in unlabelled}
+    no_label = {_key(label_text(word)) for word in unlabelled}
     notes = [_left_out(word, given, exact) for word in unlabelled]
-    given = [label if label is None or label in exact or _key(label) not in told else None for label in given]
+    given = [label if label is None or label in exact or _key(label) not in no_label else None for label in given]
     counts = Counter(label for label in given if label is not None)
     _refuse_negative(name, {label: count for label, count in counts.items() if label not in exact})
     spellings: dict[str, list[str]] = {}
@@ -156,7 +157,7 @@ def _key(label: str) -> str:
 def _left_out(word: str, labels: Sequence[str | None], exact: Collection[str]) -> str:
     key = _key(label_text(word))
     count = sum(label is not None and label not in exact and _key(label) == key for label in labels)
-    return f"{count} images labelled {word!r}: no label, as told" if count else f"no image is labelled {word!r}"
+    return f"{count} images labelled {word!r}: no label, as declared" if count else f"no image is labelled {word!r}"
 
 
 def _refuse_negative(name: str, counts: dict[str, int]) -> None:
@@ -173,5 +174,5 @@ def _refuse_negative(name: str, counts: dict[str, int]) -> None:
 def _joined(chosen: str, found: Sequence[str], counts: Counter[str]) -> str:
     shown = [f"{label!r} ({counts[label]})" for label in sorted(found, key=lambda label: (-counts[label], label))]
     more = len(shown) - _VARIANTS_SHOWN
-    spelt = ", ".join(shown[:_VARIANTS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return f"class {chosen!r} is spelt in several ways and joined: {spelt}"
+    variants = ", ".join(shown[:_VARIANTS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f"class {chosen!r} is spelled in several ways and joined: {variants}"

@@ -1,4 +1,4 @@
-"""The files of one source: each is an image, set aside, passed over or excluded."""
+"""Lists the files of one source: each is an image, set aside, passed over or excluded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from augscale.data.file_types import (
     verdict_by_content,
     verdict_by_name,
 )
-from augscale.data.folder_labels import against_table, folder_rows
+from augscale.data.folder_labels import contradiction_note, folder_rows
 from augscale.data.folders import Exclusion, is_thumbnail, walk_files
 from augscale.data.formats.dicom import can_read_dicom
 from augscale.data.image_records import MISSING, BadFile
@@ -55,10 +55,10 @@ class Listing:
         base: the folder that paths below the source start at.
         images: the images.
         bad: files set aside.
-        passed: files that are no images: path below the source, and kind.
+        passed: files that are not images: path below the source, and kind.
         excluded: files that a pattern excludes.
         notes, label_notes: see `SourceScan`.
-        reasons: likely causes for files that a table names and that do not exist.
+        reasons: likely causes, for files that a table names but that do not exist.
     """
 
     base: Path
@@ -71,7 +71,7 @@ class Listing:
     reasons: dict[Path, str] = field(default_factory=dict)
 
     def put(self, found: Found, inside: PurePosixPath, path: Path, verdict: Verdict) -> None:
-        """Adds one file of a folder to the list that its verdict asks for; images are added to `found`."""
+        """Adds one file of a folder to the list of its verdict; images are added to `found`."""
         if isinstance(verdict, Kind):
             self.passed[path] = (str(inside), verdict)
         elif isinstance(verdict, UnsupportedImage):
@@ -83,8 +83,8 @@ class Listing:
         else:
             found[inside] = path
 
-    def look_inside(self, found: Found, unknown: Found) -> None:
-        """Adds files whose names do not tell their type, by their content."""
+    def classify_by_content(self, found: Found, unknown: Found) -> None:
+        """Adds the files in `unknown`, whose names do not tell their type, according to their content."""
         if not unknown:
             return
         with ThreadPoolExecutor(num_workers(), thread_name_prefix="look") as pool:
@@ -102,7 +102,7 @@ class Listing:
             self.passed |= {found.pop(inside): (str(inside), THUMBNAILS) for inside in small}
 
     def set_aside_by_name(self) -> None:
-        """Sets aside files that a table or a person names as images and that are of a type that is not read."""
+        """Sets aside files of unsupported types that a table or the user names as images."""
         kept = []
         for image in self.images:
             verdict = verdict_by_name(image.path.name)
@@ -119,9 +119,9 @@ class Listing:
             for line in table.nameless
         ]
 
-    def say_contradictions(self, table: Path, rows: Sequence[tuple[PurePosixPath, Row]]) -> None:
+    def note_contradictions(self, table: Path, rows: Sequence[tuple[PurePosixPath, Row]]) -> None:
         """Notes that a table contradicts the folders that its images lie in."""
-        if note := against_table([inside for inside, _ in rows], [row for _, row in rows]):
+        if note := contradiction_note([inside for inside, _ in rows], [row for _, row in rows]):
             self.notes.append(f"{table}: {note}")
 
     def rows_by_file(self, path: Path, folder: Path, table: Table, *, must_exist: bool) -> dict[Path, Row]:
@@ -141,7 +141,7 @@ class Listing:
         return files
 
     def other_contents(self) -> str:
-        """The contents of a source without images, in brackets; empty for none."""
+        """A summary, in parentheses, of the contents of a source without images; empty if it has none."""
         parts = [f"{len(self.bad)} files were set aside: {self.bad[0].reason}"] if self.bad else []
         parts += [f"{len(self.excluded)} files were excluded"] if self.excluded else []
         parts += passed_over_lines(count_passed(self.passed))
@@ -179,7 +179,7 @@ def _list_table(path: Path, exclusion: Exclusion) -> Listing:
     below = listing.base
     parents = [Path(os.path.abspath(file)).parent for file in files]
     if any(not parent.is_relative_to(below) for parent in parents):
-        # Absolute paths differ between machines, and ids must not: paths start at the common folder.
+        # Ids must be the same on every machine, so paths start at the common folder instead of the root.
         below = Path(os.path.commonpath(parents))
     for file, row in files.items():
         inside = PurePosixPath(Path(os.path.abspath(file)).relative_to(below).as_posix())
@@ -187,7 +187,7 @@ def _list_table(path: Path, exclusion: Exclusion) -> Listing:
             listing.excluded.add(file)
         else:
             listing.images.append(ListedImage(file, inside, row))
-    listing.say_contradictions(path, [(image.inside, image.row) for image in listing.images])
+    listing.note_contradictions(path, [(image.inside, image.row) for image in listing.images])
     return listing
 
 
@@ -221,7 +221,7 @@ def _list_folder(root: Path, exclusion: Exclusion) -> Listing:
                 if path not in listing.excluded and not exclusion.hits(inside)
             }
     listing.passed |= {folder: (str(folder.relative_to(root)), kind) for folder, kind in folders.items()}
-    listing.look_inside(found, {inside: path for inside, path in unknown.items() if inside not in named})
+    listing.classify_by_content(found, {inside: path for inside, path in unknown.items() if inside not in named})
     listing.pass_over_thumbnails(found, named)
     _add_rows(listing, root, found, tables)
     return listing
@@ -230,9 +230,9 @@ def _list_folder(root: Path, exclusion: Exclusion) -> Listing:
 def _add_rows(
     listing: Listing, root: Path, found: Found, tables: Mapping[PurePosixPath, Mapping[PurePosixPath, Row]]
 ) -> None:
-    """Adds the images of a folder with their rows in the tables at or above them, else with those of the folders."""
+    """Adds each image with its row in the nearest table at or above it, else with split and label of its folders."""
     free = []
-    told_by_tables: dict[PurePosixPath, list[tuple[PurePosixPath, Row]]] = {}
+    rows_by_table: dict[PurePosixPath, list[tuple[PurePosixPath, Row]]] = {}
     for inside, path in found.items():
         above = [parent for parent in (inside.parent, *inside.parent.parents) if parent in tables]
         naming = [scope for scope in above if inside.relative_to(scope) in tables[scope]]
@@ -240,15 +240,17 @@ def _add_rows(
             scope = (naming or above)[0]
             row = tables[scope].get(inside.relative_to(scope), Row())
             listing.images.append(ListedImage(path, inside, row, scope))
-            told_by_tables.setdefault(scope, []).append((inside.relative_to(scope), row))
+            rows_by_table.setdefault(scope, []).append((inside.relative_to(scope), row))
         else:
             free.append((path, inside))
-    for scope, rows_of_scope in told_by_tables.items():
-        listing.say_contradictions(root / scope, rows_of_scope)
-    told = folder_rows([inside for _, inside in free])
-    listing.notes.extend(f"{root}: {note}" for note in told.notes)
-    listing.label_notes.extend(f"{root}: {note}" for note in told.label_notes)
-    listing.images += [ListedImage(path, inside, row) for (path, inside), row in zip(free, told.rows, strict=True)]
+    for scope, rows_of_scope in rows_by_table.items():
+        listing.note_contradictions(root / scope, rows_of_scope)
+    from_folders = folder_rows([inside for _, inside in free])
+    listing.notes.extend(f"{root}: {note}" for note in from_folders.notes)
+    listing.label_notes.extend(f"{root}: {note}" for note in from_folders.label_notes)
+    listing.images += [
+        ListedImage(path, inside, row) for (path, inside), row in zip(free, from_folders.rows, strict=True)
+    ]
 
 
 def _named_by_table(folder: Path, here: PurePosixPath, rows: Iterable[PurePosixPath]) -> Found:

@@ -1,7 +1,7 @@
 """Usual names of masks and annotations: of files (`x_mask.png`, `x_seg.png`) and of folders (`masks/`).
 
 A name alone excludes nothing: `labelled/` and `gt_camera/` may hold photographs. Clear words count by themselves, vague
-words only with a second sign.
+words only together with a second sign.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _WORDS = re.compile(r"[a-z]+\d*|\d+")
 
 
 def named_masks(names: Sequence[str], looks_like_mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Images with names of masks; none if all have such names, which then say nothing.
+    """Flags images that are named like masks; none if all are, because the names then carry no information.
 
-    A vague word counts if an image of the same name without it exists, or half of those images look like masks.
+    A vague word counts if an image of the same name without it exists, or if half of the images with vague words look
+    like masks.
 
     Args:
         names: N paths below their source.
@@ -43,10 +44,10 @@ def named_masks(names: Sequence[str], looks_like_mask: npt.NDArray[np.bool_]) ->
 
 
 def mask_words(path: PurePosixPath) -> tuple[bool, bool]:
-    """Two flags for a path below the source: its name says clearly that it is a mask; its name says so vaguely.
+    """Two flags for a path below the source: it contains a clear word for a mask; it contains a vague one.
 
-    Only whole words count, and vague ones only in folder names that consist of them: neither `unmasked_1.png` nor
-    `labelled/`.
+    Only whole words count, so `unmasked_1.png` and `labelled/` contain none. A vague word in a folder counts only if
+    the folder's name consists of such words.
     """
     words = set(_split(path.stem))
     folders = [set(_split(folder)) for folder in path.parts[:-1]]

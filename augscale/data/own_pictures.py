@@ -1,4 +1,4 @@
-"""The mark in pictures that augscale writes, so that a search does not train on pictures among the images."""
+"""Marks the pictures that augscale writes, so that a search does not train on those that lie among the images."""
 
 from __future__ import annotations
 

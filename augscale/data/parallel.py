@@ -1,4 +1,4 @@
-"""Work on many images in threads: results in order, a bounded number in memory; its progress."""
+"""Processes many images in threads, with results in order and a bounded number in memory, and counts progress."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Progress:
         self._done = self._shown = 0
 
     def more(self, count: int) -> None:
-        """Adds steps for files that are measured; the number shown does not go back."""
+        """Adds steps for files to be measured; the number shown never decreases."""
         self._steps += count
 
     def step(self, count: int = 1) -> None:

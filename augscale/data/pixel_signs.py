@@ -1,4 +1,4 @@
-"""Signs in the pixels that an image is no photograph: nearly black, of one color, or of few grey levels like a mask.
+"""Signs in the pixels that an image is not a photograph: nearly black, of one color, or few grey levels (a mask).
 
 All signs come from histograms of grey values. Black bars, which the decoder adds around images that are not square, do
 not count. All functions work on many images at once.
@@ -17,7 +17,8 @@ Counts = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 BLACK_BELOW = 17
-"""99.9 % of the pixels of a nearly black image are below this grey value; 12 bits read as 16 give at most 16."""
+"""99.9 % of the pixels of a nearly black image are below this grey value; 12-bit values
+read as 16-bit values give at most 16."""
 _BRIGHT_SHARE = 0.001
 _CONSTANT_SPREAD = 2
 _CONSTANT_SHARE = 0.998
@@ -30,12 +31,13 @@ _MASK_SHARE = 0.94
 _MASK_REST_SHARE = 0.75
 """In a mask, a few far-apart grey levels hold 94 % of the pixels, and 75 % of those outside the most frequent one."""
 _FRAYED = 33
+"""Number of the darkest and of the brightest grey levels that count as black and white in a lossy file."""
 _MASK_SHARE_LOSSY, _MASK_REST_SHARE_LOSSY = 0.9, 0.6
-_FLAT_COLOURS = 8
+_FLAT_COLORS = 8
 """A file with at most this number of colors is a mask."""
-_SUSPECT_SHARE, _SUSPECT_SHARE_COLOUR = 0.5, 0.7
+_SUSPECT_SHARE, _SUSPECT_SHARE_COLOR = 0.5, 0.7
 """Shrinking blurs the edges of a mask. If two grey levels hold this share, the file itself is examined."""
-_COLOURLESS = 4.0
+_COLORLESS = 4.0
 _CHUNK_IMAGES = 128
 _MOST_SIDE_PX = 128
 _FILE_SIDE_PX = 512
@@ -67,20 +69,20 @@ def pixel_signs(images: npt.NDArray[np.uint8]) -> PixelSigns:
         images: uint8, shape (N, S, S, 3); may be memory-mapped.
     """
     counts = np.empty((len(images), 256), dtype=np.int64)
-    colourless = np.empty(len(images), dtype=bool)
+    colorless = np.empty(len(images), dtype=bool)
     step = max(1, images.shape[1] // _MOST_SIDE_PX)
     for begin in range(0, len(images), _CHUNK_IMAGES):
         rows = slice(begin, begin + _CHUNK_IMAGES)
         pixels = np.asarray(images[rows, ::step, ::step])
         counts[rows] = grey_counts(pixels)
-        colourless[rows] = _is_colourless(pixels)
+        colorless[rows] = _is_colorless(pixels)
     shares = counts / counts.sum(axis=1, keepdims=True)
     black = shares[:, BLACK_BELOW:].sum(axis=1) <= _BRIGHT_SHARE
     near_mode = _window_sums(shares, _CONSTANT_SPREAD).max(axis=1)
     constant = ~black & (near_mode >= _CONSTANT_SHARE)
     mask = ~black & ~constant & _is_mask(shares)
     two = mode_shares(shares, _BLURRED_SPREAD)[0]
-    suspect = ~black & ~constant & ~mask & (two >= np.where(colourless, _SUSPECT_SHARE, _SUSPECT_SHARE_COLOUR))
+    suspect = ~black & ~constant & ~mask & (two >= np.where(colorless, _SUSPECT_SHARE, _SUSPECT_SHARE_COLOR))
     brightness = (shares @ np.arange(256)).astype(np.float32)
     return PixelSigns(brightness=brightness, black=black, constant=constant, mask=mask, suspect=suspect)
 
@@ -140,13 +142,13 @@ def file_is_mask(path: Path | None) -> bool | None:
                 return True
             image.draft("L", (_FILE_SIDE_PX, _FILE_SIDE_PX))
             if image.mode.startswith(("I", "F")):
-                return bool(len(np.unique(np.asarray(image))) <= _FLAT_COLOURS)
-            if image.getcolors(_FLAT_COLOURS) is not None:
+                return bool(len(np.unique(np.asarray(image))) <= _FLAT_COLORS)
+            if image.getcolors(_FLAT_COLORS) is not None:
                 return True
             counts = np.array(image.convert("L").histogram(), dtype=np.float64)[None]
             # An overexposed photograph is black and white, too, but has colors.
-            colours = np.asarray(image.convert("RGB"))[None]
-            lossy = image.format in ("JPEG", "MPO", "WEBP") and _is_colourless(colours)[0]
+            colors = np.asarray(image.convert("RGB"))[None]
+            lossy = image.format in ("JPEG", "MPO", "WEBP") and _is_colorless(colors)[0]
     except Exception:  # DICOM and other files that Pillow does not read
         return None
     shares = counts / counts.sum()
@@ -164,11 +166,11 @@ def _is_mask(shares: npt.NDArray[np.float64]) -> Flags:
     return (several >= _MASK_SHARE) & (rest >= _MASK_REST_SHARE)
 
 
-def _is_colourless(pixels: npt.NDArray[np.uint8]) -> Flags:
+def _is_colorless(pixels: npt.NDArray[np.uint8]) -> Flags:
     red, green, blue = (pixels[..., channel] for channel in range(3))  # far faster than max over an axis of three
     high = np.maximum(np.maximum(red, green), blue)
     low = np.minimum(np.minimum(red, green), blue)
-    return np.asarray((high - low).mean(axis=(1, 2)) < _COLOURLESS)
+    return np.asarray((high - low).mean(axis=(1, 2)) < _COLORLESS)
 
 
 def _peaks(left: npt.NDArray[np.float64], windows: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

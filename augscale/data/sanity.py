@@ -1,7 +1,7 @@
-"""A check before any training that the decoded images look like photographs.
+"""Checks, before any training, that the decoded images look like photographs.
 
 It finds nearly black images (a wrong range of grey levels), images of one color, masks among the photographs, names of
-masks, images far darker or brighter than the rest, and near-duplicates. Good data give no line.
+masks, images far darker or brighter than the rest, and near-duplicates. Nothing is printed about good data.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Flags = npt.NDArray[np.bool_]
 
 WORDS = {
     "black": "nearly black",
-    "constant": "of one colour",
+    "constant": "of one color",
     "mask": "like masks or drawings (few grey levels)",
     "name": "named like masks and do not look like them",
     "brightness": "far darker or brighter than the others of their source",
     "twin": "nearly the same as another",
 }
-"""Words about images, by kind of finding, the gravest first."""
+"""Description of the images by kind of finding, the most serious first."""
 BAD_KINDS = ("black", "constant", "mask")
 MOST_BAD = 0.5
 """A larger share of images that are black, of one color or masks stops a run."""
 LEAST_SAID = dict.fromkeys(WORDS, 0.005) | {"twin": 0.03}
 """A finding about a smaller share of images is in the manifest, but not printed: every large set has a few."""
 _OUTLIER_SIGMAS, _OUTLIER_LEVELS = 6.0, 30.0
-"""Robust standard deviations, and grey levels, from the median brightness of a source."""
+"""Robust standard deviations, and grey levels; outliers are farther than both from the median of their source."""
 _LEAST_SOURCE = 20
 _EXAMPLES = 3
 _WORST = 12
@@ -51,7 +51,7 @@ class Finding:
         count: number of images; an estimate if not all were examined.
         total: number of all images.
         examples: paths of some odd images, below their source.
-        text: the line for people.
+        text: the line to print.
         said: True if the line is printed.
     """
 
@@ -68,7 +68,7 @@ class Sanity:
     """Result of the check.
 
     Attributes:
-        findings: at most one of each kind, the gravest first.
+        findings: at most one of each kind, the most serious first.
         flags: odd images, bool, shape (N,), by kind.
     """
 
@@ -81,7 +81,7 @@ class Sanity:
         return np.logical_or.reduce([self.flags[kind] for kind in BAD_KINDS])
 
     def lines(self) -> list[str]:
-        """Lines for people, one for each finding; empty for good data."""
+        """Lines to print, one for each finding; empty for good data."""
         return [finding.text for finding in self.findings if finding.said]
 
     def facts(self) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ class Sanity:
         return [{**vars(finding), "examples": list(finding.examples)} for finding in self.findings]
 
     def require_photographs(self) -> None:
-        """Refuses a set of images most of which are no photographs.
+        """Refuses a set of images most of which are not photographs.
 
         Raises:
             DataError: most are black, of one color, or masks.
@@ -104,12 +104,12 @@ class Sanity:
         black = any(found.kind == "black" for found in bad)
         ranges = ", data.range sets what is black and white in files of more than 8 bits" if black else ""
         raise DataError(
-            f"most of the {bad[0].total} images are no photographs: {parts}; expected fewer than half of such images "
+            f"most of the {bad[0].total} images are not photographs: {parts}; expected fewer than half of such images "
             f"(--exclude GLOB leaves files out{ranges}, --allow-bad goes on)"
         )
 
     def worst(self) -> list[tuple[int, str]]:
-        """Rows and kinds of up to 12 odd images to show, the kinds in turn, without near-duplicates."""
+        """Rows and kinds of up to 12 odd images to show, alternating between kinds; near-duplicates are left out."""
         queues = [[(int(row), kind) for row in np.flatnonzero(self.flags[kind])] for kind in WORDS if kind != "twin"]
         shown: dict[int, str] = {}
         for turn in range(_WORST):
@@ -142,7 +142,7 @@ def check_images(cache: ImageCache, *, allow_bad: bool = False) -> Sanity:
 def brightness_outliers(signs: ImageSigns, records: Sequence[ImageRecord]) -> Flags:
     """Images more than 6 robust standard deviations and 30 grey levels from the median of their source; bool, (N,).
 
-    Images with a graver oddity and sources of fewer than 20 images do not count.
+    Images with a more serious finding and sources of fewer than 20 images are left out.
     """
     usual = ~(signs.black | signs.constant | signs.mask)
     outlier = np.zeros(len(records), dtype=bool)
@@ -157,7 +157,7 @@ def brightness_outliers(signs: ImageSigns, records: Sequence[ImageRecord]) -> Fl
 
 
 def advice(names: Sequence[str], others: Sequence[str]) -> str:
-    """The way to leave images out, with a pattern if a simple one matches them and none of the others."""
+    """How to leave images out, with a pattern if a simple one matches exactly these images."""
     pattern = exclude_pattern(names, others)
     return f"--exclude '{pattern}' leaves them out" if pattern else "--exclude GLOB leaves files out"
 

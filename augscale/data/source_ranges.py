@@ -1,7 +1,7 @@
-"""The ranges of grey levels of sources: found once over the files of each source, or given by `data.range`.
+"""Ranges of grey levels, found once over the files of each source or given by `data.range`.
 
-A range belongs to a whole source: a choice of splits or a subset of the images does not change it. At most 1000 files
-of a source are measured, chosen by their names below it.
+A range belongs to a whole source; choosing splits or a subset of the images does not change it. At most 1000 files of
+a source are measured, chosen by their paths below the source.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class GreyLevels:
         return [asdict(found) | {"given": found.given} for found in self.ranges]
 
     def lines(self) -> list[str]:
-        """Lines for people, one for each range."""
+        """Lines to print, one for each range."""
         return [f"grey levels of {line}" for line in range_lines(self.facts())]
 
     def of(self, origin: str) -> Ranges:
@@ -94,10 +94,10 @@ def find_grey_levels(
     Args:
         used: the images to decode.
         whole: all images of the sources, including unused ones.
-        config: with `range`.
+        config: its `range` is used if it is not "auto".
         pool: threads to read in.
         on_planned: called once with the number of files to measure.
-        on_done: called after each of them.
+        on_done: called after each measured file.
     """
     kinds = _kinds(used, config, pool)
     needed = sorted({key for record in used if (key := _key(record, kinds)) is not None})
@@ -141,26 +141,26 @@ def _files_to_measure(
     config: DataConfig,
     pool: Executor,
 ) -> list[tuple[Key, Path]]:
-    """A fixed choice of the files of each source, with files in use of rare kinds that it misses."""
+    """A fixed choice of files of each source, and of the used files of each kind that this choice misses."""
     chosen = []
     for source in sorted({source for source, _ in needed}):
-        chosen += _first([record for record in whole if record.origin == source])
+        chosen += _seeded_choice([record for record in whole if record.origin == source])
     known = {**kinds, **_kinds([record for record in chosen if record.image_id not in kinds], config, pool)}
     found = {_key(record, known) for record in chosen}
     for key in needed:
         if key not in found:
-            chosen += _first([record for record in used if _key(record, known) == key])
+            chosen += _seeded_choice([record for record in used if _key(record, known) == key])
     keyed = [(_key(record, known), record.path) for record in chosen]
     return [(key, path) for key, path in keyed if key is not None and key in needed and path is not None]
 
 
-def _first(records: Sequence[ImageRecord]) -> list[ImageRecord]:
+def _seeded_choice(records: Sequence[ImageRecord]) -> list[ImageRecord]:
     ranked = sorted(records, key=lambda r: seeded_rank(SYNTHETIC_SEED, r.image_id.removeprefix(r.origin)))
     return ranked[:MOST_FILES_MEASURED]
 
 
 def _measured(path: Path) -> Measured | None:
-    """None for a file that cannot be decoded: it is refused with its reason later."""
+    """None for a file that cannot be decoded; it is refused with a reason later."""
     try:
         samples = read_samples(path)
     except UnusableImage:

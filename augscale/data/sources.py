@@ -34,10 +34,10 @@ class SourceScan:
     Attributes:
         records: the images, sorted by id.
         bad: the files set aside before any was decoded.
-        passed_over: files that are no images, counted by kind.
+        passed_over: files that are not images, counted by kind.
         excluded: number of files that each pattern of `exclude` has matched.
-        notes: readings that differ from the text of a table, and reasons why folders are not read as splits; a line
-            each.
+        notes: table cells that are read differently from how they are written, and reasons why folders are not read as
+            splits; a line each.
         label_notes: reasons why folders are not read as labels.
     """
 
@@ -64,14 +64,14 @@ def scan_sources(
     (`labels.csv`, `meta.csv`, `manifest.csv`, also .tsv and .xlsx, with a `file` column) describe its images; images
     that no table names are used too. Without a table, `train`/`val`/`test` folders give the split and class folders
     the label, if every image lies in such folders. A table given by itself names its images, relative to the table;
-    names that do not exist as written are searched, see `find_files`. A file that is reached twice counts once, with
-    all that is known of it.
+    names that do not exist as written are searched, see `find_files`. A file that several sources contain counts once,
+    with the values from all of them.
 
     Args:
         sources: paths, or "synthetic".
         splits: use only images of these splits.
         synthetic_patients: number of patients of the built-in photographs.
-        exclude: patterns of files that are not used, see `Exclusion`; a file excluded on one way to it is excluded.
+        exclude: patterns of files that are not used, see `Exclusion`; a file excluded in one source is excluded in all.
     Raises:
         DataError: nothing is there, no image is in it, a table is wrong, no file exists, or the splits are empty.
     """
@@ -83,7 +83,7 @@ def scan_sources(
     missing = {key for key in by_file if isinstance(key, Path)}
     records = [*by_file.values(), *(_built_in(synthetic_patients) if SYNTHETIC in sources else ())]
     if not records:
-        raise DataError("data.sources: every image is excluded by data.exclude on one of the ways to it")
+        raise DataError("data.sources: every image is excluded by data.exclude in at least one source")
     notes = tuple(dict.fromkeys(note for listing in listings for note in listing.notes))
     if splits is not None:
         records = _of_splits(records, splits, notes)
@@ -115,7 +115,7 @@ def _built_in(patients: int) -> Iterator[ImageRecord]:
 
 
 def _merged(listings: Sequence[Listing]) -> dict[_FileKey, ImageRecord]:
-    """One record for each file, also if several sources lead to it."""
+    """One record for each file, even if several sources contain it."""
     names = _source_names([listing.base for listing in listings])
     by_file: dict[_FileKey, ImageRecord] = {}
     for listing in listings:
@@ -128,7 +128,7 @@ def _merged(listings: Sequence[Listing]) -> dict[_FileKey, ImageRecord]:
 
 
 def _source_names(bases: Iterable[Path]) -> dict[Path, str]:
-    """The shortest different names: the last part of each path, with as many parents as tell them apart."""
+    """The shortest distinct names: the last part of each path, with as many parents as needed."""
     bases = set(bases)
     depth = dict.fromkeys(bases, 1)
     while True:
@@ -158,7 +158,7 @@ def _file_key(path: Path | None) -> _FileKey:
 
 
 def _merge(first: ImageRecord, second: ImageRecord) -> ImageRecord:
-    """The first record with its gaps filled; a patient id comes with its source."""
+    """The first record with its gaps filled; a patient id of the second is taken together with its source."""
     known = {name: getattr(first, name) or getattr(second, name) for name in ("label", "split", "eye")}
     if first.patient_id is None and second.patient_id is not None:
         known |= {"patient_id": second.patient_id, "source": second.source}

@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.int64]
 
 MAX_HELD_OUT_SHARE = 0.5
 REST = "train"
-"""The split that takes all images the others leave, and at least one of every class if groups allow it."""
+"""The split that takes the remaining images, and at least one of every class if groups allow it."""
 
 
 def patient_groups(records: Sequence[ImageRecord]) -> Indices:
@@ -55,9 +55,9 @@ def patient_groups(records: Sequence[ImageRecord]) -> Indices:
 
 
 def hold_out(records: Sequence[ImageRecord], num_images: int, seed: int) -> tuple[Indices, Indices]:
-    """Chooses images that pre-training does not see, whole patients at a time, from all sources in proportion.
+    """Chooses whole patients whose images pre-training does not see, from all sources in proportion.
 
-    Depends on the seed and on what the images are (content where known, else id), not on the order of the records.
+    Depends on the seed and on the images (content if known, else id), not on the order of the records.
 
     Args:
         records: the images.
@@ -65,8 +65,8 @@ def hold_out(records: Sequence[ImageRecord], num_images: int, seed: int) -> tupl
             little smaller, never larger.
         seed: any integer.
     Returns:
-        Rows to train on and rows held out, each int64; the order does not depend on that of `records`; together they
-        hold every row once.
+        Rows to train on and rows held out, each int64; together they contain every row once. Their order does not
+        depend on that of `records`.
     Raises:
         DataError: more than half is asked for, or less than half of `num_images` fits in whole patients.
     """
@@ -94,7 +94,7 @@ def hold_out(records: Sequence[ImageRecord], num_images: int, seed: int) -> tupl
 def _whole_patients(
     groups: dict[int, tuple[str, list[int]]], names: Sequence[str], num_images: int, seed: int
 ) -> list[int]:
-    """Rows of patients in seeded order that fit: first into each source's share, then into the rest."""
+    """Rows of patients in seeded order: first those that fit into their source's share, then any that still fit."""
     totals: dict[str, int] = {}
     for source, rows in groups.values():
         totals[source] = totals.get(source, 0) + len(rows)
@@ -117,9 +117,9 @@ def _whole_patients(
 
 
 def choose_subset(records: Sequence[ImageRecord], num_images: int, seed: int) -> list[ImageRecord]:
-    """A seeded subset, whole patients as far as the number allows, in the order of `records`.
+    """A seeded subset of whole patients (the last one may be cut), in the order of `records`.
 
-    Depends on the ids below each source, so another name of the folder gives the same subset.
+    Depends on the ids below each source, so renaming its folder gives the same subset.
     """
     if num_images >= len(records):
         return list(records)
@@ -157,7 +157,7 @@ def proportional_shares(sizes: Sequence[int], total: int, *, caps: Sequence[int]
 
 
 def seeded_rank(seed: int, name: str) -> bytes:
-    """Sort key: an order of names that depends on the seed and the names alone."""
+    """Sort key for a random order of names that depends on the seed and the names only."""
     return hashlib.blake2b(f"{seed}\x1f{name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
@@ -221,7 +221,7 @@ def _targets(class_sizes: npt.NDArray[np.int64], wanted: list[int]) -> npt.NDArr
 
 
 def _neediest(contents: npt.NDArray[np.int64], assigned: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> int:
-    """The split with room whose squared shortfall, relative to its target, these images reduce most."""
+    """The split with room for these images whose squared shortfall, relative to its target, they reduce most."""
     room = targets.sum(axis=1) - assigned.sum(axis=1)
     change = (contents * (2 * (assigned - targets) + contents) / np.maximum(targets, 0.5)).sum(axis=1)
     fits = room >= contents.sum()

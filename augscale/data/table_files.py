@@ -1,7 +1,7 @@
-"""Cells of tables: CSV and TSV in any of the usual dialects, and Excel workbooks.
+"""Reads the cells of tables: CSV and TSV in any of the usual dialects, and Excel workbooks.
 
-Ambiguous content is refused by its name instead of being guessed: text that is not Unicode, quotes that never close,
-merged cells, formulas without a stored value.
+Ambiguous content is refused with a message instead of being guessed: text that is not Unicode, quotes that never
+close, merged cells, formulas without a stored value.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OTHER_TABLES = {
     ".sav": "an SPSS file: export it as CSV",
     ".dta": f"a Stata file: write it as CSV, e.g. {_WITH_PANDAS.format(call='read_stata({file!r})')}",
 }
-"""Tables that are not read, and the way to convert them."""
+"""Tables that are not read, and how to convert them."""
 
 _CONTENTS = {
     b"PK\x03\x04": "an Excel workbook or another archive under this name: rename it to .xlsx if it is a workbook",
@@ -60,12 +60,12 @@ _SEPARATOR_LINE = re.compile(r"sep=([,;\t])", re.IGNORECASE)
 
 
 def is_table(path: Path) -> bool:
-    """True for a table by its name, also of types that are not read."""
+    """True if the name is that of a table, including types that are not read."""
     return path.suffix.lower() in TABLE_SUFFIXES or path.suffix.lower() in OTHER_TABLES
 
 
 def read_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The cells of the header, and number and cells of every other line that is not empty.
+    """The cells of the header, and the line number and cells of every other line that is not empty.
 
     Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark; the separator is that of the header: comma, semicolon or
     tab. In a workbook the sheet with a column `file` is read, else the first one; numbers without fraction become whole
@@ -97,11 +97,11 @@ def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     text = _text(path)
     lines = io.StringIO(text, newline="")
     first = lines.readline()
-    told = _SEPARATOR_LINE.fullmatch(first.strip("\r\n ").strip('"'))
-    above = 1 if told else 0
-    if not told:
+    separator = _SEPARATOR_LINE.fullmatch(first.strip("\r\n ").strip('"'))
+    above = 1 if separator else 0
+    if not separator:
         lines.seek(0)
-    delimiter = told[1] if told else _delimiter(path, first)
+    delimiter = separator[1] if separator else _delimiter(path, first)
     try:
         if '"' in text:
             _check_quotes(path, text, delimiter)
@@ -222,7 +222,7 @@ def _workbook(path: Path, *, data_only: bool) -> Any:
 
 
 def _cell_text(value: Any) -> str:
-    """The text of the cell in the same table as CSV."""
+    """The text that the cell would have if the table were saved as CSV."""
     if value is None:
         return ""
     if isinstance(value, bool):

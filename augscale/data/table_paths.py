@@ -32,7 +32,7 @@ STEPS = {
     "percent": "%20 for a space",
     "backslash": "backslashes",
 }
-"""Kinds of difference between a name in a table and a file, with words for people; least trusted first."""
+"""Kinds of difference between a name in a table and a file, with its description in messages; least trusted first."""
 
 _NOT_TAKEN = "other extension"
 """Named as a cause, never used as a repair: `a.png` beside `a.jpg` may be its mask."""
@@ -48,12 +48,12 @@ _LONGEST_SHOWN = 160
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFiles:
-    """Places of the files of a table.
+    """Paths of the files that a table names.
 
     Attributes:
-        paths: path of each name as written, also for files that are not found.
-        reasons: likely causes, by name, for files that are not found if similar ones exist.
-        notes: the repair that was used, one line.
+        paths: path of each name in the table, including files that are not found.
+        reasons: likely cause, by name, for each file that is not found but has similar ones.
+        notes: one line about the repair that was used, if any.
     """
 
     paths: dict[str, Path]
@@ -102,13 +102,13 @@ def find_files(table: Path, folder: Path, names: Sequence[str], *, must_exist: b
     if must_exist and len(missing) == len(paths) and not repair:
         raise DataError(_none_exists(table, folder, paths, causes, index.size))
     paths |= {name: option.path for name, option in repair.items()}
-    notes = (_taken(table, folder, repair, len(paths)),) if repair else ()
+    notes = (_repair_note(table, folder, repair, len(paths)),) if repair else ()
     reasons = {name: f"there is {files} ({words})" for name, (files, words) in causes.items()}
     return FoundFiles(paths=paths, reasons=reasons, notes=notes)
 
 
 class _Index:
-    """The files below a folder, and in the folders that names lead to, by a key that ignores all differences."""
+    """Files below a folder and in the folders that the names point to, by a key that ignores all differences."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._folder = folder
@@ -119,7 +119,7 @@ class _Index:
             self._by_key.setdefault(_loose(os.path.basename(path)), []).append(path)
 
     def options(self, name: str) -> list[_Option]:
-        """The files that a name may mean; of those in other folders only the ones with the longest common end."""
+        """The files that a name may mean; of those in other folders, only those that share most trailing path parts."""
         base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
         keys = {_loose(form) for form in (base, _unfloated(base), unquote(base))}
         found = dict.fromkeys(path for key in sorted(keys) for path in self._by_key.get(key, []))
@@ -141,7 +141,7 @@ class _Index:
         return _Option(path=self._folder / path, steps=steps, dropped=dropped, shared=shared + 1)
 
     def _files(self, outside: Collection[str]) -> Iterator[str]:
-        """Paths in the form of a table, without hidden ones: all below the folder, and those in some others."""
+        """Paths as a table would write them, without hidden ones: all below the folder, and those in `outside`."""
         seen = set()
         for here, folders, files in os.walk(self._folder, followlinks=True):
             real = os.path.realpath(here)
@@ -187,7 +187,7 @@ def _common_repair(table: Path, options: dict[str, list[_Option]], *, everything
 
 
 def _nearest(options: Iterable[_Option], steps: Steps = frozenset(STEPS)) -> list[_Option]:
-    """The options without differences other than `steps`, of these the ones with the fewest differences."""
+    """The options with the fewest differences among those that differ only in `steps`."""
     fits = [option for option in options if option.steps <= steps]
     least = min((len(option.steps) for option in fits), default=0)
     return [option for option in fits if len(option.steps) == least]
@@ -223,7 +223,7 @@ def _forms(name: str, path: str, steps: Steps) -> tuple[str, str]:
 
 
 def _loose(name: str) -> str:
-    """The same text for all names that `_forms` can make equal."""
+    """A key that is equal for all names that `_forms` can make equal."""
     text = _trimmed(unicodedata.normalize("NFC", name)).casefold()
     return _without_zeros(_trimmed(text.removesuffix(_suffix(text))))
 
@@ -236,7 +236,7 @@ def _trimmed(part: str) -> str:
 
 
 def _suffix(name: str) -> str:
-    """The extension as written if it is one of images, else an empty text."""
+    """The extension as written if it is an image's, else an empty string."""
     suffix = os.path.splitext(name)[1]
     return suffix if suffix.lower() in _SUFFIXES else ""
 
@@ -270,7 +270,7 @@ def _words(steps: Steps) -> str:
 
 
 def _cause(folder: Path, options: Sequence[_Option]) -> tuple[str, str]:
-    """The most similar files to a name that is not found, and the likely cause."""
+    """The files most similar to a name that is not found, and the likely cause."""
     like = sorted(_nearest(options), key=lambda option: option.path)
     return " and ".join(_below(option.path, folder) for option in like[:2]), _words(like[0].steps)
 
@@ -279,7 +279,7 @@ def _below(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
-def _taken(table: Path, folder: Path, repair: dict[str, _Option], total: int) -> str:
+def _repair_note(table: Path, folder: Path, repair: dict[str, _Option], total: int) -> str:
     name, option = next(iter(repair.items()))
     steps = frozenset().union(*(option.steps for option in repair.values()))
     return (
@@ -292,8 +292,7 @@ def _none_exists(
     table: Path, folder: Path, paths: dict[str, Path], causes: dict[str, tuple[str, str]], size: int
 ) -> str:
     name = next(iter(paths))
-    lies = f"{size} files lie there" if size else "no file lies there"
-    cause = f"nothing like it lies in {folder} or below ({lies})"
+    cause = f"no file in or below {folder} has a similar name ({size or 'no'} files there)"
     for above in list(folder.absolute().parents)[:2]:
         if _is_file(above / name):
             cause = f"it is there below {above}; move the table to that folder"

@@ -1,4 +1,4 @@
-"""Small standardized copies of images, and nearly identical images that they find in bounded time."""
+"""Small standardized copies of images, and a bounded-time search with them for nearly identical images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def thumbnails_standardised(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.flo
     Args:
         images: uint8, shape (N, S, S, 3).
     Returns:
-        float32, shape (N, 1024); zeros for an image of one colour.
+        float32, shape (N, 1024); zeros for an image of one color.
     """
     thumbs = np.empty((len(images), THUMB_SIDE * THUMB_SIDE), dtype=np.float32)
     for begin in range(0, len(images), _CHUNK_IMAGES):
@@ -37,7 +37,7 @@ def thumbnails_standardised(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.flo
 
 
 def near_twins(images: npt.NDArray[np.uint8], rows: Indices) -> tuple[Indices, Indices]:
-    """Finds the most similar other image for each image, or for 2048 evenly spread ones of more.
+    """Finds the most similar other image for each image, or for 2048 evenly spaced ones if there are more.
 
     Args:
         images: uint8, shape (N, S, S, 3).

@@ -1,7 +1,7 @@
 """Procedural color fundus photographs with graded lesions, for trying augscale without any data.
 
-`synthetic_records` lists the photographs of a collection, `render` draws one of them from its name. This package knows
-nothing of `augscale.data`, which makes image records of the list.
+`synthetic_records` lists the photographs of a collection, and `render` draws one of them from its name. This package
+does not import `augscale.data`, which turns the list into image records.
 """
 
 from augscale.demo.patients import SyntheticRecord, synthetic_records

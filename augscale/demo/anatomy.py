@@ -1,4 +1,4 @@
-"""The eye itself: disc with cup, macula, pigment and vessels, and how light comes back from it.
+"""The anatomy of an eye (disc with cup, macula, pigment, vessels) and the light that it reflects.
 
 Frame of reference and units as in `vessels`: degrees on a right eye, fovea at the origin.
 """
@@ -54,7 +54,7 @@ def grow_eye(seed: int, patient: int, eye: str) -> Eye:
     return Eye(
         traits=traits,
         disc=disc,
-        vessels=grow_vessels(vessel_draws, disc.center, disc.radius, traits.calibre, traits.tortuosity),
+        vessels=grow_vessels(vessel_draws, disc.center, disc.radius, traits.caliber, traits.tortuosity),
         lesions=eye_lesions(seed, patient, eye),
         drusen=grow_drusen(Draws(seed, "patient", patient, eye, "drusen"), traits.drusen),
         macula_depth=Draws(seed, "patient", patient, eye, "macula").uniform(0.5, 1.15),
@@ -82,7 +82,7 @@ def grow_disc(seed: int, patient: int, eye: str) -> Disc:
 
 
 def fundus_color(draws: Draws, eye: Eye, grid: Grid) -> Floats:
-    """Light that comes back from pigment epithelium, choroid, macula and disc, without vessels and lesions.
+    """Light reflected by pigment epithelium, choroid, macula and disc, without vessels and lesions.
 
     Args:
         draws: a stream that is the same for all photographs of the eye.
@@ -114,7 +114,7 @@ def _macula(eye: Eye, x: Floats, y: Floats) -> Floats:
 
 
 def _fiber_sheen(draws: Draws, eye: Eye, x: Floats, y: Floats) -> Floats:
-    """Reflex of the nerve fibers above and below the disc, bright and streaked in the young, and the foveal reflex."""
+    """Reflexes of the fovea and of the nerve fibers above and below the disc, bright and streaked in youth."""
     from_x, from_y = x - eye.disc.center[0], y - eye.disc.center[1]
     distance = np.sqrt(from_x**2 + from_y**2)
     direction = np.arctan2(np.abs(from_y), -from_x)

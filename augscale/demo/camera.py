@@ -17,11 +17,11 @@ from augscale.demo.draws import Draws, Floats
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A model of camera and its usual settings."""
+    """A camera model and its usual settings."""
 
     name: str
     share: float
-    """Share of the photographs that are taken with it."""
+    """Share of photographs taken with it."""
     field_deg: float
     """Angular diameter of the field of view."""
     crop: float
@@ -73,7 +73,7 @@ _TABLE: dict[str, tuple[Any, ...]] = {
 CAMERAS = tuple(Camera(**dict(zip(_TABLE, column, strict=True))) for column in zip(*_TABLE.values(), strict=True))
 
 _KEEPS_CLINIC_P = 0.85
-_BALANCE_SPREAD = np.array([0.8, 0.7, 1.5])  # blue varies most: it is the weakest channel and gets the strongest gain
+_BALANCE_SPREAD = np.array([0.8, 0.7, 1.5])  # blue varies most, because the weakest channel gets the strongest gain
 _KNEE = 0.72  # above this share of white the sensor's response bends
 
 # Luminance table of the JPEG standard (ITU-T T.81, Annex K.1).
@@ -137,12 +137,12 @@ def expose(draws: Draws, camera: Camera, reflectance: Floats, haze: float) -> np
     field = _field(draws, camera, size, x, y, radius)
     image = _noise(draws, camera, image) * field[:, :, None] + draws.uniform(0.0, 0.012)
     image = _compress(image, camera.quality + draws.normal(0.0, 3.0))
-    # No compressor leaves the black surround quite black; most collections mask it.
+    # Compression leaves the surround not quite black; most collections mask it.
     return np.rint(np.clip(image * (field > 0)[:, :, None], 0, 1) * 255).astype(np.uint8)
 
 
 def _light(draws: Draws, camera: Camera, x: Floats, y: Floats) -> Floats:
-    """Vignetting around a point that is never quite the middle, and a tilt of the light; float64 (size, size, 3)."""
+    """Vignetting around a point near the middle, and a tilt of the light; float64 (size, size, 3)."""
     shift_x, shift_y = draws.normal(0.0, 0.2), draws.normal(0.0, 0.16)
     off_axis = np.sqrt((x - shift_x) ** 2 + (y - shift_y) ** 2)
     vignette = camera.vignette * draws.uniform(0.5, 1.6) * np.array([1.1, 1.0, 0.85])
@@ -195,7 +195,7 @@ def _field(draws: Draws, camera: Camera, size: int, x: Floats, y: Floats, radius
 
 
 def _noise(draws: Draws, camera: Camera, image: Floats) -> Floats:
-    """Sensor noise as it is left after reduction to this size: finer pixels are averages over fewer sensor pixels."""
+    """Sensor noise after reduction to this size: smaller pixels average over fewer sensor pixels."""
     size = image.shape[0]
     spread = camera.noise * draws.uniform(0.4, 1.4) * min(np.sqrt(size / 256), 1.5)
     noise = draws.normals(size * size * 3).reshape(size, size, 3)

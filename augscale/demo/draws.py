@@ -1,4 +1,4 @@
-"""Random numbers for one named purpose of the generator, the same on every machine and with every numpy release.
+"""Random numbers for one named purpose, the same on every machine and with every numpy release.
 
 numpy promises no stable stream for its `Generator`, so everything here comes from `seeding.counter_uniforms`.
 """
@@ -20,8 +20,8 @@ _BUFFERED = 64
 class Draws:
     """A stream of random numbers that depends on the seed and the names only.
 
-    Two purposes (the pose of a photograph, the vessels of an eye) take two streams, so that drawing one number
-    more for the first leaves the second as it was.
+    Each purpose (the pose of a photograph, the vessels of an eye) has its own stream, so that drawing one more number
+    for one purpose does not change another.
 
     Args:
         seed: root seed of the collection.
@@ -42,7 +42,7 @@ class Draws:
         return low + (high - low) * row
 
     def skip(self) -> None:
-        """Leaves out one call of `uniforms` for a large number of values."""
+        """Skips the numbers of one call of `uniforms` with a large count."""
         self._row += 1
 
     def normals(self, count: int, mean: float = 0.0, sd: float = 1.0) -> Floats:

@@ -1,4 +1,4 @@
-"""Lesions of diabetic retinopathy: their kinds and places for a grade, as strokes and blobs.
+"""Lesions of diabetic retinopathy: their kinds and places for each grade, as strokes and blobs.
 
 The grades follow the international clinical scale (Wilkinson et al., Ophthalmology 2003): 0 none; 1 microaneurysms
 only; 2 more than that; 3 many hemorrhages in all quadrants; 4 new vessels or preretinal hemorrhage. Sizes are at
@@ -15,7 +15,7 @@ from augscale.demo.draws import Draws, Floats
 from augscale.demo.stamps import Blobs, Strokes, concatenate
 
 _FIELD_DEG = 21.0  # lesions lie within this distance of a point between disc and fovea
-_FIELD_CENTRE = np.array([4.0, 0.0])
+_FIELD_CENTER = np.array([4.0, 0.0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def _scatter(draws: Draws, count: int, spread: float) -> Floats:
     """Points in the field, shape (count, 2); spread 1 is uniform, less is denser in the middle."""
     radius = _FIELD_DEG * draws.uniforms(count) ** (0.5 / spread)
     turn = draws.uniforms(count, 0, 2 * np.pi)
-    return _FIELD_CENTRE + np.stack([radius * np.cos(turn), 0.85 * radius * np.sin(turn)], axis=1)
+    return _FIELD_CENTER + np.stack([radius * np.cos(turn), 0.85 * radius * np.sin(turn)], axis=1)
 
 
 def _round(

@@ -53,7 +53,7 @@ class PatientTraits:
 
     pigment: melanin of the fundus, 0 pale to 1 dark. tessellation: how clearly the choroidal vessels show, 0 to 1.
     youth: 1 young (bright reflexes of the nerve fibers) to 0 old. haze: clouding of lens and vitreous, 0 to 1.
-    calibre: width of the vessels relative to the mean. tortuosity: SD of the heading of a vessel, radians.
+    caliber: width of the vessels relative to the mean. tortuosity: SD of the heading of a vessel, radians.
     cup: cup-to-disc ratio. drusen: number of drusen, which say nothing about the grade. clinic: uniform in [0, 1),
     decides the usual camera.
     """
@@ -62,7 +62,7 @@ class PatientTraits:
     tessellation: float
     youth: float
     haze: float
-    calibre: float
+    caliber: float
     tortuosity: float
     cup: float
     drusen: int
@@ -83,7 +83,7 @@ def parse_image_id(image_id: str) -> PhotographName:
         name = PhotographName(patient=int(match[1]), eye=match[2], photograph=int(match[3]))
         if name.image_id == image_id:
             return name
-    raise DataError(f'image id {image_id!r} is no synthetic photograph; expected e.g. "synthetic/p0012/left/0"')
+    raise DataError(f'image id {image_id!r} is not a synthetic photograph; expected e.g. "synthetic/p0012/left/0"')
 
 
 def patient_traits(seed: int, patient: int) -> PatientTraits:
@@ -97,7 +97,7 @@ def patient_traits(seed: int, patient: int) -> PatientTraits:
         tessellation=min(tessellation, 1.0),
         youth=youth,
         haze=(1 - 0.7 * youth) * draws.uniform() ** 2,
-        calibre=1.0 + draws.normal(0.0, 0.1),
+        caliber=1.0 + draws.normal(0.0, 0.1),
         tortuosity=draws.uniform(0.10, 0.32),
         cup=draws.uniform(0.25, 0.6),
         drusen=draws.integer(4, 40) if draws.chance(0.2 * (1 - youth)) else 0,

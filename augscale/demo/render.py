@@ -16,10 +16,10 @@ from augscale.demo.stamps import Blobs, Strokes, draw_blobs, draw_strokes
 from augscale.errors import DataError
 
 RENDERER = "86c24cdb517b39d8389d9627bda3f6b9"
-"""Version of the photographs' pixels; caches of them are named after it, and runs are resumed with the same one only.
+"""Version of the photographs' pixels; keys of caches depend on it, and runs are resumed with the same version only.
 
-Choose another text with every change that alters a pixel. The present text was a hash of the renderer's source in
-augscale 0.1.0, so runs that were begun with that version can be resumed.
+Replace this text with every change that alters a pixel. The current text is the hash of the renderer's source in
+augscale 0.1.0, so that runs begun with that version can be resumed.
 """
 MIN_SIZE = 16
 
@@ -108,7 +108,7 @@ def _pose(name: PhotographName, disc: Disc, camera: Camera, seed: int, size: int
 
 
 def _reflectance(eye: Eye, pose: Pose, draws: Draws) -> Floats:
-    """Light that comes back from the retina, float64 (size, size, 3), 1 is an average retina."""
+    """Light reflected by the retina, float64 (size, size, 3); 1 is an average retina."""
     image = fundus_color(draws, eye, pose.retina_grid())
     lesions = eye.lesions
     image = _paint(image, _layer(pose, eye.drusen), _DRUSEN)

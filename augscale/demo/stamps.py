@@ -69,7 +69,7 @@ Shapes = TypeVar("Shapes", Strokes, Blobs)
 
 
 def concatenate(parts: Sequence[Shapes]) -> Shapes:
-    """All strokes, or all blobs, of the parts in order."""
+    """The strokes or blobs of all parts, in order."""
     kind = type(parts[0])
     return kind(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in kind.__dataclass_fields__})
 

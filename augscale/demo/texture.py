@@ -48,7 +48,7 @@ def mottling(draws: Draws, grid: Grid, spacings: tuple[float, ...]) -> Floats:
 
     Args:
         draws: a stream of its own.
-        grid: a plain turned and scaled grid; fields finer than its resolution are left out.
+        grid: a turned and scaled pixel grid; fields finer than its resolution are left out.
         spacings: knot distances, degrees.
     Returns:
         float64, shape of the grid, mean 0; SD near 1 for the coarsest field alone.

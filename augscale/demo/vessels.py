@@ -67,20 +67,20 @@ class _Buds:
     radius: Floats
 
 
-def grow_vessels(draws: Draws, disc: Floats, disc_radius: float, calibre: float, tortuosity: float) -> VesselTree:
+def grow_vessels(draws: Draws, disc: Floats, disc_radius: float, caliber: float, tortuosity: float) -> VesselTree:
     """The vessel tree of one right eye.
 
     Args:
         draws: stream of this eye's vessels.
         disc: center of the optic disc, degrees, shape (2,).
         disc_radius: degrees.
-        calibre: widths relative to the mean.
+        caliber: widths relative to the mean.
         tortuosity: SD of the heading around its course, radians.
     """
     free_zone = draws.uniform(1.3, 2.2)
     trees = []
     for base_radius, is_vein in ((_ARTERY_RADIUS_DEG, False), (_VEIN_RADIUS_DEG, True)):
-        buds = _trunks(draws, disc, disc_radius, base_radius * calibre, is_vein)
+        buds = _trunks(draws, disc, disc_radius, base_radius * caliber, is_vein)
         strokes = []
         for level in range(_LEVELS + 1):
             paths = _follow(draws, buds, tortuosity * (0.8 if is_vein else 1.0), free_zone)
@@ -124,19 +124,19 @@ def _follow(draws: Draws, buds: _Buds, tortuosity: float, free_zone: float) -> _
     """Walks every vessel from its bud: the heading relaxes to its final value and wobbles on the way."""
     count = len(buds.length)
     num_points = int(np.ceil(buds.length.max() / _STEP_DEG)) + 1
-    travelled = np.arange(num_points) * _STEP_DEG
+    traveled = np.arange(num_points) * _STEP_DEG
     noise = draws.normals(count * num_points).reshape(count, num_points)
     sigma = _WOBBLE_DEG / _STEP_DEG
     wobble = gaussian_filter1d(noise, sigma, axis=1, mode="nearest") * np.sqrt(2 * np.sqrt(np.pi) * sigma)
     finer = np.clip(0.15 / buds.radius, 0.8, 1.7)[:, None]  # small vessels wind more
-    wobble *= finer * tortuosity * (1 - np.exp(-travelled / 1.5))
-    settle = np.exp(-travelled / buds.turning[:, None])
+    wobble *= finer * tortuosity * (1 - np.exp(-traveled / 1.5))
+    settle = np.exp(-traveled / buds.turning[:, None])
     heading = buds.final_heading[:, None] + (buds.heading - buds.final_heading)[:, None] * settle + wobble
     steps = _STEP_DEG * np.stack([np.cos(heading), np.sin(heading)], axis=2)
     points = buds.start[:, None, :] + np.concatenate(
         [np.zeros((count, 1, 2)), np.cumsum(steps, axis=1)[:, :-1]], axis=1
     )
-    share = travelled / buds.length[:, None]
+    share = traveled / buds.length[:, None]
     radius = buds.radius[:, None] * (1 - _TAPER * np.minimum(share, 1))
     in_free_zone = (points**2).sum(axis=2) < free_zone**2
     valid = (share <= 1) & (np.cumsum(in_free_zone, axis=1) == 0)
@@ -147,7 +147,7 @@ def _branch(draws: Draws, paths: _Paths, level: int) -> _Buds:
     """Buds along every vessel; from the arcades about half of them turn towards the macula."""
     count, num_points = paths.radius.shape
     place = np.arange(num_points)
-    # One branch in every interval of this length: evenly spread, as independent places would bunch.
+    # One branch per interval spreads them evenly; independent places would bunch.
     intervals = int(np.ceil(num_points * _STEP_DEG / _BRANCH_SPACING_DEG))
     along = np.arange(intervals) + draws.uniforms(count * intervals).reshape(count, intervals)
     points_along = np.minimum(along * _BRANCH_SPACING_DEG / _STEP_DEG, num_points - 1).astype(np.int64)
@@ -165,14 +165,14 @@ def _branch(draws: Draws, paths: _Paths, level: int) -> _Buds:
 
 
 def _buds(draws: Draws, start: Floats, heading: Floats, parent: Floats, fork: npt.NDArray[np.bool_]) -> _Buds:
-    """Branches at these places: a fork parts in two nearly equal vessels, any other branch is a thin one."""
+    """Branches at these places: a fork divides into two nearly equal vessels, any other branch is thin."""
     count = len(parent)
     side = np.where(draws.uniforms(count) < 0.5, -1.0, 1.0)
     first = heading + side * np.deg2rad(np.where(fork, draws.uniforms(count, 22, 42), draws.uniforms(count, 35, 75)))
     last = heading + side * np.deg2rad(np.where(fork, draws.uniforms(count, 5, 40), draws.uniforms(count, 10, 85)))
     to_fovea = np.arctan2(-start[:, 1], -start[:, 0]) + np.deg2rad(draws.normals(count, 0, 35))
     inward = ~fork & (side * np.sin(to_fovea - heading) > 0.2)
-    # Steer by the shorter turn, so that no branch loops round.
+    # Take the shorter turn, so that no branch makes a loop.
     turn = np.angle(np.exp(1j * (to_fovea - first)))
     last = np.where(inward, first + 0.6 * turn, last)
     thin = (0.32 + 0.45 * draws.uniforms(count) ** 1.2) * np.where(inward, 0.85, 1.0)

@@ -1,6 +1,6 @@
-"""Encoders: building them, reading their weights from files of many programs, and writing them.
+"""Builds encoders, reads their weights from the files of many programs, and writes them.
 
-The modules, from the entry inwards:
+The modules, starting from the entry point:
 
 | subject | modules |
 |---|---|
@@ -8,11 +8,11 @@ The modules, from the entry inwards:
 | the encoder and its speed-ups | `backbones`, `plain_vit`, `vit_on_gpu`, `stochastic_depth` |
 | timm's pre-trained weights | `pretrained` |
 | DINO's head; arithmetic of a device | `head`; `precision` |
-| what a user names; files as data | `checkpoint_paths`; `tensor_files` |
+| paths given by a user; reading files safely | `checkpoint_paths`; `tensor_files` |
 | the network in a file | `find_network`, `network_roles` |
-| names of other programs to timm's | `foreign_names`, `torchvision_names` |
+| other programs' tensor names to timm's | `foreign_names`, `torchvision_names` |
 | the architecture of a state dict | `architectures`, `vit_architectures`, `timm_index` |
-| tensors into a backbone | `loading` |
+| copying tensors into a backbone | `loading` |
 | facts besides the tensors | `checkpoint_facts` |
 | batch norm statistics | `batch_norm` |
 | our own files; files for other programs | `weights`; `export` |

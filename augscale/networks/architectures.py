@@ -1,4 +1,4 @@
-"""Which timm model a state dict belongs to, recognized by the names and shapes of its tensors.
+"""Finds the timm model that a state dict belongs to by the names and shapes of its tensors.
 
 An architecture is a `BackboneConfig`: timm's name of a model, and the overrides that differ from timm's defaults.
 """
@@ -33,7 +33,7 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((3, 4, 23, 3), True): "resnet101",
     ((3, 8, 36, 3), True): "resnet152",
 }
-"""Blocks of the four stages and whether they are bottleneck blocks, to timm's name."""
+"""timm's name, by the numbers of blocks of the four stages and a flag for bottleneck blocks."""
 _LISTED_FAMILY = 8
 
 
@@ -41,14 +41,15 @@ def parse_arch(arch: str, text: str) -> BackboneConfig:
     """An architecture given as "NAME" or "NAME,key=value,..."; values are parsed as JSON where possible.
 
     Raises:
-        ConfigError: a part is no key=value, or a value has a type that no override takes; `text` says where it was.
+        ConfigError: a part is not key=value, or a value has a type that no override takes; the message begins with
+            `text`.
     """
     name, *assignments = [part.strip() for part in arch.split(",")]
     overrides: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"{text}: --arch {arch}: {assignment!r} is no key=value")
+            raise ConfigError(f"{text}: --arch {arch}: {assignment!r} is not key=value")
         try:
             overrides[key.strip()] = json.loads(value)
         except ValueError:
@@ -65,7 +66,7 @@ def with_defaults(architecture: BackboneConfig, overrides: dict[str, Any]) -> Ba
 
 
 def check_sizes(architecture: BackboneConfig, state: State, path: Path) -> None:
-    """Compares depth and width with the tensors before anything is built: a sidecar may ask for a billion blocks."""
+    """Compares depth and width with the tensors before building anything: a sidecar may ask for a billion blocks."""
     weight = state.get("patch_embed.proj.weight")
     found = {"depth": depth(state) or None, "embed_dim": None if weight is None else weight.shape[0]}
     for setting, value in found.items():
@@ -87,12 +88,12 @@ def infer_architecture(
     Args:
         state: under timm's names, on any device.
         source: the file, for messages.
-        settings: official DINO's command line where the file stores it; compared with the tensors.
-        named: models that the file itself names; they decide where tensors fit several.
-        num_heads: of a ViT's attention, where the file states it; None: as published families have them.
+        settings: official DINO's command line if the file stores it; compared with the tensors.
+        named: models that the file itself names; they decide if the tensors fit several models.
+        num_heads: attention heads of a ViT, if the file states them; None: as in published families of its width.
     Raises:
         CheckpointError: no model of timm fits, several fit that compute different things, or a ViT's number of heads
-            is unknown; the message names `--arch` as the way on.
+            is unknown; the message suggests `--arch`.
     """
     if not is_plain_vit(state) and not _is_plain_resnet(state):
         known = timm_model_of(state, source, named)
@@ -102,7 +103,7 @@ def infer_architecture(
         return dinov3_architecture(state, source, num_heads)
     if "patch_embed.proj.weight" in state:
         found = vit_architecture(state, source, settings or {}, num_heads)
-        # A model of timm's own with just these tensors may have other heads than a ViT of that width usually has.
+        # A timm model with exactly these tensors may have another number of heads than is usual for this width.
         known = timm_model_of(state, source, named) if found.overrides else None
         return found if known is None else BackboneConfig(name=known)
     if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
@@ -111,7 +112,7 @@ def infer_architecture(
 
 
 def _is_plain_resnet(state: State) -> bool:
-    """Whether all tensors are those of one of torchvision's five ResNets."""
+    """True if all tensors are those of one of torchvision's five ResNets."""
     if not ("conv1.weight" in state and "layer1.0.conv1.weight" in state):
         return False
     return any(name in _RESNETS.values() for names in models_of(state) for name in names)

@@ -44,12 +44,12 @@ class Backbone(nn.Module):
     Attributes:
         model: the timm model; its state dict has timm's names.
         embed_dim: D.
-        fixed_size: side of the only views that it takes, pixels; None where it takes several sizes.
-        load_report: how the weights file fitted; None where none was loaded.
-        draws_by_image: whether all randomness of training in `forward` comes from its argument `draws`.
-        compiled: whether training a plain ViT on a GPU uses functions that torch compiled; initially False.
+        fixed_size: the only side of views that it accepts, pixels; None if it accepts several.
+        load_report: how the tensors of the weights file matched; None if no file was loaded.
+        draws_by_image: True if the argument `draws` is the only source of randomness of `forward` in training.
+        compiled: True if training a plain ViT on a GPU uses functions compiled by torch; initially False.
         input_scale, input_shift: float32, shape (3, 1, 1); convert ImageNet's normalization to the network's own (see
-            `expect_normalization`); None where they are the same.
+            `expect_normalization`); None if they are the same.
     """
 
     input_scale: Tensor | None
@@ -77,7 +77,7 @@ class Backbone(nn.Module):
 
     @property
     def patch_size(self) -> int | None:
-        """Side of a ViT's patches in pixels of the view (including a hybrid's stem); None for a ResNet."""
+        """Side of a ViT's patches in pixels of the view (times the reduction of a hybrid's stem); None for a ResNet."""
         ratio = getattr(getattr(self.model, "patch_embed", None), "feat_ratio", None)
         return None if ratio is None else int(ratio())
 
@@ -108,8 +108,8 @@ class Backbone(nn.Module):
         """Makes `forward` convert views from ImageNet's normalization to that of the network's training.
 
         Args:
-            mean: of the three channels, in [0, 1].
-            std: of the three channels, above 0.
+            mean: mean of each channel in training, in [0, 1].
+            std: standard deviation of each channel in training, above 0.
         """
         own, ours = torch.tensor([mean, std]), torch.tensor([IMAGENET_MEAN, IMAGENET_STD])
         if torch.allclose(own, ours, rtol=0, atol=1e-6):
@@ -119,7 +119,7 @@ class Backbone(nn.Module):
         self.input_shift = ((ours[0] - own[0]) / own[1]).view(3, 1, 1).to(device)
 
     def check_view_size(self, size: int, name: str) -> None:
-        """Refuses views that the network does not take; `name` says where the size came from.
+        """Refuses views that the network does not accept; `name` is the setting that the message blames.
 
         Raises:
             ConfigError: `size` is not a multiple of the patch size, or not the one that the network is built for.
@@ -159,14 +159,14 @@ class Backbone(nn.Module):
 
 
 def _filtered(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The weights after timm's conversion for released files of this family; unchanged where it fails."""
+    """The weights after timm's conversion for released files of this family; unchanged if that fails."""
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return state_dict
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return dict(convert(dict(state_dict), model))
-    except Exception:  # it expects the names of released files
+    except Exception:  # the conversion expects the names of released files
         return state_dict
 
 
@@ -182,7 +182,7 @@ def build_backbone(
     seed: int = 0,
     size_name: str = "crops.global_size",
 ) -> Backbone:
-    """Builds the encoder and gives it its first weights.
+    """Builds the encoder and initializes its weights.
 
     Args:
         config: name, overrides for timm.create_model, and `init`: "none" (random, a pure function of the seed),
@@ -190,8 +190,8 @@ def build_backbone(
             or a weights file: ours, a timm state dict, or a DINO or DINOv2 checkpoint.
         image_size: side of the global views, pixels; a ViT's position embedding is built for it.
         drop_path: stochastic depth rate, in [0, 1].
-        seed: of random weights.
-        size_name: where `image_size` came from, for messages.
+        seed: seed of random weights.
+        size_name: setting that `image_size` came from, for messages.
     Raises:
         ConfigError: unknown model or argument, or views that do not fit the model.
         CheckpointError: the weights are not available, or do not fit.
@@ -215,12 +215,12 @@ def build_backbone(
 
 
 def takes_any_size(name: str) -> bool:
-    """Whether a model is one of timm's ViTs that take views of any size that is a multiple of the patch."""
+    """True if a model is one of timm's ViTs that take views of any size that is a multiple of the patch."""
     return is_model_in_modules(name.split(".")[0], _VIT_MODULES)
 
 
 def check_init(config: BackboneConfig) -> None:
-    """Checks that the first weights are available, without loading them.
+    """Checks that the initial weights are available, without loading them.
 
     Raises:
         CheckpointError: they are not; the message says what to do.
@@ -247,7 +247,7 @@ def _check_name(config: BackboneConfig) -> None:
 
 
 def _of_one_size(config: BackboneConfig, arguments: dict[str, Any], image_size: int) -> Backbone:
-    """A network that takes images of one size: `image_size` where timm can build it for that, else its own size."""
+    """A network that accepts one image size: `image_size` if timm can build it for that, else its default size."""
     native = pretrained_size(config.name)
     if image_size != native:
         # Some models have no img_size; others accept one that they cannot cut into their patches and windows.
@@ -280,7 +280,7 @@ def _create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _memory_format(model: nn.Module) -> torch.memory_format:
-    """channels_last for networks of convolutions, which makes them faster on CPUs and GPUs and changes no result.
+    """channels_last for convolutional networks: faster on CPUs and GPUs, with the same results.
 
     A plain ViT has one convolution, which cuts the patches, and gains nothing.
     """
@@ -291,7 +291,7 @@ def _memory_format(model: nn.Module) -> torch.memory_format:
 
 
 def _stride(model: nn.Module) -> int | None:
-    """Factor by which a network of stages reduces the side of an image; None for others, e.g. ViTs."""
+    """Factor by which a convolutional network reduces the side of an image; None for others, e.g. ViTs."""
     info = getattr(model, "feature_info", None)
     if not isinstance(info, list) or _memory_format(model) != torch.channels_last:
         return None

@@ -1,13 +1,13 @@
-"""Common batch norm statistics, which networks need before they can be compared.
+"""Batch norm statistics from a common set of views, which networks need before they can be compared.
 
 A network with batch norm stores, besides its weights, the mean and variance of every normalized channel. Training
 gathers them on the run's own augmented views, and an untrained network has none (mean 0, variance 1). So two networks
 with equal weights embed the same photograph differently, and a score of their embeddings measures the augmentation of
 their training views instead of what they learned. `gather` measures the statistics again on a set of views that all
-compared networks share, and `use` puts them in for the time of a measurement.
+compared networks share, and `use` puts them in for the duration of a measurement.
 
-The idea is that of `torch.optim.swa_utils.update_bn`. Unlike there, the whole set is one batch where it fits, and
-several batches are pooled exactly: the result does not depend on their order.
+The idea is that of `torch.optim.swa_utils.update_bn`. Here, however, the whole set is one batch if it fits, and several
+batches are pooled exactly, so the result does not depend on their order.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def has_batch_norm(network: nn.Module) -> bool:
 
 
 def uses_batch_statistics(network: nn.Module) -> bool:
-    """Whether any layer, in its present mode, normalizes over the images of a batch."""
+    """True if any layer, in its current mode, normalizes over the images of a batch."""
     return any(isinstance(module, _Norm) and module.training for module in network.modules())
 
 
@@ -81,13 +81,13 @@ def checked_choice(text: str | None) -> Choice | None:
 
 
 def takes_common_statistics(checkpoint: LoadedCheckpoint, choice: Choice | None = None) -> bool:
-    """Whether a checkpoint's batch norm statistics are gathered anew before it is embedded or evaluated.
+    """True if a checkpoint's batch norm statistics are to be gathered again before it is embedded or evaluated.
 
     Args:
-        checkpoint: any.
-        choice: given by the user. None: "data" for networks that augscale trained, whose own statistics are those of
-            their augmented training views, and for untrained ones, which have none; "own" for all others, and for a
-            network that was trained with frozen statistics.
+        checkpoint: any checkpoint.
+        choice: the user's choice. None: "data" for networks that augscale trained (their own statistics are those of
+            augmented training views) and for untrained ones (they have none); "own" for all others, and for networks
+            that were trained with frozen statistics.
     Returns:
         False for every network without batch norm.
     """
@@ -118,7 +118,7 @@ def gather(
     device: str | torch.device | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Statistics:
-    """Measures the statistics that batch norm has on some views; the network keeps its own.
+    """Measures the batch norm statistics of some views; the network keeps its own.
 
     Meanwhile every layer normalizes with the statistics of the batch, as in training. Up to `BATCH_PIXELS` the set is
     one batch; a larger set is cut into equal batches, whose means and variances are pooled in float64. Everything
@@ -128,9 +128,9 @@ def gather(
         network: maps (N, 3, S, S) to embeddings.
         views: normalized, any float type, shape (N, 3, S, S), N at least 2.
         device: the network is moved there; None: where its parameters are.
-        should_stop: asked before every batch.
+        should_stop: called before every batch.
     Returns:
-        Empty for a network without batch norm, which is not run.
+        The statistics; empty for a network without batch norm, which is not run.
     Raises:
         DivergedError: a mean or variance is not finite.
         Paused: `should_stop` returned True.
@@ -167,7 +167,7 @@ def gather(
 
 @contextmanager
 def use(network: nn.Module, statistics: Statistics) -> Iterator[None]:
-    """Puts the statistics of a network of this architecture into a network, and its own back afterwards."""
+    """Uses the given statistics in a network of the same architecture, and restores its own afterwards."""
     layers = batch_norm_layers(network)
     with _kept(layers), torch.no_grad():
         for name, mean in statistics.means.items():
@@ -187,10 +187,10 @@ def common_statistics(
     device: str | torch.device | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[None]:
-    """Gives the network the statistics of some views (see `gather`) for the time of a measurement.
+    """Uses the statistics of some views (see `gather`) in the network, and restores its own afterwards.
 
     Args:
-        views: None: the network keeps its own.
+        views: as for `gather`; None: the network keeps its own statistics.
     """
     found = Statistics.none() if views is None else gather(network, views, device=device, should_stop=should_stop)
     with use(network, found):
@@ -222,7 +222,7 @@ class _Pool:
 
 
 def batch_norm_layers(network: nn.Module) -> dict[str, _Norm]:
-    """Layers of batch norm that normalize with running statistics in evaluation mode, by name."""
+    """Batch norm layers that normalize with running statistics in evaluation mode, by name."""
     return {
         name: module
         for name, module in network.named_modules()
@@ -257,7 +257,7 @@ def _batches(views: Tensor) -> Iterator[Tensor]:
 
 @contextmanager
 def _kept(layers: Mapping[str, _Norm]) -> Iterator[None]:
-    """Puts the layers' statistics back afterwards."""
+    """Restores the layers' statistics afterwards."""
     before = {name: (layer.running_mean, layer.running_var) for name, layer in layers.items()}
     try:
         for layer in layers.values():

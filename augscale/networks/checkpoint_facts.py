@@ -1,4 +1,4 @@
-"""Facts of a checkpoint besides its tensors: about its training, its layout, and from the files in its folder."""
+"""Facts about a checkpoint besides its weights: its training, its layout, and the config files in its folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainingFacts:
     """Facts about the training that a checkpoint stores besides the encoder."""
 
     out_dim: int | None = None
-    """K, prototypes of the projection head; None where the file has no head."""
+    """K, prototypes of the projection head; None if the file has no head."""
     center: Tensor | None = None
     """DINO's running mean of the teacher's outputs, float32, shape (K,)."""
     epoch: int | None = None
@@ -64,8 +64,8 @@ def non_finite_names(tensors: State) -> tuple[str, ...]:
 def layout_kind(content: dict[Any, Any], network: Network) -> str:
     """The layout of a file: "DINO", "DINOv2", "RETFound" or "timm state dict".
 
-    A masked autoencoder in RETFound's layout is called RETFound whoever trained it, and an official DINO file of the
-    backbone alone is a timm state dict: the files do not tell these apart.
+    A masked autoencoder in RETFound's layout is called RETFound, whoever trained it, and an official DINO file of the
+    backbone alone is a timm state dict: the files do not distinguish them.
     """
     names = network.encoder.keys()
     in_model = network.entries[-1:] == ("model",)
@@ -81,10 +81,10 @@ def layout_kind(content: dict[Any, Any], network: Network) -> str:
 def moco_heads(content: Mapping[Any, Any], state: State, path: Path) -> int | None:
     """Attention heads of a ViT that MoCo v3's own code wrote: 12 in its ViT-S, which has 6 everywhere else.
 
-    None where MoCo v3 did not write the file, or the width determines the heads.
+    None if MoCo v3 did not write the file, or the width determines the heads.
 
     Raises:
-        CheckpointError: both are possible.
+        CheckpointError: both numbers are possible.
     """
     patches, arch = state.get("patch_embed.proj.weight"), content.get("arch")
     entries = content.get("state_dict")
@@ -104,7 +104,7 @@ def moco_heads(content: Mapping[Any, Any], state: State, path: Path) -> int | No
 
 @dataclass(frozen=True, kw_only=True)
 class HubConfig:
-    """Facts from the JSON files beside weights of Hugging Face or timm; all None where there are none."""
+    """Facts from the JSON files beside weights of Hugging Face or timm; all None if there are none."""
 
     arch: str | None = None
     """timm's name of the model."""
@@ -116,10 +116,10 @@ class HubConfig:
 
 
 def hub_config(path: Path) -> HubConfig:
-    """Reads what lies beside a weights file.
+    """Reads the JSON files beside a weights file.
 
     Raises:
-        CheckpointError: a config that cannot be read, or that asks for a computation that timm's network does not do.
+        CheckpointError: a config cannot be read, or asks for a computation that timm's network does not do.
     """
     file = path.parent / HUB_CONFIG
     if path.name not in (*HUB_WEIGHTS, HUB_INDEX) or not file.is_file():

@@ -1,4 +1,4 @@
-"""Checkpoints as a user gives them: which file a path means, and short names for display."""
+"""Finds the weights file that a user's path means, and short names for display."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRIAL_WEIGHTS = "teacher.safetensors"
 HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The weights in a folder of Hugging Face or timm, beside its config.json."""
 HUB_INDEX = "model.safetensors.index.json"
-"""Names the weights files of such a folder where there are several."""
+"""Lists the weights files of such a folder if there are several."""
 HUB_CONFIG = "config.json"
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -25,7 +25,7 @@ _LISTED = 5
 
 
 def is_checkpoint_path(spec: str) -> bool:
-    """Whether `spec` names a file, or the folder of a finished trial or of Hugging Face."""
+    """True if `spec` names a file, or the folder of a finished trial or of Hugging Face."""
     if not spec:
         return False
     path = Path(spec)
@@ -34,10 +34,10 @@ def is_checkpoint_path(spec: str) -> bool:
 
 
 def weights_file(path: Path) -> Path:
-    """The file to read; for a folder the one in it.
+    """The file to read; for a folder, the weights file in it.
 
     Raises:
-        CheckpointError: a folder of neither a trial nor Hugging Face.
+        CheckpointError: a folder that is neither a trial's nor Hugging Face's.
     """
     if not path.is_dir():
         return path
@@ -73,11 +73,11 @@ def read_weights(path: Path) -> dict[Any, Any]:
 
 
 def unique_names(specs: Sequence[str | Path]) -> list[str]:
-    """The shortest names that tell checkpoints apart.
+    """The shortest distinct names of checkpoints.
 
-    A file is called by its name without the suffix, a trial by its folder ("0002"), "timm:NAME" by NAME and
-    "random:ARCH" "untrained ARCH". Where these are equal, parent folders are put in front; files of one folder that
-    differ in their suffix keep it; a checkpoint given twice gets a count.
+    A file is named by its name without the suffix, a trial by its folder ("0002"), "timm:NAME" by NAME, and
+    "random:ARCH" by "untrained ARCH". If these are equal, parent folders are put in front. Files of one folder that
+    differ only in their suffix keep it. A checkpoint given twice gets a count.
 
     Args:
         specs: as `load_checkpoint` takes them.

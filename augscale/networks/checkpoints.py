@@ -1,8 +1,9 @@
-"""Checkpoints as frozen encoders, with what else their files know about the training.
+"""Loads checkpoints as frozen encoders, with the facts about training that their files contain.
 
-Every encoder receives views normalized with ImageNet's mean and standard deviation. A model of timm that was trained
-with others converts them (`timm:NAME`, or a file with `--arch NAME.TAG`). No other file states its normalization;
-ImageNet's is assumed, as official DINO, DINOv2, MAE and RETFound use it.
+Every encoder receives views normalized with ImageNet's mean and standard deviation. If the network was trained with
+other values, it converts the views; they are known for `timm:NAME`, a file with `--arch NAME.TAG`, and a hub folder
+whose config states them. For all other files ImageNet's values are assumed, which official DINO, DINOv2, MAE and
+RETFound use.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ _DEFAULT_VIEW = 224
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedCheckpoint:
-    """An encoder that is ready to embed, and where it came from."""
+    """An encoder that is ready to embed images, and its origin."""
 
     name: str
-    """Short, for display; see `unique_names`."""
+    """Short name for display; see `unique_names`."""
     path: str
     """The `spec` that was given."""
     kind: str
@@ -58,20 +59,20 @@ class LoadedCheckpoint:
     backbone: Backbone
     """In evaluation mode, on the CPU."""
     image_size: int
-    """Side of the views that it was made for, or that was asked for, pixels."""
+    """Side of the views, pixels: as requested, else as in training."""
     sidecar: Sidecar = field(default_factory=Sidecar)
     """Empty for foreign files."""
     report: LoadReport | None = None
-    """None where no file was loaded."""
+    """None if no file was loaded."""
     training: TrainingFacts = field(default_factory=TrainingFacts)
     network: str | None = None
-    """The file's name for the network that was taken, where it holds several, e.g. "teacher"."""
+    """The file's name for this network if it holds several, e.g. "teacher"."""
     other_networks: tuple[str, ...] = ()
     """The file's names for the others: values of `key`."""
 
     @property
     def choice(self) -> str | None:
-        """Which of a file's networks this is, and how to take another; None where there is one only."""
+        """A line that says which of a file's networks this is, and how to take another; None if there is only one."""
         return chosen_network(self.network, self.other_networks)
 
 
@@ -83,22 +84,22 @@ def load_checkpoint(
     image_size: int | None = None,
     name: str | None = None,
 ) -> LoadedCheckpoint:
-    """Loads an encoder. Nothing that a file holds is run; NaN and infinity are reported, not refused.
+    """Loads an encoder. No code in a file is run; NaN and infinity are reported, not refused.
 
     Args:
-        spec: a weights file (.safetensors, or of torch.save) of augscale, timm, or a program of `docs/checkpoints.md`;
+        spec: a weights file (.safetensors, or of torch.save) of augscale, timm, or a program in `docs/checkpoints.md`;
             a folder of a trial or of Hugging Face; "timm:NAME" (timm's pre-trained weights, from the cache or the
             hub); "random:ARCH" (the untrained network, seed 0; ARCH as `arch`, or a checkpoint whose architecture is
             taken).
         arch: timm's name of the model, "NAME" or "NAME,key=value,..."; the file must fit it. None: from the sidecar,
             else from the tensors.
-        key: which network of a training checkpoint, e.g. "student" or "base_encoder"; None: the moving average
-            (teacher, EMA, momentum encoder) where there is one.
+        key: name of the network in a training checkpoint, e.g. "student" or "base_encoder"; None: the moving average
+            (teacher, EMA, momentum encoder) if there is one.
         image_size: side of the views, pixels; a ViT's position embedding is resampled for it. None: the sidecar's, that
             of the position embedding, or timm's default.
-        name: for display; None: the shortest that `unique_names` finds.
+        name: name for display; None: see `unique_names`.
     Raises:
-        CheckpointError: cannot be read, is not safe, cannot be recognized, or fits under 95 % of the parameters.
+        CheckpointError: the file cannot be read, is unsafe or not recognized, or matches under 95 % of the parameters.
         ConfigError: `arch` or `image_size` cannot be used.
     """
     text = str(spec)
@@ -125,12 +126,12 @@ def load_checkpoints(
     key: str | None = None,
     names: Sequence[str] | None = None,
 ) -> list[LoadedCheckpoint]:
-    """Loads several under different names: those given, those in our sidecars, or the shortest paths.
+    """Loads several checkpoints under distinct names: the given ones, those in our sidecars, or the shortest paths.
 
     Args:
         specs: see `load_checkpoint`.
-        arch, key: for the files among them.
-        names: one each.
+        arch, key: see `load_checkpoint`; used for files only.
+        names: one name per checkpoint.
     """
     loaded = []
     for spec, name in zip(specs, names or unique_names([str(spec) for spec in specs]), strict=True):
@@ -148,14 +149,14 @@ def choices(checkpoints: Sequence[LoadedCheckpoint]) -> list[str]:
 
 
 def references_of(checkpoints: Sequence[LoadedCheckpoint]) -> tuple[list[LoadedCheckpoint], list[str | None]]:
-    """Each different network before training, and for every checkpoint the name of its own (None for an untrained)."""
+    """Each distinct network before training, and for each checkpoint the name of its own (None if it is untrained)."""
     references: dict[str, LoadedCheckpoint] = {}
     own: list[str | None] = []
     for checkpoint in checkpoints:
         if checkpoint.kind == "untrained":
             own.append(None)
             continue
-        key = _anatomy(checkpoint)
+        key = _network_key(checkpoint)
         if key not in references:
             name = "untrained" if not references else f"untrained {len(references) + 1}"
             while name in {c.name for c in checkpoints}:
@@ -166,8 +167,8 @@ def references_of(checkpoints: Sequence[LoadedCheckpoint]) -> tuple[list[LoadedC
     return list(references.values()), own
 
 
-def _anatomy(checkpoint: LoadedCheckpoint) -> str:
-    """Shapes, heads and normalization: equal for equal networks of different names."""
+def _network_key(checkpoint: LoadedCheckpoint) -> str:
+    """A key from shapes, heads and normalization, equal for equal networks with different names."""
     model = checkpoint.backbone.model
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     heads = [module.num_heads for module in model.modules() if hasattr(module, "num_heads")]
@@ -195,7 +196,7 @@ def _file(text: str, name: str, arch: str | None, key: str | None, image_size: i
     native = native_size(file.state) if takes_any_size(architecture.name) else None
     sizes = (image_size, sidecar.image_size, native, hub.image_size, pretrained_size(architecture.name))
     size = next((size for size in sizes if size is not None), _DEFAULT_VIEW)
-    # First without memory: a sidecar or a mistyped name may ask for a network that no machine can hold.
+    # Build without memory first: a sidecar or a mistyped name may ask for a network that no machine can hold.
     with torch.device("meta"):
         outline = _build(architecture, size, text)
     check_network(outline, file, architecture.name, need_statistics=True)

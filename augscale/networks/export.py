@@ -1,8 +1,8 @@
 """Writes weights of a run in the layouts of other programs: official DINO's checkpoint, or a bare timm state dict.
 
 Official DINO's evaluation scripts read a checkpoint with `utils.load_pretrained_weights`: they take the entry
-`teacher`, remove "module." and "backbone." from its keys, and load the rest with strict=False, which ignores keys of
-other names without a message. Therefore networks that official DINO does not have are refused here.
+`teacher`, remove "module." and "backbone." from its keys, and load the rest with strict=False, which silently ignores
+unknown keys. Therefore this module refuses networks that official DINO does not have.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _KEYS_SHOWN = 3
 
 
 class ExportedWeights(Record):
-    """The file that was written."""
+    """The exported file."""
 
     path: Path
     to: str
@@ -71,7 +71,7 @@ def export_weights(
         image_size: side of the images that a ViT's position embedding is resampled for. None: 224 for "dino", as its
             loader requires, and for "timm" the size of training.
     Raises:
-        ConfigError: unknown layout, an image size that does not fit the patches, or the source as target.
+        ConfigError: unknown layout, an image size that does not fit the patches, or the target is the source.
         CheckpointError: the source cannot be read, or official DINO has no such network.
     """
     path = Path(path)
@@ -106,12 +106,12 @@ def export_weights(
 
 @dataclass(kw_only=True)
 class _Source:
-    """A run's networks, each {"backbone....": ..., "head....": ...} under our names."""
+    """A run's networks, each {"backbone....": ..., "head....": ...} under augscale's names."""
 
     networks: dict[str, State]
     config: BackboneConfig
     backbone: Backbone
-    """A network of that config."""
+    """A network built from that config."""
     image_size: int
     epoch: int
     args: dict[str, Any]
@@ -133,7 +133,7 @@ class _Source:
     def resample(self, image_size: int) -> None:
         """Resamples a ViT's position embeddings for images of another size, bicubic as timm and official DINO do it."""
         grid, model = image_size // (self.patch_size or 1), self.backbone.model
-        # Class and register tokens that have an entry in the position embedding.
+        # Number of class and register tokens that have an entry in the position embedding.
         prefix = 0 if getattr(model, "no_embed_class", False) else int(getattr(model, "num_prefix_tokens", 0))
         for state in self.networks.values():
             embedding = state["backbone.pos_embed"]
@@ -193,7 +193,7 @@ def _read_state(path: Path) -> _Source:
 
 
 def _check_dino_has(source: _Source, path: Path) -> str:
-    """Refuses a network that official DINO would load in part; returns a note on how to load the others."""
+    """Refuses a network that official DINO would load only in part; returns a note on how to load the file."""
     pattern = _DINO_VIT if source.patch_size is not None else _TORCHVISION_RESNET
     other = [key for key in source.encoder if not pattern.fullmatch(key)]
     if other:
@@ -206,7 +206,7 @@ def _check_dino_has(source: _Source, path: Path) -> str:
 
 
 def _dino_checkpoint(source: _Source, size: int) -> dict[str, Any]:
-    """The file of official DINO's `main_dino.py` without the optimizer, and with `args` as a dict, not a Namespace.
+    """The file of official DINO's `main_dino.py` without the optimizer and with `args` as a dict.
 
     With a Namespace, torch.load would refuse the file with weights_only=True, its default since 2.6; the evaluation
     scripts do not read `args`.

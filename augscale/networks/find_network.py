@@ -1,6 +1,6 @@
-"""Finds the encoder in the content of a checkpoint; of several networks it takes the moving average.
+"""Finds the encoder in the content of a checkpoint; if there are several networks, it takes the moving average.
 
-A file is opened from the outside in:
+A file is unwrapped from the outside in:
 
 1. entries (`state_dict`, `model`, `teacher`, `model_ema`, ...),
 2. prefixes that data parallelism and torch.compile put before every name,
@@ -29,7 +29,7 @@ from augscale.networks.timm_index import models_with, roots
 _KNOWN_ENTRIES = ("teacher", "student", "state_dict", "model")
 _MAX_DEPTH = 4
 _NETWORK_TENSORS = 4
-"""A level of a file with this many tensors of its own is a state dict, whatever lies beside them."""
+"""A level of a file with this many tensors of its own is a state dict, whatever else it contains."""
 _PROTOTYPES = re.compile(r"last_layer\.(weight|weight_v|parametrizations\.weight\.original1)")
 _CENTERS = ("dino_loss.center", "criterion.center", "criterion.center.center")
 _LISTED = 8
@@ -39,7 +39,7 @@ _WRAPPERS = ("module.", "_orig_mod.")
 _INNER_WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """Parts that sharding and activation checkpointing put into names, around single blocks."""
 _ENCODERS = ("backbone.", "embedding_model.", "wrapped_model.", "_model.", "model.")
-"""Prefixes of the encoder; what stands beside it is a head or a loss."""
+"""Prefixes of the encoder; tensors without them belong to a head or a loss."""
 _FOREIGN_ROOTS = frozenset(
     {
         "embeddings.patch_embeddings.projection.weight",
@@ -52,7 +52,7 @@ _FOREIGN_ROOTS = frozenset(
 )
 """First tensors of Hugging Face's and torchvision's networks, and of a ResNet in a Sequential."""
 _SIMILAR_SIZE = 0.5
-"""A network with this share of the largest network's tensors competes with it; a smaller one is a part beside it."""
+"""A network with this share of the largest network's tensors competes with it; a smaller one is an additional part."""
 _LISTED_PREFIXES = 6
 
 
@@ -61,17 +61,17 @@ class Network:
     """One network of a checkpoint."""
 
     encoder: State
-    """The encoder's tensors without prefixes, with a classifier or decoder where they stand among them."""
+    """The encoder's tensors without prefixes, including a classifier or decoder among them."""
     head: State = field(default_factory=dict)
     """Tensors beside the encoder, e.g. a projection head."""
     center: Tensor | None = None
     """DINO's running mean of teacher outputs, float32, shape (K,)."""
     entries: tuple[str, ...] = ()
-    """Entries of the file that were opened on the way, outermost first."""
+    """Entries of the file that lead to the network, outermost first."""
     taken: str | None = None
-    """The file's name for this network, where it holds several: the value of `--key` that takes it."""
+    """The file's name for this network if it holds several: the value of `--key` that selects it."""
     others: tuple[str, ...] = ()
-    """Values of `--key` that take the other networks."""
+    """Values of `--key` that select the other networks."""
 
     @property
     def out_dim(self) -> int | None:
@@ -82,15 +82,15 @@ class Network:
 
 
 def find_network(content: dict[Any, Any], source: Path, key: str | None = None) -> Network:
-    """The network that a checkpoint holds, without what wraps it.
+    """The network in a checkpoint, without its wrapping.
 
     Args:
-        content: of the file.
+        content: content of the file.
         source: the file, for messages.
-        key: which of its networks: an entry or a prefix of the file, e.g. "student" or "momentum_encoder"; None: the
-            moving average where there is one.
+        key: entry or prefix of the wanted network, e.g. "student" or "momentum_encoder"; None: the moving average if
+            there is one.
     Raises:
-        CheckpointError: no such network, several that no known word tells apart, or no dict of named tensors.
+        CheckpointError: no such network, several that no known word distinguishes, or no dict of named tensors.
     """
     opened = _open(content, source, key)
     named = ((name, value) for name, value in opened.level.items() if isinstance(value, Tensor))
@@ -115,7 +115,7 @@ def find_network(content: dict[Any, Any], source: Path, key: str | None = None) 
 
 
 def chosen_network(taken: str | None, others: Sequence[str]) -> str | None:
-    """A line that says which of a file's networks was taken and how to take another; None where there is one only."""
+    """A line that says which of a file's networks was taken and how to take another; None if there is only one."""
     if taken is None or not others:
         return None
     kind = " (the moving average)" if is_average(taken) else ""
@@ -133,7 +133,7 @@ class _Opened:
     outer: dict[str, Any]
     level: dict[str, Any]
     key: str | None
-    """The wanted key, None once an entry of this name was opened."""
+    """The wanted key; None after an entry of this name was opened."""
     entries: list[str] = field(default_factory=list)
     """The entries opened on the way."""
     taken: str | None = None
@@ -162,7 +162,7 @@ def _open(content: dict[Any, Any], source: Path, key: str | None) -> _Opened:
 
 
 def _entries(level: dict[str, Any]) -> dict[str, dict[Any, Any]]:
-    """Entries that hold or may hold networks, in the order of preference."""
+    """Entries that hold or may hold networks, in order of preference."""
     dicts = {name: value for name, value in level.items() if isinstance(value, dict) and not is_other_entry(name)}
     known = {name for name in dicts if name in _KNOWN_ENTRIES}
     own_tensors = sum(isinstance(value, Tensor) for value in level.values())
@@ -196,7 +196,7 @@ def _holds_tensors(value: Any, depth: int = 3) -> bool:
 
 
 def _described(level: dict[str, Any]) -> str:
-    """The names of entries, with the type of each one that is no plain value."""
+    """The names of entries, with the type of each value that is not plain."""
     plain = (dict, int, float, str, list, tuple, type(None))
     kinds = [
         printable(name) + ("" if isinstance(value, plain) else f" (a {type(value).__name__})")
@@ -251,7 +251,7 @@ def _split_encoder(tensors: State, source: Path) -> tuple[State, State]:
     """The encoder without prefixes, and the tensors beside it.
 
     Raises:
-        CheckpointError: there are several encoders of similar size, and nothing says which is wanted.
+        CheckpointError: there are several encoders of similar size.
     """
     head: State = {}
     for prefix in _ENCODERS * 2:
@@ -266,7 +266,7 @@ def _split_encoder(tensors: State, source: Path) -> tuple[State, State]:
 
 
 def _is_root(tensors: State) -> bool:
-    """Whether a known network begins here, not behind a prefix."""
+    """True if the names begin with those of a known network, without a prefix."""
     return not _roots().isdisjoint(tensors) or bool(models_with({name: value.shape for name, value in tensors.items()}))
 
 
@@ -277,7 +277,7 @@ def _roots() -> frozenset[str]:
 
 
 def _root_prefix(tensors: State, source: Path) -> str:
-    """The prefix behind which a known network begins; "" where none does."""
+    """The prefix in front of the names of a known network; "" if there is none."""
     known = _roots()
     found = set()
     for name in tensors:

@@ -27,11 +27,11 @@ class Converted:
 
     state: State
     layout: str | None = None
-    """The program whose names they were, e.g. "Hugging Face ViT"; None for timm's and names that differ little."""
+    """The program that used the original names, e.g. "Hugging Face ViT"; None for timm's names and similar ones."""
     norm_eps: float | None = None
-    """Epsilon of the layer norms, where that program uses another one than timm; None: timm's."""
+    """Epsilon of the layer norms if that program uses another one than timm; None: timm's."""
     named: tuple[str, ...] = ()
-    """timm's models among which it is, where the layout says so."""
+    """timm's models that it may be, if the layout restricts them."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Differences from timm's defaults that are needed for equal results."""
 
@@ -50,7 +50,7 @@ def convert(encoder: State, source: Path | str = "weights") -> Converted:
         encoder: names without a prefix.
         source: the file, for messages.
     Raises:
-        CheckpointError: the layout is known, and no network of timm computes what this file's network does.
+        CheckpointError: the layout is known, but no timm network computes the same.
     """
     if "embeddings.patch_embeddings.projection.weight" in encoder and "embeddings.cls_token" in encoder:
         return _hugging_face_vit(encoder, source)
@@ -196,10 +196,10 @@ def _hugging_face_vit(encoder: State, source: Path | str) -> Converted:
     if any(name.endswith(".layernorm_before.weight") for name in encoder):
         kind = "DeiT" if "dist_token" in named else "ViT"
         return Converted(state=named, layout=f"Hugging Face {kind}", norm_eps=_HF_VIT_EPS)
-    return Converted(state=_dinov2(_with_packed_gates(named)), layout="Hugging Face DINOv2")
+    return Converted(state=_dinov2(_with_joined_gates(named)), layout="Hugging Face DINOv2")
 
 
-def _with_packed_gates(named: State) -> State:
+def _with_joined_gates(named: State) -> State:
     """SwiGLU as one layer, gate first, as DINOv2 and timm have it; transformers has two layers since version 5."""
     packed = {}
     for name, value in named.items():
@@ -260,7 +260,7 @@ def _dinov3(named: State, layout: str, source: Path | str) -> Converted:
 
 
 def _dinov3_biases(named: State, source: Path | str) -> State:
-    """timm has q_bias and v_bias and no bias of keys; where all are 0, as in most released files, it has neither."""
+    """timm has q_bias and v_bias and no bias of keys; if all are 0, as in most released files, it has neither."""
     biases = {name: value for name, value in named.items() if name.endswith(".attn.qkv.bias")}
     rest = {name: value for name, value in named.items() if name not in biases}
     if not any(value.any() for value in biases.values()):

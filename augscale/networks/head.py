@@ -15,13 +15,13 @@ class DINOHead(nn.Module):
     a log-probability.
 
     Args:
-        embed_dim: D, of the backbone.
+        embed_dim: D, size of the backbone's embedding.
         out_dim: K, number of prototypes.
         hidden_dim: width of the MLP.
         bottleneck_dim: width of the MLP's output.
-        batch_norm: whether the two hidden layers have batch norm.
-        norm_last_layer: whether the gain of every prototype is frozen at 1.
-        seed: of the initial weights.
+        batch_norm: add batch norm to the two hidden layers.
+        norm_last_layer: freeze the gain of every prototype at 1.
+        seed: seed of the initial weights.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Loads weights files of any program into a backbone, and refuses files of another network.
+"""Loads weights files of many programs into a backbone, and refuses files of another network.
 
 `tensor_files` reads the file, `find_network` finds the network in it, `foreign_names` translates its names.
 """
@@ -32,14 +32,14 @@ _CLASSIFIERS = ("head", "heads", "head_drop", "fc", "classifier", "last_linear",
 _ADDED = re.compile(
     r"(^|[._])(lora_[ab]|w_[ab]s|adapters?|(deep_)?prompt_(embeddings|tokens)|rel(ative)?_pos_bias)([._]|$)", re.I
 )
-"""Additions to an encoder that take part in its computation, wherever they stand in the file."""
+"""Additions to an encoder that take part in its computation, wherever the file stores them."""
 _LISTED = 3
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """How a file's tensors met a backbone's parameters and buffers."""
+    """How a file's tensors match a backbone's parameters and buffers."""
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
@@ -90,21 +90,21 @@ def open_weights(path: Path, key: str | None = None) -> WeightsFile:
 def load_weights_into(backbone: Backbone, path: Path | str) -> LoadReport:
     """Loads a weights file into a backbone.
 
-    Reads what `load_checkpoint` reads: takes off wrappers and prefixes, takes the moving average of several networks,
-    translates names of other programs, resamples a position embedding of another grid.
+    Reads the same files as `load_checkpoint`: removes wrappers and prefixes, takes the moving average if there are
+    several networks, translates names of other programs, and resamples a position embedding of another grid.
 
     Args:
-        backbone: keeps its own values where the file has none.
+        backbone: keeps its own values for tensors that the file lacks.
         path: ".safetensors", a file of torch.save, or a folder of Hugging Face.
     Returns:
-        What matched and what did not; also logged where anything is missing.
+        The report; it is also logged if anything is missing.
     Raises:
-        CheckpointError: it is no weights file, is another network's, or fits under 95 % of the backbone's parameters.
+        CheckpointError: not a weights file, another network's, or fewer than 95 % of the backbone's parameters match.
     """
     file = open_weights(Path(path))
     check_network(backbone, file, type(backbone.model).__name__)
     choice = chosen_network(file.network.taken, file.network.others)
-    for line in [*([choice] if choice else []), *_computed_otherwise(backbone.model, file.converted)]:
+    for line in [*([choice] if choice else []), *_differing_computations(backbone.model, file.converted)]:
         _log.warning("%s: %s", file.path, line)
     return load_opened(backbone, file)
 
@@ -113,7 +113,7 @@ def load_opened(backbone: Backbone, file: WeightsFile) -> LoadReport:
     """Loads an opened file into a backbone, as `load_weights_into` does, without the checks of `check_network`.
 
     A position embedding of another grid is resampled as timm does it, bicubic with antialiasing. Official DINO
-    resamples without antialiasing, and a tenth of a patch beside the grid points.
+    resamples without antialiasing, at points shifted by a tenth of a patch.
     """
     state, report = _fit(backbone, file.network.head | file.state, file.path)
     backbone.model.load_state_dict({key: state[key] for key in report.matched}, strict=False)
@@ -127,11 +127,11 @@ def check_network(backbone: Backbone, file: WeightsFile, name: str, *, need_stat
 
     Args:
         backbone: may be on torch's meta device.
-        file: opened.
-        name: of the model, for messages.
-        need_statistics: whether to refuse a file without the running statistics of batch norms.
+        file: the opened file.
+        name: name of the model, for messages.
+        need_statistics: refuse a file without the running statistics of batch norms.
     Raises:
-        CheckpointError: it is another network's, or fits under 95 % of the backbone's parameters.
+        CheckpointError: it is another network's, or fewer than 95 % of the backbone's parameters match.
     """
     found, wanted = patch_size(file.state), patch_size(backbone.model.state_dict())
     if found and wanted and found != wanted:
@@ -144,10 +144,10 @@ def check_network(backbone: Backbone, file: WeightsFile, name: str, *, need_stat
 
 
 def _fit(backbone: Backbone, state: State, source: Path) -> tuple[State, LoadReport]:
-    """The tensors as they fit the backbone, position embedding resampled, and how they match.
+    """The tensors converted for the backbone, e.g. with resampled position embedding, and how they match.
 
     Raises:
-        CheckpointError: they fit under 95 % of the backbone's parameters, or one of them has another shape.
+        CheckpointError: fewer than 95 % of the backbone's parameters match, or one of them has another shape.
     """
     try:
         state = backbone.convert_state_dict(state)
@@ -183,12 +183,12 @@ def _match(own: State, parameters: dict[str, nn.Parameter], state: State) -> Loa
 
 
 def _alike(found: Tensor, own: Tensor) -> bool:
-    # Integers in place of real numbers are codes of a quantized network.
+    # Integers instead of real numbers are the codes of a quantized network.
     return found.shape == own.shape and found.is_floating_point() == own.is_floating_point()
 
 
 def _check_statistics(report: LoadReport, path: Path) -> None:
-    """Without running means and variances batch norms divide by 1, and the network embeds nonsense."""
+    """Refuses a file without running statistics: batch norms would divide by 1, and embeddings would be nonsense."""
     lost = [name for name in report.missing if name.endswith(("running_mean", "running_var"))]
     if lost:
         raise CheckpointError(
@@ -198,7 +198,7 @@ def _check_statistics(report: LoadReport, path: Path) -> None:
 
 
 def _check_parts(backbone: Backbone, file: WeightsFile, report: LoadReport, name: str) -> None:
-    """A file whose encoder has more parts than the model is another network, however much of the model it fills."""
+    """Refuses a file whose encoder has parts that the model lacks: it is another network, whatever share matches."""
     parts = {child for child, _ in backbone.model.named_children()} - set(_CLASSIFIERS)
     if isinstance(getattr(backbone.model, "norm", None), nn.Identity):
         # The final norm of an encoder that was fine-tuned on the mean of its patch tokens is not used.
@@ -213,8 +213,8 @@ def _check_parts(backbone: Backbone, file: WeightsFile, report: LoadReport, name
         )
 
 
-def _computed_otherwise(model: nn.Module, converted: Converted) -> list[str]:
-    """A line for each difference between what the weights' own network computes and what the model computes."""
+def _differing_computations(model: nn.Module, converted: Converted) -> list[str]:
+    """A line for each difference between the computation of the weights' own network and that of the model."""
     lines = []
     batch_eps, pool = converted.overrides.get("bn_eps"), converted.overrides.get("global_pool")
     found = {module.eps for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}

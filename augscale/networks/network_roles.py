@@ -33,9 +33,9 @@ _OTHER_ENTRIES = re.compile(
     r"callbacks|loops|args|config|cfg|hparams|hyper\w*|rng\w*|random\w*|history|meta|center\w*|discriminator|stats)(?:_|$)"
 )
 _TWIN_SHARE = 0.8
-"""Share of tensors with equal names and shapes from which two networks count as twins."""
+"""Share of tensors with equal names and shapes that makes two networks twins."""
 _TWIN_TENSORS = 4
-"""A group with fewer tensors is no network."""
+"""A group with fewer tensors is not a network."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,16 +44,16 @@ class SideBySide:
 
     tensors: State
     aliases: tuple[str, ...] = ()
-    """Values of `--key` that take it."""
+    """Values of `--key` that select it."""
 
 
 def is_other_entry(name: str) -> bool:
-    """Whether the name of an entry says that it holds no encoder: optimizers, heads, settings."""
+    """True if the name of an entry says that it holds no encoder: optimizers, heads, settings."""
     return _OTHER_ENTRIES.search(name.lower()) is not None
 
 
 def entry_rank(name: str) -> int:
-    """Preference among the entries of a checkpoint, 0 first; between equal ranks there is no choice."""
+    """Rank of preference of an entry of a checkpoint, 0 is the best; entries of equal rank are ambiguous."""
     name = name.lower()
     if name == "teacher":
         return 0
@@ -65,13 +65,13 @@ def entry_rank(name: str) -> int:
 
 
 def is_average(name: str) -> bool:
-    """Whether a name means "moving average": teacher, model_ema, state_dict_ema, target_encoder, encoder_k, ..."""
+    """True if a name means "moving average": teacher, model_ema, state_dict_ema, target_encoder, encoder_k, ..."""
     name = name.lower()
     return name in _AVERAGE_ONLY or _part(name, _OF_AVERAGE) is not None
 
 
 def networks_side_by_side(tensors: State) -> dict[str, SideBySide]:
-    """The networks of a state dict that holds several, the moving average first; {} where it holds one.
+    """The networks of a state dict that holds several, the moving average first; {} if it holds only one.
 
     Keys are the file's names of the networks. Tensors lose that name: "momentum_backbone.x" becomes "backbone.x".
     """
@@ -130,7 +130,7 @@ def _average_and_trained(tensors: State) -> dict[str, SideBySide]:
 
 
 def _twin(average: str, groups: dict[str, State]) -> str | None:
-    """The group with the tensors of `average`; of several the one whose name corresponds to it."""
+    """The group with the same tensors as `average`; if there are several, the one whose name corresponds to it."""
     shapes = {name: value.shape for name, value in groups[average].items()}
     found = []
     for name, tensors in groups.items():
@@ -142,13 +142,13 @@ def _twin(average: str, groups: dict[str, State]) -> str | None:
 
 
 def _shape_of(tensors: State, name: str) -> object:
-    """Shape of a tensor that may be stored with or without data parallelism's prefix; None where there is none."""
+    """Shape of a tensor that may be stored with or without data parallelism's prefix; None if there is none."""
     candidates = (name, f"module.{name}", name.removeprefix("module."))
     return next((tensors[candidate].shape for candidate in candidates if candidate in tensors), None)
 
 
 def _under_parts(groups: dict[str, State], names: list[str], patterns: tuple[re.Pattern[str], ...]) -> State:
-    """The tensors of several groups in one state dict, under the part of each group's name that says no role."""
+    """The tensors of several groups in one state dict, each named by its group's name without the role."""
     named: State = {}
     for name in names:
         part = _part(name, patterns)

@@ -2,16 +2,16 @@
 
 Computations that reach neither the embedding nor a gradient are left out:
 
-- In the last block, the queries, the projection and the MLP of all tokens but the class token, the only one that DINO
-  reads: 3/4 of one block's arithmetic, a fifth of a 4-block network.
-- On a CPU, a block's branch for the images that stochastic depth drops. They are drawn before the branch is computed.
+- In the last block, the queries, the projection and the MLP of all tokens but the class token, which is the only one
+  that DINO reads. This is 3/4 of one block's arithmetic, and a fifth of a 4-block network's.
+- On a CPU, a block's branch for the images that stochastic depth drops, which are drawn before it is computed.
 
 `attend` is self-attention in bf16 on a CPU, bit-identical to timm's with fewer passes through memory. torch's fused
 kernel is several times slower there (docs/experiments.md), so timm computes attention from single products. Here one
 copy rearranges queries, keys and values together, and their gradients are written directly into one tensor; timm makes
 three copies and concatenates three gradients.
 
-`vit_on_gpu` is the same for training on a GPU.
+`vit_on_gpu` is the counterpart for training on a GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from augscale.networks.stochastic_depth import DepthDraws
 
 
 def is_plain(model: nn.Module) -> bool:
-    """Whether the embedding is the class token alone and all blocks are timm's pre-norm blocks."""
+    """True if the embedding is the class token alone and all blocks are timm's pre-norm blocks."""
     if type(model) is not VisionTransformer or model.global_pool != "token" or model.attn_pool is not None:
         return False
     return all(
@@ -146,7 +146,7 @@ def attend(attention: Any, tokens: Tensor) -> Tensor:
 
 
 def _is_bare(attention: Any) -> bool:
-    """Whether there are no norms and no dropout, only attention and projection."""
+    """True if the layer has only attention and projection: no norms, no dropout."""
     parts = (attention.q_norm, attention.k_norm, attention.norm)
     drops = (attention.attn_drop, attention.proj_drop)
     return all(isinstance(part, nn.Identity) for part in parts) and not any(drop.p for drop in drops)

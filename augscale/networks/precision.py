@@ -13,11 +13,11 @@ _BENCHMARK_SHAPE = (512, 256, 512)
 """Rows, inner size and columns of the timed matrix product; the size of a small backbone's layers."""
 _BENCHMARK_SECONDS = 0.05
 _SMALLEST_GAIN = 1.2
-"""Speed-up that bf16 must reach. Native bf16 gives about 2, emulated bf16 well below 1."""
+"""Speed-up that bf16 must reach. It is about 2 with native bf16, and well below 1 with emulated bf16."""
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> str:
-    """The precision that a setting means on a device.
+    """The precision that a setting stands for on a device.
 
     Args:
         precision: "fp32", "bf16", or "auto": bf16 on GPUs that have it and on CPUs that are measurably faster in it.
@@ -38,9 +38,9 @@ def autocast(precision: str, device: torch.device, *, keep_casts: bool = True) -
 
     Args:
         precision: "fp32" or "bf16".
-        device: of the forward pass.
-        keep_casts: whether weights are cast once instead of at every use. All threads share one cache of casts, and any
-            thread that leaves its context clears it: with several threads, rounding would depend on their timing.
+        device: device of the forward pass.
+        keep_casts: cast weights once instead of at every use. All threads share one cache of casts, and any thread that
+            leaves its context clears it, so with several threads rounding would depend on their timing.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=keep_casts)
 

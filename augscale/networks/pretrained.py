@@ -1,4 +1,4 @@
-"""timm's pre-trained weights: whether they are available, and which views they were trained with."""
+"""Availability of timm's pre-trained weights, and the views that they were trained with."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WeightsUnavailable(CheckpointError):
 
 
 def pretrained_size(name: str) -> int | None:
-    """Side of the views that timm's default weights of a model were trained with, pixels; None where unknown."""
+    """Side of the views that timm's default weights of a model were trained with, pixels; None if unknown."""
     try:
         cfg = get_pretrained_cfg(name)
     except RuntimeError:  # a tag that timm does not know
@@ -44,7 +44,7 @@ def pretrained_normalization(name: str) -> tuple[tuple[float, ...], tuple[float,
 
 
 def pretrained_arguments(name: str) -> dict[str, Any]:
-    """Arguments that make timm load its weights, from the local cache without asking the hub where they are there.
+    """Arguments that make timm load its weights; if they are in the local cache, the hub is not asked.
 
     Raises:
         WeightsUnavailable: there are none, or they are not cached and the hub cannot be reached.
@@ -65,7 +65,7 @@ def pretrained_arguments(name: str) -> dict[str, Any]:
 
 
 def _hub_problem() -> str | None:
-    """Why the hub cannot be reached; None where it may be. Its own client would retry for most of a minute."""
+    """The reason why the hub cannot be reached, or None. Its own client would retry for most of a minute."""
     if huggingface_hub.constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set and they are not in the local cache"
     endpoint = urlparse(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")

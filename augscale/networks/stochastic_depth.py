@@ -13,11 +13,11 @@ from augscale.system.devices import to_device
 class DepthDraws:
     """The draws of one part of one step, in the order in which the network asks for them.
 
-    Every draw is made for the whole batch, and the numbers of this part are returned. So parts in several processes,
-    threads, or one after the other drop the same images as the undivided batch.
+    Every draw is made for the whole batch, and the numbers of this part are returned. So parts in several processes or
+    threads, or one after the other, drop the same images as the undivided batch.
 
     Args:
-        seed: of the step, the same for all its parts.
+        seed: seed of the step, the same for all its parts.
         part: number of this part, in [0, num_parts).
         num_parts: number of equal parts of the batch; a part is a run of consecutive images.
         images: images in a part.
@@ -46,7 +46,7 @@ class DepthDraws:
         Args:
             num_rows: as in `kept`.
             probabilities: one per draw; for probability 1 nothing is drawn.
-            scaled: whether the factor of kept rows is 1 / probability, which keeps the mean.
+            scaled: make the factor of kept rows 1 / probability, which preserves the mean.
             device: the copy is asynchronous.
         Returns:
             float32, shape (len(probabilities), num_rows); 0 for dropped rows.

@@ -1,4 +1,4 @@
-"""Files of a checkpoint as data: reads safetensors, files of torch.save and JSON without running what they hold.
+"""Reads safetensors, files of torch.save and JSON as data, without running code in them.
 
 Pickles are read with `weights_only=True` and never otherwise. Besides tensors and plain containers one class is
 accepted: argparse.Namespace, because official DINO stores its command line in the file. This is safe: creating a
@@ -82,7 +82,7 @@ def read_tensors(path: Path) -> dict[Any, Any]:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that lies beside weights.
+    """The JSON object in a file beside weights.
 
     Raises:
         CheckpointError: missing, too large, or not a JSON object.
@@ -152,7 +152,7 @@ def first_line(error: Exception) -> str:
 
 
 def _plain(value: Any, nested: bool = False) -> tuple[bool, Any]:
-    """(whether the value is plain, the part of it that is kept)"""
+    """True if the value is plain, and the part of it that is kept."""
     if value is None or type(value) in (bool, int):
         return True, value
     if type(value) is float:
@@ -166,7 +166,7 @@ def _plain(value: Any, nested: bool = False) -> tuple[bool, Any]:
 
 
 def _kind_of_file(path: Path) -> str | None:
-    """The kind of a file that is not weights, with advice, told from its first bytes; None for possible weights."""
+    """The kind of a file that is not weights (from its first bytes), with advice; None for possible weights."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     start = head.lstrip().lower()
@@ -209,7 +209,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _kind_of_archive(names: list[str]) -> str | None:
-    """The kind of a zip archive that torch.save did not write, told from its members; None for a possible one."""
+    """The kind of a zip archive that torch.save did not write (from its members); None if it may have written it."""
     if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
         return (
             "a TorchScript program, which is not run; save its weights, where you trust the file: "
@@ -224,7 +224,7 @@ def _kind_of_archive(names: list[str]) -> str | None:
 
 @contextmanager
 def _only_namespaces_allowed() -> Iterator[None]:
-    """Allows argparse.Namespace in pickles, and for this time none of the classes that other libraries allowed."""
+    """Allows argparse.Namespace in pickles, and temporarily none of the classes that other libraries allowed."""
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals([argparse.Namespace])

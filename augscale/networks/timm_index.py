@@ -1,8 +1,8 @@
-"""Which models of timm have given tensors: a search in a table of signatures of all of timm's models.
+"""Finds the timm models with given tensors in a table of signatures of all timm models.
 
 The table (`timm_index.json`, written by `benchmarks/timm_index.py`) stores for every model a hash of its tensors and a
 hash of what it computes: the EfficientNet-B0 of timm and that of TensorFlow have equal tensors and pad differently, so
-tensors alone do not choose between them. A match is no proof; the caller builds the model and compares all shapes. A
+tensors alone do not distinguish them. A match is not a proof; the caller builds the model and compares all shapes. A
 model that is newer than the table is not found; users can still name it with `--arch`.
 """
 
@@ -29,7 +29,7 @@ _OF_IMAGE_SIZE = re.compile(
 )
 """Tensors whose shapes depend on the size of the images."""
 _HEADS = ("fc", "classifier", "head", "heads", "last_linear", "projector", "predictor", "projection_head")
-"""First parts of names under which MoCo and others keep a network of their own in place of the classifier."""
+"""First parts of names under which MoCo and others store their own head in place of the classifier."""
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -75,14 +75,14 @@ def models_like(names: Iterable[str]) -> list[str]:
 
 
 def models_of(state: State) -> list[list[str]]:
-    """As `models_with`; where no model matches, a second search leaves out everything in place of the classifier."""
+    """As `models_with`; if no model matches, a second search leaves out everything in place of the classifier."""
     shapes = shapes_of(state)
     bare = {name: shape for name, shape in shapes.items() if name.partition(".")[0] not in _HEADS}
     return models_with(shapes) or models_with(bare)
 
 
 def timm_model_of(state: State, source: Path, named: Sequence[str] = ()) -> str | None:
-    """The timm model with these tensors; None where no model has them, the classifier left out.
+    """The timm model with these tensors; None if no model has them, the classifier left out.
 
     Args:
         state: under timm's names.
@@ -118,7 +118,7 @@ def classifiers() -> frozenset[str]:
 
 
 def _has_shapes(name: str, shapes: Shapes) -> bool:
-    """Whether the model has these shapes everywhere, also in tensors that depend on the size of the images."""
+    """True if the model has these shapes everywhere, also in tensors that depend on the size of the images."""
     with torch.device("meta"):
         own = shapes_of(timm.create_model(name, num_classes=0).state_dict())
     return _without_classifier(own) == _without_classifier(shapes)

@@ -1,7 +1,7 @@
 """Translates names of torchvision's convolutional networks and Swins to timm's.
 
-Both libraries define the same layers in the same order, so names are paired by position; both networks are built on
-torch's meta device for this, and tests compare their outputs. RegNets and Swins define layers in another order, so
+Both libraries define the same layers in the same order, so names are paired by position. For this, both networks are
+built on torch's meta device; tests compare their outputs. RegNets and Swins define layers in another order, so
 their names are translated by patterns. ResNets and DenseNets have timm's names already.
 """
 
@@ -41,7 +41,7 @@ def torchvision_names(encoder: State) -> tuple[State, str | None, dict[str, floa
     """Translates an encoder of torchvision.
 
     Returns:
-        The tensors under timm's names, timm's model where it is known, and overrides that it needs for equal results;
+        The tensors under timm's names, timm's model if it is known, and overrides that it needs for equal results;
         None for a network of another library.
     """
     for anchor, candidates in _PAIRS.items():
@@ -69,7 +69,7 @@ def renamed(state: State, rules: Rules) -> State:
 
 
 def _is(encoder: State, name: str) -> bool:
-    """Whether the encoder has all tensors of the model, in their shapes, except those of the last layer."""
+    """True if the encoder has all tensors of the model, in their shapes, except those of the last layer."""
     own = _shapes(f"torchvision.{name}")
     return all(name in encoder and tuple(encoder[name].shape) == own[name] for name in list(own)[:-2])
 

@@ -1,9 +1,9 @@
 """Reads the architecture of a ViT from the names and shapes of its tensors.
 
-Shapes do not tell the number of attention heads (the projections of 6 heads of 64 and of 12 heads of 32 have one shape)
-nor the activation function. In all published families the width determines the heads. A network with other heads
+Shapes determine neither the number of attention heads (the projections of 6 heads of 64 and of 12 heads of 32 have one
+shape) nor the activation function. In all published families the width determines the heads. A network with other heads
 would load without an error and embed nonsense, so a width of no known family is refused unless it divides into
-heads of 64, as in all those families but two. Where the file stores official DINO's command line, it is compared.
+heads of 64, as in all but two of those families. If the file stores official DINO's command line, the two are compared.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from augscale.errors import CheckpointError
 from augscale.networks.tensor_files import State
 
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}
-"""Width of the published families (tiny, small, base, large, huge, giant, DINOv2's giant) to heads."""
+"""Number of heads by width of the published families (tiny, small, base, large, huge, giant, DINOv2's giant)."""
 _HEAD_DIM = 64
 _RANKS = {
     "pos_embed": 3,
@@ -29,14 +29,14 @@ _RANKS = {
     "blocks.0.mlp.fc1.weight": 2,
     "blocks.0.mlp.fc2.weight": 2,
 }
-"""Dimensions of the tensors that a ViT is recognized by; tokens may be missing."""
+"""Number of dimensions of the tensors that identify a ViT; tokens may be missing."""
 _LAYER_SCALE = 1e-5
 _PLAIN_VIT = re.compile(
     r"(cls_token|pos_embed|reg_token|mask_token|masked_embed)$|patch_embed\.proj\.|(fc_)?norm\.|head\.|decoder_"
     r"|blocks\.\d+\.(norm[12]|ls[12]|attn\.(qkv|proj|[qk]_norm)|mlp\.fc[12])\."
 )
 _DINO_ARCHS = {"vit_tiny": 192, "deit_tiny": 192, "vit_small": 384, "deit_small": 384, "vit_base": 768}
-"""`args.arch` of official DINO to the width of its encoder."""
+"""Width of the encoder by `args.arch` of official DINO."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def vit_architecture(state: State, source: Path, settings: dict[str, Any], num_h
     Args:
         state, source, settings, num_heads: see `infer_architecture`.
     Raises:
-        CheckpointError: no plain ViT, its heads are unknown, or its tensors contradict the settings.
+        CheckpointError: not a plain ViT, its heads are unknown, or its tensors contradict the settings.
     """
     found = _vit(state, source, num_heads)
     _compare(found, settings, source)
@@ -110,7 +110,7 @@ def vit_architecture(state: State, source: Path, settings: dict[str, Any], num_h
 
 
 def is_plain_vit(state: State) -> bool:
-    """Whether everything but a classifier and a decoder has its place in timm's plain ViT."""
+    """True if all tensors but those of a classifier and a decoder have a place in timm's plain ViT."""
     is_vit = "patch_embed.proj.weight" in state and _problem(state) is None
     return is_vit and all(_PLAIN_VIT.match(name) for name in state)
 
@@ -123,13 +123,13 @@ def dinov3_architecture(state: State, source: Path, num_heads: int | None) -> Ba
     """The architecture of a DINOv3 of no published size.
 
     Raises:
-        CheckpointError: no plain DINOv3, or its heads are unknown.
+        CheckpointError: not a plain DINOv3, or its heads are unknown.
     """
     weight, fc1 = state["patch_embed.proj.weight"], state.get("blocks.0.mlp.fc1.weight")
     gated = state.get("blocks.0.mlp.fc1_g.weight")
     hidden = fc1 if gated is None else gated
     if weight.ndim != 4 or hidden is None or hidden.ndim != 2 or not depth(state):
-        raise CheckpointError(f"{source}: no plain DINOv3 ViT; name the timm model with --arch NAME")
+        raise CheckpointError(f"{source}: not a plain DINOv3 ViT; name the timm model with --arch NAME")
     width = int(weight.shape[0])
     biased = "blocks.0.attn.q_bias" in state
     name = ("vit_small_patch16_dinov3" if gated is None else "vit_small_plus_patch16_dinov3") + "_qkvb" * biased
@@ -145,7 +145,7 @@ def dinov3_architecture(state: State, source: Path, num_heads: int | None) -> Ba
 
 
 def pooling(state: State) -> dict[str, Any]:
-    """Overrides that make timm pool as the network was trained to.
+    """Overrides that make timm pool in the way that the network was trained for.
 
     A network with `fc_norm` (MAE and RETFound, fine-tuned) classifies by fc_norm(mean of the patch tokens); its class
     token is not trained and has no norm, so that mean is its embedding. Without `fc_norm` the embedding is the class
@@ -167,7 +167,7 @@ def patch_size(state: State) -> int | None:
 
 
 def native_size(state: State) -> int | None:
-    """Side of the views that a ViT's position embedding was made for, pixels; None where there is none.
+    """Side of the views that a ViT's position embedding was made for, pixels; None if there is none.
 
     Also None for a hybrid, whose patches are cut from the features of another network.
     """
@@ -186,7 +186,7 @@ def depth(state: State) -> int:
 
 
 def count_blocks(state: State, pattern: str) -> int:
-    """How many different numbers the group of a pattern takes at the start of names; 0 where they have gaps."""
+    """How many numbers a pattern's group matches at the start of names; 0 unless they are 0, 1, 2, ..."""
     numbers = {match[1] for name in state if (match := re.match(pattern, name))}
     return len(numbers) if numbers == {str(number) for number in range(len(numbers))} else 0
 
@@ -202,7 +202,7 @@ def _vit(state: State, source: Path, num_heads: int | None) -> _ViT:
     if any(".lora_" in name for name in state):
         problem = "it holds LoRA adapters apart from their layers; merge them first, in peft by merge_and_unload()"
     if problem:
-        raise CheckpointError(f"{source}: no plain ViT ({problem}); name the timm model with --arch NAME")
+        raise CheckpointError(f"{source}: not a plain ViT ({problem}); name the timm model with --arch NAME")
     if native_size(state) is None:
         entries = int(state["pos_embed"].shape[1])
         lacks = entries > 1 and "cls_token" not in state and math.isqrt(entries - 1) ** 2 == entries - 1
@@ -230,7 +230,7 @@ def _vit(state: State, source: Path, num_heads: int | None) -> _ViT:
 
 
 def _problem(state: State) -> str | None:
-    """Why the tensors are not those of a ViT; None where they may be."""
+    """The reason why the tensors are not those of a plain ViT; None if they may be."""
     if "pos_embed" not in state:
         return "pos_embed is missing; of networks without it DINOv3s and timm's own sizes are known, else timm:NAME"
     for name, rank in _RANKS.items():
@@ -280,7 +280,7 @@ def _compare(found: _ViT, settings: dict[str, Any], source: Path) -> None:
 
 
 def _prefix_positions(state: State) -> int | None:
-    """Entries of the position embedding that belong to no patch; None where the rest is no square grid."""
+    """Entries of the position embedding that belong to no patch; None if the rest is not a square grid."""
     entries = int(state["pos_embed"].shape[1])
     registers = int(state["reg_token"].shape[1]) if "reg_token" in state and state["reg_token"].ndim == 3 else 0
     class_tokens = 1 if "cls_token" in state else 0

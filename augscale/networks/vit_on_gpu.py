@@ -2,10 +2,10 @@
 
 Differences from timm's forward pass:
 
-- the patch embedding is one matrix product; as a convolution with stride it takes ten times as long;
+- the patch embedding is one matrix product; a strided convolution takes ten times as long;
 - stochastic depth multiplies dropped rows by 0, with factors drawn beforehand as on a CPU (`stochastic_depth`);
 - the last block computes only what reaches the class token (`plain_vit`);
-- a block leaves its last sum to the next block, so that the sum and the following norm are one pass through memory.
+- the last sum of a block is left to the next block, so that this sum and the next norm need one pass through memory.
 
 All blocks have the same form, so one compiled block serves every block of every network.
 """
@@ -31,7 +31,7 @@ def class_token_by_factors(model: Any, x: Tensor, draws: DepthDraws | None, *, c
         model: a ViT for which `plain_vit.is_plain` holds.
         x: float, shape (N, 3, s, s).
         draws: random draws of stochastic depth; None: no stochastic depth.
-        compiled: whether torch compiles the functions.
+        compiled: use functions compiled by torch.
     Returns:
         float, shape (N, D).
     """
@@ -70,8 +70,8 @@ def block_by_factors(
     Args:
         block: a plain pre-norm `timm.models.vision_transformer.Block`; its own stochastic depth is ignored.
         tokens: float, shape (N, T, D).
-        branch: output of the MLP before, to be added to the tokens; None in the first block.
-        factors: float32, shape (2, N), multiply that branch and the attention's; None: all 1.
+        branch: output of the previous block's MLP, to be added to the tokens; None in the first block.
+        factors: float32, shape (2, N), for `branch` and for the attention's output; None: all 1.
     Returns:
         Tokens, and the output of the MLP that is to be added to them.
     """
@@ -95,7 +95,7 @@ def _plus(tokens: Tensor, branch: Tensor | None, factors: Tensor | None, which: 
 
 
 def _factors(model: Any, draws: DepthDraws | None, tokens: Tensor) -> Sequence[Tensor | None]:
-    """Factors of each block: for the branch before (1 in the first block), its attention, and in the last its MLP."""
+    """Factors of each block: for the previous MLP (1 in the first block), its attention, and in the last its MLP."""
     paths = [path for block in model.blocks for path in (block.drop_path1, block.drop_path2)]
     keep = [1.0 - path.drop_prob if isinstance(path, DropPath) else 1.0 for path in paths]
     if draws is None or min(keep) == 1:

@@ -56,10 +56,10 @@ class Sidecar(Record):
     image_size: int | None = None
     """Side of the views that it was trained on, pixels."""
     scales: dict[str, Any] | None = None
-    """An `AugmentationScales` that it was trained with."""
+    """The `AugmentationScales` of the training."""
     steps: int | None = None
     batch_norm: str | None = None
-    """The setting of `PretrainConfig`."""
+    """`PretrainConfig.batch_norm`."""
     training: EndOfTraining | None = None
     data: dict[str, Any] = Field(default_factory=dict)
     """Settings of `DataConfig`, as that version of augscale had them."""
@@ -94,9 +94,9 @@ def sidecar_facts(
     """The entries of `Sidecar` that trials and full runs share.
 
     Args:
-        config: of the study.
-        scales: trained with.
-        loss, information: at the end of training, nats.
+        config: settings of the study.
+        scales: scales of the training.
+        loss, information: values at the end of training, nats.
     """
     return {
         "backbone": config.backbone.model_dump(),
@@ -125,13 +125,13 @@ def save_weights(path: Path | str, backbone: Backbone, sidecar: dict[str, Any]) 
     facts = {"embed_dim": backbone.embed_dim, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} | sidecar
     text = json.dumps(Sidecar.model_validate(facts).to_dict(), indent=1, allow_nan=False) + "\n"
     state = {key: value.detach().cpu() for key, value in backbone.model.state_dict().items()}
-    # The sidecar first: no weights without a sidecar.
+    # The sidecar is written first, so that there are never weights without one.
     write_atomic(sidecar_path(path), lambda file: _write(file, text.encode()))
     write_safetensors(path, state)
 
 
 def write_safetensors(path: Path, state: State) -> None:
-    """Writes tensors, each contiguous and with memory of its own, as safetensors requires; layers of CoaT share some.
+    """Writes tensors, each contiguous and with its own memory, as safetensors requires; some layers of CoaT share it.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -151,7 +151,7 @@ def read_sidecar(path: Path | str) -> Sidecar:
     """The JSON file beside a weights file.
 
     Args:
-        path: of the weights.
+        path: path of the weights.
     Raises:
         CheckpointError: it is missing, not a JSON object, or an entry has a wrong value.
     """

@@ -182,8 +182,8 @@ def test_solo_learn_list_is_its_augmentation_file() -> None:
 @pytest.mark.parametrize(
     ("target", "missing"),
     [
-        ("lightly", ["aspect_ratio", "solarise p 0.01", "RandomNoise"]),
-        ("lightly-train", ["aspect_ratio", "solarise p 0.01", "RandomNoise"]),
+        ("lightly", ["aspect_ratio", "solarize p 0.01", "RandomNoise"]),
+        ("lightly-train", ["aspect_ratio", "solarize p 0.01", "RandomNoise"]),
         ("solo-learn", ["aspect_ratio", "blur_sigma", "vertical_flip_p", "RandomNoise"]),
     ],
 )

@@ -202,7 +202,7 @@ def test_interpolation_outside_zero_to_one_is_refused() -> None:
 
 
 def test_description_names_what_is_on_and_only_that() -> None:
-    assert describe(PRESETS["none"]).endswith("no change of colour")
+    assert describe(PRESETS["none"]).endswith("no change of color")
     text = describe(PRESETS["weak+med"])
     for part in ("20 to 50 %", "brightness 0.2", "medical blur up to 0.1 px p 0.5, which has no effect", "noise SD"):
         assert part in text

@@ -90,7 +90,7 @@ def test_a_negative_label_is_refused_unless_told(label: str) -> None:
     assert "\n" not in str(caught.value)
     told = clean_labels("mine", labels, unlabelled=[number])
     assert told.labels == (None, "0", "1", "0")
-    assert told.notes == (f"1 images labelled '{number}': no label, as told",)
+    assert told.notes == (f"1 images labelled '{number}': no label, as declared",)
     assert clean_labels("mine", labels, unlabelled=["-1", "-9"]).labels == told.labels
     assert clean_labels("mine", ["-1", "1"], classes=["-1", "1"]).labels == ("-1", "1")
 
@@ -104,7 +104,7 @@ def test_spellings_of_one_class_are_joined_under_the_most_frequent_and_said() ->
     found = clean_labels("mine", ["Normal", "normal", "Normal", None, "NORMAL", "sick"])
     assert found.labels == ("Normal", "Normal", "Normal", None, "Normal", "sick")
     assert found.notes == (
-        "class 'Normal' is spelt in several ways and joined: 'Normal' (2), 'NORMAL' (1), 'normal' (1)",
+        "class 'Normal' is spelled in several ways and joined: 'Normal' (2), 'NORMAL' (1), 'normal' (1)",
     )
     assert clean_labels("mine", ["a", "A"], classes=["A", "b"]).labels == ("A", "A")
     assert clean_labels("mine", ["a", "A"], classes=["A", "a"]).labels == ("a", "A")

@@ -233,9 +233,7 @@ def test_packed_downloads_say_unpack_first(tmp_path: Path) -> None:
     archive.write_bytes(b"PK")
     with pytest.raises(DataError, match=r"1000images\.zip is packed; unpack it first"):
         read_download(get_dataset("JSIEC"), archive)
-    with pytest.raises(
-        DataError, match=r"39 of 39 classes have no folder.*1000images\.zip lies there packed: unpack it"
-    ):
+    with pytest.raises(DataError, match=r"39 of 39 classes have no folder.*1000images\.zip is still packed: unpack it"):
         read_download(get_dataset("JSIEC"), tmp_path)
 
 
@@ -244,7 +242,7 @@ def test_an_empty_folder_says_in_one_line_what_was_expected(tmp_path: Path, data
     with pytest.raises(DataError, match=f"expected for {dataset.name}") as caught:
         read_download(dataset, tmp_path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="is no folder; expected the unpacked download"):
+    with pytest.raises(DataError, match="is not a folder; expected the unpacked download"):
         read_download(dataset, tmp_path / "gone")
 
 

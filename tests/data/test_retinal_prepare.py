@@ -140,7 +140,7 @@ def test_a_download_that_has_changed_asks_for_force(tmp_path: Path) -> None:
     source = retina(tmp_path / "in")
     prepare("Retina", source, tmp_path / "root")
     photo(source / "dataset" / "1_normal" / "NL_999.png", 4321)
-    with pytest.raises(ConfigError, match=r"when that held 25 images, now 26"):
+    with pytest.raises(ConfigError, match=r"held 25 then and holds 26 now"):
         prepare("Retina", source, tmp_path / "root")
 
 

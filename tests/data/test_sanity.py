@@ -176,14 +176,14 @@ def test_masks_among_photographs_are_said_with_a_pattern_that_leaves_them_out(
     [
         (_blobs, "9 look like masks"),
         (lambda g: Image.fromarray(g.integers(0, 16, (SIDE, SIDE), dtype=np.uint8)), "9 are nearly black"),
-        (lambda g: Image.new("L", (SIDE, SIDE), int(g.integers(60, 250))), "9 are of one colour"),
+        (lambda g: Image.new("L", (SIDE, SIDE), int(g.integers(60, 250))), "9 are of one color"),
     ],
 )
 def test_a_majority_of_no_photographs_stops_unless_allowed(tmp_path: Path, draw: Draw, words: str) -> None:
     _write(tmp_path / "set", draw, 9)
     _write(tmp_path / "set", _photo, 8, start=50)
     cache = _cache(tmp_path)
-    with pytest.raises(DataError, match=f"^most of the 17 images are no photographs: {words}.*--allow-bad") as caught:
+    with pytest.raises(DataError, match=f"^most of the 17 images are not photographs: {words}.*--allow-bad") as caught:
         check_images(cache)
     assert "\n" not in str(caught.value)
     assert ("data.range" in str(caught.value)) == ("black" in words)

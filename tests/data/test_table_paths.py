@@ -99,7 +99,11 @@ def test_missing_files_beside_others_are_set_aside_with_the_likely_cause(tmp_pat
 @pytest.mark.parametrize(
     ("files", "rows", "message"),
     [
-        (["c.jpg"], ["a.jpg", "b.jpg"], "2 of 2 files do not exist, e.g. a.jpg .*nothing like it lies in .* or below"),
+        (
+            ["c.jpg"],
+            ["a.jpg", "b.jpg"],
+            "2 of 2 files do not exist, e.g. a.jpg .*no file in or below .* has a similar",
+        ),
         (["a.png", "b.png"], ["a.jpg", "b.jpg"], r"there is a.png \(other extension, as for 2 of them\)"),
         (["n/a.jpg", "s/b.jpg"], ["/x/m/a.jpg", "/y/b.jpg"], r"there is n/a.jpg \(other folder"),
         (

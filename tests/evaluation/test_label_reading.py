@@ -75,7 +75,7 @@ def test_a_negative_label_is_refused_before_anything_is_decoded_unless_told(tmp_
     assert not (tmp_path / "cache").exists()
     data = opened(table, unlabelled=["-1"])
     assert data.classes == ("0", "1")
-    assert data.notes[:2] == ("6 images labelled '-1': no label, as told", "6 images without a label left out")
+    assert data.notes[:2] == ("6 images labelled '-1': no label, as declared", "6 images without a label left out")
 
 
 def test_class_folders_of_two_splits_that_differ_in_case_are_one_class(tmp_path: Path, opened) -> None:
@@ -84,7 +84,7 @@ def test_class_folders_of_two_splits_that_differ_in_case_are_one_class(tmp_path:
     data = opened(root)
     assert data.classes == ("Normal", "sick")
     assert data.counts()["test"] == {"Normal": 4, "sick": 4}
-    assert "class 'Normal' is spelt in several ways and joined: 'Normal' (8), 'normal' (4)" in data.notes
+    assert "class 'Normal' is spelled in several ways and joined: 'Normal' (8), 'normal' (4)" in data.notes
 
 
 def test_what_breaks_class_folders_is_named_where_labels_are_needed(tmp_path: Path, opened) -> None:

@@ -304,7 +304,7 @@ def _looped():
         ({"w": torch.zeros(4, device="meta")}, "tensor w is not a dense array"),
         ({f"w{'x' * 5000}": torch.zeros(3)}, "neither a ViT nor a ResNet"),
         ({"patch_embed.proj.weight": torch.zeros(3)}, "expected square patches"),
-        ({"patch_embed.proj.weight": torch.zeros(64, 3, 8, 8), "pos_embed": torch.zeros(3)}, "no plain ViT"),
+        ({"patch_embed.proj.weight": torch.zeros(64, 3, 8, 8), "pos_embed": torch.zeros(3)}, "not a plain ViT"),
     ],
 )  # fmt: skip
 def test_contents_that_are_no_network_are_refused(tmp_path, content, words):

@@ -393,7 +393,7 @@ def test_heads_that_cannot_be_known_ask_for_the_architecture_and_take_it(tmp_pat
         ("vit_tiny_patch16_224,depth=1", CheckpointError, "has depth 2; .* 1"),
         ("vit_tinny_patch16_224", ConfigError, "did you mean vit_tiny_patch16_224"),
         ("vit_tiny_patch16_224.nonesuch", ConfigError, "no weights 'nonesuch'"),
-        ("vit_tiny_patch16_224,depth", ConfigError, "'depth' is no key=value"),
+        ("vit_tiny_patch16_224,depth", ConfigError, "'depth' is not key=value"),
         ("vit_tiny_patch16_224,depth=2,deph=3", ConfigError, "deph"),
     ],
 )

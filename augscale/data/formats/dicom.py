@@ -1,7 +1,8 @@
-"""DICOM files with pydicom (the extra `dicom`): recognition, decoding, and refusal of files that would be misread.
+"""Recognizes and decodes DICOM files with pydicom (the extra `dicom`), and refuses files that would be misread.
 
-Grey: the file's own window or VOI LUT if it has one, after the modality LUT; else samples that need the range of their
-source (`grey_levels`). Color of 8 bits is taken as it is; palettes are applied, YCbCr becomes RGB.
+Grey images: after the modality LUT, the file's own window or VOI LUT is applied if there is one; otherwise the samples
+need the range of their source (`grey_levels`). Color of 8 bits is taken as it is; palettes are applied, and YCbCr
+becomes RGB.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from augscale.data.formats.dicom_levels import apply_palette, colour_kind, grey_meaning, grey_samples, photometric
+from augscale.data.formats.dicom_levels import apply_palette, color_kind, grey_meaning, grey_samples, photometric
 from augscale.data.grey_levels import GreyRange, Samples
 from augscale.data.image_records import UnusableImage
 
@@ -24,11 +25,11 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 _MAGIC, _MAGIC_AT = b"DICM", 128
 _HEAD_BYTES = _MAGIC_AT + len(_MAGIC)
 _GREY = ("MONOCHROME1", "MONOCHROME2")
-_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PALETTE = "PALETTE COLOR"
 _PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
-"""First group of a file without preamble: 0002 or 0008, little endian, or 0008, big endian."""
+"""Group of the first data element in a file without preamble: 0002 or 0008 little-endian, or 0008 big-endian."""
 _FIRST_VRS = (b"UL", b"CS", b"UI", b"SH", b"LO", b"DA", b"TM", b"OB")
 _LONGEST_FIRST_VALUE = 256
 _LONGEST_REASON = 300
@@ -82,7 +83,7 @@ def dicom_kind(path: Path, *, use_window: bool = True) -> str | None:
         name = photometric(header)
         if name in _GREY:
             return grey_meaning(header, use_window=use_window).kind
-        return colour_kind(header) if name in _COLOUR else None
+        return color_kind(header) if name in _COLOR else None
     except UnusableImage:
         raise
     except Exception as error:
@@ -127,10 +128,10 @@ def _read_header(path: Path, *, stop_before_pixels: bool = False) -> Dataset:
     header = pydicom.dcmread(path, force=True, stop_before_pixels=stop_before_pixels)
     if "Rows" not in header or "Columns" not in header:
         raise UnusableImage("a DICOM file without an image")
-    if photometric(header) not in (*_GREY, *_COLOUR, _PALETTE):
+    if photometric(header) not in (*_GREY, *_COLOR, _PALETTE):
         raise UnusableImage(
             f"a DICOM file with Photometric Interpretation {photometric(header) or 'missing'}; "
-            f"expected {', '.join((*_GREY, _PALETTE, *_COLOUR))}"
+            f"expected {', '.join((*_GREY, _PALETTE, *_COLOR))}"
         )
     _refuse_by_header(header)
     if "TransferSyntaxUID" not in header.file_meta:
@@ -149,13 +150,13 @@ def _samples(header: Dataset, use_window: bool) -> Samples:
             raise UnusableImage(f"a DICOM file with {name} and {stored.shape[-1]} samples per pixel; expected 1")
         return grey_samples(stored, header, meaning)
     if name == _PALETTE:
-        colours, full = apply_palette(_stored_values(header), header)
-        return Samples(values=colours, kind=None, nominal=GreyRange(low=0.0, high=full))
+        colors, full = apply_palette(_stored_values(header), header)
+        return Samples(values=colors, kind=None, nominal=GreyRange(low=0.0, high=full))
     stored = _stored_values(header)
     if stored.ndim != 3 or stored.shape[2] != 3 or header.get("PixelRepresentation"):
-        raise UnusableImage(f"a DICOM file with {name} that holds no three unsigned samples per pixel")
+        raise UnusableImage(f"a DICOM file with {name} without three unsigned samples per pixel")
     full = 2.0 ** int(header.BitsStored) - 1
-    return Samples(values=stored, kind=colour_kind(header), nominal=GreyRange(low=0.0, high=full))
+    return Samples(values=stored, kind=color_kind(header), nominal=GreyRange(low=0.0, high=full))
 
 
 def _stored_values(header: Dataset) -> npt.NDArray[Any]:
@@ -165,11 +166,11 @@ def _stored_values(header: Dataset) -> npt.NDArray[Any]:
 
     stored, high_bit = header.get("BitsStored"), header.get("HighBit")
     unused = 0 if stored is None or high_bit is None else int(high_bit) + 1 - int(stored)
-    # Values of a codec have no unused bits.
-    by_codec = _is_compressed(header) and header.file_meta.TransferSyntaxUID != RLELossless
-    if by_codec or unused == 0:
+    # Decompressed values have no unused bits.
+    compressed = _is_compressed(header) and header.file_meta.TransferSyntaxUID != RLELossless
+    if compressed or unused == 0:
         decoded = np.asarray(pixel_array(header, index=0))
-        if by_codec:
+        if compressed:
             _refuse_too_large(decoded, header)
         return decoded
     if unused < 0 or high_bit >= header.BitsAllocated:
@@ -191,7 +192,7 @@ def _cannot_be_decoded(error: Exception) -> UnusableImage:
 
 
 def _refuse_by_header(header: Dataset) -> None:
-    """Refuses files that are no photographs, tiles of a whole slide, and contradictory presentations."""
+    """Refuses files that are not photographs, tiles of a whole slide, and contradictory presentations."""
     kind = str(header.get("SOPClassUID") or "").strip()
     if kind in _NO_IMAGES:
         raise UnusableImage(_NO_IMAGES[kind])
@@ -207,7 +208,7 @@ def _refuse_by_header(header: Dataset) -> None:
 
 
 def _is_compressed(header: Dataset) -> bool:
-    """True if the pixel data are those of a codec; False for an unknown transfer syntax."""
+    """True if the pixel data are compressed; False for an unknown transfer syntax."""
     syntax = header.file_meta.TransferSyntaxUID
     return bool(syntax.is_transfer_syntax and syntax.is_encapsulated)
 
@@ -229,7 +230,7 @@ def _refuse_cut_off(header: Dataset) -> None:
 
 
 def _refuse_too_large(decoded: npt.NDArray[Any], header: Dataset) -> None:
-    """Refuses decompressed values of which more than a few exceed Bits Stored: the value of white is unknown then."""
+    """Refuses decompressed values if more than a few exceed Bits Stored: the value of white is then unknown."""
     bits = int(header.BitsStored)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.get("PixelRepresentation") else (0, 2**bits - 1)
     outside = (decoded < low) | (decoded > high)

@@ -1,8 +1,8 @@
 """Meaning of the stored values of a DICOM image: modality LUT, VOI LUT or window, palette, padding.
 
-The tables are applied by pydicom (DICOM PS3.3 C.11.1, C.11.2 and C.7.9). They are handed to it with 16 bits an entry,
-because it indexes a table of 8-bit entries with 8 bits for any length. In images of several frames the
-functional groups of all frames and of the first frame are searched, too.
+pydicom applies the tables (DICOM PS3.3 C.11.1, C.11.2 and C.7.9). Their entries are widened to 16 bits first, because
+pydicom indexes a table of 8-bit entries with 8 bits, however long it is. In images of several frames, the shared
+functional groups and those of the first frame are searched, too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class GreyMeaning:
 
     Attributes:
         modality: Rescale Slope and Intercept, or a Modality LUT Sequence; empty if there is neither.
-        voi: a window or a VOI LUT Sequence, with all that pydicom needs to apply it; None takes a range instead.
+        voi: a window or a VOI LUT Sequence, with all that pydicom needs to apply it; None: a range is used instead.
         voi_top: highest output of `voi`; the lowest is 0.
         nominal: range of the values after the modality LUT that the stored bits can give; None for floating point.
         kind: see `Samples`; None if the file itself defines black and white.
@@ -102,7 +102,7 @@ def grey_samples(stored: Values, header: Dataset, meaning: GreyMeaning) -> Sampl
     )
 
 
-def colour_kind(header: Dataset) -> str | None:
+def color_kind(header: Dataset) -> str | None:
     """The kind of a color image, see `Samples`; None for 8 bits."""
     bits = int(header.BitsStored)
     return None if bits <= _NOMINAL_BITS else f"DICOM {_modality_name(header)} colour, {bits} bits"
@@ -124,8 +124,8 @@ def apply_palette(indices: Values, header: Dataset) -> tuple[Values, float]:
         first -= 2**16  # written as unsigned
     palette, declared = _wide_palette(header, entries)
     table = apply_color_lut(np.arange(first, first + entries), palette)[:, :3]
-    colours = table[np.clip(indices.astype(np.int64) - first, 0, len(table) - 1)]
-    return colours, full_scale(float(table.max()), declared or float(np.iinfo(table.dtype).max))
+    colors = table[np.clip(indices.astype(np.int64) - first, 0, len(table) - 1)]
+    return colors, full_scale(float(table.max()), declared or float(np.iinfo(table.dtype).max))
 
 
 def _wide_palette(header: Dataset, entries: int) -> tuple[Dataset, float | None]:
@@ -136,10 +136,10 @@ def _wide_palette(header: Dataset, entries: int) -> tuple[Dataset, float | None]
         return header, None
     palette = Dataset()
     _, first, _ = header.RedPaletteColorLookupTableDescriptor
-    for colour in ("Red", "Green", "Blue"):
-        data = np.frombuffer(header[f"{colour}PaletteColorLookupTableData"].value, dtype=np.uint8)[:entries]
-        setattr(palette, f"{colour}PaletteColorLookupTableDescriptor", [entries % 2**16, first, 16])
-        setattr(palette, f"{colour}PaletteColorLookupTableData", data.astype("u2").tobytes())
+    for color in ("Red", "Green", "Blue"):
+        data = np.frombuffer(header[f"{color}PaletteColorLookupTableData"].value, dtype=np.uint8)[:entries]
+        setattr(palette, f"{color}PaletteColorLookupTableDescriptor", [entries % 2**16, first, 16])
+        setattr(palette, f"{color}PaletteColorLookupTableData", data.astype("u2").tobytes())
     return palette, 255.0
 
 
@@ -149,7 +149,7 @@ def photometric(header: Dataset) -> str:
 
 
 def _tables(header: Dataset, group: str) -> Iterator[Dataset]:
-    """Places of a table: the image itself, the groups of all frames, those of the first frame."""
+    """Data sets that may hold a table: the image, the shared functional groups, those of the first frame."""
     yield header
     for sequence in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for frame in (header.get(sequence) or [])[:1]:

@@ -1,4 +1,4 @@
-"""JPEG, PNG, TIFF, WebP and BMP files with Pillow; TIFF files that Pillow misreads with tifffile."""
+"""Reads JPEG, PNG, TIFF, WebP and BMP files with Pillow, and TIFF files that Pillow misreads with tifffile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded. Pillow itself refuses above 2 * Image.MAX_IMAGE_PIXELS."""
 MIN_SIDE_PX = 8
 
-# Naming the plugins loads them: found by itself, a plugin would be loaded by many threads at once.
+# Importing the plugins loads them once; otherwise many threads would load one at the same time.
 _FORMATS = (
     JpegImagePlugin.JpegImageFile.format,
     PngImagePlugin.PngImageFile.format,
@@ -52,8 +52,8 @@ class FileContent:
 
     Attributes:
         image: the image or the samples.
-        info: Pillow's, for the orientation.
-        note: the part of the file that is not used.
+        info: Pillow's `info`, which contains the orientation.
+        note: a line about the part of the file that is not used.
     """
 
     image: Image.Image | Samples
@@ -104,17 +104,17 @@ def _load(image: Image.Image, facts: TiffFacts | None, size: int) -> Image.Image
     if image.format in ("JPEG", "MPO"):
         factor = _DRAFT_FACTOR * size / max(image.size)
         image.draft(None, (max(1, int(image.width * factor)), max(1, int(image.height * factor))))
-    colour_16_bit = image.mode not in ("I;16", "I;16B", "I;16L", "I", "F") and _is_16_bit(image)
+    color_16_bit = image.mode not in ("I;16", "I;16B", "I;16L", "I", "F") and _is_16_bit(image)
     image.load()
     if facts is not None and facts.palette is not None:
         image.putpalette(facts.palette)
     if image.mode.startswith("I") or image.mode == "F":
         return _grey_samples(image, facts)
-    return _to_rgb(image, colour_16_bit)
+    return _to_rgb(image, color_16_bit)
 
 
 def _is_16_bit(image: Image.Image) -> bool:
-    """True if the file has 16-bit samples, of which Pillow delivers 8 bits: told by the raw mode."""
+    """True if Pillow's raw mode shows 16-bit samples, of which Pillow delivers 8 bits."""
     return any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
 
 
@@ -128,7 +128,7 @@ def _grey_samples(image: Image.Image, facts: TiffFacts | None) -> Samples:
     return Samples(values=values, kind=kind, counts=True, inverted=facts is not None and facts.inverted)
 
 
-def _to_rgb(image: Image.Image, colour_16_bit: bool) -> Image.Image:
+def _to_rgb(image: Image.Image, color_16_bit: bool) -> Image.Image:
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layers = image.convert("RGBA")
         alpha = layers.getchannel("A")
@@ -139,8 +139,8 @@ def _to_rgb(image: Image.Image, colour_16_bit: bool) -> Image.Image:
         photo.info = image.info
     else:
         photo = image.convert("RGB")
-    if colour_16_bit and np.asarray(photo).max() < 16:
-        raise UnusableImage("16-bit colour that holds 12 bits or fewer; convert it to 8 bits first")
+    if color_16_bit and np.asarray(photo).max() < 16:
+        raise UnusableImage("16-bit color that holds 12 bits or fewer; convert it to 8 bits first")
     return photo
 
 

@@ -1,4 +1,4 @@
-"""Any image file: its content, and, before that, the kind of its samples, which decides who shares its grey range."""
+"""Reads any image file, and finds the kind of its samples beforehand; files of one kind share a grey range."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_file(path: Path, size: int, *, use_window: bool = True) -> FileContent:
 
     Args:
         path: any file.
-        size: pixels that the longest side is needed with; a JPEG may be decoded at a reduced scale.
+        size: pixels needed along the longest side; a JPEG may be decoded at a reduced scale.
         use_window: apply the window or VOI LUT of a DICOM file if it has one.
     Raises:
         UnusableImage: with the reason.
@@ -69,7 +69,7 @@ def read_file(path: Path, size: int, *, use_window: bool = True) -> FileContent:
 
 
 def file_kind(path: Path, *, use_window: bool = True) -> FileKind:
-    """The kind of a file by its header; damaged files and other types count as plain and are refused when decoded.
+    """The kind of a file from its header; damaged files and other types count as plain and are refused when decoded.
 
     Args:
         path: any file.
@@ -81,7 +81,7 @@ def file_kind(path: Path, *, use_window: bool = True) -> FileKind:
     except OSError:
         return PLAIN
     if head.startswith(_PNG_MAGIC):
-        grey_16_bit = head[24:26] == b"\x10\0"  # bit depth and colour type of the header chunk
+        grey_16_bit = head[24:26] == b"\x10\0"  # bit depth and color type of the header chunk
         return FileKind(plain=not grey_16_bit, kind=COUNTS_KIND if grey_16_bit else None)
     if head.startswith(TIFF_MAGICS):
         return _tiff_kind(path)
@@ -94,7 +94,7 @@ def file_kind(path: Path, *, use_window: bool = True) -> FileKind:
 
 
 def installed_decoders() -> list[str]:
-    """The optional packages that decide which files that are not plain can be read."""
+    """The installed optional packages; they decide which files other than plain ones can be read."""
     return [name for name in _OPTIONAL_DECODERS if find_spec(name) is not None]
 
 

@@ -1,4 +1,4 @@
-"""TIFF files: facts from their tags, and decoding with tifffile (the extra `tiff`) of those that Pillow misreads.
+"""Reads facts about TIFF files from their tags, and decodes with tifffile (extra `tiff`) those that Pillow misreads.
 
 Pillow takes signed 8-bit samples for unsigned ones, the first of separate 16-bit planes for all of them, compressed
 big-endian samples that are signed or have 32 bits for little-endian ones, and grey files without a photometric
@@ -46,10 +46,11 @@ class TiffFacts:
     channels: int
     swapped: bool = False
     """True if Pillow exchanges the bytes of each sample although libtiff has already put them in order."""
-    says_black: bool = True
+    has_photometric: bool = True
     """True if the photometric interpretation is given."""
     palette: bytes | None = None
-    """Red, green and blue of each color of a palette that holds 8 bits in 16; Pillow takes the upper byte, 0."""
+    """Red, green and blue of each color of a palette that holds 8 bits in 16; Pillow would
+    use the upper byte, which is 0."""
 
     @property
     def name(self) -> str:
@@ -64,15 +65,15 @@ class TiffFacts:
         """See `Samples`; None for files of 8 bits and color files of 16 bits, which need no range."""
         if self.sample_format == _FLOAT:
             return FLOAT_KIND
-        colour = self.photometric not in (_MINISWHITE, _MINISBLACK)
-        wide = self.sample_format == _SIGNED or max(self.bits) > (16 if colour else 8)
+        color = self.photometric not in (_MINISWHITE, _MINISBLACK)
+        wide = self.sample_format == _SIGNED or max(self.bits) > (16 if color else 8)
         return COUNTS_KIND if wide else None
 
     @property
     def misread_by_pillow(self) -> bool:
         """True if Pillow opens the file and delivers other values than it holds."""
         if max(self.bits) <= 8:
-            taken_for_white = not self.says_black and self.channels == 1
+            taken_for_white = not self.has_photometric and self.channels == 1
             return self.swapped or taken_for_white or self.sample_format == _SIGNED
         return self.swapped or (self.separate and self.channels > 1)
 
@@ -104,7 +105,7 @@ def facts_of(tags: Mapping[int, Any]) -> TiffFacts:
         separate=int(tags.get(284, 1)) == _SEPARATE,
         channels=channels,
         swapped=compressed_big_endian and wide,
-        says_black=262 in tags,
+        has_photometric=262 in tags,
         palette=_palette_of_8_bits(tags.get(_COLOR_MAP)),
     )
 
@@ -117,7 +118,7 @@ def _palette_of_8_bits(entries: Any) -> bytes | None:
 
 
 def skip_thumbnails(image: TiffImagePlugin.TiffImageFile) -> int:
-    """Goes to the first page that is not a reduced copy of another; returns the number of pages before it."""
+    """Moves to the first page that is not a reduced copy of another; returns the number of pages before it."""
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
         if not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & _REDUCED:
@@ -145,7 +146,7 @@ def read_tiff(path: Path, facts: TiffFacts, max_pixels: int) -> tuple[Samples | 
 
     Args:
         path: a TIFF file.
-        facts: its facts.
+        facts: from `tiff_facts`.
         max_pixels: larger images are refused before they are decoded.
     Returns:
         Samples, or finished pixels, uint8, shape (H, W) or (H, W, 3); the orientation tag; the number of pages.
@@ -160,7 +161,7 @@ def read_tiff(path: Path, facts: TiffFacts, max_pixels: int) -> tuple[Samples | 
         raise UnusableImage(f"{facts.name}; reading it needs `pip install augscale[tiff]`")
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the reason of a damaged file says enough
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a damaged file is refused with a reason
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         if page.imagewidth * page.imagelength > max_pixels:
@@ -192,7 +193,7 @@ def _refuse_missing_data(page: Any, file_size: int, facts: TiffFacts) -> None:
 def _finished(values: npt.NDArray[Any], facts: TiffFacts) -> Samples | npt.NDArray[np.uint8]:
     if facts.kind is None and values.dtype == np.uint16:
         if values.max() < 16 * 256:
-            raise UnusableImage("16-bit colour that holds 12 bits or fewer; convert it to 8 bits first")
+            raise UnusableImage("16-bit color that holds 12 bits or fewer; convert it to 8 bits first")
         return (values >> 8).astype(np.uint8)  # as Pillow reads 16-bit color that is not separate
     if facts.kind is None and values.dtype == bool:
         values = values.astype(np.uint8)

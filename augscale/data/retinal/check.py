@@ -1,4 +1,4 @@
-"""`augscale data check`: the contents of a prepared dataset against Table 1 and against itself."""
+"""`augscale data check`: compares a prepared dataset with Table 1 and looks for contradictions within it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Finding:
         kind: "counts", "classes", "missing", "unreadable", "duplicates", "conflicting labels", "patients", "split"
             or "manifest".
         text: the finding, in one line.
-        files: the files concerned, as in the manifest's image ids.
+        files: image ids of the files concerned, or paths of files that cannot be read.
     """
 
     severity: Severity
@@ -71,7 +71,7 @@ def check(
 
     Args:
         name: name in the registry, any case.
-        data_root: folder of all prepared datasets; None takes the default.
+        data_root: folder of all prepared datasets; None: `default_data_root()`.
         on_progress: called with (files done, all files).
     Raises:
         ConfigError: unknown name.
@@ -113,7 +113,7 @@ def _readable(
     with ThreadPoolExecutor(num_workers(), thread_name_prefix="check") as pool:
         read, bad = read_contents(records, pool, progress.step)
         good = []
-        for record, problem in zip(read, map_in_order(pool, _why_unusable, read), strict=True):
+        for record, problem in zip(read, map_in_order(pool, _problem_of, read), strict=True):
             progress.step()
             if problem is None:
                 good.append(record)
@@ -122,7 +122,7 @@ def _readable(
     return good, bad
 
 
-def _why_unusable(record: ImageRecord) -> BadFile | None:
+def _problem_of(record: ImageRecord) -> BadFile | None:
     if record.path is None:
         return None
     try:
@@ -187,11 +187,11 @@ def _duplicates(records: Sequence[ImageRecord]) -> Iterator[Finding]:
     for record in records:
         copies.setdefault(record.content or record.image_id, []).append(record)
     groups = [alike for alike in copies.values() if len(alike) > 1]
-    torn = [alike for alike in groups if len({record.label for record in alike}) > 1]
+    contradicting = [alike for alike in groups if len({record.label for record in alike}) > 1]
     across = [alike for alike in groups if len({record.split for record in alike}) > 1]
     within = [alike for alike in groups if len({record.split for record in alike}) == 1]
     kinds: tuple[tuple[Severity, str, list[list[ImageRecord]], str], ...] = (
-        ("warning", "conflicting labels", torn, "have copies with different labels"),
+        ("warning", "conflicting labels", contradicting, "have copies with different labels"),
         ("warning", "duplicates", across, "have exact copies in different splits"),
         ("note", "duplicates", within, "have exact copies in the same split"),
     )
@@ -208,7 +208,7 @@ def _patients(dataset: RetinalDataset, records: Sequence[ImageRecord]) -> Iterat
         if record.patient_id is not None:
             splits.setdefault(record.patient_id, set()).add(record.split)
     if not splits:
-        why = f"known from {dataset.patients}, which was not there" if dataset.patients else "not told by any release"
+        why = f"known from {dataset.patients}, which is missing" if dataset.patients else "not given in any release"
         yield Finding("note", "patients", f"patients are {why}: leakage between splits cannot be checked")
     leaking = {patient for patient, parts in splits.items() if len(parts) > 1}
     if leaking:

@@ -1,4 +1,4 @@
-"""An unpacked download: its files, the images among them by name, and the tables that label them."""
+"""Access to an unpacked download: its files, its images by name, and the tables that label them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Download:
     Attributes:
         layout: `PUBLISHED` or `NATIVE`.
         images: sorted by path.
-        notes: images left out and doubts, a line each.
+        notes: lines about images left out and other doubts.
     """
 
     layout: str
@@ -60,13 +60,13 @@ class Unpacked:
         """Lists the files of a download.
 
         Raises:
-            DataError: no folder, still packed, or a folder that cannot be listed.
+            DataError: not a folder, still packed, or a folder that cannot be listed.
         """
         folder = Path(source).expanduser()
         if folder.is_file() and folder.suffix.lower() in _PACKED:
             raise DataError(f"{folder} is packed; unpack it first and give the folder")
         if not folder.is_dir():
-            raise DataError(f"{folder} is no folder; expected the unpacked download")
+            raise DataError(f"{folder} is not a folder; expected the unpacked download")
         return cls(dataset=dataset, folder=folder.absolute(), files=files_below(folder.absolute()))
 
     @property
@@ -88,13 +88,13 @@ class Unpacked:
             DataError: none or several; `what` names them.
         """
         if len(tables) != 1:
-            raise self.not_recognised(f"{len(tables)} {what}")
+            raise self.not_recognized(f"{len(tables)} {what}")
         return tables[0]
 
-    def not_recognised(self, what: str) -> DataError:
+    def not_recognized(self, what: str) -> DataError:
         """The error for a folder that does not hold what a layout needs; names an archive that is still packed."""
         packed = [path.name for path in self.files if path.suffix.lower() in _PACKED]
-        hint = f"; {packed[0]} lies there packed: unpack it first" if packed else ""
+        hint = f"; {packed[0]} is still packed: unpack it first" if packed else ""
         return DataError(
             f"{self.folder}: {what}; expected for {self.dataset.name}: {self.dataset.native}, or "
             f"train/val/test/CLASS folders{hint}"
@@ -175,7 +175,7 @@ def graded(
     """The images that a table names, with their grades, such as "2" or "2.0".
 
     Raises:
-        DataError: an image is missing, or a grade is no whole number of a class.
+        DataError: an image is missing, or a grade is not the number of a class.
     """
     images = []
     for path, (name, text) in zip(index.find_all([name for name, _ in rows], table), rows, strict=True):
@@ -191,7 +191,7 @@ def graded(
     return images
 
 
-def once_each(names: Sequence[str], table: Path) -> None:
+def refuse_repeats(names: Sequence[str], table: Path) -> None:
     """Refuses a table that lists an image twice.
 
     Raises:

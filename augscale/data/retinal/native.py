@@ -19,7 +19,7 @@ from augscale.data.retinal.downloads import (
     LabelledFile,
     Unpacked,
     graded,
-    once_each,
+    refuse_repeats,
     shown,
     table_columns,
     with_patients,
@@ -43,7 +43,7 @@ def read_download(dataset: RetinalDataset, source: Path | str) -> Download:
     """Reads an unpacked download, in RETFound's layout if it has train and test folders, else in the owners'.
 
     Raises:
-        DataError: no folder, still packed, an unknown layout, or images missing.
+        DataError: not a folder, still packed, an unknown layout, or images missing.
         ConfigError: openpyxl, which reads PAPILA's tables, is not installed.
     """
     unpacked = Unpacked.open(dataset, source)
@@ -69,7 +69,7 @@ def _aptos(unpacked: Unpacked) -> _Read:
     tables = [path for path in unpacked.files if path.name.casefold() == "train.csv"]
     table = unpacked.the_only(tables, "files named train.csv")
     rows = [(name, text) for name, text in table_columns(table, "id_code", "diagnosis")]
-    once_each([name for name, _ in rows], table)
+    refuse_repeats([name for name, _ in rows], table)
     index = ImageIndex(path for path in unpacked.images if "train_images" in [p.casefold() for p in path.parts])
     images = graded(unpacked.dataset, table, index, rows)
     return images, _left_out(len(index) - len(images), "images that train.csv does not name")
@@ -79,7 +79,7 @@ def _messidor(unpacked: Unpacked) -> _Read:
     what = "files named messidor_data.csv (the grades, a download of their own)"
     table = unpacked.the_only(unpacked.named("messidor_data", suffix=".csv"), what)
     rows = table_columns(table, "image_id", "adjudicated_dr_grade", "adjudicated_gradable")
-    once_each([Path(name).stem for name, _, _ in rows], table)
+    refuse_repeats([Path(name).stem for name, _, _ in rows], table)
     gradable = [(name, text) for name, text, use in rows if text and use not in ("0", "0.0")]
     index = ImageIndex(unpacked.images)
     ungradable = len(rows) - len(gradable)
@@ -116,7 +116,7 @@ def _idrid(unpacked: Unpacked) -> _Read:
         tables = unpacked.named("disease grading", subset, "labels", suffix=".csv")
         table = unpacked.the_only(tables, f"tables of {subset} labels of Disease Grading")
         rows = [(name, text) for name, text in table_columns(table, "Image name", "Retinopathy grade") if name]
-        once_each([name for name, _ in rows], table)
+        refuse_repeats([name for name, _ in rows], table)
         # The other parts of IDRiD hold images of the same names, so only those beside this table count.
         part = table.parent.parent
         index = ImageIndex(
@@ -129,7 +129,7 @@ def _idrid(unpacked: Unpacked) -> _Read:
 
 
 def _jsiec(unpacked: Unpacked) -> _Read:
-    # By number, not by text: the names are known second-hand, and their numbers differ where spellings may not.
+    # Folders are recognized by number, because the spelling of their names is known only second-hand.
     numbers = {leading_number(name): label for label, name in enumerate(unpacked.dataset.classes)}
     return _class_folders(unpacked, lambda name: numbers.get(leading_number(name)))
 
@@ -155,7 +155,7 @@ def _class_folders(unpacked: Unpacked, number: Callable[[str], int | None]) -> _
     missing = [name for label, name in enumerate(classes) if label not in places]
     if missing:
         what = f"{len(missing)} of {len(classes)} classes have no folder with images ({shown(missing)})"
-        raise unpacked.not_recognised(what)
+        raise unpacked.not_recognized(what)
     return images, _left_out(len(unpacked.images) - len(images), "images outside the class folders")
 
 
@@ -169,7 +169,7 @@ def _papila(unpacked: Unpacked) -> _Read:
         table = unpacked.the_only(tables, f"tables patient_data_{eye}.xlsx")
         rows = _papila_labels(table)
         names = [f"RET{int(patient):03d}{eye.upper()}" for patient, _ in rows]
-        once_each(names, table)
+        refuse_repeats(names, table)
         paths = index.find_all(names, table)
         images += [LabelledFile(path=path, label=label) for path, (_, label) in zip(paths, rows, strict=True)]
     return images, _left_out(len(index) - len(images), "photographs that no table names")
@@ -182,7 +182,7 @@ def _papila_patients(paths: Iterable[Path]) -> dict[Path, tuple[str, str]]:
 
 
 def _papila_labels(table: Path) -> list[tuple[str, int]]:
-    """Patient number and class of each row; rows that do not open with `#002` or a number are headers."""
+    """Patient number and class of each row; rows that do not begin with `#002` or a number are headers."""
     rows = _excel_rows(table)
     headers = [[str(cell).strip().casefold() for cell in cells] for cells in rows[:_PAPILA_HEADER_ROWS]]
     column = next((names.index("diagnosis") for names in headers if "diagnosis" in names), None)
@@ -201,7 +201,7 @@ def _papila_labels(table: Path) -> list[tuple[str, int]]:
             )
         found.append((match[1], label))
     if not found:
-        raise DataError(f"{table}: no row opens with a patient number such as #002")
+        raise DataError(f"{table}: no row begins with a patient number such as #002")
     return found
 
 

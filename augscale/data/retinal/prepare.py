@@ -1,4 +1,4 @@
-"""`augscale data prepare`: a download becomes a manifest with labels, splits and patients."""
+"""`augscale data prepare`: makes a manifest with labels, splits and patients from a download."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def prepare(
     Args:
         name: name in the registry, any case.
         source: folder of the unpacked download.
-        data_root: folder of all prepared datasets; None takes `default_data_root()`.
+        data_root: folder of all prepared datasets; None: `default_data_root()`.
         split: "published" takes the split that comes with the download (RETFound's folders; IDRiD's official test
             set), and makes the missing splits as "image" does; "image" is a seeded stratified split with the numbers
             of Table 1; "patient" the same with all images of a patient in one split.
@@ -59,7 +59,7 @@ def prepare(
         raise ConfigError(f"--split {split!r}; expected {', '.join(SPLIT_KINDS)}")
     root = (data_root or default_data_root()).expanduser().absolute()
     download = read_download(dataset, source)
-    images, how, seeded = _split(dataset, download, split, seed)
+    images, description, seeded = _split(dataset, download, split, seed)
     text = manifest_text(images, dataset.classes, root / dataset.name)
     # A published split does not depend on the seed, so another seed is not another dataset.
     source_folder = str(Path(source).expanduser().absolute())
@@ -68,7 +68,7 @@ def prepare(
         "name": dataset.name,
         "asked": {"source": source_folder, "split": split, "seed": seed if seeded else None},
         "layout": download.layout,
-        "split": how,
+        "split": description,
         "counts": counts_of(images, dataset.classes),
         "classes": list(dataset.classes),
         "label_space": dataset.label_space,
@@ -96,8 +96,8 @@ def _refuse_other(before: Prepared, facts: dict[str, Any]) -> None:
         raise ConfigError(f"{before.directory}: {before.name} is prepared already ({differences}); --force replaces it")
     if before.facts.get("manifest_digest") != facts["manifest_digest"]:
         raise ConfigError(
-            f"{before.directory}: {before.name} was prepared from {wanted['source']} when that held "
-            f"{before.facts['counts'].get('total')} images, now {facts['counts']['total']}, or others; "
+            f"{before.directory}: {before.name} was prepared from other images: {wanted['source']} held "
+            f"{before.facts['counts'].get('total')} then and holds {facts['counts']['total']} now; "
             "--force prepares it again"
         )
 
@@ -105,7 +105,7 @@ def _refuse_other(before: Prepared, facts: dict[str, Any]) -> None:
 def _split(
     dataset: RetinalDataset, download: Download, kind: SplitKind, seed: int
 ) -> tuple[list[LabelledFile], str, bool]:
-    """The images with their splits, the origin of the splits in words, and whether they depend on the seed."""
+    """The images with their splits, a description of the splits, and True if these depend on the seed."""
     images = download.images
     if kind == "published" and download.layout == PUBLISHED:
         return images, "published by RETFound's authors", False
@@ -147,7 +147,7 @@ def _need_patients(dataset: RetinalDataset, images: Sequence[LabelledFile]) -> N
     if not any(image.patient_id for image in images):
         raise ConfigError(
             f"--split patient: the patients of {dataset.name} are known from {dataset.patients}, "
-            "which this download does not hold; put it there, or expected --split published or image"
+            "which this download does not hold; put it there, or use --split published or image"
         )
 
 

@@ -64,7 +64,7 @@ class DatasetStatus:
 
     Attributes:
         dataset: its entry in the registry.
-        prepared: None if it is not prepared, or damaged.
+        prepared: the prepared dataset; None if there is none or it is damaged.
         files: number of images in the manifest, and of those that exist.
         problem: the reason why a prepared dataset cannot be used, if any.
     """
@@ -106,13 +106,13 @@ def list_datasets(data_root: Path | None = None) -> list[DatasetStatus]:
 
 
 def missing_text(dataset: RetinalDataset) -> str:
-    """One line for a dataset that is wanted and not prepared."""
+    """One line about a dataset that is needed but not prepared."""
     then = f"then augscale data prepare {dataset.name} --from FOLDER"
     return f"{dataset.name}: not prepared; get it from {dataset.get[0]}; {then}"
 
 
 def read_prepared(dataset: RetinalDataset, data_root: Path | None = None) -> Prepared | None:
-    """The prepared dataset; None if it is not prepared, or only half (a crash before `dataset.json`).
+    """The prepared dataset; None if it is not prepared, or was interrupted before `dataset.json` was written.
 
     Raises:
         DataError: `dataset.json` exists and cannot be understood.
@@ -156,7 +156,7 @@ def counts_of(images: Sequence[LabelledFile], classes: Sequence[str]) -> dict[st
 
 
 def write_prepared(prepared: Prepared, manifest: str) -> None:
-    """Writes both files; at every moment the folder holds the old dataset, none, or the new one.
+    """Writes both files; at every moment the folder holds the old dataset, the new one, or none.
 
     Raises:
         DataError: the folder cannot be written or the disk is full.

@@ -1,4 +1,4 @@
-"""RETFound's published splits: `train/val/test/CLASS/image`, and class folders in general."""
+"""Reads RETFound's published splits (`train/val/test/CLASS/image`), and recognizes class folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEADING_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\.\s*\S")
 
 
 def read_published(dataset: RetinalDataset, folder: Path) -> Download | None:
-    """The images of split folders at or a little below a folder; None if there are none.
+    """The images of split folders in a folder or up to two levels below it; None if there are none.
 
     Raises:
         DataError: split folders in several places, or class folders that do not belong to this dataset.
@@ -54,8 +54,8 @@ def read_published(dataset: RetinalDataset, folder: Path) -> Download | None:
 def class_numbers(dataset: RetinalDataset, folders: Sequence[str], where: Path) -> dict[str, int]:
     """The class number of each class folder.
 
-    A folder is known by the name of a class, by the folder name of RETFound's splits, for JSIEC by its leading number,
-    and otherwise by an initial a, b, c, ... in class order, as RETFound's have.
+    A folder is recognized by the name of a class, by the folder name in RETFound's splits, for JSIEC by its leading
+    number, and otherwise by an initial a, b, c, ... in class order, as in RETFound's splits.
 
     Raises:
         DataError: an unknown folder, a class without a folder, or two folders of one class.
@@ -101,7 +101,7 @@ def leading_number(name: str) -> str | None:
 
 
 def _alike(name: str, known: str) -> bool:
-    """True if two folder names of one letter begin with the same word: "dsevere_dr" and "dseveredr"."""
+    """True if two folder names have the same first three letters, e.g. "dsevere_dr" and "dseveredr"."""
     letters = ["".join(filter(str.isalpha, text)) for text in (name, known)]
     return letters[0][:3] == letters[1][:3]
 

@@ -27,24 +27,24 @@ class RetinalDataset(Settings):
     official: int
     """Images as the owners count them."""
     country: str | None = None
-    """Place of the photographs; None if Table 1 does not say."""
+    """Where the photographs were taken; None if Table 1 does not say."""
     get: tuple[str, ...]
     """Steps to get it, one per line."""
     licence: str
-    """As far as known, with doubts."""
+    """As far as known, with any doubts."""
     citation: str
     native: str
     """Contents of the unpacked download."""
     published_folders: tuple[str, ...] = ()
     """Class folders of RETFound's published splits, in class order; the names of the classes if the file has none."""
     patients: str | None = None
-    """Source of the patients; None if no release tells them."""
+    """Where patient ids come from; None if no release contains them."""
     label_space: str
     """Datasets with the same label space can be tested on each other."""
     class_counts: tuple[int, ...] | None = None
     """Images per class as widely reported (not verified), in class order; None if unknown."""
     notes: tuple[str, ...] = ()
-    """Traps."""
+    """Known pitfalls."""
     drive_id: str = Field(exclude=True)
     """Google Drive file of RETFound's published split."""
 
@@ -54,7 +54,7 @@ class RetinalDataset(Settings):
         return sum(self.table1)
 
     def published_page(self) -> str:
-        """Place of the split that RETFound's authors publish."""
+        """Where to find the split that RETFound's authors publish."""
         return (
             "or the split that RETFound publishes (very probably the paper's): the benchmark page of the RETFound "
             f"repository links a zip, Google Drive file id {self.drive_id}"
@@ -77,10 +77,10 @@ def find_dataset(name: str) -> RetinalDataset | None:
 
 
 def get_dataset(name: str) -> RetinalDataset:
-    """As `find_dataset`.
+    """The dataset of that name, compared as in `find_dataset`.
 
     Raises:
-        ConfigError: no dataset of that name; the message names the nearest.
+        ConfigError: no dataset of that name; the message suggests the nearest.
     """
     dataset = find_dataset(name)
     if dataset is None:
