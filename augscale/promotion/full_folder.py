@@ -19,7 +19,7 @@ _SECTIONS = ("data", "backbone", "crops", "pretrain", "probe")
 
 
 class FullRunFolder:
-    """Paths of all files, and access to those that grow. A file that cannot be written is a CheckpointError."""
+    """Paths of all files, and access to those that grow. A file that cannot be written raises CheckpointError."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

@@ -37,7 +37,7 @@ class FullRunSession:
     """A full run on its images, in its folder and on its processes."""
 
     config: StudyConfig
-    """Its number of steps is that of the run."""
+    """The study, in which `pretrain.steps` is the length of the run."""
     scales: AugmentationScales
     seed: int
     cache: ImageCache
@@ -68,7 +68,7 @@ class FullRunSession:
             return finished
 
     def _on_main(self, work: Callable[[], FullRunResult | None]) -> FullRunResult | None:
-        """Does work on process 0, and returns its result on all; if it fails, the others stop."""
+        """Runs `work` on process 0 and returns its result on all; if it fails, the others stop."""
         with self.context.announcing_failure():
             result = work() if self.context.is_main else None
         self.context.all_continue()
@@ -193,7 +193,7 @@ class FullRunSession:
         return finished
 
     def _announce(self, continues: bool) -> None:
-        """Prints what runs, on which images."""
+        """Prints the settings of the run and the images it uses."""
         config, facts, data = self.config, self.facts, self.facts.data
         shards = f" in {facts.processes} x {facts.accumulate} parts" if facts.processes * facts.accumulate > 1 else ""
         lines = [

@@ -47,12 +47,12 @@ class Contender:
 
     @property
     def weights(self) -> Path:
-        """safetensors with a sidecar: those after the last step."""
+        """Weights after the last step: safetensors with a sidecar."""
         return self.result.last_weights
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Plain values for JSON; the score is that at the end."""
+        """Plain values for JSON; the score is the last one."""
         values = self.result.model_dump(include={"steps", "epochs", "loss", "information", "seconds"})
         return values | self.result.last.model_dump(include={"score", "score_name"})
 
@@ -119,8 +119,8 @@ def promote(
         max_memory: see `pretrain_full`; holds for the confirmation runs, too.
         controls: presets that are pre-trained too.
         confirm_seeds: fresh seeds on which contenders are first compared at trial length; missing runs are made.
-        datasets, protocols, external, config, data_root, unlabelled: see `evaluate`; datasets None leaves it out.
-        evaluations: how often each full run is scored on the panel.
+        datasets, protocols, external, config, data_root, unlabelled: see `evaluate`; datasets None skips it.
+        evaluations: number of times that each full run is scored on the panel.
         overrides: settings of the study for the full runs by dotted key, e.g. {"crops.global_size": 224}.
         device, workers: see `search`; workers are the processes of the confirmation.
         console: where the stages print; None is standard error.
@@ -198,7 +198,7 @@ def _check_evaluation(
 
 
 def _confirm(run: RunFolder, wanted: dict[str, Any], **options: Any) -> tuple[StudyConfig, AnswerRecord]:
-    """Makes the confirmation runs that are missing; the study and the answer afterwards."""
+    """Makes the missing confirmation runs; returns the study and the new answer."""
     # The search resumes and runs no trial again. It began with these images: their fingerprint is compared.
     search(run.study_file, out=run.path, overrides=wanted, allow_bad=True, **options)
     _, study, answer = _finished_search(run.path)

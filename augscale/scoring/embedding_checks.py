@@ -10,7 +10,7 @@ import numpy.typing as npt
 from augscale.errors import DataError
 
 CHUNK_ROWS = 4096
-"""Rows that are checked or prepared at a time."""
+"""Number of rows checked or prepared at a time."""
 
 
 def finite_embeddings(embeddings: npt.ArrayLike, axes: tuple[str, ...]) -> npt.NDArray[Any]:
@@ -45,8 +45,8 @@ def group_numbers(
     Args:
         groups: any values, shape (count,); None: every row is its own group.
         count: number of rows.
-        rows: their name in error messages.
-        several: refuse a single group.
+        rows: name of the rows in error messages.
+        several: require at least two groups.
     Returns:
         int64, shape (count,).
     Raises:

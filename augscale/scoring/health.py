@@ -1,6 +1,6 @@
-"""The verdict on a run: whether it has learned anything, with evidence, and a number that Optuna can constrain.
+"""The health verdict on a run (healthy, suspicious or collapsed), with evidence and a constraint value for Optuna.
 
-No single sign is enough: in a pilot, a run whose loss stayed at ln(out_dim) had a normal effective rank, and only the
+No single check is enough: in a pilot, a run whose loss stayed at ln(out_dim) had a normal effective rank, and only the
 missing information in the teacher's outputs revealed it.
 """
 
@@ -15,13 +15,13 @@ from augscale.config import ProbeConfig
 Verdict = Literal["healthy", "suspicious", "collapsed"]
 
 MIN_FEATURE_SD = 0.01
-"""Feature spreads below mean a mean cosine of two images above 0.9999. An even spread has 1."""
+"""Limit of the feature spread. Below it the mean cosine of two images is above 0.9999; evenly spread features have 1."""
 NEAR_LIMIT = 2.0
-"""An effective rank or an information below this multiple of its limit is suspicious."""
+"""An effective rank or information below this multiple of its limit is suspicious."""
 SUSPICIOUS_FEATURE_SD = 0.05
-"""Feature spreads below mean a mean cosine of two images above 0.9975."""
+"""A feature spread below this is suspicious: the mean cosine of two images is above 0.9975."""
 STUCK_SHARE = 0.995
-"""A loss of at least this share of ln(out_dim) is that of outputs without information."""
+"""A loss of at least this share of ln(out_dim) counts as stuck: the outputs carry no information."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +30,16 @@ class Health:
 
     verdict: Verdict
     evidence: tuple[str, ...]
-    """Sentences with the number and the limit: the checks that failed, or all checks of a healthy run."""
+    """Sentences with value and limit: those of the checks that failed, or of all checks for a healthy run."""
     shortfall: float
-    """Largest (limit - value) / limit over the hard checks; above 0 exactly for a collapsed run."""
+    """Largest (limit - value) / limit over the hard checks; above 0 if and only if the run has collapsed."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"verdict": self.verdict, "evidence": list(self.evidence), "violation": violation(self)}
 
 
 def violation(health: Health) -> float:
-    """Optuna's constraint: at most 0 for a feasible run, in (0, 1] for a collapsed one, larger the worse."""
+    """Optuna's constraint value: at most 0 for a feasible run, in (0, 1] for a collapsed one; larger is worse."""
     return health.shortfall
 
 
@@ -49,11 +49,11 @@ class Check:
 
     sentence: str
     shortfall: float
-    """Relative to the limit, at most 1; above 0 for what falls short."""
+    """(limit - value) / limit, at most 1; above 0 if the check fails."""
     hard: bool = True
-    """Falling short is a collapse; otherwise it is only suspicious."""
+    """True if failing the check means a collapse; otherwise it is only suspicious."""
     near: bool = False
-    """Not short, but close to the limit."""
+    """True if the value is close to the limit."""
 
     @property
     def verdict(self) -> Verdict:
@@ -77,14 +77,14 @@ def verdict(
 
     Args:
         effective_rank: RankMe of the clean embeddings, at least 1.
-        feature_sd: of the clean embeddings, in [0, 1].
+        feature_sd: feature spread of the clean embeddings, in [0, 1].
         probe: `min_effective_rank` and `min_information`; a limit of 0 switches its check off.
-        finite: whether all embeddings are.
-        information: nats that the teacher's outputs carry about the image; None where there is no head.
-        loss: DINO's, nats; checked against ln(out_dim) if both are given.
+        finite: True if all embeddings are finite.
+        information: mutual information of image and teacher output, nats; None without a head.
+        loss: DINO's loss, nats; checked against ln(out_dim) if both are given.
         out_dim: outputs of the projection head.
-        final: at the end of training, too little information is a collapse; earlier it is only suspicious, because
-            every run begins without any.
+        final: True at the end of training, when too little information is a collapse; earlier it is only suspicious,
+            because every run begins without any.
     """
     checks = [] if finite else [Check(sentence="embeddings are not finite, expected finite numbers", shortfall=1.0)]
     checks += spread_checks(effective_rank, feature_sd, probe)
@@ -100,7 +100,7 @@ def verdict(
 
 
 def _shortfall(value: float, limit: float) -> float:
-    # NaN reaches no limit.
+    # NaN fails every check.
     return 1.0 if math.isnan(value) else min(1.0, (limit - value) / limit)
 
 
