@@ -1,7 +1,7 @@
-"""How well frozen embeddings agree with labels, without training: nearest neighbours and silhouette.
+"""Agreement of frozen embeddings with labels, without training: nearest neighbors and silhouette.
 
-Images without a label (None) are left out. Another image of the same patient is never a neighbour: it would vote for
-itself.
+Images without a label (None) are left out. Images of the same patient are never neighbors: they would predict their own
+patient.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Labelled:
     """The images that have a label."""
 
     rows: Integers
-    """int64, shape (L,), rising: which images."""
+    """int64, shape (L,), rising: rows of the labelled images."""
     classes: tuple[str, ...]
     labels: Integers
     """int64, shape (L,): index into `classes`."""
@@ -62,16 +62,16 @@ def knn_votes(
 ) -> Floats:
     """Leave-one-out vote of the k nearest neighbours by cosine, weighted exp(cosine / 0.07).
 
-    The k-NN classifier of Wu et al., CVPR 2018, section 3.4, as DINO evaluates with.
+    The k-NN classifier of Wu et al., CVPR 2018, section 3.4, which DINO's evaluation uses.
 
     Args:
         embeddings: finite, shape (N, D).
         labels: int64, shape (N,), in [0, C).
         groups: shape (N,): patients, whose other images do not vote; None: every image is its own.
-        k: at most; as many as there are images of other patients.
+        k: number of neighbors; fewer if there are fewer images of other patients.
     Returns:
-        float64, shape (N, C), rows add up to 1: the share of the vote for each class. A row without any neighbour
-        gives all classes the same.
+        float64, shape (N, C), rows add up to 1: the share of the vote for each class. All classes have the same share
+        in a row without any neighbor.
     """
     unit, _ = unit_rows(np.asarray(embeddings, dtype=np.float64))
     own_labels = np.asarray(labels, dtype=np.int64)
@@ -87,7 +87,7 @@ def knn_votes(
         found = np.take_along_axis(cosines, nearest, axis=1)
         best = found[:, :1]
         some = np.isfinite(best[:, 0])
-        # Relative to the nearest, which leaves the shares as they are and exp within range.
+        # Relative to the nearest, which keeps exp within range and does not change the shares.
         strength = np.exp((found - np.where(np.isfinite(best), best, 0.0)) / temperature)
         cells = np.arange(len(found))[:, None] * num_classes + own_labels[nearest]
         tally = np.bincount(cells.ravel(), strength.ravel(), minlength=len(found) * num_classes)
@@ -97,7 +97,7 @@ def knn_votes(
 
 
 def knn_correct(votes: Floats, labels: npt.ArrayLike) -> Floats:
-    """Per image 1 if its own class got the largest share of the vote, else 0; the mean is the accuracy.
+    """1 for each image whose own class got the largest share of the vote, else 0; the mean is the accuracy.
 
     Args:
         votes, labels: see `knn_votes`.
@@ -130,7 +130,7 @@ def macro_auroc(scores: Floats, labels: npt.ArrayLike) -> float | None:
 
 
 def resampled_macro_auroc(scores: Floats, labels: npt.ArrayLike, weights: Floats) -> Floats:
-    """`macro_auroc` with images counted as often as given, for many resamples at once.
+    """`macro_auroc` with weighted images, for many resamples at once.
 
     Args:
         scores, labels: see `macro_auroc`.

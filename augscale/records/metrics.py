@@ -1,7 +1,7 @@
-"""The label-free metrics of a network: names, ranges, which direction is better, and who defined them.
+"""The metrics of a diagnosis: names, ranges, better direction, meaning and source.
 
 Reports, tables and validation take their words from here. The metrics of fine-tuned classifiers are in
-`augscale/evaluation/records.py`.
+`augscale/records/evaluation.py`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class MetricInfo(Record):
     key: str = Field(default="", exclude=True)
     label: str = ""
     direction: Literal["higher", "lower", "none"] = "none"
-    """Which values are better; "none" where neither direction is, or where it depends on another metric."""
+    """Better values; "none" if neither direction is better, or if it depends on another metric."""
     range: str = ""
     meaning: str = ""
     """One sentence."""

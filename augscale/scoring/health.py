@@ -13,9 +13,10 @@ from typing import Any, Literal
 from augscale.config import ProbeConfig
 
 Verdict = Literal["healthy", "suspicious", "collapsed"]
+WORST_FIRST: tuple[Verdict, ...] = ("collapsed", "suspicious", "healthy")
 
 MIN_FEATURE_SD = 0.01
-"""Limit of the feature spread. Below it the mean cosine of two images is above 0.9999; evenly spread features have 1."""
+"""Limit of the feature spread, below which the mean cosine of two images is above 0.9999; evenly spread features: 1."""
 NEAR_LIMIT = 2.0
 """An effective rank or information below this multiple of its limit is suspicious."""
 SUSPICIOUS_FEATURE_SD = 0.05
@@ -89,12 +90,11 @@ def verdict(
     checks = [] if finite else [Check(sentence="embeddings are not finite, expected finite numbers", shortfall=1.0)]
     checks += spread_checks(effective_rank, feature_sd, probe)
     checks += training_checks(probe, information=information, loss=loss, out_dim=out_dim, final=final)
-    order: tuple[Verdict, ...] = ("collapsed", "suspicious", "healthy")
-    worst = min((check.verdict for check in checks), key=order.index)
-    speaking = [check for check in checks if worst == "healthy" or check.verdict != "healthy"]
+    worst = min((check.verdict for check in checks), key=WORST_FIRST.index)
+    reported = [check for check in checks if worst == "healthy" or check.verdict != "healthy"]
     return Health(
         verdict=worst,
-        evidence=tuple(check.sentence for check in speaking),
+        evidence=tuple(check.sentence for check in reported),
         shortfall=max(check.shortfall for check in checks if check.hard),
     )
 

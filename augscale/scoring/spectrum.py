@@ -21,7 +21,7 @@ POWER_LAW_INDICES = (11, 100)
 """First and last eigenvalue, counted from 1, that `alpha_req` fits if there are enough."""
 _MIN_POWER_LAW_VALUES = 10
 _NOTHING = 1e-12
-"""Eigenvalues below this share of the largest are rounding errors (singular values below 1e-6, float32's resolution)."""
+"""Eigenvalues below this share of the largest are rounding errors (singular values: 1e-6, float32's resolution)."""
 
 
 def effective_rank(embeddings: npt.ArrayLike, *, center: bool = False) -> float:
