@@ -32,7 +32,7 @@ _TINY = 1e-12
 
 
 def alignment_values(embeddings: npt.ArrayLike) -> Floats:
-    """Mean squared distance of each image's pairs of views, L2-normalised.
+    """Mean squared distance of each image's pairs of views, L2-normalized.
 
     The mean over images is the alignment loss of Wang & Isola, ICML 2020, section 4.1, with alpha = 2.
 
@@ -58,7 +58,7 @@ def uniformity(distances: npt.ArrayLike, t: float = UNIFORMITY_T) -> float:
     """log of the mean of exp(-t distance^2) over pairs of different images (Wang & Isola, ICML 2020, section 4.1).
 
     Args:
-        distances: distances of L2-normalised embeddings, any shape, at least one.
+        distances: distances of L2-normalized embeddings, any shape, at least one.
     Returns:
         In [-4 t, 0]; lower is better: spread over the sphere; 0: all embeddings equal. About -2 t for an even spread in
         many dimensions.
@@ -74,7 +74,7 @@ def silhouette_values(embeddings: npt.ArrayLike, *, normalize: bool = True) -> F
 
     Args:
         embeddings: finite, shape (n, V, D), n and V at least 2.
-        normalize: L2-normalise first. Both are reported: the paper does not say which it used.
+        normalize: L2-normalize first. Both are reported: the paper does not say which it used.
     Returns:
         float64, shape (n, V), each in [-1, 1]; best 1, 0: as near to another image, worst -1; 0 if a = b = 0.
     """
@@ -107,15 +107,15 @@ def _fold(sums: Floats, own: Floats, other: Floats, a: slice, b: slice) -> None:
 
 
 def davies_bouldin_values(embeddings: npt.ArrayLike, *, normalize: bool = True) -> Floats | None:
-    """Largest (spread + other's spread) / distance of centres over all other images, for each image.
+    """Largest (spread + other's spread) / distance of centers over all other images, for each image.
 
     The mean over images is the index of Davies & Bouldin 1979 (`sklearn.metrics.davies_bouldin_score`).
 
     Args:
         embeddings: finite, shape (n, V, D), n at least 2.
     Returns:
-        float64, shape (n,), at least 0; best 0. None if two images have the same centre, or no view differs from its
-        image's centre.
+        float64, shape (n,), at least 0; best 0. None if two images have the same center, or no view differs from its
+        image's center.
     """
     points = _checked(embeddings, images=2)
     rows = centered(unit_rows(points)[0] if normalize else points / (np.abs(points).max() or 1.0))
@@ -195,7 +195,7 @@ def retrieval_values(
     are no nearer than the nearest negative, and the distance to that negative minus the mean distance to the positives.
 
     Args:
-        embeddings: finite, shape (n, V, D), V at least 2; L2-normalised here.
+        embeddings: finite, shape (n, V, D), V at least 2; L2-normalized here.
         groups: shape (n,): patients; None: every image is its own.
         recalls: each k, at least 1; if a view has fewer negatives than k, its recall is 1.
     Returns:
@@ -222,12 +222,12 @@ def retrieval_values(
 def lidar(embeddings: npt.ArrayLike, *, weights: npt.ArrayLike | None = None) -> float | None:
     """LiDAR: effective rank of discriminant directions (Thilak et al., ICLR 2024, arXiv 2312.04000, section 3).
 
-    exp of the entropy of the normalised eigenvalues of Sw^(-1/2) Sb Sw^(-1/2), where Sb is the scatter of the images'
+    exp of the entropy of the normalized eigenvalues of Sw^(-1/2) Sb Sw^(-1/2), where Sb is the scatter of the images'
     mean embeddings, and Sw that of views around them plus a ridge. Unlike in the paper, the ridge of 1e-4 is a share of
     the mean diagonal of Sw, so that the scale of the features does not matter.
 
     Args:
-        embeddings: finite, shape (n, V, D), not normalised, n and V at least 2.
+        embeddings: finite, shape (n, V, D), not normalized, n and V at least 2.
         weights: number of times that each image counts, shape (n,); None: once.
     Returns:
         In [1, min(n - 1, D)]; higher is better; 1: a single direction tells images apart. Comparable between models

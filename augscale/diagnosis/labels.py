@@ -60,7 +60,7 @@ def knn_votes(
     k: int = NUM_NEIGHBORS,
     temperature: float = TEMPERATURE,
 ) -> Floats:
-    """Leave-one-out vote of the k nearest neighbours by cosine, weighted exp(cosine / 0.07).
+    """Leave-one-out vote of the k nearest neighbors by cosine, weighted exp(cosine / 0.07).
 
     The k-NN classifier of Wu et al., CVPR 2018, section 3.4, which DINO's evaluation uses.
 
@@ -158,7 +158,7 @@ def class_silhouette_values(embeddings: npt.ArrayLike, labels: npt.ArrayLike) ->
     """Silhouette of each image with label classes as clusters (`sklearn.metrics.silhouette_samples`).
 
     Args:
-        embeddings: finite, shape (N, D); L2-normalised here, distances are Euclidean.
+        embeddings: finite, shape (N, D); L2-normalized here, distances are Euclidean.
         labels: int64, shape (N,); two classes at least.
     Returns:
         float64, shape (N,), each in [-1, 1]; best 1, 0: classes mixed. 0 for the only image of a class.

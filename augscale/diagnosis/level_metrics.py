@@ -66,14 +66,14 @@ class LevelPairs:
         return found | self._of_clusters()
 
     def unit_histogram(self) -> Histogram:
-        """Distances of L2-normalised embeddings, 64 bins over [0, 2]."""
+        """Distances of L2-normalized embeddings, 64 bins over [0, 2]."""
         empty = np.zeros(SHOWN.count, dtype=np.int64)
         positive = empty if self.positives is None else SHOWN.histogram(self.positives.unit)
         negative = empty if self.negatives is None else self.negatives.fine.shown(self.negatives.histogram)
         return _histogram(positive, negative, SHOWN.edges)
 
     def raw_histogram(self) -> Histogram:
-        """Distances of embeddings that are not normalised, 64 bins up to the largest distance."""
+        """Distances of embeddings that are not normalized, 64 bins up to the largest distance."""
         positives, negatives = self.positives, self.negatives
         if negatives is not None:
             bins, negative = negatives.raw_bins, negatives.raw_histogram

@@ -64,7 +64,7 @@ def pca_map(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     Args:
         embeddings: (N, D), finite; N and D at least 1.
     Returns:
-        (N, 2), centred, in the unit of the embeddings. An axis that has no variance or does not exist is 0, so that
+        (N, 2), centered, in the unit of the embeddings. An axis that has no variance or does not exist is 0, so that
         constant embeddings, and a single one, give zeros.
     """
     return _components(embeddings, 2).astype(np.float32)

@@ -87,7 +87,7 @@ def head_information(
 ) -> float | None:
     """Mutual information of image and sharpened head output, nats, see `dino.information`.
 
-    Official DINO's head: linear layers with GELU (and batch norm in between), L2 normalisation, a weight-normalised
+    Official DINO's head: linear layers with GELU (and batch norm in between), L2 normalization, a weight-normalized
     last layer (`DINOHead`).
 
     Args:

@@ -1,8 +1,8 @@
 """`augscale.promote(...)`: the best scales and the controls, confirmed, pre-trained in full, and evaluated.
 
 Every contender gets the same budget, seed, data order and initial weights, so that differences are due to scales. The
-weights after the last step are what is evaluated: choosing the best of several checkpoints by any score would favour
-the scales that this score favours.
+weights after the last step are what is evaluated: choosing the best of several checkpoints by any score would favor
+the scales that this score favors.
 """
 
 from __future__ import annotations

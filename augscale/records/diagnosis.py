@@ -59,11 +59,11 @@ class LevelRecord(Record):
     """Every metric of `metrics.LEVEL_METRICS`, by its key."""
     positive_histogram: tuple[int, ...] = ()
     negative_histogram: tuple[int, ...] = ()
-    """Pairs per bin of L2-normalised distances, 64 equal bins over [0, 2]; zeros without such pairs."""
+    """Pairs per bin of L2-normalized distances, 64 equal bins over [0, 2]; zeros without such pairs."""
     histogram_edges: tuple[float, ...] = ()
     raw_positive_histogram: tuple[int, ...] = ()
     raw_negative_histogram: tuple[int, ...] = ()
-    """Pairs per bin of distances of embeddings that are not normalised, 64 equal bins from 0 to the largest distance or
+    """Pairs per bin of distances of embeddings that are not normalized, 64 equal bins from 0 to the largest distance or
     slightly beyond."""
     raw_histogram_edges: tuple[float, ...] = ()
 
@@ -131,7 +131,7 @@ class Confusion(Record):
     a: int
     b: int
     distance: float | None = None
-    """Mean L2-normalised distance between views of a and views of b, in [0, 2]."""
+    """Mean L2-normalized distance between views of a and views of b, in [0, 2]."""
     own_distance: float | None = None
     """Mean distance between two views of one image, the smaller of the two images' means."""
     level: str = ""

@@ -13,7 +13,7 @@ Integers = npt.NDArray[np.int64]
 
 SHOWN_BINS = 64
 SHOWN_RANGE = 2.0
-"""Largest distance between L2-normalised embeddings, which opposite ones have."""
+"""Largest distance between L2-normalized embeddings, which opposite ones have."""
 FINE_BINS = 8192
 COARSE_BINS = 256
 """Number of bins of the histograms that are resampled."""

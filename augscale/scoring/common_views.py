@@ -64,7 +64,7 @@ def common_views(
         seed: probe.seed.
         size: side of the views, pixels.
     Returns:
-        float32, shape (N, 3, size, size), normalised, on the CPU.
+        float32, shape (N, 3, size, size), normalized, on the CPU.
     """
     scales = load_scales(SCALES)
     keys = image_keys([records[row] for row in rows])

@@ -1,6 +1,6 @@
 """Euclidean distances between embeddings: of listed pairs, of all pairs in blocks, and to the nearest negatives.
 
-The only home of faiss. Every distance that enters a score is computed in float64 on centred rows. Centring does not
+The only home of faiss. Every distance that enters a score is computed in float64 on centered rows. Centering does not
 change distances, but |a|^2 + |b|^2 - 2ab loses far fewer digits when the rows lie around the origin; the nearly equal
 rows of a collapsing network would lose them all. Pairs that are still too close for that formula are measured directly.
 """
@@ -42,7 +42,7 @@ class NearestNegatives:
 
 
 def unit_rows(embeddings: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """L2-normalises rows.
+    """L2-normalizes rows.
 
     Args:
         embeddings: finite, shape (..., D).
@@ -90,7 +90,7 @@ def pair_distances(embeddings: npt.ArrayLike, pairs: npt.ArrayLike) -> Floats:
 
 
 def squared_distances(a: Floats, b: Floats) -> Floats:
-    """All squared distances between two sets of centred rows, by one matrix product.
+    """All squared distances between two sets of centered rows, by one matrix product.
 
     Args:
         a, b: float64, shapes (A, D) and (B, D), both moved by the same vector (`centered`).
@@ -112,12 +112,12 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
 
 
 def raw_distances(squared: Floats, left: Floats, right: Floats) -> Floats:
-    """Distances of rows that are not normalised, from the distances of the normalised rows.
+    """Distances of rows that are not normalized, from the distances of the normalized rows.
 
     |x - y|^2 = (|x| - |y|)^2 + |x| |y| (squared distance of directions).
 
     Args:
-        squared: float64, squared distances of L2-normalised rows.
+        squared: float64, squared distances of L2-normalized rows.
         left, right: float64, lengths |x| and |y|, broadcast against `squared`.
     """
     # Squares of very large lengths would overflow.
@@ -164,7 +164,7 @@ def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int =
     faiss finds candidates by exhaustive search in float32, and float64 distances sort them.
 
     Args:
-        embeddings: finite, shape (N, D); L2-normalise them first to compare directions.
+        embeddings: finite, shape (N, D); L2-normalize them first to compare directions.
         groups: int64, shape (N,); rows of the same group (views of one image, images of one patient) are no negatives.
         k: number of negatives per row, at least 1.
     Raises:

@@ -26,7 +26,7 @@ def embed(
 
     Args:
         backbone: maps float32 (B, 3, S, S) to (B, D). Moved to `device`; every module's mode is restored afterwards.
-        views: normalised, any float type, shape (N, 3, S, S), on any device; converted to float32 batch by batch.
+        views: normalized, any float type, shape (N, 3, S, S), on any device; converted to float32 batch by batch.
         batch_size: at least 1; changes the result by rounding only.
         device: None: the device of the backbone's parameters.
         autocast: use bfloat16 autocast.

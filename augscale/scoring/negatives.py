@@ -43,7 +43,7 @@ class ImagePairSums:
 
 @dataclass(frozen=True, kw_only=True)
 class NegativePairs:
-    """Statistics of all negative pairs. Distances are of L2-normalised rows unless called raw."""
+    """Statistics of all negative pairs. Distances are of L2-normalized rows unless called raw."""
 
     count: int
     mean: float
@@ -107,7 +107,7 @@ def negative_pairs(
     Args:
         embeddings: finite, shape (n, V, D), images in rising order of their group.
         groups: int64, shape (n,), rising; two groups at least.
-        positives: float64, distances of the positive pairs (L2-normalised), any shape; negatives are ranked among them.
+        positives: float64, distances of the positive pairs (L2-normalized), any shape; negatives are ranked among them.
         keep_image_pairs: also return sums per pair of images: 3 matrices (n, n), for the bootstrap.
         block_rows: rows (images x views) of a block; affects memory, not the result.
     """

@@ -24,7 +24,7 @@ def gap(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
     Args:
         positive, negative: finite distances, any shape, at least one each.
     Returns:
-        Unbounded, in [-2, 2] for L2-normalised embeddings. Higher is better; 0: pairs do not differ.
+        Unbounded, in [-2, 2] for L2-normalized embeddings. Higher is better; 0: pairs do not differ.
     """
     near, far = _samples(positive, negative)
     return float(far.mean() - near.mean())
@@ -60,7 +60,7 @@ def pair_auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
 def overlap(
     positive: npt.ArrayLike, negative: npt.ArrayLike, bins: int = 64, limits: tuple[float, float] = (0.0, 2.0)
 ) -> float:
-    """Common area of the two normalised histograms (overlap coefficient, Weitzman 1970).
+    """Common area of the two normalized histograms (overlap coefficient, Weitzman 1970).
 
     Args:
         positive, negative: see `gap`.
@@ -98,7 +98,7 @@ def wasserstein(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
 
     Args: see `gap`.
     Returns:
-        At least 0, at most 2 for L2-normalised embeddings; higher is better; 0: equal distributions. It has no sign and
+        At least 0, at most 2 for L2-normalized embeddings; higher is better; 0: equal distributions. It has no sign and
         equals |gap| unless the distributions cross.
     """
     from scipy import stats  # half a second to import, and no search asks for this metric
@@ -154,7 +154,7 @@ class Counts:
         return np.asarray(np.abs(self._difference()).sum(axis=-1) * self.bins.width)
 
     def uniformity(self, t: float = 2.0) -> Floats:
-        """log of the mean of exp(-t distance^2) over the negative pairs, distances at the centres of their bins."""
+        """log of the mean of exp(-t distance^2) over the negative pairs, distances at the centers of their bins."""
         _, far = self._shares
         return np.asarray(np.log(far @ np.exp(-t * np.square(self.bins.centers))))
 

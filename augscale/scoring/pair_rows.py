@@ -1,8 +1,8 @@
-"""Embeddings prepared for float32 tiles of distances: normalised, centred, and in units of histogram bins.
+"""Embeddings prepared for float32 tiles of distances: normalized, centered, and in units of histogram bins.
 
-Rows are centred and scaled in float64 before they are rounded, so that the error of a squared distance is about 1e-7 of
-the *spread* of the rows, even for a collapsing encoder, whose spread is small. Pairs too close for that error are
-measured again, directly. Distances are in units of bins, so the integer part of a distance is its bin.
+Rows are centered and scaled in float64 before they are rounded, so the error of a squared distance is about 1e-7 of the
+*spread* of the rows, even for a collapsing encoder, whose spread is small. Pairs too close for that error are measured
+again, directly. Distances are in units of bins, so the integer part of a distance is its bin.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PreparedRows:
         given: finite floats, shape (N, D).
         order: int64, shape (N,): index of the given row at each position.
     Attributes:
-        unit_bins: bins of L2-normalised distances; they reach beyond the largest.
+        unit_bins: bins of L2-normalized distances; they reach beyond the largest.
         raw_bins: bins of raw distances; they reach beyond the largest.
     """
 
@@ -81,7 +81,7 @@ class PreparedRows:
         self._moved = torch.from_numpy((lengths - lengths.mean()).astype(np.float32))
 
     def sample(self, count: int) -> tuple[float, float]:
-        """Typical distances in bins, normalised and raw, to subtract before summing, so that no digits are lost."""
+        """Typical distances in bins, normalized and raw, to subtract before summing, so that no digits are lost."""
         pick = torch.linspace(0, len(self._points) - 1, count).long()
         squared = torch.square(self._points[pick, None] - self._points[None, pick]).sum(dim=2)
         others = count / (count - 1)
@@ -89,7 +89,7 @@ class PreparedRows:
         return unit, float(self.raw(squared, pick, pick).mean()) * others
 
     def squared(self, a: slice, b: slice, into: Tensor) -> tuple[float, float]:
-        """Squared normalised distances in bins, float32, shape (A, B), at least 0; arbitrary on the diagonal.
+        """Squared normalized distances in bins, float32, shape (A, B), at least 0; arbitrary on the diagonal.
 
         Returns:
             The smallest and the largest.
@@ -115,7 +115,7 @@ class PreparedRows:
         product.clamp_(min=0)
 
     def raw(self, squared: Tensor, a: slice | Tensor, b: slice | Tensor) -> Tensor:
-        """Raw distances in raw bins from the squared normalised ones, which it overwrites; see `raw_distances`."""
+        """Raw distances in raw bins from the squared normalized ones, which it overwrites; see `raw_distances`."""
         squared.mul_(self._products[a, None]).mul_(self._lengths[b][None])
         return squared.add_((self._moved[a, None] - self._moved[b][None]).square_()).sqrt_()
 

@@ -44,9 +44,9 @@ class Positives:
     """Distances of the views of each image: float64, shape (n, V (V - 1) / 2)."""
 
     unit: Floats
-    """Distances of L2-normalised embeddings."""
+    """Distances of L2-normalized embeddings."""
     raw: Floats
-    """Distances of embeddings that are not normalised."""
+    """Distances of embeddings that are not normalized."""
 
     @classmethod
     def of(cls, points: npt.NDArray[np.floating]) -> Positives:
@@ -64,7 +64,7 @@ class Positives:
 
 @dataclass(frozen=True, kw_only=True)
 class Negatives:
-    """Distances between views of images of different groups, of L2-normalised embeddings unless called raw."""
+    """Distances between views of images of different groups, of L2-normalized embeddings unless called raw."""
 
     sample: Floats | None
     """All distances of a small panel, shape (P,)."""

@@ -59,13 +59,13 @@ class StreamedPairs:
     """int64, shape (N,): number of negatives of each row; the sum is twice the count."""
     smallest: float
     largest: float
-    """The extremes of the L2-normalised distances."""
+    """The extremes of the L2-normalized distances."""
     unit: DistanceSums
-    """Distances between L2-normalised rows, in [0, 2]."""
+    """Distances between L2-normalized rows, in [0, 2]."""
     raw: DistanceSums | None
     coarse: Bins | None
     row_histograms: npt.NDArray[np.int32] | None
-    """int32, shape (N, coarse.count): histogram of each row's L2-normalised distances, for the bootstrap."""
+    """int32, shape (N, coarse.count): histogram of each row's L2-normalized distances, for the bootstrap."""
 
 
 def stream_pairs(
@@ -87,7 +87,7 @@ def stream_pairs(
         embeddings: finite floats, shape (N, D).
         groups: integers, shape (N,): rows of one group (views of one image, images of one patient) are no negatives of
             each other. None: every row is its own group.
-        raw: also distances of the rows without normalisation.
+        raw: also distances of the rows without normalization.
         row_histograms: also one coarse histogram per row.
         tile_rows: affects speed and memory, and the result by rounding only.
         threads: None: as many as torch uses. torch itself is limited to one thread during the call.

@@ -28,14 +28,14 @@ from augscale.errors import ConfigError, DataError
 from augscale.seeding import derive_seed
 
 FLOAT32_BYTES = 2**30
-"""Larger panels are kept in float16, which changes a normalised value by at most 0.001, a seventeenth of one of 256
+"""Larger panels are kept in float16, which changes a normalized value by at most 0.001, a seventeenth of one of 256
 grey levels, equally for every trial."""
 _CHUNK_IMAGES = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbePanel:
-    """Views of n held-out images at L levels, normalised with ImageNet's mean and standard deviation, on the CPU."""
+    """Views of n held-out images at L levels, normalized with ImageNet's mean and standard deviation, on the CPU."""
 
     view_size: int
     """S, pixels."""
@@ -195,7 +195,7 @@ def draw_views(
         level: index in `probe.levels`, or the name of other scales; each has its own random numbers.
         size: side of the views, pixels.
     Returns:
-        float32, shape (B, V, 3, size, size), normalised.
+        float32, shape (B, V, 3, size, size), normalized.
     """
     views = torch.empty(len(pixels), probe.views, 3, size, size)
     for view in range(probe.views):

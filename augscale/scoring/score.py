@@ -1,4 +1,4 @@
-"""The score of a backbone on the probe panel, which a search maximises and by which checkpoints are compared."""
+"""The score of a backbone on the probe panel, which a search maximizes and by which checkpoints are compared."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Positive pairs are two views of one image, negative pairs views of images of two patients, as in Dis(P+) and Dis(P-)
 of Cheng et al., MIDL 2025 (Euclidean, in the encoder's latent space). Unlike in the paper, embeddings are
-L2-normalised and the gap is divided by the spread, because raw distances grow with the norm of the features and
+L2-normalized and the gap is divided by the spread, because raw distances grow with the norm of the features and
 cannot be compared between models. Raw means are reported too.
 """
 
@@ -41,7 +41,7 @@ SD_FLOOR = 1e-6
 class Separation:
     """Distances of positive and of negative pairs, and scores computed from them; higher scores are better.
 
-    Distances are Euclidean between L2-normalised embeddings, in [0, 2], unless called raw.
+    Distances are Euclidean between L2-normalized embeddings, in [0, 2], unless called raw.
     """
 
     num_images: int
@@ -57,16 +57,16 @@ class Separation:
     negative_mean: float
     negative_sd: float
     raw_positive_mean: float
-    """Dis(P+) as the paper plots it, not normalised; not comparable between models."""
+    """Dis(P+) as the paper plots it, not normalized; not comparable between models."""
     raw_negative_mean: float
-    """Dis(P-) as the paper plots it, not normalised; not comparable between models."""
+    """Dis(P-) as the paper plots it, not normalized; not comparable between models."""
     retrieval_error: float
     """Share of ordered positive pairs (view, other view of its image) in which some negative is at most as far from
     the view as the positive. Best 0, worst 1."""
     margin: float
     """Mean over the same pairs of (distance to the nearest negative - distance to the positive)."""
     overlap: float
-    """Common area of the two normalised histograms. Best 0, worst 1."""
+    """Common area of the two normalized histograms. Best 0, worst 1."""
     positive_histogram: tuple[int, ...]
     negative_histogram: tuple[int, ...]
     """Pairs per bin, 64 equal bins over [0, 2]."""
@@ -153,7 +153,7 @@ def dprime(gap: npt.ArrayLike, positive_variance: npt.ArrayLike, negative_varian
 
 
 def is_rounding(spread: float) -> bool:
-    """True if differences of this size between L2-normalised float32 embeddings are rounding errors."""
+    """True if differences of this size between L2-normalized float32 embeddings are rounding errors."""
     return spread < SD_FLOOR
 
 

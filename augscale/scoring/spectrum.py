@@ -1,7 +1,7 @@
 """Metrics of the spectrum of embeddings: how many directions they use.
 
-Embeddings have shape (N, D), one per image. Unless stated otherwise, the spectrum is that of the covariance of centred
-embeddings that are not normalised, and no result depends on their scale.
+Embeddings have shape (N, D), one per image. Unless stated otherwise, the spectrum is that of the covariance of centered
+embeddings that are not normalized, and no result depends on their scale.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from augscale.system.matmul import matmul
 Floats = npt.NDArray[np.float64]
 
 RANKME_EPSILON = 1e-7
-"""Added to the normalised singular values, as in the paper for float32."""
+"""Added to the normalized singular values, as in the paper for float32."""
 POWER_LAW_INDICES = (11, 100)
 """First and last eigenvalue, counted from 1, that `alpha_req` fits if there are enough."""
 _MIN_POWER_LAW_VALUES = 10
@@ -25,9 +25,9 @@ _NOTHING = 1e-12
 
 
 def effective_rank(embeddings: npt.ArrayLike, *, center: bool = False) -> float:
-    """RankMe: exp of the entropy of the normalised singular values (Garrido et al., ICML 2023, Eq. 1 and 2).
+    """RankMe: exp of the entropy of the normalized singular values (Garrido et al., ICML 2023, Eq. 1 and 2).
 
-    As in the paper the embeddings are neither centred nor normalised; the result does not change with their scale.
+    As in the paper the embeddings are neither centered nor normalized; the result does not change with their scale.
     Only comparable between models of one architecture, on the same images.
 
     Args:
@@ -52,7 +52,7 @@ def effective_rank(embeddings: npt.ArrayLike, *, center: bool = False) -> float:
 
 
 def feature_sd(embeddings: npt.ArrayLike) -> float:
-    """Spread of the directions: standard deviation per feature of L2-normalised rows, averaged, times sqrt(D).
+    """Spread of the directions: standard deviation per feature of L2-normalized rows, averaged, times sqrt(D).
 
     Chen & He, CVPR 2021 (SimSiam), section 4.1. Does not change with the scale of the embeddings.
 
@@ -68,7 +68,7 @@ def feature_sd(embeddings: npt.ArrayLike) -> float:
 
 
 def gram_eigenvalues(rows: Floats) -> Floats:
-    """Squared singular values of rows (N, D) without centring: float64, shape (min(N, D),), rising, at least 0."""
+    """Squared singular values of rows (N, D) without centering: float64, shape (min(N, D),), rising, at least 0."""
     narrow = np.ascontiguousarray(rows.T) if len(rows) < rows.shape[1] else rows
     return np.maximum(np.linalg.eigvalsh(matmul(np.ascontiguousarray(narrow.T), narrow)), 0.0)
 
@@ -98,7 +98,7 @@ def eigenvalue_shares(embeddings: npt.ArrayLike, *, weights: npt.ArrayLike | Non
 
 
 def stable_rank(shares: Floats) -> float:
-    """Sum of the eigenvalues over the largest: |X|_F^2 / |X|_2^2 of the centred embeddings (Rudelson & Vershynin 2007).
+    """Sum of the eigenvalues over the largest: |X|_F^2 / |X|_2^2 of centered embeddings (Rudelson & Vershynin 2007).
 
     Args:
         shares: from `eigenvalue_shares`.
