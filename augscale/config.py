@@ -38,7 +38,7 @@ class DataConfig(Settings):
     exclude: tuple[str, ...] = ()
     """Glob patterns of files to leave out, by name or by path below a source: "*_mask.png", "masks/*"."""
     splits: tuple[str, ...] | None = None
-    """Splits to use, where a table or folders name splits; if not set, all images are used."""
+    """Splits to use if a table or folders name splits; if not set, all images are used."""
     max_images: Annotated[int, Field(ge=2)] | None = None
     """Number of images in a seeded random subset; if not set, all images are used."""
     max_bad: Fraction = 0.05
@@ -91,7 +91,7 @@ class CropsConfig(Settings):
 
 
 class PretrainConfig(Settings):
-    """The DINO recipe. Defaults are those of the official script (Caron et al. 2021) where that states them."""
+    """The DINO recipe. Defaults are those of the official script (Caron et al. 2021) if it states them."""
 
     steps: Annotated[int, Field(ge=1)] = 1000
     """Optimizer steps of a complete trial."""

@@ -15,9 +15,9 @@ from augscale.augmentation.scales import describe, load_scales
 from augscale.config import ProbeConfig
 from augscale.data.image_records import ImageRecord
 from augscale.data.thumbnails import thumbnails_standardised
-from augscale.diagnosis.checkpoint_doctor import examine
 from augscale.diagnosis.comparisons import compare, difference, disagreements, ladder_means
 from augscale.diagnosis.confusions import Confusions, correlations, find_confusions
+from augscale.diagnosis.examination import examine
 from augscale.diagnosis.maps import MOST_TSNE_POINTS, point_maps
 from augscale.diagnosis.measure import measure_images, measure_views
 from augscale.diagnosis.photographs import Levels, Photographs, Progress

@@ -187,7 +187,7 @@ class LevelPairs:
             found[name] = resamples.mean(values.mean(axis=1))
         worst = clusters.davies_bouldin_values(points)
         found["davies_bouldin"] = (
-            missing("two images have the same centre, or no view differs from its image's centre")
+            missing("two images have the same center, or no view differs from its image's center")
             if worst is None
             else resamples.mean(worst)
         )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from augscale.augmentation.scales import AugmentationScales
-from augscale.diagnosis.checkpoint_doctor import TrainingSigns
+from augscale.diagnosis.examination import TrainingSigns
 from augscale.diagnosis.photographs import Photographs, Progress
 from augscale.errors import DivergedError
 from augscale.networks.backbones import Backbone

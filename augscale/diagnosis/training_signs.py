@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augscale.augmentation.scales import STRONG, AugmentationScales
-from augscale.diagnosis.checkpoint_doctor import TrainingSigns
+from augscale.diagnosis.examination import TrainingSigns
 from augscale.networks.checkpoints import LoadedCheckpoint
 from augscale.pretraining.dino import information, teacher_probabilities
 

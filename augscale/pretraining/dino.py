@@ -153,7 +153,7 @@ def update_teacher(teacher: Sequence[Tensor], student: Sequence[Tensor], momentu
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
     """Scales each tensor's gradient down to `max_norm`; per tensor, as in the official code, not over all tensors.
 
-    The factor is max_norm / (norm + 1e-6) where that is below 1. Nothing is read back from the device.
+    The factor is max_norm / (norm + 1e-6) if that is below 1. Nothing is read back from the device.
 
     Args:
         parameters: those without a gradient are skipped.

@@ -89,14 +89,14 @@ def pretrain(
         Paused: `should_stop` returned True.
     """
     context = context or DistributedContext()
-    place = torch.device(resolve_device(context.device or device))
+    target = torch.device(resolve_device(context.device or device))
     max_memory = study.pretrain.max_memory
-    limit = memory_limit(max_memory, place, free_memory)
+    limit = memory_limit(max_memory, target, free_memory)
     fingerprint = run_fingerprint(study, seed, scales, images.shape, indices)
     context.check_equal(fingerprint | {"accumulate": str(accumulate)})
-    with capped(place, None if max_memory is None and free_memory is None else limit):
+    with capped(target, None if max_memory is None and free_memory is None else limit):
         trainer = Trainer(
-            images, indices, scales, study, seed, place, context, accumulate, limit, make_views, on_micro_batches
+            images, indices, scales, study, seed, target, context, accumulate, limit, make_views, on_micro_batches
         )
         run = _Run(
             trainer=trainer,

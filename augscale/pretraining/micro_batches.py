@@ -125,7 +125,7 @@ class MicroBatches:
             )
         return self.changed(number, step=step, cause="out of memory", message=message)
 
-    def following(self, largest: int | None, step: int) -> MicroBatches:
+    def no_larger_than(self, largest: int | None, step: int) -> MicroBatches:
         """Micro-batches no larger than those that an earlier run on the same device ended with.
 
         Args:

@@ -188,7 +188,7 @@ class Trainer:
         """Adds the gradients of one micro-batch to the existing ones; returns the statistics of its shards.
 
         Args:
-            last: True for the last micro-batch of this process in this step.
+            last: the micro-batch is the last one of this process in this step.
         """
         num_shards = self.threads.num_shards(self.recipe.batch_size // shard.count)
         if num_shards > 1:
@@ -306,7 +306,7 @@ class Trainer:
         """
         step = self.step + 1
         if step <= self.recipe.steps:
-            self.micro_batches = self.micro_batches.following(largest, step)
+            self.micro_batches = self.micro_batches.no_larger_than(largest, step)
         if step <= self.recipe.steps and self.device.type == "cpu":
             with self.clock.stopped():
                 self.micro_batches = fewest_that_fit(

@@ -76,7 +76,7 @@ class FullRunSession:
         return None if content is None else FullRunResult.model_validate_json(content)
 
     def _prepare(self, resume: bool, lock: ExitStack) -> FullRunResult | None:
-        """Lays out the folder and locks it; the result if the run has finished before."""
+        """Lays out the folder and locks it; returns the result if the run has finished before."""
         folder = self.folder
         folder.create()
         held = try_lock(folder.lock_file)
@@ -193,7 +193,6 @@ class FullRunSession:
         return finished
 
     def _announce(self, continues: bool) -> None:
-        """Prints the settings of the run and the images it uses."""
         config, facts, data = self.config, self.facts, self.facts.data
         shards = f" in {facts.processes} x {facts.accumulate} parts" if facts.processes * facts.accumulate > 1 else ""
         lines = [

@@ -133,20 +133,20 @@ def promote(
     run, study, answer = _finished_search(run_dir)
     if datasets in ("none", ["none"], ("none",)):
         datasets = None
-    measuring: dict[str, Any] = {"data_root": data_root, "unlabelled": unlabelled, "on_progress": on_progress}
-    measuring |= {"say": line_printer(console)}
+    evaluation_options: dict[str, Any] = {"data_root": data_root, "unlabelled": unlabelled, "on_progress": on_progress}
+    evaluation_options |= {"say": line_printer(console)}
     if datasets is not None:
-        _check_evaluation(study, overrides, datasets, protocols, config, **measuring)
+        _check_evaluation(study, overrides, datasets, protocols, config, **evaluation_options)
     if answer.outcome == "training taught nothing":
         console.print(f"note: {answer.headline} They are promoted all the same.")
     wanted = {"confirm.top_k": max(top, study.confirm.top_k), "confirm.seeds": max(confirm_seeds, study.confirm.seeds)}
     if (study.confirm.top_k, study.confirm.seeds) != tuple(wanted.values()):
         study, answer = _confirm(run, wanted, device=device, workers=workers, max_memory=max_memory, console=console)
     folder = run.path / "promote"
-    training: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "init": init}
-    training |= {"max_memory": max_memory, "evaluations": evaluations, "overrides": overrides or {}, "device": device}
+    options: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "init": init}
+    options |= {"max_memory": max_memory, "evaluations": evaluations, "overrides": overrides or {}, "device": device}
     contenders = tuple(
-        _pretrain(name, scales, study, out=folder / _slug(name), console=console, **training)
+        _pretrain(name, scales, study, out=folder / _slug(name), console=console, **options)
         for name, scales in _choose(answer, top, controls, run).items()
     )
     _write_promotion(folder, answer.headline, contenders)
@@ -161,7 +161,7 @@ def promote(
             config=config,
             device=device,
             out=run.path / "evaluation",
-            **measuring,
+            **evaluation_options,
         )
     rewrite_report(run.path)
     return Promotion(run_dir=run.path, contenders=contenders, confirmation=answer.headline, evaluation=evaluation)
@@ -181,7 +181,7 @@ def _check_evaluation(
     datasets: str | Sequence[str],
     protocols: Sequence[str],
     config: ProtocolConfig | None,
-    **measuring: Any,
+    **options: Any,
 ) -> None:
     """Refuses an evaluation that cannot be made, before days of training."""
     if overrides:
@@ -193,7 +193,7 @@ def _check_evaluation(
         view_size=chosen_size or study.crops.global_size,
         crop_to_field=study.data.crop_to_field,
         grey_range=study.data.range,
-        **measuring,
+        **options,
     )
 
 

@@ -166,7 +166,7 @@ class Recorder:
         return round(step / self.facts.steps_per_epoch, 4)
 
     def _images_per_second(self, step: int) -> float | None:
-        """Since the last logged step or evaluation."""
+        """Images per second since the last logged step or evaluation."""
         now, rate = time.monotonic(), None
         if self._mark is not None and step > self._mark[0]:
             seconds = max(now - self._mark[1], 1e-9)

@@ -32,16 +32,12 @@ class Health:
     verdict: Verdict
     evidence: tuple[str, ...]
     """Sentences with value and limit: those of the checks that failed, or of all checks for a healthy run."""
-    shortfall: float
-    """Largest (limit - value) / limit over the hard checks; above 0 if and only if the run has collapsed."""
+    violation: float
+    """Optuna's constraint value: the largest (limit - value) / limit over the hard checks. At most 0 for a feasible run,
+    in (0, 1] for a collapsed one; larger is worse."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, "evidence": list(self.evidence), "violation": violation(self)}
-
-
-def violation(health: Health) -> float:
-    """Optuna's constraint value: at most 0 for a feasible run, in (0, 1] for a collapsed one; larger is worse."""
-    return health.shortfall
+        return {"verdict": self.verdict, "evidence": list(self.evidence), "violation": self.violation}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +91,7 @@ def verdict(
     return Health(
         verdict=worst,
         evidence=tuple(check.sentence for check in reported),
-        shortfall=max(check.shortfall for check in checks if check.hard),
+        violation=max(check.shortfall for check in checks if check.hard),
     )
 
 

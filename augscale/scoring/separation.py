@@ -192,7 +192,7 @@ def _checked(embeddings: npt.ArrayLike, groups: npt.ArrayLike | None) -> tuple[n
 
 
 def _hard_negatives(unit: Floats, groups: Integers, positives: Floats) -> tuple[float, float]:
-    """Retrieval error and margin."""
+    """Retrieval error and margin, see `Separation`."""
     num_images, num_views, dim = unit.shape
     nearest = nearest_negatives(unit.reshape(-1, dim), np.repeat(groups, num_views))
     to_negative = nearest.distances.reshape(num_images, num_views)

@@ -40,7 +40,7 @@ def cpu_cores() -> int:
 
 
 def _wanted_threads() -> int:
-    """OMP_NUM_THREADS, if it is a number."""
+    """OMP_NUM_THREADS if it is a number, else all cores."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, int(text)) if text.isdigit() else cpu_cores()
 
