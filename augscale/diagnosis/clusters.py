@@ -204,11 +204,11 @@ def retrieval_values(
     """
     points = _checked(embeddings, images=2, views=2)
     num_images, num_views, dim = points.shape
-    own = group_numbers(groups, num_images)
+    group_ids = group_numbers(groups, num_images)
     unit, _ = unit_rows(points)
-    available = (num_images - int(np.bincount(own).max())) * num_views
+    available = (num_images - int(np.bincount(group_ids).max())) * num_views
     listed = min(max(recalls), available)
-    found = nearest_negatives(unit.reshape(-1, dim), np.repeat(own, num_views), listed).distances
+    found = nearest_negatives(unit.reshape(-1, dim), np.repeat(group_ids, num_views), listed).distances
     negatives = np.full((num_images, num_views, max(recalls)), np.inf)
     negatives[:, :, :listed] = found.reshape(num_images, num_views, -1)
     every = positive_distances(unit)

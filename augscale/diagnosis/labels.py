@@ -75,14 +75,14 @@ def knn_votes(
     """
     unit, _ = unit_rows(np.asarray(embeddings, dtype=np.float64))
     own_labels = np.asarray(labels, dtype=np.int64)
-    own = np.arange(len(unit)) if groups is None else np.asarray(groups)
+    group_ids = np.arange(len(unit)) if groups is None else np.asarray(groups)
     num_classes = int(own_labels.max()) + 1
     votes = np.full((len(unit), num_classes), 1 / num_classes)
     k = min(k, len(unit) - 1)
     for begin in range(0, len(unit), BLOCK_ROWS) if k else ():
         part = slice(begin, begin + BLOCK_ROWS)
         cosines = matmul(unit[part], np.ascontiguousarray(unit.T))
-        cosines[own[part, None] == own[None]] = -np.inf
+        cosines[group_ids[part, None] == group_ids[None]] = -np.inf
         nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         found = np.take_along_axis(cosines, nearest, axis=1)
         best = found[:, :1]
@@ -118,14 +118,14 @@ def macro_auroc(scores: Floats, labels: npt.ArrayLike) -> float | None:
     """
     from scipy.stats import rankdata  # half a second to import: not for searches, which have no labels
 
-    own = np.asarray(labels, dtype=np.int64)
+    class_ids = np.asarray(labels, dtype=np.int64)
     areas = []
     for number in range(scores.shape[1]):
-        members = own == number
+        members = class_ids == number
         count = int(members.sum())
-        if 0 < count < len(own):
+        if 0 < count < len(class_ids):
             ranks = rankdata(scores[:, number])[members].sum()
-            areas.append((ranks - count * (count + 1) / 2) / (count * (len(own) - count)))
+            areas.append((ranks - count * (count + 1) / 2) / (count * (len(class_ids) - count)))
     return float(np.mean(areas)) if areas else None
 
 
@@ -138,12 +138,12 @@ def resampled_macro_auroc(scores: Floats, labels: npt.ArrayLike, weights: Floats
     Returns:
         float64, shape (B,); nan for a resample in which no class has both members and others.
     """
-    own = np.asarray(labels, dtype=np.int64)
+    class_ids = np.asarray(labels, dtype=np.int64)
     total, used = np.zeros(len(weights)), np.zeros(len(weights))
     for number in range(scores.shape[1]):
         order = np.argsort(scores[:, number], kind="stable")
         starts = np.flatnonzero(np.diff(scores[order, number], prepend=np.nan) != 0)
-        times, members = weights[:, order], own[order] == number
+        times, members = weights[:, order], class_ids[order] == number
         inside = np.add.reduceat(times * members, starts, axis=1)
         outside = np.add.reduceat(times * ~members, starts, axis=1)
         below = np.cumsum(outside, axis=1) - outside / 2
@@ -165,18 +165,18 @@ def class_silhouette_values(embeddings: npt.ArrayLike, labels: npt.ArrayLike) ->
     Raises:
         DataError: fewer than two classes.
     """
-    own = np.unique(np.asarray(labels), return_inverse=True)[1]
-    sizes = np.bincount(own).astype(np.float64)
+    class_ids = np.unique(np.asarray(labels), return_inverse=True)[1]
+    sizes = np.bincount(class_ids).astype(np.float64)
     if len(sizes) < 2:
         raise DataError(f"labels: {len(sizes)} class(es); expected at least 2")
-    members = (own[:, None] == np.arange(len(sizes))).astype(np.float64)
+    members = (class_ids[:, None] == np.arange(len(sizes))).astype(np.float64)
     distances = distance_matrix(unit_rows(np.asarray(embeddings, dtype=np.float64))[0])
     sums = matmul(distances, members)
-    index = np.arange(len(own))
-    inside = sums[index, own] / np.maximum(sizes[own] - 1, 1)
+    index = np.arange(len(class_ids))
+    inside = sums[index, class_ids] / np.maximum(sizes[class_ids] - 1, 1)
     means = sums / sizes
-    means[index, own] = np.inf
+    means[index, class_ids] = np.inf
     outside = means.min(axis=1)
     larger = np.maximum(inside, outside)
     values = (outside - inside) / np.where(larger > 0, larger, 1.0)
-    return np.asarray(np.where(sizes[own] > 1, values, 0.0))
+    return np.asarray(np.where(sizes[class_ids] > 1, values, 0.0))

@@ -69,9 +69,9 @@ def measure_views(
         ConfigError: faiss is not installed.
     """
     points = finite_embeddings(embeddings, ("images", "views", "features"))
-    own = group_numbers(groups, len(points))
-    order = np.argsort(own, kind="stable")
-    level = LevelPairs(points[order].astype(np.float64), own[order], bootstrap, seed)
+    group_ids = group_numbers(groups, len(points))
+    order = np.argsort(group_ids, kind="stable")
+    level = LevelPairs(points[order].astype(np.float64), group_ids[order], bootstrap, seed)
     metrics = level.metrics()
     unit, raw = level.unit_histogram(), level.raw_histogram()
     return LevelMeasures(
@@ -108,13 +108,13 @@ def measure_images(
         ConfigError: faiss is not installed.
     """
     points = finite_embeddings(clean, ("images", "features")).astype(np.float64)
-    own = group_numbers(groups, len(points))
+    group_ids = group_numbers(groups, len(points))
     if labels is not None and len(labels) != len(points):
         raise DataError(f"labels: {len(labels)}; expected one per image, {len(points)}, None where unknown")
-    resamples = Resamples.of(own, bootstrap, seed)
+    resamples = Resamples.of(group_ids, bootstrap, seed)
     found, shares = spectrum_metrics(points, resamples)
     known = Labelled.of(labels if labels is not None else [None] * len(points))
-    found |= label_metrics(points, own, known, resamples)
+    found |= label_metrics(points, group_ids, known, resamples)
     return ImageMeasures(
         num_images=len(points),
         num_labelled=len(known.rows),

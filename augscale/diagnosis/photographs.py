@@ -200,11 +200,11 @@ def choose_rows(
         notes.append("the photographs were held out: the checkpoints of these data were not trained on them")
     elif any(c.kind == "augscale" for c in checkpoints):
         notes.append(
-            "the data as a whole are not those of the checkpoints: which of the photographs they were trained on is "
-            "not known"
+            "the data as a whole are not those of the checkpoints: it is not known which of the photographs they were "
+            "trained on"
         )
     else:
-        notes.append("whether the checkpoints were trained on these photographs is not known")
+        notes.append("it is not known whether the checkpoints were trained on these photographs")
     records = [cache.records[row] for row in rows]
     chosen = {record.image_id for record in choose_subset(records, num_images, seed)}
     return np.array([row for row in rows if cache.records[row].image_id in chosen], dtype=np.int64), notes

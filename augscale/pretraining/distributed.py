@@ -149,7 +149,7 @@ class DistributedContext:
 def gradient_sync(student: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
     """Context of one micro-batch's backward pass; gradients are averaged over processes only if `enabled`.
 
-    That is after the last micro-batch of a step, when the gradients are complete.
+    The last micro-batch of a step enables it, when the gradients are complete.
     """
     if enabled or not isinstance(student, DistributedDataParallel):
         return nullcontext()

@@ -51,8 +51,8 @@ def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple
     """Student and teacher with equal weights, in training mode.
 
     The teacher stays in training mode, as in the official code: it has no stochastic depth, and its batch norm, if any,
-    normalizes with the statistics of its own batch. The running statistics depend on the training views, so networks
-    are compared with common statistics, see `networks.batch_norm`.
+    normalizes with the statistics of its own batch while its running statistics converge. These depend on the training
+    views, so networks are compared with common statistics, see `networks.batch_norm`.
 
     Args:
         study: backbone, crops and head.

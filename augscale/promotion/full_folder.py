@@ -108,7 +108,7 @@ def prepare_folder(
             raise ConfigError(f"--out {folder.path}: holds another kind of run; expected a folder of its own")
         _refuse_changes(folder, old, settings, cache)
     if resume and not folder.state_file.exists():
-        raise ConfigError(f"--resume: {folder.path} holds no state to continue from; leave it out to start the run")
+        raise ConfigError(f"--resume: {folder.path} holds no state to continue from; without --resume the run starts")
     manifest = FullRunManifest(
         created=old["created"] if old else now(),
         host=this_host(),

@@ -94,7 +94,7 @@ class FullRunSession:
         )
         finished = folder.result()
         if finished is not None:
-            self.display.say(f"{folder.path}: has finished before; nothing to do")
+            self.display.say(f"{folder.path}: the run is already finished; nothing to do")
             return finished
         continues = folder.state_file.exists()
         self._announce(continues)

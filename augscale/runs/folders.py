@@ -51,7 +51,7 @@ def writable_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); expected a folder that can") from None
+        raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); expected a writable folder") from None
     return path
 
 

@@ -172,8 +172,8 @@ def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int =
         ConfigError: faiss is not installed.
     """
     rows = centered(np.asarray(embeddings, dtype=np.float64))
-    own = np.unique(np.asarray(groups), return_inverse=True)[1]
-    largest_group = int(np.bincount(own).max())
+    group_ids = np.unique(np.asarray(groups), return_inverse=True)[1]
+    largest_group = int(np.bincount(group_ids).max())
     if len(rows) - largest_group < k:
         raise DataError(
             f"{largest_group} of {len(rows)} embeddings belong to one group; "
@@ -193,7 +193,7 @@ def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int =
         part = slice(begin, begin + step)
         found = index.search(points[part], wanted)[1]
         # Stable: own rows move to the end, the others stay nearest first.
-        order = np.argsort(own[found] == own[part, None], axis=1, kind="stable")[:, :kept]
+        order = np.argsort(group_ids[found] == group_ids[part, None], axis=1, kind="stable")[:, :kept]
         candidates = np.take_along_axis(found, order, axis=1)
         exact = np.linalg.norm(rows[candidates] - rows[part, None], axis=2)
         nearest = np.argsort(exact, axis=1, kind="stable")[:, :k]

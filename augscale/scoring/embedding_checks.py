@@ -52,10 +52,10 @@ def group_numbers(
     Raises:
         DataError: another shape, or one group where several are needed.
     """
-    own = np.arange(count) if groups is None else np.asarray(groups)
-    if own.shape != (count,):
-        raise DataError(f"groups: shape {own.shape}; expected one group per {rows.removesuffix('s')}, ({count},)")
-    numbers = np.unique(own, return_inverse=True)[1].astype(np.int64)
+    group_ids = np.arange(count) if groups is None else np.asarray(groups)
+    if group_ids.shape != (count,):
+        raise DataError(f"groups: shape {group_ids.shape}; expected one group per {rows.removesuffix('s')}, ({count},)")
+    numbers = np.unique(group_ids, return_inverse=True)[1].astype(np.int64)
     if several and numbers.max() < 1:
         raise DataError(f"groups: all {count} {rows} belong to one; expected at least 2 to have negative pairs")
     return numbers

@@ -33,8 +33,8 @@ class Health:
     evidence: tuple[str, ...]
     """Sentences with value and limit: those of the checks that failed, or of all checks for a healthy run."""
     violation: float
-    """Optuna's constraint value: the largest (limit - value) / limit over the hard checks. At most 0 for a feasible run,
-    in (0, 1] for a collapsed one; larger is worse."""
+    """Optuna's constraint value: the largest (limit - value) / limit over the hard checks. It is at most 0 for a feasible
+    run, in (0, 1] for a collapsed one."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"verdict": self.verdict, "evidence": list(self.evidence), "violation": self.violation}
@@ -125,8 +125,8 @@ def training_checks(
     if information is not None and probe.min_information > 0:
         checks.append(_information_check(information, probe.min_information, final))
     if loss is not None and out_dim is not None:
-        silent = information is None or information < probe.min_information
-        checks.append(_loss_check(loss, math.log(out_dim), hard=final and silent))
+        uninformative = information is None or information < probe.min_information
+        checks.append(_loss_check(loss, math.log(out_dim), hard=final and uninformative))
     return checks
 
 
@@ -140,11 +140,11 @@ def _information_check(information: float, limit: float, final: bool) -> Check:
     )
 
 
-def _loss_check(loss: float, silent_loss: float, *, hard: bool) -> Check:
+def _loss_check(loss: float, log_out_dim: float, *, hard: bool) -> Check:
     # The shortfall grows from 0 at the limit to 1 at ln(out_dim).
-    limit = STUCK_SHARE * silent_loss
+    limit = STUCK_SHARE * log_out_dim
     return Check(
-        sentence=f"loss {loss:.3f}, stuck from {limit:.3f} up (ln(out_dim) = {silent_loss:.3f}: outputs say nothing)",
-        shortfall=1.0 if math.isnan(loss) else min(1.0, (loss - limit) / (silent_loss - limit)),
+        sentence=f"loss {loss:.3f}, stuck from {limit:.3f} up (ln(out_dim) = {log_out_dim:.3f}: outputs say nothing)",
+        shortfall=1.0 if math.isnan(loss) else min(1.0, (loss - limit) / (log_out_dim - limit)),
         hard=hard,
     )

@@ -112,11 +112,11 @@ def negative_pairs(
         block_rows: rows (images x views) of a block; affects memory, not the result.
     """
     unit, norms = unit_rows(np.asarray(embeddings).swapaxes(0, 1))
-    own = np.asarray(groups, dtype=np.int64)
+    group_ids = np.asarray(groups, dtype=np.int64)
     thresholds = np.asarray(positives, dtype=np.float64)
-    stream = _Stream(centered(unit), norms, own, PositiveRanks(thresholds), keep_image_pairs)
-    for a, b in upper_blocks(len(own), max(1, block_rows // len(unit))):
-        if own[a.start] < own[b.stop - 1]:
+    stream = _Stream(centered(unit), norms, group_ids, PositiveRanks(thresholds), keep_image_pairs)
+    for a, b in upper_blocks(len(group_ids), max(1, block_rows // len(unit))):
+        if group_ids[a.start] < group_ids[b.stop - 1]:
             stream.add(a, b)
     return stream.result(thresholds)
 

@@ -98,8 +98,8 @@ def _exact(points: Floats, groups: Integers, resamples: Resamples) -> Negatives:
     distances = distance_matrix(unit.reshape(-1, dim))
     lengths = norms.reshape(-1)
     raw = raw_distances(np.square(distances), lengths[:, None], lengths[None])
-    own = np.repeat(groups, num_views)
-    negative = own[:, None] < own[None]
+    group_ids = np.repeat(groups, num_views)
+    negative = group_ids[:, None] < group_ids[None]
     sample, raw_sample = distances[negative], raw[negative]
     mean, raw_mean = float(sample.mean()), float(raw_sample.mean())
     # The largest of all distances: the bins must also hold the positive pairs.
@@ -120,7 +120,7 @@ def _exact(points: Floats, groups: Integers, resamples: Resamples) -> Negatives:
         moved = distances - mean
         means, squares = resampled(moved) / counts, resampled(np.square(moved)) / counts
         raw_means = raw_mean + resampled(raw - raw_mean) / counts
-        histograms = _pair_histograms(coarse.index(distances), own, weights, coarse.count)
+        histograms = _pair_histograms(coarse.index(distances), group_ids, weights, coarse.count)
     return Negatives(
         sample=sample,
         mean=mean,

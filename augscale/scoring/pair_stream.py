@@ -95,9 +95,9 @@ def stream_pairs(
         DataError: not a matrix, values that are not finite, or fewer than two groups.
     """
     points = finite_embeddings(embeddings, ("rows", "features"))
-    own = group_numbers(groups, len(points), rows="rows", several=True)
-    order = np.argsort(own, kind="stable")
-    stream = _Stream(points, own, order, raw=raw, row_histograms=row_histograms)
+    group_ids = group_numbers(groups, len(points), rows="rows", several=True)
+    order = np.argsort(group_ids, kind="stable")
+    stream = _Stream(points, group_ids, order, raw=raw, row_histograms=row_histograms)
     workers = threads or torch.get_num_threads()
     tiles = deque(upper_blocks(len(points), tile_rows))
 
@@ -230,9 +230,9 @@ class _Stream:
     def _count_rows(self, index: Tensor, a: slice, b: slice, cells: int) -> None:
         assert self.histograms is not None
         for part, dimension in ((a, 0), (b, 1)):
-            own = torch.arange(part.stop - part.start, dtype=torch.int32) * cells
-            keys = index + own.unsqueeze(1 - dimension)
-            counts = torch.bincount(keys.view(-1), minlength=len(own) * cells).view(-1, cells)
+            offsets = torch.arange(part.stop - part.start, dtype=torch.int32) * cells
+            keys = index + offsets.unsqueeze(1 - dimension)
+            counts = torch.bincount(keys.view(-1), minlength=len(offsets) * cells).view(-1, cells)
             with self.lock:
                 self.histograms[part] += counts
 

@@ -154,7 +154,7 @@ def checked_panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDA
     patients = len(set(patient_groups(cache.records)[held_out].tolist()))
     if patients < 2:
         raise DataError(
-            f"the {len(held_out)} images held out for the panel are of {patients} patient; expected at least 2, "
+            f"the {len(held_out)} images held out for the panel show {patients} patient; expected at least 2, "
             "so that there are negative pairs (more images, or a larger probe.images)"
         )
     return train, held_out

@@ -141,8 +141,8 @@ def score_embeddings(
     first = next(iter(separations.values()))
     if probe.score == slope_score.NAME:
         points = {name: np.asarray(level, dtype=np.float64) for name, level in levels.items()}
-        own = np.arange(first.num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
-        slope = slope_score.slope_score(points, own, bootstrap=bootstrap, seed=seed)
+        group_ids = np.arange(first.num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
+        slope = slope_score.slope_score(points, group_ids, bootstrap=bootstrap, seed=seed)
         score, name, replicates = slope.score, slope_score.NAME, slope.replicates
     else:
         name = probe.separation

@@ -105,18 +105,18 @@ def separation(
         DataError: wrong shape, too few images, views or groups, or values that are not finite.
         ConfigError: faiss is not installed.
     """
-    points, own = _checked(embeddings, groups)
-    order = np.argsort(own, kind="stable")
-    points, own = points[order], own[order]
+    points, group_ids = _checked(embeddings, groups)
+    order = np.argsort(group_ids, kind="stable")
+    points, group_ids = points[order], group_ids[order]
     num_images, num_views, _ = points.shape
     pairs = Positives.of(points)
     positives = pairs.unit
-    negatives = negative_pairs(points, own, positives, keep_image_pairs=bootstrap > 0)
-    retrieval_error, margin = _hard_negatives(unit_rows(points)[0], own, positives)
+    negatives = negative_pairs(points, group_ids, positives, keep_image_pairs=bootstrap > 0)
+    retrieval_error, margin = _hard_negatives(unit_rows(points)[0], group_ids, positives)
     point = _Point.of(positives, negatives)
     replicates: dict[str, Any] = {}
     if bootstrap:
-        replicates = _replicates(positives, negatives, own, num_views, point, bootstrap, seed)
+        replicates = _replicates(positives, negatives, group_ids, num_views, point, bootstrap, seed)
     positive_histogram = SHOWN.histogram(positives)
     shares = [counts / counts.sum() for counts in (positive_histogram, negatives.histogram)]
     return Separation(

@@ -1,7 +1,8 @@
 """torch.compile for the operations between matrix products, which on a GPU are bound by memory bandwidth.
 
 The compiled functions take networks and tensors as arguments; networks themselves are not compiled. So a search
-compiles once per worker instead of once per trial. Shapes are fixed, because a run has few.
+compiles once per worker instead of once per trial, and the compiled code does not depend on what varies between trials.
+Shapes are fixed, because a run has few.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def resolve_device(device: str) -> str:
     if kind.type not in ("cpu", "cuda"):
         raise ConfigError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {device}: this machine shows {torch.cuda.device_count()} CUDA devices")
+        raise ConfigError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices")
     return device
 
 

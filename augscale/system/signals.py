@@ -51,7 +51,7 @@ class StoppedEarly(SystemExit):
 
     def __str__(self) -> str:
         name = signal.Signals(int(str(self.code)) - 128).name
-        return f"stopped by {name}; what was finished is kept, the same command goes on"
+        return f"stopped by {name}; finished work is kept, and the same command continues"
 
 
 class StopFlag:
