@@ -33,8 +33,8 @@ class Health:
     evidence: tuple[str, ...]
     """Sentences with value and limit: those of the checks that failed, or of all checks for a healthy run."""
     violation: float
-    """Optuna's constraint value: the largest (limit - value) / limit over the hard checks. It is at most 0 for a feasible
-    run, in (0, 1] for a collapsed one."""
+    """Optuna's constraint value: the largest (limit - value) / limit over the hard checks. At most 0 for a
+    feasible run, in (0, 1] for a collapsed one."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"verdict": self.verdict, "evidence": list(self.evidence), "violation": self.violation}
