@@ -33,12 +33,12 @@ class DataConfig(Settings):
     crop_to_field: bool = False
     """Crop fundus photographs to their field of view before resizing."""
     range: GreyRangeSetting = "auto"
-    """Grey values, after a DICOM file's modality LUT, that become black and white in files of more than 8 bits; "auto"
-    takes the window of a DICOM file where it has one, else a range computed once over the source."""
+    """Grey values mapped to black and white in files of more than 8 bits, after a DICOM file's modality LUT; "auto"
+    takes the window stored in a DICOM file, or else a range computed once over the source."""
     exclude: tuple[str, ...] = ()
     """Glob patterns of files to leave out, by name or by path below a source: "*_mask.png", "masks/*"."""
     splits: tuple[str, ...] | None = None
-    """Splits to use, where a table or folders name splits; if not set, all images are used."""
+    """Splits to use if a table or folders name splits; if not set, all images are used."""
     max_images: Annotated[int, Field(ge=2)] | None = None
     """Number of images in a seeded random subset; if not set, all images are used."""
     max_bad: Fraction = 0.05
@@ -48,7 +48,7 @@ class DataConfig(Settings):
 
     @field_validator("exclude")
     @classmethod
-    def _say_something(cls, exclude: tuple[str, ...]) -> tuple[str, ...]:
+    def _not_empty(cls, exclude: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in exclude:
             if not pattern.removeprefix("./").rstrip("/"):
                 raise ValueError(f'{pattern!r} is not accepted; expected a pattern such as "*_mask.png" or "masks/*"')
@@ -91,7 +91,7 @@ class CropsConfig(Settings):
 
 
 class PretrainConfig(Settings):
-    """The DINO recipe. Defaults are those of the official script (Caron et al. 2021) where that states them."""
+    """The DINO recipe. Defaults are those of the official script (Caron et al. 2021) if it states them."""
 
     steps: Annotated[int, Field(ge=1)] = 1000
     """Optimizer steps of a complete trial."""
@@ -111,9 +111,9 @@ class PretrainConfig(Settings):
     weight_decay_end: Annotated[float, Field(ge=0)] = 0.4
     """Weight decay at the last step."""
     teacher_momentum: Fraction = 0.996
-    """Weight of the old teacher in its moving average, first step; it follows a cosine to `teacher_momentum_end`."""
+    """Weight of the old teacher in the moving average at the first step; a cosine leads to `teacher_momentum_end`."""
     teacher_momentum_end: Fraction = 1.0
-    """Weight of the old teacher in its moving average, last step; at least `teacher_momentum`."""
+    """Weight of the old teacher in the moving average at the last step; at least `teacher_momentum`."""
     student_temp: Annotated[float, Field(gt=0)] = 0.1
     """Softmax temperature of the student."""
     teacher_temp_start: Annotated[float, Field(gt=0)] = 0.04
@@ -148,8 +148,8 @@ class PretrainConfig(Settings):
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Longest time between two saves of the resumable state, in seconds; every rung saves it, too."""
     max_memory: str | None = None
-    """Memory that each process may use, e.g. "8GB": of its GPU, or on a CPU of main memory; if not set, what is free.
-    Determines into how many micro-batches a step is split."""
+    """Memory that each process may use, e.g. "8GB": GPU memory, or main memory on a CPU; if not set, what is free. It
+    determines the number of micro-batches per step."""
 
     @field_validator("max_memory")
     @classmethod
@@ -193,14 +193,14 @@ class ProbeConfig(Settings):
     min_effective_rank: Annotated[float, Field(ge=1)] = 2.0
     """Effective rank (RankMe) of the panel's embeddings below which a trial counts as collapsed."""
     min_information: Annotated[float, Field(ge=0)] = 0.1
-    """Information of the teacher outputs about the image at the end of training, in nats, below which a trial counts as
+    """Mutual information of image and teacher output at the end of training, in nats, below which a trial counts as
     collapsed; 0 switches the check off."""
     seed: int = 0
     """Seed of the panel: its images, views and bootstrap."""
 
     @property
     def separation(self) -> Literal["dprime", "pair_auroc"]:
-        """The separation of pairs shown for every level: the score if it is one, else d'."""
+        """The pair separation shown for every level: the score itself if it is one, else d'."""
         return self.score if self.score in ("dprime", "pair_auroc") else "dprime"
 
     @model_validator(mode="after")
@@ -263,8 +263,8 @@ class SearchConfig(Settings):
     controls: tuple[str, ...] = ("none", "weak", "strong", "weak+med")
     """Scales that are always run first and never pruned."""
     null_trials: Annotated[int, Field(ge=0)] = 1
-    """Number of controls, in their order, that are also run with learning rate 0; a score counts as learned only above
-    the score of these runs."""
+    """Number of controls, in the order listed, that are also run with learning rate 0; a score counts as learned only
+    above the score of these runs."""
     rungs: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.25, 0.5, 1.0)
     """Shares of the steps at which a trial is scored and may be pruned; rising, the last is 1."""
     prune: bool = True
@@ -325,7 +325,7 @@ class StudyConfig(Settings):
             "pretrain.max_memory",
         }
     )
-    """Settings that a resumed run may change: none decides a result. Images are compared by their fingerprint."""
+    """Settings that a resumed run may change, because no result depends on them. Images are compared by fingerprint."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> StudyConfig:

@@ -37,14 +37,14 @@ class DivergedError(AugscaleError):
 
 
 class MemoryShortageError(AugscaleError):
-    """Memory is used up, and a step cannot be divided into smaller micro-batches."""
+    """Memory ran out, and a step cannot be divided into smaller micro-batches."""
 
 
 class Paused(Exception):
-    """A caller's `should_stop` returned True; the state is saved where there is a place for it.
+    """A caller's `should_stop` returned True; the state is saved if there is a file for it.
 
     Args:
-        step: optimizer updates in the saved state; None where that is an earlier state, e.g. one saved at a rung.
+        step: optimizer updates in the saved state; None if that is an earlier state, e.g. one saved at a rung.
     """
 
     def __init__(self, step: int | None = None) -> None:

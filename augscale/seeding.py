@@ -45,7 +45,7 @@ def counter_uniforms(seed: int, counters: npt.ArrayLike, num_slots: int) -> npt.
 
     Args:
         seed: integer, e.g. from `derive_seed`.
-        counters: integers, shape (N,), purpose of each row (an image, a sample of the epoch, ...).
+        counters: integers, shape (N,), identity of each row (an image, a sample of the epoch, ...).
         num_slots: numbers per row, at least 0.
     Returns:
         float64, shape (N, num_slots), each in [0, 1).

@@ -1,4 +1,4 @@
-"""Base class of every config, and its errors, which name the nearest known key."""
+"""Base class of every config, with error messages that name the nearest known key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parse_settings(model: type[M], values: dict[str, Any], source: str) -> M:
     Args:
         model: the class to build.
         values: nested plain values, e.g. from a TOML file.
-        source: opens the error message, e.g. the file.
+        source: beginning of the error message, e.g. the file.
     Raises:
         ConfigError: one line per problem found: the key, the value found and what is accepted.
     """
@@ -68,10 +68,10 @@ def changes(
     """Differences between the settings of an earlier run and those given now, in one phrase; empty if there are none.
 
     Args:
-        before: by dotted key. A missing setting is younger than that run, and counts as its default: a new setting's
-            default is the behavior before it existed.
-        after: by dotted key.
-        defaults: by dotted key.
+        before: earlier settings by dotted key. A missing one was added after that run and counts as its default, which
+            is the behavior before it existed.
+        after: settings given now, by dotted key.
+        defaults: defaults by dotted key.
         free: settings that may differ.
     """
     changed = []

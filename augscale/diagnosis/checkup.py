@@ -15,9 +15,9 @@ from augscale.augmentation.scales import describe, load_scales
 from augscale.config import ProbeConfig
 from augscale.data.image_records import ImageRecord
 from augscale.data.thumbnails import thumbnails_standardised
-from augscale.diagnosis.checkpoint_doctor import examine
 from augscale.diagnosis.comparisons import compare, difference, disagreements, ladder_means
 from augscale.diagnosis.confusions import Confusions, correlations, find_confusions
+from augscale.diagnosis.examination import examine
 from augscale.diagnosis.maps import MOST_TSNE_POINTS, point_maps
 from augscale.diagnosis.measure import measure_images, measure_views
 from augscale.diagnosis.photographs import Levels, Photographs, Progress
@@ -38,9 +38,9 @@ from augscale.scoring.pair_samples import positive_pairs
 from augscale.system.devices import resolve_device
 
 MOST_CONFUSED_IMAGES = 4000
-"""Photographs among which confusions are searched: every pair of them is held in memory."""
+"""Upper limit of photographs among which confusions are searched, because every pair of them is held in memory."""
 MOST_LISTED_PAIRS = 2_000_000
-"""Negative distances are written one by one up to here; histograms hold them all in any case."""
+"""Upper limit of negative pairs whose distances are written one by one; histograms always count all of them."""
 THUMBNAIL_PX = 96
 
 
@@ -64,14 +64,14 @@ def examine_subjects(
     Args:
         subjects: at least one; all can take views of `view_size`.
         pixels: uint8, shape (n, S, S, 3): the photographs.
-        records: of the photographs, one each.
+        records: one per photograph.
         levels: see `Levels`.
         probe: views per photograph, seed, bootstrap and limits.
         view_size: pixels.
         device: "auto", "cpu", "cuda" or "cuda:N".
         common: float32, shape (N, 3, S, S): views that batch norm statistics are gathered on, see `common_views`;
-            None: every network keeps its own.
-        near_duplicates, facts, notes: become part of the result.
+            None: every network keeps its own statistics.
+        near_duplicates, facts, notes: included in the result.
         on_progress: see `Progress`.
     """
     target = resolve_device(device)
@@ -79,7 +79,7 @@ def examine_subjects(
     embedded = embed_photographs(subjects, photographs, device=target, common=common, on_progress=on_progress)
     found: dict[str, CheckpointDiagnosis] = {}
     thumbnails = thumbnails_standardised(pixels)
-    # References first, because the doctor compares checkpoints with them.
+    # References first, because `examine` compares checkpoints with them.
     for one in sorted(embedded, key=lambda one: one.subject.reference is not None):
         found[one.subject.name] = _diagnose(one, photographs, found.get(one.subject.reference or ""), thumbnails)
     checkpoints = tuple(found[subject.name] for subject in subjects)
@@ -119,8 +119,8 @@ def _diagnose(
     """The diagnosis of one subject.
 
     Args:
-        one: its embeddings.
-        photographs: that were embedded.
+        one: the subject with its embeddings.
+        photographs: the embedded photographs.
         reference: diagnosis of the same network before training.
         thumbnails: from `thumbnails_standardised`.
     """
@@ -205,7 +205,7 @@ def _maps(one: Embedded, photographs: Photographs) -> dict[str, Any]:
 def _listed_distances(
     views: Mapping[str, Embeddings], groups: npt.NDArray[np.int64]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """The distance of every pair: positive pairs image by image; negative ones as long as they are not too many."""
+    """The distance of every pair: positive pairs image by image; negative ones unless there are too many."""
     listed: dict[str, npt.NDArray[np.float32]] = {}
     for name, points in views.items():
         num_images, num_views, dim = points.shape
@@ -224,7 +224,7 @@ def _listed_distances(
 def _notes(embedded: Sequence[Embedded], records: Sequence[ImageRecord]) -> list[str]:
     notes = [f"{one.subject.name}: nothing was measured, because {one.failure}" for one in embedded if one.failure]
     if len(records) > MOST_CONFUSED_IMAGES and len(notes) < len(embedded):
-        notes.append(f"confusions were looked for among {MOST_CONFUSED_IMAGES} of the {len(records)} photographs")
+        notes.append(f"confusions were searched among {MOST_CONFUSED_IMAGES} of the {len(records)} photographs")
     missing = sum(record.label is None for record in records)
     if 0 < missing < len(records):
         notes.append(f"{missing} of {len(records)} photographs have no label; metrics with labels leave them out")
@@ -240,7 +240,7 @@ def _statistics_notes(checkpoints: Sequence[CheckpointDiagnosis]) -> list[str]:
 
 
 def _shown_rows(checkpoints: Sequence[CheckpointDiagnosis], num_images: int) -> list[int]:
-    """Photographs that a map or a confusion shows."""
+    """Rows of the photographs that a map or a confusion shows."""
     rows = set(range(min(num_images, MOST_TSNE_POINTS)))
     for checkpoint in checkpoints:
         for pair in checkpoint.confusions:

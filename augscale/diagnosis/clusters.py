@@ -1,7 +1,7 @@
-"""Metrics of clusters: every image is a cluster of its views.
+"""Cluster metrics in which every image is a cluster of its views.
 
 Functions take embeddings (n, V, D), V views of each of n images. As in the libraries that they match, images of one
-patient count as different clusters; only retrieval leaves a patient's other images out.
+patient are different clusters; only retrieval leaves out a patient's other images.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ LIDAR_RIDGE = 1e-4
 LIDAR_EPSILON = 1e-7
 UNIFORMITY_T = 2.0
 _TINY = 1e-12
-"""Spreads and distances below are rounding."""
+"""Spreads and distances below this are rounding errors."""
 
 
 def alignment_values(embeddings: npt.ArrayLike) -> Floats:
-    """Per image the mean squared distance of its pairs of views, L2-normalised.
+    """Mean squared distance of each image's pairs of views, L2-normalized.
 
     The mean over images is the alignment loss of Wang & Isola, ICML 2020, section 4.1, with alpha = 2.
 
     Args:
         embeddings: finite, shape (n, V, D), V at least 2.
     Returns:
-        float64, shape (n,), each in [0, 4]. Best 0, which a collapsed encoder has too: read it beside uniformity.
+        float64, shape (n,), each in [0, 4]. Best 0, but a collapsed encoder has 0 too, so read it beside uniformity.
     """
     unit, _ = unit_rows(_checked(embeddings, views=2))
     # The mean over pairs of |x - y|^2 is twice the sample variance.
@@ -58,10 +58,10 @@ def uniformity(distances: npt.ArrayLike, t: float = UNIFORMITY_T) -> float:
     """log of the mean of exp(-t distance^2) over pairs of different images (Wang & Isola, ICML 2020, section 4.1).
 
     Args:
-        distances: of L2-normalised embeddings, any shape, at least one.
+        distances: distances of L2-normalized embeddings, any shape, at least one.
     Returns:
-        In [-4 t, 0]; lower is better: spread over the sphere; 0: all embeddings equal. An even spread in many
-        dimensions has -2 t.
+        In [-4 t, 0]; lower is better: spread over the sphere; 0: all embeddings equal. About -2 t for an even spread in
+        many dimensions.
     """
     return float(np.log(np.mean(np.exp(-t * np.square(np.asarray(distances, dtype=np.float64))))))
 
@@ -74,7 +74,7 @@ def silhouette_values(embeddings: npt.ArrayLike, *, normalize: bool = True) -> F
 
     Args:
         embeddings: finite, shape (n, V, D), n and V at least 2.
-        normalize: L2-normalise first. Both are reported: the paper does not say which it used.
+        normalize: L2-normalize first. Both are reported: the paper does not say which it used.
     Returns:
         float64, shape (n, V), each in [-1, 1]; best 1, 0: as near to another image, worst -1; 0 if a = b = 0.
     """
@@ -97,7 +97,7 @@ def silhouette_values(embeddings: npt.ArrayLike, *, normalize: bool = True) -> F
 
 
 def _fold(sums: Floats, own: Floats, other: Floats, a: slice, b: slice) -> None:
-    """Takes in the sums of distances (images a, views, images b) of each view of `a` to each image of `b`."""
+    """Updates `own` and `other` with sums of distances (images a, views, images b) from views of a to images of b."""
     if a == b:
         diagonal = np.arange(a.stop - a.start)
         own[a] = sums[diagonal, :, diagonal]
@@ -107,15 +107,15 @@ def _fold(sums: Floats, own: Floats, other: Floats, a: slice, b: slice) -> None:
 
 
 def davies_bouldin_values(embeddings: npt.ArrayLike, *, normalize: bool = True) -> Floats | None:
-    """Per image the largest (spread + other's spread) / distance of centres, over all other images.
+    """Largest (spread + other's spread) / distance of centers over all other images, for each image.
 
     The mean over images is the index of Davies & Bouldin 1979 (`sklearn.metrics.davies_bouldin_score`).
 
     Args:
         embeddings: finite, shape (n, V, D), n at least 2.
     Returns:
-        float64, shape (n,), at least 0; best 0. None if two images have the same centre, or no view differs from its
-        image's centre.
+        float64, shape (n,), at least 0; best 0. None if two images have the same center, or no view differs from its
+        image's center.
     """
     points = _checked(embeddings, images=2)
     rows = centered(unit_rows(points)[0] if normalize else points / (np.abs(points).max() or 1.0))
@@ -137,7 +137,7 @@ def davies_bouldin_values(embeddings: npt.ArrayLike, *, normalize: bool = True) 
 
 
 def davies_bouldin(embeddings: npt.ArrayLike, *, normalize: bool = True) -> float | None:
-    """Mean of `davies_bouldin_values`, or None where that is None."""
+    """Mean of `davies_bouldin_values`; None if they are None."""
     values = davies_bouldin_values(embeddings, normalize=normalize)
     return None if values is None else float(values.mean())
 
@@ -151,7 +151,7 @@ def calinski_harabasz(
 
     Args:
         embeddings: finite, shape (n, V, D), n and V at least 2.
-        weights: how often each image counts, shape (B, n); None: once.
+        weights: number of times that each image counts, shape (B, n); None: once.
     Returns:
         float64, shape (B,) or (): at least 0; higher is better; an F statistic: about 1 if images do not differ.
         None if the views of each image are equal.
@@ -175,7 +175,7 @@ def calinski_harabasz(
 
 
 def positive_distances(rows: Floats) -> Floats:
-    """Euclidean distances between the views of each image, (n, V, V); inf from a view to itself."""
+    """Euclidean distances between the views of each image, shape (n, V, V); inf on the diagonal."""
     num_images, num_views, _ = rows.shape
     distances = np.empty((num_images, num_views, num_views))
     for view in range(num_views):
@@ -195,20 +195,20 @@ def retrieval_values(
     are no nearer than the nearest negative, and the distance to that negative minus the mean distance to the positives.
 
     Args:
-        embeddings: finite, shape (n, V, D), V at least 2; L2-normalised here.
+        embeddings: finite, shape (n, V, D), V at least 2; L2-normalized here.
         groups: shape (n,): patients; None: every image is its own.
-        recalls: each k, at least 1; where a view has fewer negatives than that, its recall is 1.
+        recalls: each k, at least 1; if a view has fewer negatives than k, its recall is 1.
     Returns:
         By name (`recall_at_1`, ..., `retrieval_error`, `margin`) float64, shape (n, V). Recall is at best 1, at worst
         0; 0 if all embeddings are equal.
     """
     points = _checked(embeddings, images=2, views=2)
     num_images, num_views, dim = points.shape
-    own = group_numbers(groups, num_images)
+    group_ids = group_numbers(groups, num_images)
     unit, _ = unit_rows(points)
-    available = (num_images - int(np.bincount(own).max())) * num_views
+    available = (num_images - int(np.bincount(group_ids).max())) * num_views
     listed = min(max(recalls), available)
-    found = nearest_negatives(unit.reshape(-1, dim), np.repeat(own, num_views), listed).distances
+    found = nearest_negatives(unit.reshape(-1, dim), np.repeat(group_ids, num_views), listed).distances
     negatives = np.full((num_images, num_views, max(recalls)), np.inf)
     negatives[:, :, :listed] = found.reshape(num_images, num_views, -1)
     every = positive_distances(unit)
@@ -220,15 +220,15 @@ def retrieval_values(
 
 
 def lidar(embeddings: npt.ArrayLike, *, weights: npt.ArrayLike | None = None) -> float | None:
-    """LiDAR: effective rank of what discriminates images (Thilak et al., ICLR 2024, arXiv 2312.04000, section 3).
+    """LiDAR: effective rank of discriminant directions (Thilak et al., ICLR 2024, arXiv 2312.04000, section 3).
 
-    exp of the entropy of the normalised eigenvalues of Sw^(-1/2) Sb Sw^(-1/2): Sb the scatter of the images' mean
-    embeddings, Sw that of views around them plus a ridge. A departure from the paper: its ridge of 1e-4 is taken as a
-    share of the mean diagonal of Sw, so that the scale of the features does not matter.
+    exp of the entropy of the normalized eigenvalues of Sw^(-1/2) Sb Sw^(-1/2), where Sb is the scatter of the images'
+    mean embeddings, and Sw that of views around them plus a ridge. Unlike in the paper, the ridge of 1e-4 is a share of
+    the mean diagonal of Sw, so that the scale of the features does not matter.
 
     Args:
-        embeddings: finite, shape (n, V, D), not normalised, n and V at least 2.
-        weights: how often each image counts, shape (n,); None: once.
+        embeddings: finite, shape (n, V, D), not normalized, n and V at least 2.
+        weights: number of times that each image counts, shape (n,); None: once.
     Returns:
         In [1, min(n - 1, D)]; higher is better; 1: a single direction tells images apart. Comparable between models
         on the same images and views only. None if the views of each image, or all images, are equal.

@@ -28,7 +28,7 @@ def ladder_means(levels: Mapping[str, LevelMeasures], names: Sequence[str]) -> d
 
 
 def difference(a: Measured | None, b: Measured | None) -> tuple[float, float, float] | None:
-    """The value of a minus that of b, and its interval; None where there is no interval."""
+    """The value of a minus that of b, and its interval; None if there is no interval."""
     if a is None or b is None or a.value is None or b.value is None:
         return None
     interval = paired_difference(a, b)
@@ -36,10 +36,10 @@ def difference(a: Measured | None, b: Measured | None) -> tuple[float, float, fl
 
 
 def compare(ladders: Mapping[str, Mapping[str, Measured]]) -> tuple[Comparison, ...]:
-    """The difference over the ladder of every two checkpoints, paired resample by resample.
+    """Differences between the ladder means of every two checkpoints, paired resample by resample.
 
     Args:
-        ladders: by checkpoint, its means over the ladder.
+        ladders: ladder means by checkpoint.
     """
     found = []
     for (a, b), metric in itertools.product(itertools.combinations(ladders, 2), COMPARED):
@@ -61,7 +61,7 @@ def compare(ladders: Mapping[str, Mapping[str, Measured]]) -> tuple[Comparison, 
 
 
 def disagreements(comparisons: Sequence[Comparison]) -> list[str]:
-    """Sentences on pairs of checkpoints that the compared metrics put in opposite orders, both distinguishably."""
+    """Sentences on pairs of checkpoints that the two compared metrics order differently, each distinguishably."""
     by_pair: dict[tuple[str, str], dict[str, Comparison]] = {}
     for comparison in comparisons:
         by_pair.setdefault((comparison.a, comparison.b), {})[comparison.metric] = comparison

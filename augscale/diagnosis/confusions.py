@@ -19,10 +19,10 @@ BLOCK_IMAGES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Confusions:
-    """The clearest confusions, and how many there are."""
+    """The clearest confusions, and the number of all."""
 
     pairs: tuple[Confusion, ...] = ()
-    """Smallest distance relative to the images' own first, at most as many as asked for."""
+    """At most the number asked for; the smallest distance relative to the images' own distances comes first."""
     num_pairs: int
     """Number of all confusions."""
     num_images: int
@@ -34,16 +34,16 @@ def find_confusions(
 ) -> Confusions:
     """Finds pairs of images of different patients whose views lie closer together than the views of either.
 
-    A pair counts when the mean distance between a view of a and a view of b is below the mean distance between two
-    views of a, and below that of b. Two copies of one photograph come out equal on average, because their views have
-    one distribution; so a pair that counts is confused, not merely similar.
+    A pair counts if the mean distance between a view of a and a view of b is below the mean distance between two views
+    of a, and below that of two views of b. Two copies of one photograph give equal distances on average, because their
+    views have the same distribution; so a pair that counts is confused, not merely similar.
 
     Args:
         embeddings: float, shape (n, V, D), or (L, n, V, D) for several levels of views, whose distances are averaged;
             V at least 2.
         groups: int64, shape (n,): patients; None: every image is its own.
-        most: pairs returned.
-        per_image: most returned pairs with the same image, so that one odd image does not fill the list.
+        most: largest number of pairs returned.
+        per_image: largest number of returned pairs with the same image, so that one odd image does not fill the list.
     """
     points = np.asarray(embeddings)
     points = points[None] if points.ndim == 3 else points

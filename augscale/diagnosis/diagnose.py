@@ -1,4 +1,4 @@
-"""`augscale.diagnose(...)`: how well one or several checkpoints separate positive from negative pairs, and why.
+"""`augscale.diagnose(...)`: how well checkpoints separate positive from negative pairs, and why.
 
 All checkpoints see the same views of the same photographs, so that their numbers can be compared. By default the same
 network before training is measured too, because a checkpoint has to beat it.
@@ -63,22 +63,22 @@ def diagnose(
             "timm:NAME" or "random:NAME".
         data: folder, CSV manifest or "synthetic", or several; None takes the training data of the first checkpoint if
             its sidecar names them, else the built-in photographs.
-        scales: further scales (names or cards) whose views are measured beside the fixed ladder; None: strong, weak and
-            those that the checkpoints were trained with.
-        images: photographs used; from a study's held-out ones where a checkpoint's own data are given.
-        views: of each photograph at each level, at least 2.
+        scales: additional scales (names or cards) whose views are measured beside the fixed ladder; None: strong, weak
+            and those that the checkpoints were trained with.
+        images: number of photographs, taken from a study's held-out ones if the data are those of a checkpoint.
+        views: number of views of each photograph at each level, at least 2.
         size: side of the views, pixels; None takes the first checkpoint's.
-        crop_to_field: cut photographs to the field of view; None does as the first checkpoint's study did.
-        grey_range: as `data.range` of a study; None does as the first checkpoint's study did.
-        exclude: patterns of files that are not used, as `data.exclude`; those of the first checkpoint's study hold,
-            too, where its own data are taken.
-        arch: timm name of the architecture of files that do not tell it.
-        key: entry of a training checkpoint to take, e.g. "student"; None prefers the teacher.
-        statistics: of batch norm: "own", or "data", gathered on photographs that are not examined; None: "data" for
-            networks of augscale and untrained ones, "own" for others. Where the two differ, a note says so.
+        crop_to_field: crop photographs to the field of view; None takes the setting of the first checkpoint's study.
+        grey_range: see `data.range` of a study; None takes the setting of the first checkpoint's study.
+        exclude: patterns of files to leave out, see `data.exclude` of a study; added to those of the first checkpoint's
+            study if its own data are used.
+        arch: timm name of the architecture, for files that do not state it.
+        key: entry of a training checkpoint to use, e.g. "student"; None prefers the teacher.
+        statistics: batch norm statistics: "own", or "data", gathered on photographs that are not examined; None: "data"
+            for networks of augscale and untrained ones, "own" for others. If the two differ, a note says so.
         untrained: also measure each architecture with random weights.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        seed: of the choice of photographs, the views, the bootstrap and the maps.
+        seed: seed of the choice of photographs, the views, the bootstrap and the maps.
         bootstrap: resamples of patients for the intervals; 0 for none.
         out: folder for diagnosis.json, distances.npz, diagnosis.html and the figures; None writes nothing.
         cache_root, allow_bad: see `build_cache`.
@@ -200,7 +200,7 @@ def _subject(checkpoint: LoadedCheckpoint, reference: str | None, choice: Choice
 
 
 def _levels(named: Mapping[str, AugmentationScales], subjects: Sequence[Subject]) -> tuple[Levels, list[str]]:
-    """The ladder, the named scales and those of the subjects, each set of scales once; and notes for the reader."""
+    """The ladder, the named scales and those of the subjects, without repetitions; and notes for the reader."""
     levels = dict(ladder_levels())
     notes = []
     own = {f"own of {subject.name}": subject.scales for subject in subjects if subject.scales is not None}
@@ -220,7 +220,7 @@ def _common(
     view_size: int,
     seed: int,
 ) -> tuple[Tensor | None, list[str]]:
-    """The views that batch norm statistics are gathered on, None where no network has batch norm; and a note."""
+    """The views that batch norm statistics are gathered on, None if no network has batch norm; and a note."""
     if not any(has_batch_norm(subject.backbone) for subject in subjects):
         return None, []
     views, where = views_for_statistics(decoded.cache, rows, loaded, view_size, seed)

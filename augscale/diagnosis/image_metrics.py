@@ -66,7 +66,7 @@ def _intrinsic_dimension(rows: Floats, resamples: Resamples) -> Measured:
     ratios = intrinsic.log_ratios(rows)
     value = intrinsic.dimension_of(ratios)
     if value is None:
-        return missing("nearly all embeddings have an equal one: distances to neighbours say nothing")
+        return missing("nearly all embeddings have an equal one: distances to neighbors say nothing")
     found = [intrinsic.dimension_of(ratios, weights) for weights in resamples.weights]
     return measured(value, np.array([np.nan if number is None else number for number in found]))
 
@@ -78,14 +78,14 @@ def label_metrics(points: Floats, groups: Integers, known: Labelled, resamples: 
         if len(known.rows):
             reason = f"{len(known.classes)} class among {len(known.rows)} labelled image(s): at least 2 are needed"
         return dict.fromkeys(LABEL_METRICS, missing(reason))
-    rows, own = points[known.rows], groups[known.rows]
+    rows, group_ids = points[known.rows], groups[known.rows]
     drawn = resamples.of_rows(known.rows)
     found: dict[str, Measured] = {}
-    if len(np.unique(own)) < 2:
-        reason = "all labelled images belong to one patient: there are no neighbours of other patients"
+    if len(np.unique(group_ids)) < 2:
+        reason = "all labelled images belong to one patient: there are no neighbors of other patients"
         found |= dict.fromkeys(("knn_accuracy", "knn_auroc"), missing(reason))
     else:
-        votes = labels.knn_votes(rows, known.labels, own)
+        votes = labels.knn_votes(rows, known.labels, group_ids)
         found["knn_accuracy"] = drawn.mean(labels.knn_correct(votes, known.labels))
         area = labels.macro_auroc(votes, known.labels)
         found["knn_auroc"] = (

@@ -10,11 +10,12 @@ from augscale.scoring.distances import nearest_negatives
 Floats = npt.NDArray[np.float64]
 
 DISCARDED = 0.1
-"""Share of the ratios, the largest ones, that is left out, as in the paper."""
+"""Share of the largest ratios that is left out, as in the paper."""
+MIN_ROWS = 5
 
 
 def log_ratios(embeddings: npt.ArrayLike) -> Floats:
-    """Per row log(r2 / r1), the distances to the second and to the first neighbour.
+    """log(r2 / r1) of each row, where r1 and r2 are its distances to the first and second neighbor.
 
     Args:
         embeddings: finite, shape (N, D), N at least 3.
@@ -30,11 +31,11 @@ def log_ratios(embeddings: npt.ArrayLike) -> Floats:
 
 
 def dimension_of(ratios: Floats, weights: Floats | None = None) -> float | None:
-    """Slope of -log(1 - F) on log(r2 / r1) through the origin, F the empirical distribution, largest 10 % left out.
+    """Slope of -log(1 - F) on log(r2 / r1) through the origin, F the empirical distribution, without the largest 10 %.
 
     Args:
         ratios: from `log_ratios`; nan are left out.
-        weights: how often each counts, same shape; None: once.
+        weights: number of times that each counts, same shape; None: once.
     Returns:
         At least 0, or None with fewer than 3 ratios above 0.
     """
@@ -55,8 +56,8 @@ def dimension_of(ratios: Floats, weights: Floats | None = None) -> float | None:
 def intrinsic_dimension(embeddings: npt.ArrayLike) -> float | None:
     """TwoNN (Facco et al., Scientific Reports 2017, 7:12140), with its fit and its 10 % discard.
 
-    Uses each row's two nearest neighbours only, so that it sees the dimension at the smallest scale. Too low in high
-    dimensions with few rows (a ball of 20 dimensions needs some thousand).
+    Uses each row's two nearest neighbors only, so it measures the dimension at the smallest scale. It is too low in
+    high dimensions with few rows (a ball of 20 dimensions needs some thousand).
 
     Args:
         embeddings: finite, shape (N, D).
@@ -66,6 +67,3 @@ def intrinsic_dimension(embeddings: npt.ArrayLike) -> float | None:
     """
     rows = np.asarray(embeddings, dtype=np.float64)
     return dimension_of(log_ratios(rows)) if len(rows) >= MIN_ROWS else None
-
-
-MIN_ROWS = 5

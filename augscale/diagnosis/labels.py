@@ -1,7 +1,7 @@
-"""How well frozen embeddings agree with labels, without training: nearest neighbours and silhouette.
+"""Agreement of frozen embeddings with labels, without training: nearest neighbors and silhouette.
 
-Images without a label (None) are left out. Another image of the same patient is never a neighbour: it would vote for
-itself.
+Images without a label (None) are left out. Images of the same patient are never neighbors: they would predict their own
+patient.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Labelled:
     """The images that have a label."""
 
     rows: Integers
-    """int64, shape (L,), rising: which images."""
+    """int64, shape (L,), rising: rows of the labelled images."""
     classes: tuple[str, ...]
     labels: Integers
     """int64, shape (L,): index into `classes`."""
@@ -60,34 +60,34 @@ def knn_votes(
     k: int = NUM_NEIGHBORS,
     temperature: float = TEMPERATURE,
 ) -> Floats:
-    """Leave-one-out vote of the k nearest neighbours by cosine, weighted exp(cosine / 0.07).
+    """Leave-one-out vote of the k nearest neighbors by cosine, weighted exp(cosine / 0.07).
 
-    The k-NN classifier of Wu et al., CVPR 2018, section 3.4, as DINO evaluates with.
+    The k-NN classifier of Wu et al., CVPR 2018, section 3.4, which DINO's evaluation uses.
 
     Args:
         embeddings: finite, shape (N, D).
         labels: int64, shape (N,), in [0, C).
         groups: shape (N,): patients, whose other images do not vote; None: every image is its own.
-        k: at most; as many as there are images of other patients.
+        k: number of neighbors; fewer if there are fewer images of other patients.
     Returns:
-        float64, shape (N, C), rows add up to 1: the share of the vote for each class. A row without any neighbour
-        gives all classes the same.
+        float64, shape (N, C), rows add up to 1: the share of the vote for each class. All classes have the same share
+        in a row without any neighbor.
     """
     unit, _ = unit_rows(np.asarray(embeddings, dtype=np.float64))
     own_labels = np.asarray(labels, dtype=np.int64)
-    own = np.arange(len(unit)) if groups is None else np.asarray(groups)
+    group_ids = np.arange(len(unit)) if groups is None else np.asarray(groups)
     num_classes = int(own_labels.max()) + 1
     votes = np.full((len(unit), num_classes), 1 / num_classes)
     k = min(k, len(unit) - 1)
     for begin in range(0, len(unit), BLOCK_ROWS) if k else ():
         part = slice(begin, begin + BLOCK_ROWS)
         cosines = matmul(unit[part], np.ascontiguousarray(unit.T))
-        cosines[own[part, None] == own[None]] = -np.inf
+        cosines[group_ids[part, None] == group_ids[None]] = -np.inf
         nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         found = np.take_along_axis(cosines, nearest, axis=1)
         best = found[:, :1]
         some = np.isfinite(best[:, 0])
-        # Relative to the nearest, which leaves the shares as they are and exp within range.
+        # Relative to the nearest, which keeps exp within range and does not change the shares.
         strength = np.exp((found - np.where(np.isfinite(best), best, 0.0)) / temperature)
         cells = np.arange(len(found))[:, None] * num_classes + own_labels[nearest]
         tally = np.bincount(cells.ravel(), strength.ravel(), minlength=len(found) * num_classes)
@@ -97,7 +97,7 @@ def knn_votes(
 
 
 def knn_correct(votes: Floats, labels: npt.ArrayLike) -> Floats:
-    """Per image 1 if its own class got the largest share of the vote, else 0; the mean is the accuracy.
+    """1 for each image whose own class got the largest share of the vote, else 0; the mean is the accuracy.
 
     Args:
         votes, labels: see `knn_votes`.
@@ -118,19 +118,19 @@ def macro_auroc(scores: Floats, labels: npt.ArrayLike) -> float | None:
     """
     from scipy.stats import rankdata  # half a second to import: not for searches, which have no labels
 
-    own = np.asarray(labels, dtype=np.int64)
+    class_ids = np.asarray(labels, dtype=np.int64)
     areas = []
     for number in range(scores.shape[1]):
-        members = own == number
+        members = class_ids == number
         count = int(members.sum())
-        if 0 < count < len(own):
+        if 0 < count < len(class_ids):
             ranks = rankdata(scores[:, number])[members].sum()
-            areas.append((ranks - count * (count + 1) / 2) / (count * (len(own) - count)))
+            areas.append((ranks - count * (count + 1) / 2) / (count * (len(class_ids) - count)))
     return float(np.mean(areas)) if areas else None
 
 
 def resampled_macro_auroc(scores: Floats, labels: npt.ArrayLike, weights: Floats) -> Floats:
-    """`macro_auroc` with images counted as often as given, for many resamples at once.
+    """`macro_auroc` with weighted images, for many resamples at once.
 
     Args:
         scores, labels: see `macro_auroc`.
@@ -138,12 +138,12 @@ def resampled_macro_auroc(scores: Floats, labels: npt.ArrayLike, weights: Floats
     Returns:
         float64, shape (B,); nan for a resample in which no class has both members and others.
     """
-    own = np.asarray(labels, dtype=np.int64)
+    class_ids = np.asarray(labels, dtype=np.int64)
     total, used = np.zeros(len(weights)), np.zeros(len(weights))
     for number in range(scores.shape[1]):
         order = np.argsort(scores[:, number], kind="stable")
         starts = np.flatnonzero(np.diff(scores[order, number], prepend=np.nan) != 0)
-        times, members = weights[:, order], own[order] == number
+        times, members = weights[:, order], class_ids[order] == number
         inside = np.add.reduceat(times * members, starts, axis=1)
         outside = np.add.reduceat(times * ~members, starts, axis=1)
         below = np.cumsum(outside, axis=1) - outside / 2
@@ -158,25 +158,25 @@ def class_silhouette_values(embeddings: npt.ArrayLike, labels: npt.ArrayLike) ->
     """Silhouette of each image with label classes as clusters (`sklearn.metrics.silhouette_samples`).
 
     Args:
-        embeddings: finite, shape (N, D); L2-normalised here, distances are Euclidean.
+        embeddings: finite, shape (N, D); L2-normalized here, distances are Euclidean.
         labels: int64, shape (N,); two classes at least.
     Returns:
         float64, shape (N,), each in [-1, 1]; best 1, 0: classes mixed. 0 for the only image of a class.
     Raises:
         DataError: fewer than two classes.
     """
-    own = np.unique(np.asarray(labels), return_inverse=True)[1]
-    sizes = np.bincount(own).astype(np.float64)
+    class_ids = np.unique(np.asarray(labels), return_inverse=True)[1]
+    sizes = np.bincount(class_ids).astype(np.float64)
     if len(sizes) < 2:
         raise DataError(f"labels: {len(sizes)} class(es); expected at least 2")
-    members = (own[:, None] == np.arange(len(sizes))).astype(np.float64)
+    members = (class_ids[:, None] == np.arange(len(sizes))).astype(np.float64)
     distances = distance_matrix(unit_rows(np.asarray(embeddings, dtype=np.float64))[0])
     sums = matmul(distances, members)
-    index = np.arange(len(own))
-    inside = sums[index, own] / np.maximum(sizes[own] - 1, 1)
+    index = np.arange(len(class_ids))
+    inside = sums[index, class_ids] / np.maximum(sizes[class_ids] - 1, 1)
     means = sums / sizes
-    means[index, own] = np.inf
+    means[index, class_ids] = np.inf
     outside = means.min(axis=1)
     larger = np.maximum(inside, outside)
     values = (outside - inside) / np.where(larger > 0, larger, 1.0)
-    return np.asarray(np.where(sizes[own] > 1, values, 0.0))
+    return np.asarray(np.where(sizes[class_ids] > 1, values, 0.0))

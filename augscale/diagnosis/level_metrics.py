@@ -66,14 +66,14 @@ class LevelPairs:
         return found | self._of_clusters()
 
     def unit_histogram(self) -> Histogram:
-        """Distances of L2-normalised embeddings, 64 bins over [0, 2]."""
+        """Distances of L2-normalized embeddings, 64 bins over [0, 2]."""
         empty = np.zeros(SHOWN.count, dtype=np.int64)
         positive = empty if self.positives is None else SHOWN.histogram(self.positives.unit)
         negative = empty if self.negatives is None else self.negatives.fine.shown(self.negatives.histogram)
         return _histogram(positive, negative, SHOWN.edges)
 
     def raw_histogram(self) -> Histogram:
-        """Distances of embeddings as they are, 64 bins up to the largest distance."""
+        """Distances of embeddings that are not normalized, 64 bins up to the largest distance."""
         positives, negatives = self.positives, self.negatives
         if negatives is not None:
             bins, negative = negatives.raw_bins, negatives.raw_histogram
@@ -93,7 +93,7 @@ class LevelPairs:
         }
 
     def _of_negatives(self, negatives: Negatives) -> dict[str, Measured]:
-        # Uniformity does not depend on the positive pairs, so any counts stand in for them.
+        # Uniformity does not depend on the positive pairs, so any counts can be given for them.
         whole = Counts(positive=negatives.histogram, negative=negatives.histogram, bins=negatives.fine)
         value = float(whole.uniformity()) if negatives.sample is None else clusters.uniformity(negatives.sample)
         counted = Counts(positive=negatives.histograms, negative=negatives.histograms, bins=negatives.coarse)
@@ -127,7 +127,7 @@ class LevelPairs:
         return found | self._of_distributions(near, negatives)
 
     def _of_equal_distances(self, near: Floats, negatives: Negatives) -> dict[str, Measured]:
-        """Ranks of distances that differ by rounding only would be chance."""
+        """Fixed values instead of ranks, which would be random for distances that differ by rounding only."""
         overlap = float(self._counts(near, negatives).overlap())
         values = {"pair_auroc": 0.5, "overlap": overlap, "ks": 0.0, "wasserstein": 0.0}
         return {name: measured(value, np.full(len(self.resamples), value)) for name, value in values.items()}
@@ -164,7 +164,7 @@ class LevelPairs:
     def _moved(
         self, value: float, of_counts: Callable[[Counts], Floats], resampled: Counts, negatives: Negatives
     ) -> Floats:
-        """Replicates from coarse bins, moved by the error that the bins cause in the value itself."""
+        """Replicates from coarse bins, shifted by the error that the bins cause in the value itself."""
         if not len(self.resamples):
             return np.empty(0)
         near = self.positives.unit if self.positives is not None else np.zeros(1)
@@ -187,7 +187,7 @@ class LevelPairs:
             found[name] = resamples.mean(values.mean(axis=1))
         worst = clusters.davies_bouldin_values(points)
         found["davies_bouldin"] = (
-            missing("two images have the same centre, or no view differs from its image's centre")
+            missing("two images have the same center, or no view differs from its image's center")
             if worst is None
             else resamples.mean(worst)
         )

@@ -11,16 +11,16 @@ import numpy.typing as npt
 from augscale.records.diagnosis import PointMap
 
 MOST_TSNE_POINTS = 1500
-"""More points take too long for a report."""
+"""Upper limit of points of t-SNE; more take too long for a report."""
 MOST_VIEW_IMAGES = 24
-"""Photographs whose views are mapped: more than about twenty colours cannot be told apart."""
+"""Number of photographs whose views are mapped; more than about twenty colors cannot be told apart."""
 TSNE_COMPONENTS = 50
 """Principal components that t-SNE uses, as recommended by scikit-learn for wide data."""
 PERPLEXITY = 30.0
-"""About the number of neighbours that a point should stay close to; the usual default."""
+"""Roughly the number of neighbors of a point in t-SNE; the usual default."""
 LEAST_TSNE_POINTS = 5
 CONSTANT = 1e-6
-"""Standard deviations below this share of the largest coordinate are rounding."""
+"""Standard deviations below this share of the largest coordinate are rounding errors."""
 
 
 def point_maps(
@@ -32,9 +32,9 @@ def point_maps(
         clean: shape (n, D): the photographs; the first 1,500 are mapped.
         views: shape (n, V, D): their views at `level`; None maps no views.
         level: name of the views' level.
-        seed: of t-SNE.
+        seed: seed of t-SNE.
     Returns:
-        By "images_tsne", "views_tsne", "images_pca" and "views_pca".
+        Maps by "images_tsne", "views_tsne", "images_pca" and "views_pca".
     """
     rows = np.arange(min(len(clean), MOST_TSNE_POINTS))
     place: dict[str, Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] = {
@@ -64,25 +64,25 @@ def pca_map(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     Args:
         embeddings: (N, D), finite; N and D at least 1.
     Returns:
-        (N, 2), centred, in the unit of the embeddings. An axis that has no variance or does not exist is 0, so that
+        (N, 2), centered, in the unit of the embeddings. An axis that has no variance or does not exist is 0, so that
         constant embeddings, and a single one, give zeros.
     """
     return _components(embeddings, 2).astype(np.float32)
 
 
 def tsne_map(embeddings: npt.NDArray[np.floating], *, seed: int) -> npt.NDArray[np.float32]:
-    """t-SNE of the first 50 principal components, begun at the first two (scikit-learn's Barnes-Hut).
+    """t-SNE of the first 50 principal components, initialized with the first two (scikit-learn's Barnes-Hut).
 
-    Neighbours stay neighbours; distances between far groups and the sizes of groups mean nothing. The perplexity is
-    30, or a third of N where there are fewer than 90 points. The cost grows a little faster than N: some 3
-    seconds for 250 points and 30 for 1,500 on one slow core.
+    t-SNE preserves neighborhoods; distances between far groups and the sizes of groups mean nothing. The perplexity is
+    30, or a third of N with fewer than 90 points. The time grows slightly faster than N: some 3 seconds for 250 points
+    and 30 for 1,500 on one slow core.
 
     Args:
         embeddings: (N, D), finite; N at most 1,500.
-        seed: of scikit-learn; the same seed, data and library version give the same map.
+        seed: seed of scikit-learn; the same seed, data and library version give the same map.
     Returns:
-        (N, 2), unitless. Constant embeddings give zeros; fewer than five points, or points of which fewer than five
-        differ, give `pca_map`, since there are no neighbourhoods to keep.
+        (N, 2), unitless. Constant embeddings give zeros; fewer than five different points give `pca_map`, since there
+        are no neighborhoods to preserve.
     Raises:
         ValueError: more than 1,500 points.
     """
@@ -110,7 +110,7 @@ def _num_different(components: npt.NDArray[np.float64]) -> int:
 
 
 def _components(embeddings: npt.NDArray[np.floating], most: int) -> npt.NDArray[np.float64]:
-    """(N, max(2, k)): the first k = min(most, N, D) principal components, with zeros for what there is not."""
+    """(N, max(2, k)): the first k = min(most, N, D) principal components, padded with zeros."""
     values = np.asarray(embeddings, dtype=np.float64)
     largest = float(np.abs(values).max())
     centered = values - values.mean(axis=0)
@@ -119,7 +119,7 @@ def _components(embeddings: npt.NDArray[np.floating], most: int) -> npt.NDArray[
     if largest == 0 or float(centered.std(axis=0).max()) <= CONSTANT * largest:
         return result
     left, singular, _ = np.linalg.svd(centered, full_matrices=False)
-    # Directions that only hold rounding would otherwise depend on the machine.
+    # Directions that hold only rounding errors would depend on the machine.
     singular[singular <= CONSTANT * singular[0]] = 0.0
     scores = left[:, :kept] * singular[:kept]
     furthest = np.abs(scores).argmax(axis=0)

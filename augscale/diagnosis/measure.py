@@ -25,7 +25,7 @@ from augscale.scoring.embedding_checks import finite_embeddings, group_numbers
 from augscale.statistics.bootstrap import Measured, Resamples
 
 NUM_SHARES = 256
-"""Eigenvalue shares that are kept."""
+"""Number of eigenvalue shares that are kept."""
 
 
 class LevelMeasures(LevelRecord):
@@ -54,24 +54,24 @@ def measure_views(
 ) -> LevelMeasures:
     """Every metric of one level.
 
-    Up to 4096 views every value is exact, and d' and pair AUROC equal those of `separation`, by which a search scores.
+    Up to 4096 views every value is exact, and d' and pair AUROC equal those of `separation`, which a search uses.
     Larger panels are streamed (`pair_samples`): distances are then float32, and AUROC, KS, Wasserstein and uniformity
     come from 8192 bins (`pair_metrics.Counts` states the errors). The intervals of these four and of overlap always
-    come from 256 bins; the replicates are moved by the error that the bins cause in the value.
+    come from 256 bins; the replicates are shifted by the error that the bins cause in the value.
 
     Args:
         embeddings: floats, shape (n, V, D).
         groups: shape (n,): patients; None: every image is its own.
         bootstrap: resamples of patients; 0 for no intervals. At most 50 are used for LiDAR.
-        seed: of the resamples.
+        seed: seed of the resamples.
     Raises:
         DataError: wrong shape, or values that are not finite.
         ConfigError: faiss is not installed.
     """
     points = finite_embeddings(embeddings, ("images", "views", "features"))
-    own = group_numbers(groups, len(points))
-    order = np.argsort(own, kind="stable")
-    level = LevelPairs(points[order].astype(np.float64), own[order], bootstrap, seed)
+    group_ids = group_numbers(groups, len(points))
+    order = np.argsort(group_ids, kind="stable")
+    level = LevelPairs(points[order].astype(np.float64), group_ids[order], bootstrap, seed)
     metrics = level.metrics()
     unit, raw = level.unit_histogram(), level.raw_histogram()
     return LevelMeasures(
@@ -100,21 +100,21 @@ def measure_images(
     Args:
         clean: floats, shape (n, D).
         groups: shape (n,): patients; None: every image is its own.
-        labels: n values that `str` tells apart, None for unknown; None: there are no labels.
+        labels: n labels, told apart by `str`, None for unknown ones; None: there are no labels.
         bootstrap: resamples of patients; 0 for no intervals. At most 50 are used for metrics that need eigenvalues.
-        seed: of the resamples; the same seed gives the same patients as in `measure_views`.
+        seed: seed of the resamples; the same seed gives the same patients as in `measure_views`.
     Raises:
         DataError: wrong shape, or values that are not finite.
         ConfigError: faiss is not installed.
     """
     points = finite_embeddings(clean, ("images", "features")).astype(np.float64)
-    own = group_numbers(groups, len(points))
+    group_ids = group_numbers(groups, len(points))
     if labels is not None and len(labels) != len(points):
         raise DataError(f"labels: {len(labels)}; expected one per image, {len(points)}, None where unknown")
-    resamples = Resamples.of(own, bootstrap, seed)
+    resamples = Resamples.of(group_ids, bootstrap, seed)
     found, shares = spectrum_metrics(points, resamples)
     known = Labelled.of(labels if labels is not None else [None] * len(points))
-    found |= label_metrics(points, own, known, resamples)
+    found |= label_metrics(points, group_ids, known, resamples)
     return ImageMeasures(
         num_images=len(points),
         num_labelled=len(known.rows),

@@ -1,7 +1,7 @@
-"""Photographs that are nearly the same: as negative pairs they would be the hardest, and they are none.
+"""Near-duplicate photographs, which would be the hardest negative pairs although they are not negatives.
 
-The cache keeps one of several exact copies. Near-duplicates are the same photograph stored in different sizes or
-compressions, and two exposures of one eye a moment apart.
+The cache already keeps only one of several exact copies. Near-duplicates are the same photograph stored in different
+sizes or compressions, or two exposures of one eye a moment apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from augscale.data.thumbnails import thumbnails_standardised
 from augscale.scoring.distances import nearest_rows
 
 MIN_CORRELATION = 0.998
-"""Least Pearson correlation of the thumbnails of near-duplicates. On real photographs copies have .9998 and more,
+"""Least Pearson correlation of the thumbnails of near-duplicates. On real photographs, copies have .9998 and more, and
 different eyes behind haze up to .9978 (docs/experiments.md, 2026-11-24)."""
 _NEIGHBOURS = 4
 
@@ -35,7 +35,7 @@ def near_duplicates(
 ) -> list[NearDuplicate]:
     """Pairs of photographs whose grey 32 x 32 thumbnails correlate almost perfectly, most alike first.
 
-    Each photograph is compared with its four nearest ones, so of a larger cluster not every pair is listed. Cameras
+    Each photograph is compared with its four nearest ones, so not every pair of a larger cluster is listed. Cameras
     with a wide black surround make all photographs correlate; the threshold is set for retinas that fill the image.
 
     Args:

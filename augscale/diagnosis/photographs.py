@@ -1,4 +1,4 @@
-"""The photographs of a diagnosis: which images are decoded, which of them are examined, and how views are drawn."""
+"""The photographs of a diagnosis: decoding, choice of the examined ones, and their views."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from augscale.scoring.panel import draw_views, image_keys, split_off_panel, whol
 from augscale.settings import parse_settings
 
 Levels = Mapping[str, tuple[str, AugmentationScales]]
-"""Levels by name: kind ("ladder" or "scales") and scales that views are drawn from; the ladder from mild to strong."""
+"""Kind ("ladder" or "scales") and scales of each level, by its name; the ladder's levels run from mild to strong."""
 Progress = Callable[[str, int, int], None]
-"""Called with the name of the work, how much of it is done, and how much there is."""
+"""Called with (name of the work, amount done, total amount)."""
 
 CACHE_MARGIN = 1.15
-"""Decoded images are this much larger than the views where no sidecar states their size."""
+"""Factor by which decoded images are larger than the views, if no sidecar states their size."""
 MIN_COMMON = 32
-"""With fewer other photographs, batch norm statistics are gathered on the examined ones instead."""
+"""With fewer other photographs than this, batch norm statistics are gathered on the examined ones instead."""
 MAX_IMAGES_SEARCHED = 20_000
-"""Near-duplicates are searched among all images up to here; in larger data only near the examined images."""
+"""Near-duplicates are searched among all images up to this number; in larger data only near the examined images."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Photographs:
-    """The examined photographs, and how views of them are drawn."""
+    """The examined photographs, with methods that draw their views."""
 
     pixels: npt.NDArray[np.uint8]
     """uint8, shape (n, S, S, 3)."""
@@ -94,7 +94,7 @@ class ImageData:
     notes: tuple[str, ...]
 
     def near_duplicates(self, rows: npt.NDArray[np.int64]) -> list[NearDuplicate]:
-        """Pairs among all images; among very many, only pairs with one of `rows`."""
+        """Pairs among all images; in data above `MAX_IMAGES_SEARCHED`, only pairs with one of `rows`."""
         groups = patient_groups(self.records)
         near = None if len(self.records) <= MAX_IMAGES_SEARCHED else rows.tolist()
         return [
@@ -137,7 +137,7 @@ def decode_images(
     unlabelled: Collection[str],
     on_progress: Progress,
 ) -> ImageData:
-    """Decodes the images with the data settings `own` of the first checkpoint's training, as far as they are known."""
+    """Decodes the images with `own`, the known data settings of the first checkpoint's training."""
     config, notes = _data_config(data, own, view_size, crop_to_field, grey_range, exclude)
     cache = build_cache(
         config,
@@ -186,8 +186,8 @@ def choose_rows(
 ) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Rows of the photographs to examine, and notes for the reader.
 
-    Where a checkpoint of augscale was trained on these very images, the photographs that its study held out; whole
-    patients as far as the number allows.
+    If a checkpoint of augscale was trained on these images, only photographs that its study held out are chosen. Whole
+    patients are chosen as far as the number allows.
     """
     rows = np.arange(len(cache.records))
     notes = []
@@ -200,11 +200,11 @@ def choose_rows(
         notes.append("the photographs were held out: the checkpoints of these data were not trained on them")
     elif any(c.kind == "augscale" for c in checkpoints):
         notes.append(
-            "the data as a whole are not those of the checkpoints: which of the photographs they were trained on is "
-            "not known"
+            "the data as a whole are not those of the checkpoints: it is not known which of the photographs they were "
+            "trained on"
         )
     else:
-        notes.append("whether the checkpoints were trained on these photographs is not known")
+        notes.append("it is not known whether the checkpoints were trained on these photographs")
     records = [cache.records[row] for row in rows]
     chosen = {record.image_id for record in choose_subset(records, num_images, seed)}
     return np.array([row for row in rows if cache.records[row].image_id in chosen], dtype=np.int64), notes
@@ -213,7 +213,7 @@ def choose_rows(
 def views_for_statistics(
     cache: ImageCache, rows: npt.NDArray[np.int64], checkpoints: Sequence[LoadedCheckpoint], view_size: int, seed: int
 ) -> tuple[torch.Tensor, str]:
-    """The views that batch norm statistics are gathered on, and which photographs they show, in words.
+    """The views that batch norm statistics are gathered on, and a description of their photographs.
 
     The photographs are the training images of the checkpoints' own study if the data are its images, as in the search;
     otherwise photographs that are not examined, or the examined ones if there are too few others.
@@ -231,5 +231,5 @@ def views_for_statistics(
 
 
 def _held_out(checkpoint: LoadedCheckpoint, cache: ImageCache) -> HeldOut | None:
-    """Photographs that a checkpoint trained on these data held out; None if it was trained on others."""
+    """The photographs that a checkpoint held out of these data; None if it was trained on other data."""
     return checkpoint.sidecar.held_out if checkpoint.sidecar.data_fingerprint == cache.fingerprint else None

@@ -20,7 +20,7 @@ DISTANCES = "distances.npz"
 
 
 class CheckpointDiagnosis(CheckpointRecord):
-    """One checkpoint, with replicates and distances that the file leaves out."""
+    """One checkpoint, with replicates and distances that diagnosis.json leaves out."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -33,7 +33,7 @@ class CheckpointDiagnosis(CheckpointRecord):
 
     @property
     def examination(self) -> Examination:
-        """The verdict of the doctor, `health` in the file."""
+        """The verdict with evidence and advice; `health` in diagnosis.json."""
         return self.health
 
 

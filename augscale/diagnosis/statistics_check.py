@@ -24,14 +24,14 @@ def check_statistics(
     bootstrap: int,
     seed: int,
 ) -> StatisticsCheck:
-    """Compares d' over the ladder with both kinds of statistics.
+    """Compares the mean d' over the ladder with both kinds of batch norm statistics.
 
     Args:
         used: kind of the statistics that `used_views` were embedded with.
-        used_views, other_views: by level, float32, shape (n, V, D): the same views, with the statistics that are used
+        used_views, other_views: by level, float32, shape (n, V, D): the same views, embedded with the statistics in use
             and with the others.
         groups: int64, shape (n,): patients.
-        bootstrap, seed: of the resamples, which both share.
+        bootstrap, seed: number and seed of the resamples, which both share.
     """
     scores, replicates = zip(
         *(_ladder_dprime(views, groups, bootstrap, seed) for views in (used_views, other_views)), strict=True

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from augscale.augmentation.scales import AugmentationScales
-from augscale.diagnosis.checkpoint_doctor import TrainingSigns
+from augscale.diagnosis.examination import TrainingSigns
 from augscale.diagnosis.photographs import Photographs, Progress
 from augscale.errors import DivergedError
 from augscale.networks.backbones import Backbone
@@ -21,7 +21,7 @@ from augscale.scoring.embeddings import embed
 
 Embeddings = npt.NDArray[np.float32]
 CHUNK_IMAGES = 64
-"""Photographs whose views are in memory at a time."""
+"""Number of photographs whose views are in memory at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,16 +35,16 @@ class Subject:
     backbone: Backbone
     image_size: int
     scales: AugmentationScales | None = None
-    """Scales that it was trained with."""
+    """Scales that the network was trained with."""
     load: Load | None = None
     training: Callable[[Embeddings], TrainingSigns | None] | None = None
-    """Facts on its training, given its embeddings of the photographs."""
+    """Returns facts on the training, given the network's embeddings of the photographs."""
     non_finite: tuple[str, ...] = ()
-    """Names of its weights that hold NaN or inf."""
+    """Names of weights that hold NaN or inf."""
     reference: str | None = None
     """Name of the subject that is this network before training."""
     common_statistics: bool = False
-    """Measured with batch norm statistics gathered on common views instead of its own."""
+    """True to use batch norm statistics gathered on common views instead of the network's own."""
 
 
 @dataclass(kw_only=True)
@@ -53,16 +53,16 @@ class Embedded:
 
     subject: Subject
     failure: str = ""
-    """The reason why nothing could be embedded; empty where all could."""
+    """The reason why nothing could be embedded; empty on success."""
     clean: Embeddings | None = None
     """Shape (n, D): the photographs without augmentation; None after a failure."""
     views: dict[str, Embeddings] = field(default_factory=dict)
     """Views by level, shape (n, V, D)."""
     other_views: dict[str, Embeddings] = field(default_factory=dict)
-    """The ladder with the batch norm statistics that are not used; {} where there is one kind of statistics only."""
+    """The ladder's views, embedded with the other kind of batch norm statistics; {} if there is only one kind."""
     used: Statistics = field(default_factory=Statistics.none)
     other: Statistics | None = None
-    """The batch norm statistics that are not used."""
+    """The other kind of batch norm statistics, for comparison."""
 
 
 def embed_photographs(
@@ -80,7 +80,7 @@ def embed_photographs(
         photographs: at least one.
         device: "cpu", "cuda" or "cuda:N".
         common: float32, shape (N, 3, S, S): views that batch norm statistics are gathered on, see `common_views`;
-            None: every network keeps its own.
+            None: every network keeps its own statistics.
         on_progress: see `Progress`.
     Returns:
         One entry per subject, in their order.
@@ -103,13 +103,13 @@ def embed_photographs(
                 one.other_views[level] = views
     for one in found:
         if one.failure:
-            # A network that diverges at one level is not reported at the others either.
+            # A network that diverges at one level is not reported at any level.
             one.clean, one.views = None, {}
     return found
 
 
 def _with_statistics(subject: Subject, common: torch.Tensor | None, device: str) -> Embedded:
-    """Gathers batch norm statistics where the subject has batch norm, and decides which ones are used."""
+    """Gathers batch norm statistics if the subject has batch norm, and decides which kind is used."""
     if subject.non_finite:
         return Embedded(subject=subject, failure="its weights hold NaN or inf")
     if common is None or not has_batch_norm(subject.backbone):
@@ -136,9 +136,9 @@ def _embed_chunks(
     """Embeds `CHUNK_IMAGES` photographs at a time with every subject.
 
     Args:
-        found: subjects; one with a failure is passed over, and one that diverges is given its failure.
+        found: subjects; those with a failure are skipped, and one that diverges gets a failure.
         draw: makes the views of a slice of the photographs, (B, 3, S, S) or (B, V, 3, S, S).
-        other: use the batch norm statistics that are not used otherwise.
+        other: embed with the other kind of batch norm statistics.
     Returns:
         Each subject that embedded all photographs, with its embeddings (n, D) or (n, V, D).
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from augscale.augmentation.scales import STRONG, AugmentationScales
-from augscale.diagnosis.checkpoint_doctor import TrainingSigns
+from augscale.diagnosis.examination import TrainingSigns
 from augscale.networks.checkpoints import LoadedCheckpoint
 from augscale.pretraining.dino import information, teacher_probabilities
 
@@ -42,11 +42,11 @@ def trained_scales(checkpoint: LoadedCheckpoint) -> AugmentationScales | None:
 def training_signs(checkpoint: LoadedCheckpoint, clean: npt.ArrayLike | None = None) -> TrainingSigns | None:
     """Loss and information at the end of training.
 
-    From our sidecar; for other files the loss from official DINO's log beside the file, and the information from the
-    projection head where the file holds one.
+    Both come from our sidecar if there is one. For other files the loss comes from official DINO's log beside the file,
+    and the information from the projection head if the file holds one.
 
     Args:
-        checkpoint: as loaded.
+        checkpoint: the loaded checkpoint.
         clean: float, shape (n, D): its embeddings of photographs, for the head; None leaves the head out.
     """
     own = checkpoint.sidecar.training
@@ -85,18 +85,18 @@ def _is_area(value: Any) -> bool:
 def head_information(
     head: Mapping[str, Tensor], embeddings: npt.ArrayLike, center: Tensor | None, args: Mapping[str, Any]
 ) -> float | None:
-    """Nats that the head's sharpened outputs say about the image, see `dino.information`.
+    """Mutual information of image and sharpened head output, nats, see `dino.information`.
 
-    Official DINO's head: linear layers with GELU (and batch norm in between), L2 normalisation, a weight-normalised
+    Official DINO's head: linear layers with GELU (and batch norm in between), L2 normalization, a weight-normalized
     last layer (`DINOHead`).
 
     Args:
         head: the head's tensors under official names, with or without a prefix.
         embeddings: float, shape (n, D).
         center: shape (K,), subtracted before sharpening; None subtracts the outputs' own mean, towards which it moves.
-        args: the training's arguments; `teacher_temp` is used where it is there.
+        args: arguments of the training, of which `teacher_temp` is used if present.
     Returns:
-        In [0, ln n], or None where the tensors are not such a head or do not fit the embeddings.
+        In [0, ln n], or None if the tensors are not such a head or do not fit the embeddings.
     """
     try:
         logits = _logits(head, torch.as_tensor(np.asarray(embeddings), dtype=torch.float32))
@@ -127,7 +127,7 @@ def _logits(head: Mapping[str, Tensor], points: Tensor) -> Tensor:
             )
         else:
             points = F.linear(points, layer["weight"], layer.get("bias"))
-        # GELU follows every hidden layer, after its batch norm where there is one.
+        # GELU follows every hidden layer, after its batch norm if there is one.
         next_is_norm = place + 1 < len(order) and "running_mean" in layers[order[place + 1]]
         if place + 1 < len(order) and not next_is_norm:
             points = F.gelu(points)

@@ -23,9 +23,9 @@ class Batches:
         images: uint8, shape (N, S, S, 3), e.g. memory-mapped.
         indices: int64, rows to train on.
         batch_size: B.
-        seed: of the order.
-        device: of the batches.
-        memory_limit: bytes of a GPU that may be used; None: all that is free.
+        seed: seed of the image order.
+        device: device that batches are put on.
+        memory_limit: GPU memory that may be used, in bytes; None: all that is free.
     Raises:
         DataError: there are fewer rows than the batch size.
     """
@@ -89,7 +89,7 @@ class Batches:
 def _upload(
     images: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], device: torch.device, memory_limit: int | None
 ) -> Tensor | None:
-    """The rows to train on, on the GPU; None on a CPU or if they do not fit."""
+    """Copy of the training rows on the GPU; None on a CPU or if they do not fit."""
     if device.type != "cuda":
         return None
     free_bytes, _ = torch.cuda.mem_get_info(device)

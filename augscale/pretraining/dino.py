@@ -72,7 +72,7 @@ def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float
 
 
 class _CropCrossEntropy(torch.autograd.Function):
-    """Closed-form gradient, (weight * softmax(z) - target) / temp: the only new tensor of V x B x K numbers."""
+    """Its gradient, (weight * softmax(z) - target) / temp, is the only new tensor of shape (V, B, K)."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, temp: float, compiled: bool) -> Tensor:
@@ -102,7 +102,7 @@ def _cross_entropy(student: Tensor, teacher: Tensor, temp: float) -> tuple[Tenso
 def _cross_entropy_gradient(
     student: Tensor, teacher: Tensor, normalizers: Tensor, grad_loss: Tensor, temp: float
 ) -> Tensor:
-    """Gradient of the loss by the student's logits, shape (V, B, K)."""
+    """Gradient of the loss with respect to the student's logits, shape (V, B, K)."""
     grad = (student / temp).sub_(normalizers).exp_()
     grad[:NUM_GLOBAL] -= teacher.flip(0)
     grad[NUM_GLOBAL:].mul_(NUM_GLOBAL).sub_(teacher.sum(dim=0))
@@ -153,10 +153,10 @@ def update_teacher(teacher: Sequence[Tensor], student: Sequence[Tensor], momentu
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
     """Scales each tensor's gradient down to `max_norm`; per tensor, as in the official code, not over all tensors.
 
-    The factor is max_norm / (norm + 1e-6) where that is below 1. Nothing is read back from the device.
+    The factor is max_norm / (norm + 1e-6) if that is below 1. Nothing is read back from the device.
 
     Args:
-        parameters: those without a gradient are passed over.
+        parameters: those without a gradient are skipped.
         max_norm: largest L2 norm of a tensor; 0 switches clipping off.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

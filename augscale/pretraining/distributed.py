@@ -1,8 +1,8 @@
 """Distributed training: one process per device, started by `torchrun`.
 
-Tensors on GPUs are reduced by nccl, those on CPUs by gloo. What the processes agree on between steps (to stop, or that
-one has failed) always goes through gloo, so that no GPU has to be waited for. In a single process every method returns
-at once and changes nothing.
+Tensors on GPUs are reduced by nccl, those on CPUs by gloo. Agreements between steps (to stop, or that a process has
+failed) always use gloo, so that they never wait for a GPU. In a single process every method returns at once and changes
+nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from augscale.errors import AugscaleError, ConfigError, Paused
 from augscale.system.devices import resolve_device
 
 TIMEOUT = timedelta(hours=2)
-"""Longest time that a process waits for another; before the first step, until all machines have decoded the images."""
+"""Longest wait for another process; before the first step it must cover the slowest machine's decoding of images."""
 _CHUNK_BYTES = 2**28
 _TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -71,7 +71,7 @@ class DistributedContext:
         return total / self.world_size
 
     def broadcast_bytes(self, content: bytes | None) -> bytes | None:
-        """The content of rank 0 on every process; that of the other ranks is ignored."""
+        """Returns rank 0's content on every process; the argument of the other ranks is ignored."""
         if self.is_single:
             return content
         size = torch.tensor(-1 if content is None else len(content), dtype=torch.int64)
@@ -93,7 +93,7 @@ class DistributedContext:
 
     @contextmanager
     def announcing_failure(self) -> Iterator[None]:
-        """For work between steps that may fail on one process only: the others stop at their next `all_continue`.
+        """Wraps work between steps that may fail on one process only, so that the others stop at `all_continue`.
 
         Without it they would wait in the middle of the next step until torchrun ends them.
         """
@@ -107,7 +107,7 @@ class DistributedContext:
             raise
 
     def all_continue(self, *, stop: bool = False) -> bool:
-        """Whether all processes continue; the same on each.
+        """True, on every process, if all processes continue.
 
         Args:
             stop: this process was asked to stop.
@@ -147,7 +147,10 @@ class DistributedContext:
 
 
 def gradient_sync(student: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
-    """For the backward pass of one micro-batch: only the last one's gradients, which are complete, are reduced."""
+    """Context of one micro-batch's backward pass; gradients are averaged over processes only if `enabled`.
+
+    The last micro-batch of a step enables it, when the gradients are complete.
+    """
     if enabled or not isinstance(student, DistributedDataParallel):
         return nullcontext()
     return student.no_sync()
@@ -178,7 +181,7 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is one of several that torchrun started."""
+    """True if this process is one of several that torchrun started."""
     return all(name in os.environ for name in _TORCHRUN_VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
 
 

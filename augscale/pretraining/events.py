@@ -16,9 +16,9 @@ class StepLog:
     step: int
     """Optimizer updates done, this one included."""
     loss: float
-    """Nats, of this step's batch."""
+    """Loss of this step's batch, in nats."""
     information: float
-    """Nats, of the teacher's outputs on this step's batch, see `dino.information`."""
+    """Information of the teacher's outputs on this step's batch, in nats, see `dino.information`."""
     lr: float
     teacher_temp: float
 
@@ -30,15 +30,15 @@ class RungEvent:
     step: int
     """Optimizer updates done."""
     backbone: Backbone
-    """The teacher's, in eval mode during the call."""
+    """Backbone of the teacher, in eval mode during the call."""
     head: DINOHead
-    """The teacher's, likewise."""
+    """Head of the teacher, in eval mode during the call."""
     loss: float
     information: float
     log_out_dim: float
     """ln K, the loss of a student that has learned nothing."""
     seconds_by_part: dict[str, float]
-    """As in `PretrainResult`, up to this rung's call."""
+    """As in `PretrainResult`, up to this rung."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,15 @@ class PretrainResult:
     """A finished run."""
 
     backbone: Backbone
-    """The teacher's, in eval mode."""
+    """Backbone of the teacher, in eval mode."""
     loss_history: list[tuple[int, float]]
     """(updates done, loss) at every logged step."""
     information: float
     steps: int
     images_per_second: float
-    """Source images; rungs and saving not counted."""
+    """Source images per second of training; time for rungs and saving is not counted."""
     seconds_by_part: dict[str, float]
-    """Keys views, forward, backward, optimiser, rungs, state, summed over all sessions of a resumed run. On a GPU,
-    whose own timeline gives the first four, also "training": the time between them."""
+    """Keys views, forward, backward, optimiser, rungs, state, summed over all sessions of a resumed run. On a GPU the
+    first four are timed by CUDA events, and the key "training" is the time between them."""
     micro_batches: MicroBatches
-    """At the end."""
+    """Division of the batch at the end of the run."""

@@ -1,9 +1,9 @@
 """The training loop, the same for a short trial and for a full pre-training.
 
-DINO as in the official code (Caron et al. 2021); `step` holds what happens within a step. Everything random is a
-function of (seed, step), so the saved state holds no random generator, and an interrupted run ends bit for bit as an
-uninterrupted one (on one CPU; GPUs sum in varying order). The loop knows nothing of searches: at the rungs it calls
-back, and what the callback raises passes through.
+DINO as in the official code (Caron et al. 2021); one optimizer step is in `step`. Everything random is a function of
+(seed, step), so the saved state holds no random generator, and a resumed run is bit-identical to an uninterrupted one
+(on one CPU; GPUs sum in varying order). The loop knows nothing of searches: at rungs it calls `on_rung`, whose
+exceptions propagate.
 """
 
 from __future__ import annotations
@@ -62,23 +62,23 @@ def pretrain(
         indices: int64, the rows to train on.
         scales: the distributions that views are drawn from.
         study: backbone, crops and recipe.
-        seed: of initial weights, data order, views and stochastic depth.
+        seed: root of the seeds of initial weights, data order, views and stochastic depth.
         device: "auto", "cpu", "cuda" or "cuda:N".
         state_path: file of the resumable state, written at rungs, every `checkpoint_seconds` and on a pause.
         rung_steps: numbers of updates after which `on_rung` is called, in [1, steps]. A rung whose call did not
             return before an interruption is called again on resumption.
         on_rung: may raise; the state saved before the call stays.
         on_log: called at every logged step.
-        should_stop: asked before every step.
-        log_every: steps between readings of the loss; on a GPU each waits for the device.
+        should_stop: called before every step.
+        log_every: steps between readings of the loss; on a GPU each reading waits for the device.
         make_views: replaces the views drawn from `scales`.
-        accumulate: micro-batches per process and step, at least; more if memory is short, see `micro_batches`.
+        accumulate: smallest number of micro-batches per process and step; more if memory is short, see `micro_batches`.
         context: the processes that train together; each calls this with the same arguments. Batch size and learning
-            rate are those of all of them. Rank 0 alone reads and writes the state and calls back; `should_stop` of any
-            stops all at the same step. None: a single process.
+            rate refer to all of them together. Only rank 0 reads and writes the state and calls the callbacks. If
+            `should_stop` returns True on any, all stop at the same step. None: a single process.
         free_memory: bytes that this process may hold if the study sets no `pretrain.max_memory`; None: nine tenths of
             what is free.
-        largest_micro_batch: images per micro-batch that an earlier run on this device ended with.
+        largest_micro_batch: limit of images per micro-batch, with which an earlier run on this device ended.
         on_micro_batches: called before the first step, and whenever a step is repeated because memory ran out.
     Raises:
         ConfigError: the study does not fit the model, the device or the number of processes.
@@ -86,17 +86,17 @@ def pretrain(
         CheckpointError: the saved state or the initial weights cannot be used.
         DivergedError: the loss is no longer finite.
         MemoryShortageError: memory is used up in the smallest micro-batches, or on one process of several.
-        Paused: `should_stop` said so.
+        Paused: `should_stop` returned True.
     """
     context = context or DistributedContext()
-    place = torch.device(resolve_device(context.device or device))
+    target = torch.device(resolve_device(context.device or device))
     max_memory = study.pretrain.max_memory
-    limit = memory_limit(max_memory, place, free_memory)
+    limit = memory_limit(max_memory, target, free_memory)
     fingerprint = run_fingerprint(study, seed, scales, images.shape, indices)
     context.check_equal(fingerprint | {"accumulate": str(accumulate)})
-    with capped(place, None if max_memory is None and free_memory is None else limit):
+    with capped(target, None if max_memory is None and free_memory is None else limit):
         trainer = Trainer(
-            images, indices, scales, study, seed, place, context, accumulate, limit, make_views, on_micro_batches
+            images, indices, scales, study, seed, target, context, accumulate, limit, make_views, on_micro_batches
         )
         run = _Run(
             trainer=trainer,
@@ -115,7 +115,7 @@ def pretrain(
 
 @dataclass(kw_only=True, eq=False)
 class _Run:
-    """Everything between the steps of one session: resumption, rungs, log and saved state."""
+    """One session of a run: resumption, rungs, log and saved state around the trainer's steps."""
 
     trainer: Trainer
     fingerprint: dict[str, str]
@@ -182,7 +182,7 @@ class _Run:
         return self.trainer.step < recipe.steps and time.monotonic() - self.saved_at >= recipe.checkpoint_seconds
 
     def _save(self) -> None:
-        """Writes the state, never one that has diverged."""
+        """Writes the state, unless the run has diverged."""
         if self.state_path is None:
             return
         trainer = self.trainer
@@ -226,7 +226,7 @@ class _Run:
             )
 
     def _call_rung(self) -> None:
-        """Calls back with the teacher as it will be used, in eval mode."""
+        """Calls `on_rung` with the teacher in eval mode."""
         trainer, progress = self.trainer, self.progress
         assert progress.loss is not None, "every rung is a logged step"
         assert progress.information is not None

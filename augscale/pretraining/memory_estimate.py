@@ -1,12 +1,12 @@
 """Estimated peak memory of a training step on a CPU, from forward and backward passes of two and three images.
 
 The bytes of all tensors are recorded after every operation. The operations and their order do not depend on the number
-of images, and what each leaves is a constant (gradients, weights in bf16) plus a share per image (activations). Two
-passes give both for every operation, and the largest sum over the operations is the peak for any number of images, also
-if another operation holds it than in the small passes.
+of images, and the bytes after each are a constant (gradients, weights in bf16) plus a term per image (activations). Two
+passes determine both for every operation. The peak for any number of images is the maximum of this sum over the
+operations, even if it occurs at another operation than in the small passes.
 
-Not seen are buffers inside operations and what the allocator keeps, together a fifth to a third: `HEADROOM` and
-`SLACK_BYTES`, measured by `benchmarks.step_memory` (docs/experiments.md, 2026-11-24).
+Buffers inside operations and memory that the allocator keeps are not seen, together a fifth to a third. `HEADROOM` and
+`SLACK_BYTES` cover them, as measured by `benchmarks.step_memory` (docs/experiments.md, 2026-11-24).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from augscale.pretraining.out_of_memory import put_back
 
 HEADROOM = 1.5
 SLACK_BYTES = 64 * 10**6
-"""Constant part: code that libraries load at their first use, and the like."""
+"""Constant part of the memory that is not seen, e.g. code that libraries load at first use."""
 PROBE_SIZES = (2, 3)
-"""Images of the passes; from 2 on, because tensors of one row have another layout."""
+"""Numbers of images in the passes; at least 2, because tensors of one row have another layout."""
 _VIEW_COPIES = 8
-"""Tensors of the size of a chunk of views that live at once while views are made."""
+"""Number of chunk-sized tensors that are alive at once while views are made."""
 _VIEW_CHUNK_BYTES = 4 * 2**20
-"""On a CPU, see `views._CHUNK_VALUES`."""
+"""Bytes of a chunk of views on a CPU, see `views._CHUNK_VALUES`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,12 +52,12 @@ class StepMemory:
     crops: CropsConfig
 
     def peak(self, num_images: int, *, accumulating: bool = False, num_threads: int = 1) -> int:
-        """Bytes beyond what lives before the step, with headroom.
+        """Peak bytes in addition to what is allocated before the step, with headroom.
 
         Args:
-            num_images: of the micro-batch.
-            accumulating: gradients of an earlier micro-batch are there, to which this one's are added.
-            num_threads: that divide the micro-batch, each with gradients of its own, see `threads`.
+            num_images: size of the micro-batch.
+            accumulating: gradients of an earlier micro-batch exist, and this one's are added to them.
+            num_threads: threads that divide the micro-batch, each with its own gradients, see `threads`.
         """
         held = round(HEADROOM * float(np.max(self.constant + self.per_image * num_images))) + SLACK_BYTES
         shards = math.gcd(num_threads, num_images)
@@ -74,7 +74,7 @@ def extrapolated(timelines: Sequence[npt.NDArray[np.int64]], gradients: int, cro
 
     Args:
         timelines: live bytes after each operation of the passes of `PROBE_SIZES` images. If the passes did not run the
-            same operations, everything is taken to grow with the images.
+            same operations, all memory is assumed proportional to the number of images.
     """
     small, large = timelines
     per_image, constant = large / PROBE_SIZES[1], np.zeros(len(large))
@@ -85,7 +85,7 @@ def extrapolated(timelines: Sequence[npt.NDArray[np.int64]], gradients: int, cro
 
 
 _MEASURED: dict[str, StepMemory] = {}
-"""By key, because the trials of a worker need the same memory."""
+"""Measurements by key: the trials of a worker need the same memory, so only the first measures it."""
 
 
 def measure_step(
@@ -118,10 +118,10 @@ def measure_step(
 
 
 class LiveBytes(TorchDispatchMode):
-    """While entered: records how many bytes of new tensors live after each operation.
+    """Context manager that records the bytes of live new tensors after each operation.
 
     Args:
-        known: tensors that exist before and are not counted.
+        known: existing tensors, which are not counted.
     """
 
     def __init__(self, known: Iterable[Tensor]) -> None:
@@ -156,7 +156,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def missing_moments(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of AdamW's moments that have not been made yet."""
+    """Bytes of AdamW's moments that are not allocated yet."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return sum(2 * parameter.nbytes for parameter in parameters if not optimizer.state.get(parameter))
 

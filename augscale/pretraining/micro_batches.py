@@ -1,9 +1,10 @@
 """Gradient accumulation: into how many micro-batches a process divides its part of every batch.
 
-As few as memory allows. On a CPU the fewest are taken whose estimated peak fits (`memory_estimate`), because Linux
-kills a process that runs out of memory. On a GPU a step that runs out of memory is repeated with at least twice as many
-(`MicroBatches.halved`); so is one on a CPU whose allocator reports it. A larger number stays for the rest of the run,
-is saved with its state, and every change is recorded with its cause. The batch itself never changes.
+The number is as small as memory allows. On a CPU it is the smallest whose estimated peak fits (`memory_estimate`),
+because Linux kills a process that runs out of memory. On a GPU, and on a CPU whose allocator reports the shortage, a
+step that runs out of memory is repeated with at least twice as many (`MicroBatches.halved`). The larger number holds
+for the rest of the run and is saved with its state; every change is recorded with its cause. The batch itself never
+changes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _UNLIMITED = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatchChange:
-    """Why the number of micro-batches grew."""
+    """One increase of the number of micro-batches, with its cause."""
 
     step: int
     """First step with the new number, counted from 1."""
@@ -31,7 +32,7 @@ class MicroBatchChange:
     """Micro-batches per process and step."""
     after: int
     cause: str
-    """"estimate" or "earlier run": before the session's first step; "out of memory": in the step, then repeated."""
+    """"estimate" or "earlier run", before the session's first step; "out of memory", in a step that is repeated."""
     message: str
     """The estimate, or the allocator's error."""
 
@@ -41,15 +42,15 @@ class MicroBatches:
     """Division of a process's part of every batch: `number` equal micro-batches, one after the other."""
 
     images: int
-    """Of every batch, on one process."""
+    """Images of every batch on one process."""
     number: int
     """Micro-batches per step."""
     batch_norm: bool
-    """The networks have batch norm, which averages over one micro-batch."""
+    """True if the networks have batch norm, which averages over one micro-batch."""
     largest: int | None = None
     """Images per micro-batch that memory allows; None until memory has decided."""
     changes: tuple[MicroBatchChange, ...] = ()
-    """All of the run's, in order."""
+    """All changes of the run, in order."""
 
     @classmethod
     def of_batch(cls, batch_size: int, num_processes: int, accumulate: int, *, batch_norm: bool) -> MicroBatches:
@@ -74,12 +75,12 @@ class MicroBatches:
 
     @property
     def smallest(self) -> int:
-        """Images that a micro-batch must have: batch norm cannot work on a single one."""
+        """Fewest images of a micro-batch: batch norm cannot work on a single one."""
         return 2 if self.batch_norm else 1
 
     @property
     def note(self) -> str | None:
-        """Caution for comparisons with other runs; None if there is no need for one."""
+        """Caution for comparisons with other runs; None if none is needed."""
         if not self.batch_norm or not self.changes:
             return None
         return (
@@ -124,8 +125,8 @@ class MicroBatches:
             )
         return self.changed(number, step=step, cause="out of memory", message=message)
 
-    def following(self, largest: int | None, step: int) -> MicroBatches:
-        """No larger than the micro-batches that an earlier run on the same device ended with.
+    def no_larger_than(self, largest: int | None, step: int) -> MicroBatches:
+        """Micro-batches no larger than those that an earlier run on the same device ended with.
 
         Args:
             largest: images per micro-batch of that run; None: unknown.
@@ -137,18 +138,18 @@ class MicroBatches:
         return self.changed(self._number_for(largest), step=step, cause="earlier run", message=message)
 
     def changed(self, number: int, *, step: int, cause: str, message: str) -> MicroBatches:
-        """Another number, which memory decided; see `MicroBatchChange`."""
+        """A copy with the number that memory requires; see `MicroBatchChange`."""
         changes = self.changes
         if number != self.number:
             changes += (MicroBatchChange(step=step, before=self.number, after=number, cause=cause, message=message),)
         return replace(self, number=number, largest=self.images // number, changes=changes)
 
     def saved(self) -> dict[str, Any]:
-        """For the state of a run."""
+        """Plain values for the saved state of a run."""
         return {"largest": self.largest, "changes": [vars(change) for change in self.changes]}
 
     def resumed(self, saved: dict[str, Any]) -> MicroBatches:
-        """No larger than the saved micro-batches if memory had decided those."""
+        """Micro-batches no larger than the saved ones if memory had decided those."""
         changes = tuple(MicroBatchChange(**change) for change in saved["changes"])
         largest = saved["largest"]
         number = self.number if largest is None else self._number_for(largest)
@@ -174,7 +175,7 @@ def fewest_that_fit(
         estimate: measures a step, and returns the peak in bytes as a function of the number of micro-batches. All
             processes call it or none does, because batch norm may reduce over them.
         limit: bytes, see `system.memory.memory_limit`; None: unknown, nothing changes.
-        max_memory: the setting; if there is one, it must be kept.
+        max_memory: the setting `pretrain.max_memory`; if set, exceeding it is an error.
         step: the first of this session, counted from 1.
     Raises:
         ConfigError: the smallest micro-batches need more than `max_memory`.
@@ -190,7 +191,7 @@ def fewest_that_fit(
         if not is_out_of_memory(error):
             raise
     if context.all_reduce_max(int(peak is None)) or peak is None:
-        return micro_batches  # the steps will find out
+        return micro_batches  # no estimate: a step that runs out of memory will be repeated
     number = next((number for number in numbers if peak(number) <= limit), numbers[-1])
     fits = peak(number) <= limit
     if not context.all_reduce_max(int(number != micro_batches.number or not fits)):

@@ -20,13 +20,13 @@ class StepStatistics:
     """Means over the images of one shard, or of the whole batch."""
 
     loss: Tensor
-    """Nats, scalar."""
+    """Loss in nats, scalar."""
     teacher_logits: Tensor
     """float32, shape (K,)."""
     teacher_probs: Tensor | None
     """float32, shape (K,); None at steps that are not logged."""
     teacher_entropy: Tensor | None
-    """Nats, scalar: mean entropy of single outputs; None at steps that are not logged."""
+    """Mean entropy of single outputs in nats, scalar; None at steps that are not logged."""
 
     @classmethod
     def mean(cls, shards: Sequence[StepStatistics], context: DistributedContext) -> StepStatistics:
@@ -49,14 +49,14 @@ class StepStatistics:
         return torch.cat([tensor.reshape(-1) for tensor in tensors if tensor is not None])
 
     def information(self) -> float:
-        """Nats, see `dino.information`; only of logged steps."""
+        """Information in nats, see `dino.information`; at logged steps only."""
         assert self.teacher_probs is not None, "the step was not logged"
         assert self.teacher_entropy is not None
         return float(information_of_shards(self.teacher_probs, self.teacher_entropy))
 
 
 class LossCheck:
-    """Keeps the first loss that was not finite on the device, so that steps need not wait for each other."""
+    """Keeps, on the device, the first loss that was not finite, so that no step has to wait for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._bad = torch.tensor([math.inf, 0.0], device=device)
@@ -78,9 +78,9 @@ class LossCheck:
 
 
 class Clock:
-    """Seconds by part of a step; on a GPU by its own timeline, because the program runs ahead of it.
+    """Seconds by part of a step; on a GPU measured by CUDA events, because it lags behind the program.
 
-    A GPU's seconds are known after the program has waited for it (`settle`); "training" is the time between the parts.
+    The events are read in `settle`, after the program has waited for the GPU; "training" is the time between the parts.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -91,7 +91,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Counts the time within. Rungs and saving wait for a GPU, so they go by the program's clock there too."""
+        """Counts the time inside the block. Rungs and saving wait for a GPU, so the program's clock measures them."""
         if self._on_gpu and name not in ("rungs", "state"):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
@@ -117,7 +117,7 @@ class Clock:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """For work that is not training; on a GPU only after it has been waited for."""
+        """Leaves out the time inside the block; on a GPU, enter it only after waiting for the device."""
         seconds = dict(self.seconds)
         try:
             yield
@@ -127,7 +127,7 @@ class Clock:
             self._mark = time.perf_counter()
 
     def settle(self) -> None:
-        """After a GPU has been waited for: counts the time since the last call."""
+        """Counts the time since the last call; on a GPU, call it only after waiting for the device."""
         if not self._on_gpu:
             return
         now = time.perf_counter()

@@ -32,7 +32,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def retry_out_of_memory(attempt: Callable[[], T], shrink: Callable[[str], None]) -> T:
     """Calls `attempt` until it does not run out of memory, and `shrink` with the error's first line in between.
 
-    Other errors, and those of `shrink`, pass.
+    Other errors, and those of `shrink`, propagate.
     """
     while True:
         try:
@@ -47,10 +47,10 @@ def retry_out_of_memory(attempt: Callable[[], T], shrink: Callable[[str], None])
 
 @contextmanager
 def not_repeatable() -> Iterator[None]:
-    """For the update itself, in which nothing should allocate and which cannot be repeated.
+    """Wraps the update, which should allocate nothing and cannot be repeated.
 
     Raises:
-        MemoryShortageError: memory ran out all the same.
+        MemoryShortageError: the update ran out of memory.
     """
     try:
         yield
@@ -67,7 +67,7 @@ def not_repeatable() -> Iterator[None]:
 def capped(device: torch.device, limit: int | None) -> Iterator[None]:
     """On a GPU: torch reports out of memory beyond `limit` bytes, CUDA's own context of some hundred MB not counted.
 
-    A CPU has nothing of the kind that would not also end other threads and libraries.
+    On a CPU it does nothing: any limit there would also end other threads and libraries.
     """
     if device.type != "cuda" or limit is None:
         yield
@@ -89,7 +89,7 @@ def drop_cached_memory(device: torch.device) -> None:
 
 @torch.no_grad()
 def put_back(buffers: list[Tensor], before: list[Tensor]) -> None:
-    """Copies one list of tensors into another, in place."""
+    """Copies the tensors of `before` into `buffers`, in place."""
     if buffers:
         torch._foreach_copy_(buffers, before)
 
@@ -98,8 +98,8 @@ def put_back(buffers: list[Tensor], before: list[Tensor]) -> None:
 def allocate_moments(optimizer: torch.optim.AdamW) -> None:
     """Makes AdamW's state of every parameter that has a gradient and no state yet, as AdamW itself would.
 
-    AdamW makes it during its step, one parameter group after the other, each updated before the next one's state is
-    made: out of memory there would leave half a step done.
+    During its step AdamW updates one parameter group before it allocates the state of the next, so running out of
+    memory there would leave the step half done.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:

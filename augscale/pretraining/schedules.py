@@ -1,8 +1,8 @@
 """Schedules of learning rate, weight decay, teacher momentum and temperature, as pure functions of the step.
 
 The formulas are those of the official DINO code (Caron et al. 2021, `cosine_scheduler` and `DINOLoss`), with every
-warm-up counted in steps: learning rate, weight decay and teacher momentum per iteration as there, the teacher
-temperature per step where the official code moves once per epoch.
+warm-up counted in steps. All values change at every step; the official code changes the teacher temperature only once
+per epoch.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def cosine_with_warmup(step: int, start: float, end: float, num_steps: int, warm
 
 
 def peak_lr(config: PretrainConfig) -> float:
-    """The learning rate at the end of the warm-up, scaled to the batch size; `min_lr` is not, as officially."""
+    """The learning rate at the end of the warm-up, scaled to the batch size; `min_lr` is not, as in the original."""
     return config.lr * config.batch_size / REFERENCE_BATCH_SIZE if config.lr_scaling else config.lr
 
 
@@ -62,8 +62,8 @@ def step_values(config: PretrainConfig, step: int) -> StepValues:
     """All schedules at one step.
 
     Args:
-        config: of the run; its fractions are shares of `config.steps`, rounded to whole steps.
-        step: number of optimizer updates done before, in [0, config.steps).
+        config: recipe of the run; its fractions are shares of `config.steps`, rounded to whole steps.
+        step: number of optimizer updates already done, in [0, config.steps).
     """
     steps = config.steps
     return StepValues(

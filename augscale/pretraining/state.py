@@ -47,7 +47,7 @@ class TrainingState:
     """Everything that the next step needs and that is not a function of (seed, step)."""
 
     fingerprint: dict[str, str]
-    """Of the run that saved it, see `run_fingerprint`."""
+    """Fingerprint of the run that saved the state, see `run_fingerprint`."""
     step: int
     """Optimizer updates done."""
     student: dict[str, Tensor]
@@ -109,8 +109,8 @@ def load_state(path: Path, fingerprint: dict[str, str], content: bytes | None = 
 
     Args:
         path: the file.
-        fingerprint: of the run that continues.
-        content: the file's bytes, if known already; `path` then only names them.
+        fingerprint: fingerprint of the run that continues.
+        content: bytes of the file, if already read; `path` then appears in messages only.
     Raises:
         UnusableState: the file is damaged, of another format, or of a run with other settings, seed, scales or images.
     """

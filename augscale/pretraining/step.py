@@ -1,11 +1,11 @@
 """One optimizer step of DINO, from the batch to the next center (Caron et al. 2021, `train_one_epoch`).
 
-The batch of a step is divided into equal shards: one per process (`distributed`), each of these into micro-batches that
-follow each other (`micro_batches`), and on a CPU each micro-batch into one per thread (`threads`). All shards see the
+The batch of a step is divided into equal shards: one per process (`distributed`), each of these into consecutive
+micro-batches (`micro_batches`), and on a CPU each micro-batch into one shard per thread (`threads`). All shards see the
 same weights and the same center. Loss, gradients and the center's update are means over the shards, which for equal
-shards are the means over the batch, so the result is that of the undivided batch to rounding. Two things depend on the
-division: batch norm, which averages over one micro-batch (on GPUs over those of all processes), and dropout, with
-stochastic depth in networks other than a plain ViT, which is drawn per shard.
+shards are the means over the batch, so the result equals that of the undivided batch up to rounding. Two things depend
+on the division: batch norm, which averages over one micro-batch (on GPUs over those of all processes), and dropout,
+including stochastic depth in networks other than a plain ViT, which is drawn per shard.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ from augscale.system.compiling import resolve_compile
 from augscale.system.memory import resident_memory
 
 ViewFunction = Callable[[Tensor, npt.NDArray[np.int64]], Views]
-"""Views of a batch, from its images and sample ids, see `Batches.draw`."""
+"""Maps the images and sample ids of a batch, see `Batches.draw`, to its views."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Equal slice `index` of `count` of a step's batch."""
+    """Slice `index` of `count` equal slices of a step's batch."""
 
     index: int
     count: int
@@ -74,7 +74,7 @@ class Trainer:
     """Networks, optimizer and center of one run; `loop.pretrain` calls `train_step` until the run is done.
 
     Args:
-        accumulate: micro-batches that each process divides its shard into, at least.
+        accumulate: smallest number of micro-batches into which each process divides its shard.
         memory_limit: bytes, see `system.memory.memory_limit`.
         make_views: replaces the views drawn from `scales`.
         on_micro_batches: called when micro-batches are chosen, and when they change; on rank 0 only.
@@ -164,7 +164,7 @@ class Trainer:
         self.step += 1
 
     def _accumulate_gradients(self, values: StepValues, logged: bool) -> Tensor:
-        """Sets the clipped gradients of the whole batch and the optimizer's rates, and returns the next center."""
+        """Sets the clipped gradients of the whole batch, learning rate and weight decay; returns the next center."""
         self.optimizer.zero_grad(set_to_none=True)
         shards = Shard(self.context.rank, self.context.world_size).split(self.micro_batches.number)
         statistics = [
@@ -188,7 +188,7 @@ class Trainer:
         """Adds the gradients of one micro-batch to the existing ones; returns the statistics of its shards.
 
         Args:
-            last: of this process in this step.
+            last: the micro-batch is the last one of this process in this step.
         """
         num_shards = self.threads.num_shards(self.recipe.batch_size // shard.count)
         if num_shards > 1:
@@ -207,10 +207,10 @@ class Trainer:
     def _loss(
         self, shard: Shard, values: StepValues, logged: bool, clock: Clock, views: Views | None = None
     ) -> tuple[Tensor, StepStatistics]:
-        """From the batch to the loss of one shard, and the shard's statistics.
+        """Loss and statistics of one shard.
 
         Args:
-            views: replace those of the shard's images.
+            views: used instead of views of the shard's images.
         """
         if views is None:
             with clock.part("views"):
@@ -248,7 +248,7 @@ class Trainer:
             yield None
 
     def _summand(self, loss: Tensor, shard: Shard) -> Tensor:
-        """A shard's summand of its process's mean loss; the mean over processes is taken of the gradients."""
+        """The term of a shard in the mean loss of its process; over processes, gradients are averaged instead."""
         shards_of_process = shard.count // self.context.world_size
         return loss if shards_of_process == 1 else loss / shards_of_process
 
@@ -306,7 +306,7 @@ class Trainer:
         """
         step = self.step + 1
         if step <= self.recipe.steps:
-            self.micro_batches = self.micro_batches.following(largest, step)
+            self.micro_batches = self.micro_batches.no_larger_than(largest, step)
         if step <= self.recipe.steps and self.device.type == "cpu":
             with self.clock.stopped():
                 self.micro_batches = fewest_that_fit(
@@ -337,7 +337,7 @@ class Trainer:
             self.on_micro_batches(self.micro_batches)
 
     def stop_if_not_finite(self) -> None:
-        """Waits for the device.
+        """Waits for the device and checks all losses so far.
 
         Raises:
             DivergedError: the loss of this or an earlier step was not finite.
@@ -366,7 +366,7 @@ class Trainer:
 
 
 def add_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-    """Adds to the parameters' gradients as `backward` does; None adds nothing.
+    """Adds to the gradients of the parameters, as `backward` does; None adds nothing.
 
     The first gradient is copied: autograd may return one tensor for several parameters, and gradients are later changed
     in place.

@@ -39,7 +39,7 @@ class DINONetwork(nn.Module):
 
         Args:
             crops: one batch per crop size, float, shape (N_i, 3, s_i, s_i); empty batches are skipped.
-            draws: of stochastic depth, for backbones that accept them.
+            draws: random numbers of stochastic depth, for backbones that accept them.
         Returns:
             float32, shape (sum of N_i, K), in the order given. The head sees all crops at once, as in the official
             code, so its batch norm averages over all of them.
@@ -51,13 +51,13 @@ def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple
     """Student and teacher with equal weights, in training mode.
 
     The teacher stays in training mode, as in the official code: it has no stochastic depth, and its batch norm, if any,
-    normalizes with the statistics of its own batch while the running ones settle. The running statistics depend on the
-    training views, so networks are compared with common ones, see `networks.batch_norm`.
+    normalizes with the statistics of its own batch while its running statistics converge. These depend on the training
+    views, so networks are compared with common statistics, see `networks.batch_norm`.
 
     Args:
         study: backbone, crops and head.
-        seed: of the run; "weights" is derived from it.
-        device: of both networks.
+        seed: seed of the run, from which the seed of the weights is derived.
+        device: device of both networks.
     Raises:
         ConfigError: the model is unknown, or the crops do not fit it.
         CheckpointError: `backbone.init` cannot be loaded.
@@ -76,7 +76,7 @@ def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple
 
 
 def gathers_statistics(study: StudyConfig) -> bool:
-    """Whether a study's networks are compared with common batch norm statistics, see `networks.batch_norm`.
+    """True if a study's networks are compared with common batch norm statistics, see `networks.batch_norm`.
 
     False without batch norm, and for frozen batch norm, whose statistics are those of the start in every network.
     """
@@ -88,7 +88,7 @@ def gathers_statistics(study: StudyConfig) -> bool:
 
 
 def synchronize_batch_norm(network: DINONetwork) -> DINONetwork:
-    """The network with batch norm over all processes, on GPUs; parameters, buffers and their names stay."""
+    """The network with batch norm over all processes, on GPUs; parameters and buffers keep their names."""
     converted: DINONetwork = convert_sync_batchnorm(network)
     return converted
 

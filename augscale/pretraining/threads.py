@@ -20,8 +20,8 @@ class DataParallelThreads:
     """The CPU threads of this process.
 
     Args:
-        enabled: whether a micro-batch may be divided. If not, or if torch does not run on OpenMP, whose thread count
-            is each thread's own setting, there is one shard.
+        enabled: allows dividing a micro-batch. There is one shard if it is False, or if torch does not use OpenMP,
+            which alone lets every thread set its own thread count.
     """
 
     def __init__(self, enabled: bool) -> None:

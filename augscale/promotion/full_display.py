@@ -14,7 +14,7 @@ from augscale.records.full_run import PanelEvaluation
 from augscale.system.progress_bar import decoding_bar, duration
 
 PLAIN_SECONDS = 30.0
-"""Between plain lines of steps; every evaluation gets a line."""
+"""Seconds between plain lines of steps; every evaluation gets a line."""
 
 
 class FullRunDisplay:

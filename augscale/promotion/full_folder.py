@@ -19,7 +19,7 @@ _SECTIONS = ("data", "backbone", "crops", "pretrain", "probe")
 
 
 class FullRunFolder:
-    """Paths of all files, and access to those that grow. A file that cannot be written is a CheckpointError."""
+    """Paths of all files, and access to those that grow. A file that cannot be written raises CheckpointError."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -108,7 +108,7 @@ def prepare_folder(
             raise ConfigError(f"--out {folder.path}: holds another kind of run; expected a folder of its own")
         _refuse_changes(folder, old, settings, cache)
     if resume and not folder.state_file.exists():
-        raise ConfigError(f"--resume: {folder.path} holds no state to continue from; leave it out to start the run")
+        raise ConfigError(f"--resume: {folder.path} holds no state to continue from; without --resume the run starts")
     manifest = FullRunManifest(
         created=old["created"] if old else now(),
         host=this_host(),

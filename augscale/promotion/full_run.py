@@ -89,25 +89,26 @@ def pretrain_full(
     quiet: bool = False,
     console: Console | None = None,
 ) -> FullRun:
-    """Trains in full at some scales. The same call on the same `out` continues an interrupted run, to the step.
+    """Pre-trains in full at the given scales. The same call with the same `out` continues an interrupted run.
 
     Args:
         scales: a preset, a scale card, or the scales themselves.
         data: folders, CSV manifests or "synthetic"; None takes the study's.
         study: built-in study, study file or StudyConfig; its backbone, crops, recipe and panel are used.
-        scales_name: for display and the default folder; None takes the name of the preset or card.
-        arch: timm's name of another backbone than the study's, without the study's overrides.
-        epochs, steps: length of the run, one of them; None for both is 100 epochs. An epoch is all images but the
-            panel's, in whole batches. The study's `pretrain.steps`, the length of a trial, is not used.
-        batch_size: of all processes and micro-batches together; None takes the study's.
-        accumulate: micro-batches per process and step, at least; more if memory is short. May change on resumption.
+        scales_name: name for display and the default folder; None takes the name of the preset or card.
+        arch: timm's name of a backbone that replaces the study's, without the study's overrides.
+        epochs, steps: length of the run; give at most one. None for both is 100 epochs. An epoch is all images except
+            the panel's, in whole batches. The study's `pretrain.steps`, the length of a trial, is not used.
+        batch_size: images per step of all processes and micro-batches together; None takes the study's.
+        accumulate: smallest number of micro-batches per process and step; more if memory is short. It may change on
+            resumption.
         max_memory: limit of each process's GPU or main memory, e.g. "8GB"; None takes the study's, or what is free.
         init: "none", "imagenet" or a weights file; None takes the study's.
-        seed: of weights, order, views and stochastic depth.
+        seed: root of the seeds of weights, data order, views and stochastic depth.
         device: "auto", "cpu", "cuda" or "cuda:N"; under torchrun each process takes its own GPU.
         out: run folder; None is runs/pretrain/STUDY-SCALES in the current folder.
         resume: refuse to begin a new run.
-        evaluations: how many times, evenly spread, the panel is scored and weights are kept; the last time at the end.
+        evaluations: number of evenly spaced evaluations, which score the panel and save weights; the last at the end.
         log_every: steps between lines of the log.
         allow_bad: continue although many files cannot be used.
         overrides: any settings of the study by dotted key.

@@ -37,7 +37,7 @@ class FullRunSession:
     """A full run on its images, in its folder and on its processes."""
 
     config: StudyConfig
-    """Its number of steps is that of the run."""
+    """The study, in which `pretrain.steps` is the length of the run."""
     scales: AugmentationScales
     seed: int
     cache: ImageCache
@@ -68,7 +68,7 @@ class FullRunSession:
             return finished
 
     def _on_main(self, work: Callable[[], FullRunResult | None]) -> FullRunResult | None:
-        """Does work on process 0, and returns its result on all; if it fails, the others stop."""
+        """Runs `work` on process 0 and returns its result on all; if it fails, the others stop."""
         with self.context.announcing_failure():
             result = work() if self.context.is_main else None
         self.context.all_continue()
@@ -76,7 +76,7 @@ class FullRunSession:
         return None if content is None else FullRunResult.model_validate_json(content)
 
     def _prepare(self, resume: bool, lock: ExitStack) -> FullRunResult | None:
-        """Lays out the folder and locks it; the result if the run has finished before."""
+        """Lays out the folder and locks it; returns the result if the run has finished before."""
         folder = self.folder
         folder.create()
         held = try_lock(folder.lock_file)
@@ -94,7 +94,7 @@ class FullRunSession:
         )
         finished = folder.result()
         if finished is not None:
-            self.display.say(f"{folder.path}: has finished before; nothing to do")
+            self.display.say(f"{folder.path}: the run is already finished; nothing to do")
             return finished
         continues = folder.state_file.exists()
         self._announce(continues)
@@ -193,7 +193,6 @@ class FullRunSession:
         return finished
 
     def _announce(self, continues: bool) -> None:
-        """Prints what runs, on which images."""
         config, facts, data = self.config, self.facts, self.facts.data
         shards = f" in {facts.processes} x {facts.accumulate} parts" if facts.processes * facts.accumulate > 1 else ""
         lines = [

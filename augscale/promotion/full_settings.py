@@ -30,7 +30,7 @@ def check_lengths(epochs: float | None, steps: int | None, evaluations: int, log
 def resolve_study(
     study: str | Path | StudyConfig, arch: str | None, flags: dict[str, Any], overrides: dict[str, Any]
 ) -> StudyConfig:
-    """The study with flags applied, then single settings."""
+    """The study with flags and then overrides applied."""
     config = study if isinstance(study, StudyConfig) else load_study(study)
     if arch is not None and arch != config.backbone.name:
         flags = {"backbone.name": arch, "backbone.overrides": {}} | flags

@@ -1,8 +1,8 @@
 """`augscale.promote(...)`: the best scales and the controls, confirmed, pre-trained in full, and evaluated.
 
 Every contender gets the same budget, seed, data order and initial weights, so that differences are due to scales. The
-weights after the last step are what is evaluated: choosing the best of several checkpoints by any score would favour
-the scales that this score favours.
+weights after the last step are what is evaluated: choosing the best of several checkpoints by any score would favor
+the scales that this score favors.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Contender:
 
     @property
     def weights(self) -> Path:
-        """safetensors with a sidecar: those after the last step."""
+        """Weights after the last step: safetensors with a sidecar."""
         return self.result.last_weights
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Plain values for JSON; the score is that at the end."""
+        """Plain values for JSON; the score is the last one."""
         values = self.result.model_dump(include={"steps", "epochs", "loss", "information", "seconds"})
         return values | self.result.last.model_dump(include={"score", "score_name"})
 
@@ -119,8 +119,8 @@ def promote(
         max_memory: see `pretrain_full`; holds for the confirmation runs, too.
         controls: presets that are pre-trained too.
         confirm_seeds: fresh seeds on which contenders are first compared at trial length; missing runs are made.
-        datasets, protocols, external, config, data_root, unlabelled: see `evaluate`; datasets None leaves it out.
-        evaluations: how often each full run is scored on the panel.
+        datasets, protocols, external, config, data_root, unlabelled: see `evaluate`; datasets None skips it.
+        evaluations: number of times that each full run is scored on the panel.
         overrides: settings of the study for the full runs by dotted key, e.g. {"crops.global_size": 224}.
         device, workers: see `search`; workers are the processes of the confirmation.
         console: where the stages print; None is standard error.
@@ -133,20 +133,20 @@ def promote(
     run, study, answer = _finished_search(run_dir)
     if datasets in ("none", ["none"], ("none",)):
         datasets = None
-    measuring: dict[str, Any] = {"data_root": data_root, "unlabelled": unlabelled, "on_progress": on_progress}
-    measuring |= {"say": line_printer(console)}
+    evaluation_options: dict[str, Any] = {"data_root": data_root, "unlabelled": unlabelled, "on_progress": on_progress}
+    evaluation_options |= {"say": line_printer(console)}
     if datasets is not None:
-        _check_evaluation(study, overrides, datasets, protocols, config, **measuring)
+        _check_evaluation(study, overrides, datasets, protocols, config, **evaluation_options)
     if answer.outcome == "training taught nothing":
         console.print(f"note: {answer.headline} They are promoted all the same.")
     wanted = {"confirm.top_k": max(top, study.confirm.top_k), "confirm.seeds": max(confirm_seeds, study.confirm.seeds)}
     if (study.confirm.top_k, study.confirm.seeds) != tuple(wanted.values()):
         study, answer = _confirm(run, wanted, device=device, workers=workers, max_memory=max_memory, console=console)
     folder = run.path / "promote"
-    training: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "init": init}
-    training |= {"max_memory": max_memory, "evaluations": evaluations, "overrides": overrides or {}, "device": device}
+    options: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "init": init}
+    options |= {"max_memory": max_memory, "evaluations": evaluations, "overrides": overrides or {}, "device": device}
     contenders = tuple(
-        _pretrain(name, scales, study, out=folder / _slug(name), console=console, **training)
+        _pretrain(name, scales, study, out=folder / _slug(name), console=console, **options)
         for name, scales in _choose(answer, top, controls, run).items()
     )
     _write_promotion(folder, answer.headline, contenders)
@@ -161,7 +161,7 @@ def promote(
             config=config,
             device=device,
             out=run.path / "evaluation",
-            **measuring,
+            **evaluation_options,
         )
     rewrite_report(run.path)
     return Promotion(run_dir=run.path, contenders=contenders, confirmation=answer.headline, evaluation=evaluation)
@@ -181,7 +181,7 @@ def _check_evaluation(
     datasets: str | Sequence[str],
     protocols: Sequence[str],
     config: ProtocolConfig | None,
-    **measuring: Any,
+    **options: Any,
 ) -> None:
     """Refuses an evaluation that cannot be made, before days of training."""
     if overrides:
@@ -193,12 +193,12 @@ def _check_evaluation(
         view_size=chosen_size or study.crops.global_size,
         crop_to_field=study.data.crop_to_field,
         grey_range=study.data.range,
-        **measuring,
+        **options,
     )
 
 
 def _confirm(run: RunFolder, wanted: dict[str, Any], **options: Any) -> tuple[StudyConfig, AnswerRecord]:
-    """Makes the confirmation runs that are missing; the study and the answer afterwards."""
+    """Makes the missing confirmation runs; returns the study and the new answer."""
     # The search resumes and runs no trial again. It began with these images: their fingerprint is compared.
     search(run.study_file, out=run.path, overrides=wanted, allow_bad=True, **options)
     _, study, answer = _finished_search(run.path)

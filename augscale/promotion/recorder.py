@@ -1,7 +1,8 @@
 """Callbacks of a full run: its log, evaluations on the panel, and the best and last weights.
 
-The best weights are those with the highest score of a search: pair distances on the probe panel, photographs that are
-not trained on, at views that do not depend on the scales of the run. Collapsed weights are best only if all are.
+The best weights have the highest score, which is computed as in a search: from pair distances on the probe panel, whose
+photographs are not trained on, in views that do not depend on the scales of the run. Collapsed weights are best only if
+all are.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ class Recorder:
 
     folder: FullRunFolder
     config: StudyConfig
-    """Its number of steps is that of the run."""
+    """The study, in which `pretrain.steps` is the length of the run."""
     scales: AugmentationScales
-    """Trained with."""
+    """Scales of the run."""
     seed: int
     facts: FullRunFacts
     panel: ProbePanel
-    """Of the evaluations."""
+    """Panel that evaluations score."""
     common_views: Tensor | None
-    """Views on which batch norm's statistics are gathered before an evaluation; None: networks keep their own."""
+    """Views on which batch norm's statistics are gathered before an evaluation; None if networks keep their own."""
     display: FullRunDisplay
     should_stop: Callable[[], bool]
-    """Asked during evaluations."""
+    """Called during evaluations."""
     tensorboard: TensorBoard = field(init=False)
     _micro_batches: MicroBatches | None = field(init=False, default=None)
     _mark: tuple[int, float] | None = field(init=False, default=None)
@@ -88,7 +89,7 @@ class Recorder:
             self.display.say(chosen.note)
 
     def on_rung(self, event: RungEvent) -> None:
-        """Scores the teacher, and keeps its weights as the last and, if they are, as the best."""
+        """Scores the teacher and saves its weights as the last ones, and as the best ones if they are."""
         self.display.evaluating(event.step)
         evaluation = self._evaluation(event, self._score(event))
         evaluations = self.folder.add_evaluation(evaluation)
@@ -165,7 +166,7 @@ class Recorder:
         return round(step / self.facts.steps_per_epoch, 4)
 
     def _images_per_second(self, step: int) -> float | None:
-        """Since the last logged step or evaluation."""
+        """Images per second since the last logged step or evaluation."""
         now, rate = time.monotonic(), None
         if self._mark is not None and step > self._mark[0]:
             seconds = max(now - self._mark[1], 1e-9)

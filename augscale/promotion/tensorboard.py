@@ -11,7 +11,7 @@ class TensorBoard:
     """Scalars by step, written to event files.
 
     Args:
-        folder: of the event files.
+        folder: folder of the event files.
         say: called with one line if nothing can be written; the run continues without event files.
     """
 

@@ -1,4 +1,4 @@
-"""`answer.json`: what a search concluded."""
+"""`answer.json`: the conclusion of a search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class VersusRecord(Record):
 
     difference: float
     interval: tuple[float, float]
-    """95 %, for all pairs of contenders at once."""
+    """95 % interval, simultaneous for all pairs of contenders."""
     distinguishable: bool
 
     @property
@@ -35,7 +35,7 @@ class ContenderRecord(Record):
 
     name: str
     kind: Literal["best", "runner-up", "control", "candidate"]
-    """A contender that is no control is a candidate until the best is known."""
+    """Contenders other than controls are candidates until the best is known."""
     number: int | None = None
     state: str = "COMPLETE"
     usable: bool = True
@@ -47,7 +47,7 @@ class ContenderRecord(Record):
     search_interval: Interval = None
     health: HealthRecord | None = None
     confirm_scores: tuple[float, ...] = ()
-    """On fresh seeds, in their order; failed and collapsed runs are left out."""
+    """Scores on fresh seeds, in their order; failed and collapsed runs are left out."""
     confirm_missing: int = 0
     """Confirmation runs that failed, collapsed or have not ended."""
     confirm_mean: Number = None
@@ -63,37 +63,37 @@ class UntrainedComparison(Record):
     difference: float
     interval: Interval = None
     beaten: bool
-    """If not, training taught nothing that the score measures, and there is no answer."""
+    """False if training taught nothing that the score measures; there is no answer then."""
 
 
 class NullRun(Record):
     """A run with learning rate 0."""
 
     name: str
-    """Of its scales."""
+    """Name of the run's scales."""
     state: str = "missing"
     score: Number = None
 
 
 class NullRecord(Record):
-    """What the runs with learning rate 0 scored."""
+    """Scores of the runs with learning rate 0."""
 
     runs: tuple[NullRun, ...] = ()
     untrained: Number = None
     """Score of the network that they began with."""
     shift: Number = None
-    """Largest score of a null run minus `untrained`; None where none has ended."""
+    """Largest score of a null run minus `untrained`; None if no run has ended."""
     still: bool = False
-    """Whether every run scored what the network before training scores."""
+    """True if every run has the score of the network before training."""
 
     @property
     def gain(self) -> float:
-        """How much a score rises without learning; 0 where the null runs stood still."""
+        """Rise of a score without learning; 0 if the null runs have the score of the network before training."""
         return 0.0 if self.still or self.shift is None else max(0.0, self.shift)
 
 
 class FailureRecord(Record):
-    """Failed trials with the same reason but for its numbers."""
+    """Failed trials with the same reason, apart from numbers in it."""
 
     reason: str
     """First line of the first trial's reason."""
@@ -116,7 +116,7 @@ class BackboneRecord(Record):
 
 
 class AnswerRecord(FileRecord):
-    """The contenders, their comparison, and what limits it."""
+    """The contenders, their comparison, and its caveats."""
 
     writer = "augscale search"
 
@@ -131,19 +131,19 @@ class AnswerRecord(FileRecord):
     score_name: str = "dprime"
     labels_used: tuple[LabelledRecord, ...] = ()
     best: str | None
-    """Name of the best contender; None where no trial completed without collapsing."""
+    """Name of the best contender; None if no trial completed without collapsing."""
     headline: str
     sentences: tuple[str, ...] = ()
     untrained: UntrainedComparison | None = None
     null: NullRecord | None = None
-    """None where learning was switched off in no run."""
+    """None if no run had learning switched off."""
     null_sentence: str = ""
     caveats: tuple[str, ...] = ()
     contenders: tuple[ContenderRecord, ...]
     importance: Numbers = Field(default_factory=dict)
     """Share of each searched parameter; they add up to 1."""
     importance_by_chance: Number = None
-    """What the largest share stays below in 95 % of cases if the score depends on no parameter."""
+    """95th percentile of the largest share if the score depends on no parameter."""
     counts: dict[str, int] = Field(default_factory=dict)
     """Trials by Optuna's state."""
     failures: tuple[FailureRecord, ...] = ()

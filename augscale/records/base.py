@@ -12,7 +12,7 @@ from augscale.errors import AugscaleError, DataError, StudyError
 from augscale.runs.files import write_json
 
 SCHEMA = 2
-"""Version of the files' layout; files without a version are older and are read as far as their fields are known."""
+"""Version of the layout of files; older files have no version, and their known fields are read."""
 
 
 class LaterVersion(DataError):
@@ -30,7 +30,7 @@ class Record(BaseModel):
 
 
 class FileRecord(Record):
-    """A record that is a file of its own."""
+    """A record with its own file."""
 
     writer: ClassVar[str] = "augscale"
     """The command that writes the file; named in error messages."""
@@ -45,7 +45,7 @@ class FileRecord(Record):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Reads what `write` wrote, or what an earlier version wrote.
+        """Reads a file written by `write` of this or an earlier version.
 
         Raises:
             DataError: the file is missing, is not JSON, is of a later version, or has a field of the wrong type.
@@ -60,7 +60,7 @@ class FileRecord(Record):
 
     @classmethod
     def read_if_there(cls, path: Path) -> Self | None:
-        """As `read`, but None where the file is missing or a crash left it unreadable.
+        """As `read`, but None if the file is missing or unreadable, e.g. after a crash.
 
         Raises:
             DataError: the file is of a later version, and must not be replaced.
@@ -74,7 +74,7 @@ class FileRecord(Record):
 
     @classmethod
     def parse(cls, values: Any, source: str) -> Self:
-        """Checks values that were already read.
+        """Checks plain values, e.g. of a file that is already read.
 
         Raises:
             DataError: as `read`.

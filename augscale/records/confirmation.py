@@ -1,4 +1,4 @@
-"""`confirm/plan.json`: which contenders are repeated on fresh seeds."""
+"""`confirm/plan.json`: the contenders that are repeated on fresh seeds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class PlannedContender(Record):
 
 
 class PlanRecord(FileRecord):
-    """The contenders, and what their choice depended on."""
+    """The contenders, and the settings that their choice depended on."""
 
     writer = "augscale search"
 
     trials: int | None = None
-    """Trials that had started; None in plans of earlier versions, as are the next two."""
+    """Number of trials started by then; None in plans of earlier versions, as are the next two."""
     top_k: int | None = None
     seeds: int | None = None
     contenders: tuple[PlannedContender, ...] = ()

@@ -1,4 +1,4 @@
-"""`diagnosis.json`: what a diagnosis found. `augscale.Diagnosis` is this record with its in-memory arrays.
+"""`diagnosis.json`: the results of a diagnosis. `augscale.Diagnosis` is this record with its in-memory arrays.
 
 Every field has a default, so that a file of an earlier version, or a part of one, can still be shown.
 """
@@ -26,7 +26,7 @@ class Metric(Record):
     interval: Interval | None = None
     """95 % percentile interval over resampled patients."""
     reason: str | None = None
-    """One line."""
+    """Reason for a missing value, in one line."""
 
 
 _Metric = TypeVar("_Metric", bound=Metric)
@@ -47,7 +47,7 @@ class Histogram(NamedTuple):
 
     @property
     def is_usable(self) -> bool:
-        """Both samples have a count for every bin, and at least one pair."""
+        """True if both samples have a count for every bin and at least one pair."""
         bins = len(self.edges) - 1
         return bins > 0 and all(len(counts) == bins and sum(counts) > 0 for counts in self[:2])
 
@@ -59,11 +59,11 @@ class LevelRecord(Record):
     """Every metric of `metrics.LEVEL_METRICS`, by its key."""
     positive_histogram: tuple[int, ...] = ()
     negative_histogram: tuple[int, ...] = ()
-    """Pairs per bin of L2-normalised distances, 64 equal bins over [0, 2]; zeros without such pairs."""
+    """Pairs per bin of L2-normalized distances, 64 equal bins over [0, 2]; zeros without such pairs."""
     histogram_edges: tuple[float, ...] = ()
     raw_positive_histogram: tuple[int, ...] = ()
     raw_negative_histogram: tuple[int, ...] = ()
-    """Pairs per bin of distances of embeddings that are not normalised, 64 equal bins from 0 to the largest distance or
+    """Pairs per bin of distances of embeddings that are not normalized, 64 equal bins from 0 to the largest distance or
     slightly beyond."""
     raw_histogram_edges: tuple[float, ...] = ()
 
@@ -77,21 +77,21 @@ class LevelRecord(Record):
 
 
 class Examination(Record):
-    """The verdict of the checkpoint doctor."""
+    """The health verdict on a checkpoint."""
 
     verdict: str = ""
-    """"healthy", "suspicious" or "collapsed"; empty where the checkpoint was not judged."""
+    """"healthy", "suspicious" or "collapsed"; empty if the checkpoint was not judged."""
     evidence: tuple[str, ...] = ()
-    """Sentences with numbers and limits; what speaks against the checkpoint comes first."""
+    """Sentences with numbers and limits; those against the checkpoint come first."""
     advice: tuple[str, ...] = ()
     """Measures to try next; empty for a healthy checkpoint."""
 
 
 class Load(Record):
-    """The match between the tensors of a file and the network."""
+    """Names of tensors that a file and the network share, and of those that they do not."""
 
     matched_share: float | None = None
-    """Share of the network's weights, in [0, 1]."""
+    """Share of the network's weights that the file provides, in [0, 1]."""
     matched: int | None = None
     missing: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ class Confusion(Record):
     a: int
     b: int
     distance: float | None = None
-    """Mean L2-normalised distance between views of a and views of b, in [0, 2]."""
+    """Mean L2-normalized distance between views of a and views of b, in [0, 2]."""
     own_distance: float | None = None
     """Mean distance between two views of one image, the smaller of the two images' means."""
     level: str = ""
@@ -165,14 +165,14 @@ class CheckpointRecord(Record):
     image_size: int | None = None
     """Side of the images that the network was made for, pixels."""
     trained_with: str | None = None
-    """Augmentation scales in words, where the file or its sidecar names them."""
+    """Augmentation scales in words, if the file or its sidecar states them."""
     load: Load | None = None
     """None for a network that was not read from a file."""
     batch_norm_statistics: StatisticsCheck | None = None
     """None for a network without two kinds of batch norm statistics."""
     health: Examination = Examination()
     levels: Mapping[str, LevelRecord] = {}
-    """Metrics and histograms by level; empty where nothing could be embedded."""
+    """Metrics and histograms by level; empty if nothing could be embedded."""
     ladder: LadderMeans[Metric] = Field(default={})
     overall: Mapping[str, Metric] = {}
     """Every metric of `metrics.IMAGE_METRICS`, of the photographs without augmentation."""
@@ -180,7 +180,7 @@ class CheckpointRecord(Record):
     """Eigenvalues of the covariance as shares of their sum, descending, at most 256; empty if all are equal."""
     confused: ConfusionCounts | None = None
     confusions: tuple[Confusion, ...] = ()
-    """The clearest ones."""
+    """The clearest confusions."""
     maps: Mapping[str, PointMap] = {}
 
     @property
@@ -207,7 +207,7 @@ class Level(Record):
 
     name: str
     kind: str = ""
-    """"ladder" for the fixed ladder, "scales" for those asked for."""
+    """"ladder" for the fixed ladder, "scales" for additional scales."""
     description: str = ""
 
 
@@ -260,11 +260,11 @@ class DiagnosisRecord(FileRecord):
 
     @property
     def ladder_levels(self) -> tuple[str, ...]:
-        """Names of the ladder's levels; of all levels where none is of the ladder."""
+        """Names of the ladder's levels; of all levels if there is no ladder."""
         ladder = tuple(level.name for level in self.levels if level.kind == LADDER)
         return ladder or tuple(level.name for level in self.levels)
 
     def meaning(self, metric: str) -> MetricInfo:
-        """The entry of the glossary, with the key as label where there is none."""
+        """The entry of the glossary; if there is none, its label is made from the key."""
         found = self.glossary.get(metric, MetricInfo())
         return found if found.label else found.model_copy(update={"label": metric.replace("_", " ")})

@@ -42,7 +42,7 @@ Interval = tuple[float, float]
 
 
 class TrainedAndTested(Record):
-    """A result that belongs to one training set and one test set."""
+    """A result for one training set and one test set."""
 
     trained_on: str
     tested_on: str
@@ -67,10 +67,10 @@ class PredictionFile(TrainedAndTested, FileRecord):
     checkpoint: str
     seed: int
     classes: tuple[str, ...]
-    """The position is the class number."""
+    """Class names by class number."""
     images: int
     patients: bool
-    """The CSV file has a column of patients."""
+    """True if the CSV file has a column of patients."""
     selection: Mapping[str, Any]
     """Choices made on validation images, with their validation score."""
     seconds: float
@@ -97,7 +97,7 @@ class SignificanceTest(Record):
     """`combined`, `paired_bootstrap`, `delong` or `paired_t`."""
     p_value: float | None = None
     interval: Interval | None = None
-    """95 %, of the difference."""
+    """95 % interval of the difference."""
     covers: tuple[str, ...]
     """The sources of chance that the test accounts for."""
     reason: str = ""
@@ -108,14 +108,14 @@ class MetricSummary(Record):
     """One metric of one cell."""
 
     mean: float | None
-    """Over the seeds where the metric is defined."""
+    """Mean over the seeds for which the metric is defined."""
     per_seed: tuple[float | None, ...]
     seeds_t: Interval | None = None
-    """95 %, Student t, of the mean over head seeds; None with fewer than two."""
+    """95 % Student-t interval of the mean over head seeds; None with fewer than two."""
     seeds_normal: Interval | None = None
     """The same interval from the normal quantile, as the MIDL version of the paper prints it; too narrow."""
     test_images: Interval | None = None
-    """95 %, stratified bootstrap over test images (patients where known) of the mean over seeds."""
+    """95 % interval of the mean over seeds, by a stratified bootstrap over test images (patients if known)."""
     reason: str = ""
     """Reason for a missing value."""
 
@@ -130,9 +130,9 @@ class ClassSummary(Record):
     aupr: float | None
     recall: float | None
     true_positive_rate: tuple[float, ...] = ()
-    """At the false positive rates of the grid; empty for external cells and absent classes."""
+    """True positive rates at the false positive rates of the grid; empty for external cells and absent classes."""
     precision: tuple[float, ...] = ()
-    """At the recalls of the grid."""
+    """Precision at the recalls of the grid."""
 
 
 class Cell(TrainedAndTested):
@@ -143,12 +143,12 @@ class Cell(TrainedAndTested):
     classes: tuple[str, ...]
     images: int
     patients: int | None
-    """None where patients are not known; images then count as independent."""
+    """None if patients are not known; images then count as independent."""
     seeds: tuple[int, ...]
     metrics: Mapping[str, MetricSummary]
     per_class: tuple[ClassSummary, ...]
     reliability: tuple[ReliabilityBin, ...]
-    """Over the predictions of all seeds together."""
+    """Calibration bins over the predictions of all seeds together."""
     selection: tuple[Mapping[str, Any], ...]
     """Choices that each seed made on validation images."""
     seconds: float
@@ -166,7 +166,7 @@ class Comparison(TrainedAndTested):
     """Seeds that both have."""
     difference: float
     interval: Interval | None
-    """95 %, of the combined test, not adjusted."""
+    """95 % interval of the combined test, not adjusted."""
     p_value: float | None
     adjusted_p: float | None = None
     """Holm-adjusted within the family: this protocol and metric, all pairs of checkpoints, all internal (or all
@@ -205,7 +205,7 @@ class Disagreement(TrainedAndTested):
 
     @property
     def clear(self) -> bool:
-        """Both orders are distinguishable: chance alone does not explain the contradiction."""
+        """True if both orders are distinguishable, so that chance alone does not explain the contradiction."""
         return any(s.distinguishable for s in self.for_first) and any(s.distinguishable for s in self.for_second)
 
 
@@ -250,7 +250,7 @@ class EvaluationSummary(FileRecord):
         return tuple((a, b) for a in names for b in names if (a, b) in found)
 
     def cell(self, protocol: str, checkpoint: str, trained_on: str, tested_on: str) -> Cell | None:
-        """None where the combination was not evaluated."""
+        """The cell of a combination; None if it was not evaluated."""
         wanted = (protocol, checkpoint, trained_on, tested_on)
         return next((c for c in self.cells if (c.protocol, c.checkpoint, c.trained_on, c.tested_on) == wanted), None)
 

@@ -1,4 +1,4 @@
-"""Types of fields that are read leniently: what an earlier version or a crash left out counts as not known."""
+"""Types of fields that are read leniently: values that an earlier version or a crash left out count as unknown."""
 
 from __future__ import annotations
 

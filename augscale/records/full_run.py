@@ -14,13 +14,13 @@ class FullRunFacts(Record):
 
     scales_name: str
     parameters: int
-    """Of the backbone."""
+    """Number of parameters of the backbone."""
     steps_per_epoch: int
     epochs: float
     accumulate: int
-    """Micro-batches per process and step that were asked for."""
+    """Requested number of micro-batches per process and step."""
     evaluations: int
-    """Number of evaluations that were asked for."""
+    """Requested number of evaluations."""
     data: dict[str, Any]
     """See `full_settings.data_facts`."""
     device: str = ""
@@ -28,7 +28,7 @@ class FullRunFacts(Record):
 
 
 class FullRunManifest(FileRecord, FullRunFacts):
-    """manifest.json: what the run was begun with."""
+    """manifest.json: facts and settings that the run was started with."""
 
     writer: ClassVar[str] = "augscale pretrain"
 
@@ -52,14 +52,14 @@ class PanelEvaluation(Record):
     score: float
     score_name: str
     common_statistics: bool = False
-    """Whether batch norm used common statistics, see `networks.batch_norm`; missing in files of earlier versions."""
+    """True if batch norm used common statistics, see `networks.batch_norm`; missing in files of earlier versions."""
     interval: tuple[float, float] | None = None
     levels: dict[str, float] = Field(default_factory=dict)
     """Separation by the name of the scales of the panel's views."""
     effective_rank: float | None = None
     feature_sd: float | None = None
     information: float | None = None
-    """Nats, of the last batch; so is `loss`."""
+    """Information of the last batch, nats; `loss`, too, is that of the last batch."""
     loss: float | None = None
     verdict: str
     """Health of the embedding, e.g. "collapsed"."""
@@ -76,16 +76,16 @@ class FullRunResult(FileRecord):
     steps: int
     epochs: float
     loss: float
-    """Nats, of the last batch."""
+    """Loss of the last batch, nats."""
     information: float
-    """Nats, see `dino.information`, of the last batch."""
+    """Information of the last batch, nats, see `dino.information`."""
     last: PanelEvaluation
     """The evaluation at the end."""
     best: PanelEvaluation
     """The best evaluation, see `recorder.best_of`."""
     images_per_second: float
-    """Source images, over all processes; evaluations and saving not counted."""
+    """Source images of all processes per second; time for evaluations and saving is not counted."""
     seconds: float
-    """Of all sessions, evaluations and saving included."""
+    """Total time of all sessions, including evaluations and saving."""
     micro_batches: dict[str, Any] | None = None
     """Division of each process's part of a batch at the end, see `MicroBatches.to_dict`."""

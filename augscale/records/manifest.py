@@ -1,4 +1,4 @@
-"""`manifest.json` of a search: what its workers and later commands need besides the study."""
+"""`manifest.json` of a search: facts that its workers and later commands need besides the study."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class DataRecord(Record):
     bad: tuple[BadFile, ...] = ()
     passed_over: tuple[PassedOver, ...] = ()
     excluded: dict[str, int] = Field(default_factory=dict)
-    """Files by pattern of `data.exclude`."""
+    """Number of excluded files by pattern of `data.exclude`."""
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -64,13 +64,13 @@ class LabelledRecord(Record):
     fingerprint: str = ""
     classes: tuple[str, ...] = ()
     gallery: int | None = None
-    """Train images, among which neighbors are looked for."""
+    """Number of train images, among which neighbors are searched."""
     queries: int | None = None
-    """Val images, which are classified."""
+    """Number of val images, which are classified."""
 
 
 class ManifestRecord(FileRecord):
-    """Where images and storage are, and what the run was prepared with."""
+    """Places of images and storage, and facts about the preparation of the run."""
 
     writer = "augscale search"
 
@@ -84,11 +84,11 @@ class ManifestRecord(FileRecord):
     cache: str = ""
     device: str | None = None
     parameters: int | None = None
-    """Of the backbone."""
+    """Number of parameters of the backbone."""
     versions: dict[str, str] = Field(default_factory=dict)
     data: DataRecord = DataRecord()
     kind: str | None = Field(default=None, exclude=True)
-    """Of another command's manifest, which is not one of a search."""
+    """Set in manifests of other commands, which are not those of a search."""
 
     @field_validator("labelled", mode="before")
     @classmethod

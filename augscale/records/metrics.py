@@ -1,4 +1,4 @@
-"""The label-free metrics of a network: names, ranges, which direction is better, and who defined them.
+"""The metrics of a diagnosis: names, ranges, better direction, meaning and source.
 
 Reports, tables and validation take their words from here. The metrics of fine-tuned classifiers are in
 `augscale/records/evaluation.py`.
@@ -40,7 +40,7 @@ class MetricInfo(Record):
     key: str = Field(default="", exclude=True)
     label: str = ""
     direction: Literal["higher", "lower", "none"] = "none"
-    """Which values are better; "none" where neither direction is, or where it depends on another metric."""
+    """Better values; "none" if neither direction is better, or if it depends on another metric."""
     range: str = ""
     meaning: str = ""
     """One sentence."""
@@ -77,7 +77,7 @@ _METRICS = (
         label="Gap",
         direction="higher",
         range="-2 to 2",
-        meaning="Mean distance of negative pairs minus that of positive pairs, on L2-normalised embeddings.",
+        meaning="Mean distance of negative pairs minus that of positive pairs, on L2-normalized embeddings.",
         source=_DISTANCES,
     ),
     MetricInfo(
@@ -118,7 +118,7 @@ _METRICS = (
         group="pairs",
         label="Positive distance",
         range="0 to 2",
-        meaning="Mean distance of two views of one image, L2-normalised; a collapsed encoder has 0.",
+        meaning="Mean distance of two views of one image, L2-normalized; a collapsed encoder has 0.",
         source=_DISTANCES,
     ),
     MetricInfo(
@@ -126,7 +126,7 @@ _METRICS = (
         group="pairs",
         label="Negative distance",
         range="0 to 2",
-        meaning="Mean distance of views of different patients, L2-normalised; about 1.4 if directions are spread "
+        meaning="Mean distance of views of different patients, L2-normalized; about 1.4 if directions are spread "
         "evenly.",
         source=_DISTANCES,
     ),
@@ -179,7 +179,7 @@ _METRICS = (
         label="Raw silhouette",
         direction="higher",
         range="-1 to 1",
-        meaning="The silhouette on embeddings that are not normalised.",
+        meaning="The silhouette on embeddings that are not normalized.",
         source="Rousseeuw 1987",
     ),
     MetricInfo(
@@ -188,7 +188,7 @@ _METRICS = (
         label="Davies-Bouldin",
         direction="lower",
         range="0 up",
-        meaning="Spread of the views of two images relative to the distance of their centres, for the worst partner.",
+        meaning="Spread of the views of two images relative to the distance of their centers, for the worst partner.",
         source="Davies and Bouldin 1979",
     ),
     MetricInfo(
@@ -284,7 +284,7 @@ _METRICS = (
         group="spectrum",
         label="Intrinsic dimension",
         range="0 up",
-        meaning="Dimension of the surface on which the embeddings lie, seen from each image's two nearest neighbours.",
+        meaning="Dimension of the surface on which the embeddings lie, seen from each image's two nearest neighbors.",
         source="Facco et al., Scientific Reports 2017",
     ),
     MetricInfo(

@@ -9,7 +9,7 @@ from augscale.records.fields import Interval, Number
 
 
 class HealthRecord(Record):
-    """Whether a run collapsed, and the evidence; see `scoring.health.Health`."""
+    """Health verdict on a run, with evidence; see `scoring.health.Health`."""
 
     verdict: str
     evidence: tuple[str, ...] = ()
@@ -37,10 +37,10 @@ class LevelRecord(Record):
     dprime_interval: Interval = None
     pair_auroc_interval: Interval = None
     histogram_edges: tuple[float, ...] = ()
-    """One more than the counts, rising."""
+    """Rising edges of the histograms' bins, one more than bins."""
 
     def separation(self, score_name: str) -> float | None:
-        """The separation that stands beside a score: pair AUROC for pair AUROC, else d'."""
+        """The separation shown beside a score: pair AUROC if that is the score, else d'."""
         return self.pair_auroc if score_name == "pair_auroc" else self.dprime
 
 
@@ -66,4 +66,4 @@ class UntrainedRecord(FileRecord, PanelRecord):
     writer = "augscale search"
 
     confirm: tuple[PanelRecord, ...] = ()
-    """Of the networks that the confirmation runs start from, by number of the fresh seed."""
+    """Scores of the networks that the confirmation runs start from, by number of the fresh seed."""

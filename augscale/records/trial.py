@@ -1,4 +1,4 @@
-"""`trial.json`: everything that one short pre-training found; the same for trials, confirmation runs and null runs."""
+"""`trial.json`: all results of one short pre-training: a trial, a confirmation run or a null run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ State = Literal["RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 RepeatKind = Literal["candidate", "control", "null"]
 """A confirmation run of a candidate or a control, or a null run."""
 COLLAPSED = "COLLAPSED"
-"""Shown instead of COMPLETE for a trial that ran to its end but whose embeddings or outputs collapsed."""
+"""Shown instead of COMPLETE for a complete trial whose embeddings or outputs collapsed."""
 _OF_REPEATS = {"name", "kind", "seed_index"}
 _OPTIONAL = {"starts", "began_again"}
 
@@ -28,7 +28,7 @@ class RungRecord(Record):
     step: int
     """Optimizer updates done."""
     fraction: Number = None
-    """Of the trial's length."""
+    """Share of the trial's length."""
     score: Number = None
     levels: dict[str, Number] = Field(default_factory=dict)
     """Separation by level of the panel."""
@@ -36,11 +36,11 @@ class RungRecord(Record):
     information: Number = None
     loss: Number = None
     seconds: Number = None
-    """Of scoring; None in records of earlier versions."""
+    """Time for scoring; None in records of earlier versions."""
 
 
 class MicroBatchChangeRecord(Record):
-    """See `pretraining.events.MicroBatchChange`."""
+    """See `pretraining.micro_batches.MicroBatchChange`."""
 
     step: int
     before: int
@@ -50,7 +50,7 @@ class MicroBatchChangeRecord(Record):
 
 
 class MicroBatchesRecord(Record):
-    """See `pretraining.events.MicroBatches`."""
+    """See `pretraining.micro_batches.MicroBatches`."""
 
     number: int
     size: int
@@ -65,7 +65,7 @@ class TrialRecord(FileRecord):
     writer = "augscale search"
 
     number: int
-    """Of the trial; of a confirmation run, of the trial that it repeats; of a null run, its place among the nulls."""
+    """Number of the trial; for a confirmation run, of the repeated trial; for a null run, its index among null runs."""
     name: str
     """The control's name, else "trial N"; written for confirmation and null runs only."""
     kind: RepeatKind | None = None
@@ -74,11 +74,11 @@ class TrialRecord(FileRecord):
     """Number of the fresh seed; None for trials of the search."""
     control: str | None = None
     params: Numbers = Field(default_factory=dict)
-    """Optuna's; empty for a control outside the space."""
+    """Optuna's parameters; empty for a control outside the space."""
     starts: int | None = None
-    """How often a worker started it."""
+    """Number of times that a worker started the trial."""
     began_again: str | None = None
-    """Why it began again from its first step: what was wrong with its saved state."""
+    """Reason for a restart from the first step: the error in the saved state."""
     state: State = "RUNNING"
     scales: dict[str, Any]
     """Fields of `AugmentationScales`."""
@@ -87,11 +87,11 @@ class TrialRecord(FileRecord):
     """CPU threads."""
     rungs: tuple[RungRecord, ...] = ()
     final: PanelRecord | None = None
-    """At full length."""
+    """Score at full length."""
     health: HealthRecord | None = None
-    """At the last rung reached."""
+    """Verdict at the last rung reached."""
     reason: str | None = None
-    """Why it failed."""
+    """Reason for a failure."""
     pruned_at: int | None = None
     seconds: Number = None
     images_per_second: Number = None
@@ -111,7 +111,7 @@ class TrialRecord(FileRecord):
 
     @classmethod
     def in_folder(cls, directory: Path) -> Self | None:
-        """The record in the folder of a trial, None where there is none that can be read."""
+        """The record in the folder of a trial; None if there is no readable one."""
         return cls.read_if_there(directory / TRIAL_FILE)
 
     def keep(self, directory: Path) -> Self:
@@ -125,7 +125,7 @@ class TrialRecord(FileRecord):
 
     @property
     def has_ended(self) -> bool:
-        """Whether a confirmation or null run needs no further work."""
+        """True if a confirmation or null run needs no further work."""
         return self.state in ("COMPLETE", "FAIL")
 
     @property
@@ -139,21 +139,21 @@ class TrialRecord(FileRecord):
 
     @property
     def score(self) -> float | None:
-        """At full length; None for a trial that did not get there."""
+        """Score at full length; None for a trial that did not get there."""
         return self.final.score if self.final else None
 
     @property
     def last_score(self) -> float | None:
-        """At the last rung reached; comparable only with others at the same rung."""
+        """Score at the last rung reached; comparable only with others at the same rung."""
         if self.score is not None:
             return self.score
         return next((rung.score for rung in self.rungs[::-1] if rung.score is not None), None)
 
     @property
     def is_usable(self) -> bool:
-        """Complete and not collapsed: may be the best."""
+        """True if complete and not collapsed, so that it may be the best."""
         return self.shown_state == "COMPLETE" and self.final is not None
 
     def rung(self, step: int) -> RungRecord | None:
-        """The score at a step, None where the trial did not get there."""
+        """The record of the rung at `step`; None if the trial did not get there."""
         return next((rung for rung in self.rungs if rung.step == step), None)

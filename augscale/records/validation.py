@@ -16,12 +16,12 @@ STUDY_KEY = "study/score"
 
 
 class KeptMetrics(FileRecord):
-    """Label-free metrics of one network, and everything that they depend on."""
+    """Cached label-free metrics of one network, and everything that they depend on."""
 
     writer: ClassVar[str] = "augscale validate"
 
     basis: Mapping[str, Any]
-    """Fingerprints and settings; other ones make the file outdated."""
+    """Fingerprints and settings; the file is outdated if they have changed."""
     values: Mapping[str, float | None]
     interval: Interval | None
     """95 % interval of the study's score."""
@@ -38,7 +38,7 @@ class NetworkRow(Record):
     """Optuna's state of a trial."""
     control: bool = False
     used: bool = False
-    """The row counts in correlations and regrets."""
+    """True if the row counts in correlations and regrets."""
     reason: str = ""
     """Reason for leaving a trial out."""
     scales: str = ""
@@ -50,7 +50,7 @@ class NetworkRow(Record):
     outcomes: Mapping[str, float] = {}
     """Values by key of `OutcomeName`."""
     outcome_intervals: Mapping[str, Interval | None] = {}
-    """95 %, over test images."""
+    """95 % intervals over test images."""
 
 
 class MetricColumn(Record):
@@ -64,7 +64,7 @@ class MetricColumn(Record):
     label: str
     meaning: str
     turned: bool
-    """The sign was changed so that higher is better."""
+    """True if the sign was changed so that higher is better."""
 
 
 class OutcomeColumn(Record):
@@ -101,15 +101,15 @@ class CorrelationCell(Record):
 
 
 class Alternative(Record):
-    """Another way to choose: a control, or a trial at random."""
+    """An alternative choice: a control, or a trial at random."""
 
     name: str
     outcome: float
     regret: float
-    """Outcome of the best by labels minus this one."""
+    """Outcome of the best trial by labels minus this outcome."""
     regret_interval: Interval | None
     gain: float
-    """Outcome of the score's pick minus this one; above 0, the score is the better way to choose."""
+    """Outcome of the score's pick minus this outcome; above 0 if choosing by the score is better."""
     gain_interval: Interval | None
 
 
@@ -120,9 +120,9 @@ class Regret(Record):
     best_outcome: float | None = None
     """Highest outcome of a choice; too high on average, as the maximum of several noisy values."""
     best_corrected: float | None = None
-    """The same less the optimism that the image draws show; None without draws."""
+    """`best_outcome` minus the optimism estimated from the image draws; None without draws."""
     best_crossfitted: float | None = None
-    """Chosen on one half of the images and judged on the other; None without halves."""
+    """Outcome of the best choice on one half of the images, judged on the other half; None without halves."""
     pick: str | None = None
     """The choice with the highest score."""
     pick_outcome: float | None = None
@@ -130,7 +130,7 @@ class Regret(Record):
     """`best_outcome` - `pick_outcome`, at least 0."""
     regret_corrected: float | None = None
     regret_crossfitted: float | None = None
-    """Below 0 where choosing by labels of half the images was worse than the score's pick."""
+    """Below 0 if choosing by labels of half the images was worse than the score's pick."""
     interval: Interval | None = None
     """95 % interval of `regret`."""
     alternatives: tuple[Alternative, ...] = ()
@@ -147,16 +147,16 @@ class RegretRow(Record):
 
 
 class Chance(Record):
-    """The correlations that the whole table would show without any relation."""
+    """Correlations that the whole table would show by chance, without any relation."""
 
     cells: int = 0
     """Cells that have a value."""
     observed: int = 0
     """Cells with p below 0.05, in either direction."""
     expected: float = 0.0
-    """The same under permutation, mean."""
+    """Mean of this number under permutation."""
     most: int = 0
-    """The same under permutation, 95th percentile; a larger number is more than chance."""
+    """95th percentile of this number under permutation; a larger number is more than chance."""
     largest: float | None = None
     """Largest absolute rho of the table."""
     largest_by_chance: float | None = None
@@ -185,7 +185,7 @@ class ValidationFacts(Record):
 
 
 class ValidationRecord(FileRecord):
-    """`validation.json`: the ranks of a study's trials by its score and by labels."""
+    """`validation.json`: agreement of the ranks of a study's trials by its score and by labels."""
 
     writer: ClassVar[str] = "augscale validate"
 
@@ -194,7 +194,7 @@ class ValidationRecord(FileRecord):
     study: str
     score_name: str
     primary: str
-    """Key of the outcome that the headline is about; it follows from the arguments, not from results."""
+    """Key of the outcome in the headline; it depends on the arguments, not on results."""
     step: int
     steps: int
     headline: str

@@ -1,4 +1,4 @@
-"""`workers/HOST-PID.json`: what a worker is doing, for the live display and `augscale status`."""
+"""`workers/HOST-PID.json`: the current work of a worker, for the live display and `augscale status`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class WorkerRecord(FileRecord):
     device: str = ""
     phase: Literal["starting", "search", "confirm", "waiting", "scoring untrained networks", "done"] = "starting"
     time: float = 0.0
-    """Of the last sign of life, seconds since the epoch."""
+    """Time of the last heartbeat, seconds since the epoch."""
     name: str = ""
-    """Of the trial or confirmation run."""
+    """Name of the trial or confirmation run."""
     number: int | None = None
     step: int = 0
     score: Number = None

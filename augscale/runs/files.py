@@ -1,4 +1,4 @@
-"""Atomic writing of files: a reader sees the old content or the new one, never a part, also after a crash."""
+"""Atomic writing of files: a reader sees the old or the new content, never a part of it, even after a crash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_atomic(
 
     Args:
         path: the file to make or replace.
-        write: gets the open temporary file.
+        write: writes the content to the open temporary file that it is given.
         error_type: raised if the folder cannot be written or the disk is full; the old file is intact then.
     """
     temporary: str | None = None

@@ -51,18 +51,18 @@ def writable_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); expected a folder that can") from None
+        raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); expected a writable folder") from None
     return path
 
 
 class RunFolder:
-    """The folder of one search and the names of everything in it."""
+    """The folder of one search and the paths of its files."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.study_file = self.path / "study.toml"
         self.manifest_file = self.path / "manifest.json"
-        """Input of the workers besides the study: cache, storage, data fingerprint."""
+        """Input of the workers in addition to the study: cache, storage, data fingerprint."""
         self.answer_file = self.path / "answer.json"
         self.untrained_file = self.path / "untrained.json"
         """Score of the network before training."""

@@ -1,8 +1,8 @@
 """The common views on which batch norm statistics are gathered before networks are compared, see `batch_norm`.
 
 The images are training images, never those of the panel. The views are first global views drawn from `SCALES`, the
-middle of the panel's ladder: networks are compared on such views, and no preset trains with them. The set is a pure
-function of (the images, probe.seed, the size of the views); no trial is an argument.
+middle one of the panel's levels: networks are compared on such views, and no preset trains with them. The views are a
+pure function of (the images, probe.seed, the size of the views) and do not depend on any trial.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def common_rows(
         records: all images.
         candidates: int64, shape (N,): rows that may be taken, e.g. the training images.
         seed: probe.seed.
-        count: number of images; all candidates where there are fewer.
+        count: number of images; all candidates if there are fewer.
     Returns:
         int64, shape (min(N, count),), rising.
     """
@@ -59,12 +59,12 @@ def common_views(
 
     Args:
         images: uint8, shape (M, S, S, 3); may be memory-mapped.
-        records: of the M images.
+        records: one per image, M.
         rows: from `common_rows`, shape (N,).
         seed: probe.seed.
         size: side of the views, pixels.
     Returns:
-        float32, shape (N, 3, size, size), normalised, on the CPU.
+        float32, shape (N, 3, size, size), normalized, on the CPU.
     """
     scales = load_scales(SCALES)
     keys = image_keys([records[row] for row in rows])
@@ -86,7 +86,7 @@ def common_views(
 
 
 def study_common_views(config: StudyConfig, cache: ImageCache, train: npt.NDArray[np.int64]) -> Tensor | None:
-    """The common views of a study's training images; None where its networks keep their own statistics.
+    """The common views of a study's training images; None if its networks keep their own statistics.
 
     Args:
         train: int64, rows of the cache that the study trains on.

@@ -1,4 +1,4 @@
-"""Equal bins from 0 up that divide the 64 bins over [0, 2] in which distances are shown."""
+"""Histogram bins of distances: equal bins from 0 up, which subdivide the 64 bins over [0, 2] shown in reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Integers = npt.NDArray[np.int64]
 
 SHOWN_BINS = 64
 SHOWN_RANGE = 2.0
-"""Largest distance between L2-normalised embeddings: that of opposite ones."""
+"""Largest distance between L2-normalized embeddings, which opposite ones have."""
 FINE_BINS = 8192
 COARSE_BINS = 256
 """Number of bins of the histograms that are resampled."""
@@ -22,7 +22,7 @@ _MOST_HALVINGS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Bins:
-    """`count` bins of one width; bin i is [i width, (i + 1) width), and the last one also holds all beyond."""
+    """`count` bins of equal width; bin i is [i width, (i + 1) width), and the last also counts all larger values."""
 
     width: float
     count: int
@@ -31,8 +31,8 @@ class Bins:
     def covering(cls, largest: float, count: int) -> Bins:
         """Bins over [0, largest] for distances in [0, 2].
 
-        The width of the 64 shown bins is a whole multiple of theirs. It is halved as often as `count` bins still reach
-        `largest`, so that the nearly equal distances of a collapsing encoder fall into different bins.
+        The width of the 64 shown bins is a whole multiple of this width, which is halved as long as `count` bins still
+        reach `largest`. So the nearly equal distances of a collapsing encoder fall into different bins.
         """
         reach = min(max(largest, SHOWN_RANGE * 2.0**-_MOST_HALVINGS), SHOWN_RANGE)
         halvings = int(np.floor(np.log2(SHOWN_RANGE / reach)))
@@ -41,7 +41,7 @@ class Bins:
 
     @classmethod
     def over(cls, largest: float, count: int) -> Bins:
-        """`count` bins over [0, largest] for distances of any size; of width 1 if all are 0."""
+        """`count` bins over [0, largest] for distances of any size; their width is 1 if `largest` is 0."""
         return cls(width=largest / count if largest > 0 else 1.0, count=count)
 
     @property

@@ -1,6 +1,6 @@
 """Euclidean distances between embeddings: of listed pairs, of all pairs in blocks, and to the nearest negatives.
 
-The only home of faiss. Every distance that enters a score is computed in float64 on centred rows. Centring does not
+The only home of faiss. Every distance that enters a score is computed in float64 on centered rows. Centering does not
 change distances, but |a|^2 + |b|^2 - 2ab loses far fewer digits when the rows lie around the origin; the nearly equal
 rows of a collapsing network would lose them all. Pairs that are still too close for that formula are measured directly.
 """
@@ -24,16 +24,16 @@ Integers = npt.NDArray[np.int64]
 BLOCK_ROWS = 512
 """Rows of a block of distances; a block and its temporaries stay within a few megabytes."""
 _CLOSE = 1e-6
-"""Below this share of |a|^2 + |b|^2 a squared distance is measured directly; above, its relative error is < 1e-8."""
+"""Squared distances below this share of |a|^2 + |b|^2 are measured directly; others have a relative error < 1e-8."""
 _GATHER_VALUES = 2**21
 """float64 numbers gathered at a time."""
 _SPARE_CANDIDATES = 4
-"""Neighbours that faiss finds in float32 beyond those asked for; float64 distances then put them in order."""
+"""Additional neighbors that faiss searches in float32, before float64 distances sort them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearestNegatives:
-    """For each of N rows the k nearest rows of other groups, nearest first."""
+    """The k nearest rows of other groups for each of N rows, nearest first."""
 
     indices: Integers
     """int64, shape (N, k)."""
@@ -42,7 +42,7 @@ class NearestNegatives:
 
 
 def unit_rows(embeddings: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """L2-normalises rows.
+    """L2-normalizes rows.
 
     Args:
         embeddings: finite, shape (..., D).
@@ -51,7 +51,7 @@ def unit_rows(embeddings: npt.ArrayLike) -> tuple[Floats, Floats]:
     """
     rows = np.asarray(embeddings, dtype=np.float64)
     largest = np.abs(rows).max(initial=0.0)
-    # Divided first, so that squares of very large or very small features neither overflow nor vanish.
+    # Scaled first, so that squares of very large or very small features neither overflow nor underflow.
     rows = rows / largest if largest > 0 else rows
     norms = np.linalg.norm(rows, axis=-1)
     return rows / np.where(norms > 0, norms, 1.0)[..., None], norms * largest
@@ -90,7 +90,7 @@ def pair_distances(embeddings: npt.ArrayLike, pairs: npt.ArrayLike) -> Floats:
 
 
 def squared_distances(a: Floats, b: Floats) -> Floats:
-    """All squared distances between two sets of centred rows, by one matrix product.
+    """All squared distances between two sets of centered rows, by one matrix product.
 
     Args:
         a, b: float64, shapes (A, D) and (B, D), both moved by the same vector (`centered`).
@@ -112,12 +112,12 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
 
 
 def raw_distances(squared: Floats, left: Floats, right: Floats) -> Floats:
-    """Distances of rows as they are, from those of their directions.
+    """Distances of rows that are not normalized, from the distances of the normalized rows.
 
     |x - y|^2 = (|x| - |y|)^2 + |x| |y| (squared distance of directions).
 
     Args:
-        squared: float64, squared distances of L2-normalised rows.
+        squared: float64, squared distances of L2-normalized rows.
         left, right: float64, lengths |x| and |y|, broadcast against `squared`.
     """
     # Squares of very large lengths would overflow.
@@ -137,7 +137,7 @@ def distance_matrix(embeddings: npt.ArrayLike) -> Floats:
     Args:
         embeddings: finite, shape (N, D).
     Returns:
-        float64, shape (N, N), symmetric, zero on the diagonal, within 1e-8 of the exact value, relatively.
+        float64, shape (N, N), symmetric, zero on the diagonal, relative error below 1e-8.
     """
     rows = centered(np.asarray(embeddings, dtype=np.float64))
     matrix = np.empty((len(rows), len(rows)))
@@ -161,19 +161,19 @@ def upper_blocks(count: int, step: int) -> Iterator[tuple[slice, slice]]:
 def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int = 1) -> NearestNegatives:
     """The nearest rows of other groups: the hardest negatives.
 
-    faiss finds candidates by exhaustive search in float32; float64 distances then put them in order.
+    faiss finds candidates by exhaustive search in float32, and float64 distances sort them.
 
     Args:
-        embeddings: finite, shape (N, D); L2-normalise them first to compare directions.
+        embeddings: finite, shape (N, D); L2-normalize them first to compare directions.
         groups: int64, shape (N,); rows of the same group (views of one image, images of one patient) are no negatives.
-        k: how many, at least 1.
+        k: number of negatives per row, at least 1.
     Raises:
         DataError: a row has fewer than k negatives.
         ConfigError: faiss is not installed.
     """
     rows = centered(np.asarray(embeddings, dtype=np.float64))
-    own = np.unique(np.asarray(groups), return_inverse=True)[1]
-    largest_group = int(np.bincount(own).max())
+    group_ids = np.unique(np.asarray(groups), return_inverse=True)[1]
+    largest_group = int(np.bincount(group_ids).max())
     if len(rows) - largest_group < k:
         raise DataError(
             f"{largest_group} of {len(rows)} embeddings belong to one group; "
@@ -193,7 +193,7 @@ def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int =
         part = slice(begin, begin + step)
         found = index.search(points[part], wanted)[1]
         # Stable: own rows move to the end, the others stay nearest first.
-        order = np.argsort(own[found] == own[part, None], axis=1, kind="stable")[:, :kept]
+        order = np.argsort(group_ids[found] == group_ids[part, None], axis=1, kind="stable")[:, :kept]
         candidates = np.take_along_axis(found, order, axis=1)
         exact = np.linalg.norm(rows[candidates] - rows[part, None], axis=2)
         nearest = np.argsort(exact, axis=1, kind="stable")[:, :k]
@@ -219,7 +219,7 @@ def nearest_rows(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int) -> Integer
 
 
 def _faiss() -> Any:
-    """faiss, on as many threads as torch uses here."""
+    """The faiss module, set to the number of threads that torch uses."""
     try:
         import faiss
     except ImportError as error:

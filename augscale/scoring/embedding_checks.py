@@ -10,7 +10,7 @@ import numpy.typing as npt
 from augscale.errors import DataError
 
 CHUNK_ROWS = 4096
-"""Rows that are checked or prepared at a time."""
+"""Number of rows checked or prepared at a time."""
 
 
 def finite_embeddings(embeddings: npt.ArrayLike, axes: tuple[str, ...]) -> npt.NDArray[Any]:
@@ -45,17 +45,17 @@ def group_numbers(
     Args:
         groups: any values, shape (count,); None: every row is its own group.
         count: number of rows.
-        rows: their name in error messages.
-        several: refuse a single group.
+        rows: name of the rows in error messages.
+        several: require at least two groups.
     Returns:
         int64, shape (count,).
     Raises:
         DataError: another shape, or one group where several are needed.
     """
-    own = np.arange(count) if groups is None else np.asarray(groups)
-    if own.shape != (count,):
-        raise DataError(f"groups: shape {own.shape}; expected one group per {rows.removesuffix('s')}, ({count},)")
-    numbers = np.unique(own, return_inverse=True)[1].astype(np.int64)
+    group_ids = np.arange(count) if groups is None else np.asarray(groups)
+    if group_ids.shape != (count,):
+        raise DataError(f"groups: shape {group_ids.shape}; expected one group per {rows.removesuffix('s')}, ({count},)")
+    numbers = np.unique(group_ids, return_inverse=True)[1].astype(np.int64)
     if several and numbers.max() < 1:
         raise DataError(f"groups: all {count} {rows} belong to one; expected at least 2 to have negative pairs")
     return numbers

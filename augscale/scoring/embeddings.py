@@ -25,17 +25,17 @@ def embed(
     """Embeds views in evaluation mode, without gradients.
 
     Args:
-        backbone: maps float32 (B, 3, S, S) to (B, D). Moved to `device`; every module's mode is put back afterwards.
-        views: normalised, any float type, shape (N, 3, S, S), on any device; converted to float32 batch by batch.
+        backbone: maps float32 (B, 3, S, S) to (B, D). Moved to `device`; every module's mode is restored afterwards.
+        views: normalized, any float type, shape (N, 3, S, S), on any device; converted to float32 batch by batch.
         batch_size: at least 1; changes the result by rounding only.
-        device: None: where the backbone's parameters are.
-        autocast: compute in bfloat16 where autocast does so.
-        should_stop: asked before every batch.
+        device: None: the device of the backbone's parameters.
+        autocast: use bfloat16 autocast.
+        should_stop: called before every batch.
     Returns:
         float32, shape (N, D): row i belongs to view i.
     Raises:
         DivergedError: an embedding is not finite.
-        Paused: `should_stop` said so.
+        Paused: `should_stop` returned True.
     """
     target = torch.device(device) if device is not None else _device_of(backbone)
     backbone.to(target)

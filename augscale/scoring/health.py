@@ -1,6 +1,6 @@
-"""The verdict on a run: whether it has learned anything, with evidence, and a number that Optuna can constrain.
+"""The health verdict on a run (healthy, suspicious or collapsed), with evidence and a constraint value for Optuna.
 
-No single sign is enough: in a pilot, a run whose loss stayed at ln(out_dim) had a normal effective rank, and only the
+No single check is enough: in a pilot, a run whose loss stayed at ln(out_dim) had a normal effective rank, and only the
 missing information in the teacher's outputs revealed it.
 """
 
@@ -13,15 +13,16 @@ from typing import Any, Literal
 from augscale.config import ProbeConfig
 
 Verdict = Literal["healthy", "suspicious", "collapsed"]
+WORST_FIRST: tuple[Verdict, ...] = ("collapsed", "suspicious", "healthy")
 
 MIN_FEATURE_SD = 0.01
-"""Feature spreads below mean a mean cosine of two images above 0.9999. An even spread has 1."""
+"""Limit of the feature spread, below which the mean cosine of two images is above 0.9999; evenly spread features: 1."""
 NEAR_LIMIT = 2.0
-"""An effective rank or an information below this multiple of its limit is suspicious."""
+"""An effective rank or information below this multiple of its limit is suspicious."""
 SUSPICIOUS_FEATURE_SD = 0.05
-"""Feature spreads below mean a mean cosine of two images above 0.9975."""
+"""A feature spread below this is suspicious: the mean cosine of two images is above 0.9975."""
 STUCK_SHARE = 0.995
-"""A loss of at least this share of ln(out_dim) is that of outputs without information."""
+"""A loss of at least this share of ln(out_dim) counts as stuck: the outputs carry no information."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +31,13 @@ class Health:
 
     verdict: Verdict
     evidence: tuple[str, ...]
-    """Sentences with the number and the limit: the checks that failed, or all checks of a healthy run."""
-    shortfall: float
-    """Largest (limit - value) / limit over the hard checks; above 0 exactly for a collapsed run."""
+    """Sentences with value and limit: those of the checks that failed, or of all checks for a healthy run."""
+    violation: float
+    """Optuna's constraint value: the largest (limit - value) / limit over the hard checks. At most 0 for a
+    feasible run, in (0, 1] for a collapsed one."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, "evidence": list(self.evidence), "violation": violation(self)}
-
-
-def violation(health: Health) -> float:
-    """Optuna's constraint: at most 0 for a feasible run, in (0, 1] for a collapsed one, larger the worse."""
-    return health.shortfall
+        return {"verdict": self.verdict, "evidence": list(self.evidence), "violation": self.violation}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +46,11 @@ class Check:
 
     sentence: str
     shortfall: float
-    """Relative to the limit, at most 1; above 0 for what falls short."""
+    """(limit - value) / limit, at most 1; above 0 if the check fails."""
     hard: bool = True
-    """Falling short is a collapse; otherwise it is only suspicious."""
+    """True if failing the check means a collapse; otherwise it is only suspicious."""
     near: bool = False
-    """Not short, but close to the limit."""
+    """True if the value is close to the limit."""
 
     @property
     def verdict(self) -> Verdict:
@@ -77,30 +74,29 @@ def verdict(
 
     Args:
         effective_rank: RankMe of the clean embeddings, at least 1.
-        feature_sd: of the clean embeddings, in [0, 1].
+        feature_sd: feature spread of the clean embeddings, in [0, 1].
         probe: `min_effective_rank` and `min_information`; a limit of 0 switches its check off.
-        finite: whether all embeddings are.
-        information: nats that the teacher's outputs carry about the image; None where there is no head.
-        loss: DINO's, nats; checked against ln(out_dim) if both are given.
+        finite: True if all embeddings are finite.
+        information: mutual information of image and teacher output, nats; None without a head.
+        loss: DINO's loss, nats; checked against ln(out_dim) if both are given.
         out_dim: outputs of the projection head.
-        final: at the end of training, too little information is a collapse; earlier it is only suspicious, because
-            every run begins without any.
+        final: True at the end of training, when too little information is a collapse; earlier it is only suspicious,
+            because every run begins without any.
     """
     checks = [] if finite else [Check(sentence="embeddings are not finite, expected finite numbers", shortfall=1.0)]
     checks += spread_checks(effective_rank, feature_sd, probe)
     checks += training_checks(probe, information=information, loss=loss, out_dim=out_dim, final=final)
-    order: tuple[Verdict, ...] = ("collapsed", "suspicious", "healthy")
-    worst = min((check.verdict for check in checks), key=order.index)
-    speaking = [check for check in checks if worst == "healthy" or check.verdict != "healthy"]
+    worst = min((check.verdict for check in checks), key=WORST_FIRST.index)
+    reported = [check for check in checks if worst == "healthy" or check.verdict != "healthy"]
     return Health(
         verdict=worst,
-        evidence=tuple(check.sentence for check in speaking),
-        shortfall=max(check.shortfall for check in checks if check.hard),
+        evidence=tuple(check.sentence for check in reported),
+        violation=max(check.shortfall for check in checks if check.hard),
     )
 
 
 def _shortfall(value: float, limit: float) -> float:
-    # NaN reaches no limit.
+    # NaN fails every check.
     return 1.0 if math.isnan(value) else min(1.0, (limit - value) / limit)
 
 
@@ -129,8 +125,8 @@ def training_checks(
     if information is not None and probe.min_information > 0:
         checks.append(_information_check(information, probe.min_information, final))
     if loss is not None and out_dim is not None:
-        silent = information is None or information < probe.min_information
-        checks.append(_loss_check(loss, math.log(out_dim), hard=final and silent))
+        uninformative = information is None or information < probe.min_information
+        checks.append(_loss_check(loss, math.log(out_dim), hard=final and uninformative))
     return checks
 
 
@@ -144,11 +140,11 @@ def _information_check(information: float, limit: float, final: bool) -> Check:
     )
 
 
-def _loss_check(loss: float, silent_loss: float, *, hard: bool) -> Check:
+def _loss_check(loss: float, log_out_dim: float, *, hard: bool) -> Check:
     # The shortfall grows from 0 at the limit to 1 at ln(out_dim).
-    limit = STUCK_SHARE * silent_loss
+    limit = STUCK_SHARE * log_out_dim
     return Check(
-        sentence=f"loss {loss:.3f}, stuck from {limit:.3f} up (ln(out_dim) = {silent_loss:.3f}: outputs say nothing)",
-        shortfall=1.0 if math.isnan(loss) else min(1.0, (loss - limit) / (silent_loss - limit)),
+        sentence=f"loss {loss:.3f}, stuck from {limit:.3f} up (ln(out_dim) = {log_out_dim:.3f}: outputs say nothing)",
+        shortfall=1.0 if math.isnan(loss) else min(1.0, (loss - limit) / (log_out_dim - limit)),
         hard=hard,
     )

@@ -43,7 +43,7 @@ class ImagePairSums:
 
 @dataclass(frozen=True, kw_only=True)
 class NegativePairs:
-    """Statistics of all negative pairs. Distances are of L2-normalised rows unless called raw."""
+    """Statistics of all negative pairs. Distances are of L2-normalized rows unless called raw."""
 
     count: int
     mean: float
@@ -53,14 +53,14 @@ class NegativePairs:
     histogram: Integers
     """int64, shape (64,): pairs per bin of width 2/64, the last bin closed."""
     above: float
-    """Share of (positive, negative) combinations in which the negative is farther; ties count half: the AUROC."""
+    """AUROC: share of (positive, negative) combinations in which the negative is farther; ties count half."""
     above_positive: Floats
-    """Per positive pair, same shape as given: the share of negative pairs that are farther; ties count half."""
+    """Share of negative pairs that are farther than each positive pair, in the shape given; ties count half."""
     image_pairs: ImagePairSums | None
 
 
 class PositiveRanks:
-    """Exact ranks of many distances among few, by a table that leaves only crowded bins to a binary search.
+    """Exact ranks of many distances among few: a lookup table of bins, and a binary search in occupied bins only.
 
     Args:
         positives: distances to rank among, any shape, at least 0.
@@ -80,7 +80,7 @@ class PositiveRanks:
         return np.minimum(distances * self._scale, _RANK_BINS + 1).astype(np.int32)
 
     def __call__(self, distances: Floats) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Per distance, any shape: how many positives are smaller, and how many are not larger."""
+        """The number of smaller positives, and of positives that are not larger, for each distance of any shape."""
         bins = self._bin(distances)
         smaller = self._below[bins]
         unsure = self._crowded[bins]
@@ -107,16 +107,16 @@ def negative_pairs(
     Args:
         embeddings: finite, shape (n, V, D), images in rising order of their group.
         groups: int64, shape (n,), rising; two groups at least.
-        positives: float64, distances of the positive pairs (L2-normalised), any shape; negatives are ranked among them.
+        positives: float64, distances of the positive pairs (L2-normalized), any shape; negatives are ranked among them.
         keep_image_pairs: also return sums per pair of images: 3 matrices (n, n), for the bootstrap.
-        block_rows: rows (images x views) of a block; decides memory, not the result.
+        block_rows: rows (images x views) of a block; affects memory, not the result.
     """
     unit, norms = unit_rows(np.asarray(embeddings).swapaxes(0, 1))
-    own = np.asarray(groups, dtype=np.int64)
+    group_ids = np.asarray(groups, dtype=np.int64)
     thresholds = np.asarray(positives, dtype=np.float64)
-    stream = _Stream(centered(unit), norms, own, PositiveRanks(thresholds), keep_image_pairs)
-    for a, b in upper_blocks(len(own), max(1, block_rows // len(unit))):
-        if own[a.start] < own[b.stop - 1]:
+    stream = _Stream(centered(unit), norms, group_ids, PositiveRanks(thresholds), keep_image_pairs)
+    for a, b in upper_blocks(len(group_ids), max(1, block_rows // len(unit))):
+        if group_ids[a.start] < group_ids[b.stop - 1]:
             stream.add(a, b)
     return stream.result(thresholds)
 
@@ -134,7 +134,7 @@ class _Stream:
         self.image_pairs = np.zeros((3, num_images, num_images)) if keep else None
 
     def add(self, a: slice, b: slice) -> None:
-        """Counts the negative pairs between two blocks of images, a at or before b."""
+        """Adds the negative pairs between two blocks of images, where a is equal to or before b."""
         views, images_a, images_b = len(self.unit), a.stop - a.start, b.stop - b.start
         negative = self.groups[a, None] < self.groups[None, b]
         shape = (views, images_a, views, images_b)
@@ -159,11 +159,11 @@ class _Stream:
             self.image_pairs[:, a, b] = sums[:3]
 
     def result(self, positives: Floats) -> NegativePairs:
-        """Totals over all blocks; `positives` in the order in which ranks are wanted."""
+        """Totals over all blocks; `above_positive` follows the order of `positives`."""
         shift = self.shift or 0.0
         mean, mean_square, above, raw_mean = self.sums / self.count
         num_positives = len(self.ranks.ordered)
-        # A negative that has r positives below it is farther than exactly the r smallest.
+        # A negative with r positives below it is farther than exactly the r smallest positives.
         farther = self.count - np.cumsum(self.rank_counts, axis=1)[:, :-1]
         above_positive = np.empty(positives.size)
         above_positive[np.argsort(positives, axis=None, kind="stable")] = farther.mean(axis=0) / self.count

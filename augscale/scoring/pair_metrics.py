@@ -1,6 +1,6 @@
 """Metrics that compare the distances of positive pairs with those of negative pairs.
 
-Each function takes plain arrays of distances; `Counts` computes the same metrics from histograms, of many resamples at
+Each function takes plain arrays of distances; `Counts` computes the same metrics from histograms, for many resamples at
 once. d' is `separation.dprime`.
 """
 
@@ -24,7 +24,7 @@ def gap(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
     Args:
         positive, negative: finite distances, any shape, at least one each.
     Returns:
-        Unbounded, in [-2, 2] for L2-normalised embeddings. Higher is better; 0: pairs do not differ.
+        Unbounded, in [-2, 2] for L2-normalized embeddings. Higher is better; 0: pairs do not differ.
     """
     near, far = _samples(positive, negative)
     return float(far.mean() - near.mean())
@@ -60,11 +60,12 @@ def pair_auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
 def overlap(
     positive: npt.ArrayLike, negative: npt.ArrayLike, bins: int = 64, limits: tuple[float, float] = (0.0, 2.0)
 ) -> float:
-    """Common area of the two normalised histograms (overlap coefficient, Weitzman 1970).
+    """Common area of the two normalized histograms (overlap coefficient, Weitzman 1970).
 
     Args:
         positive, negative: see `gap`.
-        bins: equal bins over `limits`; values outside are counted in the bin at that end. Fewer bins, more overlap.
+        bins: equal bins over `limits`; values outside are counted in the first or last bin. Fewer bins give more
+            overlap.
     Returns:
         In [0, 1]; best 0: disjoint; worst 1: the same histogram.
     """
@@ -78,8 +79,8 @@ def ks(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
 
     Args: see `gap`.
     Returns:
-        In [0, 1]; best 1: some distance separates all pairs; worst 0: equal distributions. Without a sign: 1 also if
-        all positives are farther.
+        In [0, 1]; best 1: some distance separates all pairs; worst 0: equal distributions. It has no sign: it is also 1
+        if all positives are farther.
     """
     near, far = _samples(positive, negative)
     near, far = np.sort(near), np.sort(far)
@@ -97,7 +98,7 @@ def wasserstein(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
 
     Args: see `gap`.
     Returns:
-        At least 0, at most 2 for L2-normalised embeddings; higher is better; 0: equal distributions. Without a sign;
+        At least 0, at most 2 for L2-normalized embeddings; higher is better; 0: equal distributions. It has no sign and
         equals |gap| unless the distributions cross.
     """
     from scipy import stats  # half a second to import, and no search asks for this metric
@@ -122,8 +123,8 @@ def _samples(positive: npt.ArrayLike, negative: npt.ArrayLike) -> tuple[Floats, 
 class Counts:
     """Two samples of distances counted in the same bins; one row per resample.
 
-    The metrics differ from those of the samples: AUROC by at most half the chance that both kinds fall into one bin, KS
-    by at most the larger share in one bin, Wasserstein by at most the bins' width.
+    Binning changes the metrics: AUROC by at most half the chance that both kinds fall into one bin, KS by at most the
+    larger share in one bin, Wasserstein by at most the width of a bin.
     """
 
     positive: npt.NDArray[Any]
@@ -153,7 +154,7 @@ class Counts:
         return np.asarray(np.abs(self._difference()).sum(axis=-1) * self.bins.width)
 
     def uniformity(self, t: float = 2.0) -> Floats:
-        """log of the mean of exp(-t distance^2) over the negative pairs, distances at the centres of their bins."""
+        """log of the mean of exp(-t distance^2) over the negative pairs, distances at the centers of their bins."""
         _, far = self._shares
         return np.asarray(np.log(far @ np.exp(-t * np.square(self.bins.centers))))
 

@@ -1,8 +1,8 @@
-"""Embeddings prepared for float32 tiles of distances: normalised, around the origin, in units of histogram bins.
+"""Embeddings prepared for float32 tiles of distances: normalized, centered, and in units of histogram bins.
 
-Rows are moved and scaled in float64 and only then rounded, so that the error of a squared distance is about 1e-7 of the
+Rows are centered and scaled in float64 before they are rounded, so the error of a squared distance is about 1e-7 of the
 *spread* of the rows, even for a collapsing encoder, whose spread is small. Pairs too close for that error are measured
-again, directly. Distances are in units of bins, so the whole part of a distance is its bin.
+again, directly. Distances are in units of bins, so the integer part of a distance is its bin.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from augscale.scoring.embedding_checks import CHUNK_ROWS
 Integers = npt.NDArray[np.int64]
 
 RAW_BINS = 2 * FINE_BINS
-"""Over twice the radius of the rows, which no distance exceeds."""
+"""Number of bins over twice the radius of the rows, which no distance exceeds."""
 _CLOSE = 2e-3
-"""Below this share of |a|^2 + |b|^2 a squared distance is measured directly; above, its relative error is < 1e-4."""
+"""Squared distances below this share of |a|^2 + |b|^2 are measured directly; others have a relative error < 1e-4."""
 _EQUAL = 1e-12
-"""Rows that spread less around their mean (raw: relative to their length) are equal but for float64's rounding."""
+"""Rows with a smaller spread around their mean (raw: relative to their length) are equal up to float64 rounding."""
 _GATHERED = 4096
-"""Close pairs measured at a time."""
+"""Number of close pairs measured at a time."""
 
 
 class PreparedRows:
@@ -34,16 +34,16 @@ class PreparedRows:
 
     Args:
         given: finite floats, shape (N, D).
-        order: int64, shape (N,): which given row stands where.
+        order: int64, shape (N,): index of the given row at each position.
     Attributes:
-        unit_bins: of L2-normalised distances; reach beyond the largest.
-        raw_bins: of raw distances; reach beyond the largest.
+        unit_bins: bins of L2-normalized distances; they reach beyond the largest.
+        raw_bins: bins of raw distances; they reach beyond the largest.
     """
 
     def __init__(self, given: npt.NDArray[Any], order: Integers) -> None:
         num_rows, dim = given.shape
         chunks = [slice(begin, begin + CHUNK_ROWS) for begin in range(0, num_rows, CHUNK_ROWS)]
-        # Divided first, so that squares of very large or very small features neither overflow nor vanish.
+        # Scaled first, so that squares of very large or very small features neither overflow nor underflow.
         largest = max(float(np.abs(given[part]).max()) for part in chunks) or 1.0
         norms, unit_mean, raw_mean = np.empty(num_rows), np.zeros(dim), np.zeros(dim)
         for part in chunks:
@@ -77,11 +77,11 @@ class PreparedRows:
         lengths = norms / bins.width
         self._lengths = torch.from_numpy(lengths.astype(np.float32))
         self._products = torch.from_numpy((lengths * self.unit_bins.width**2).astype(np.float32))
-        # Differences of lengths are those of moved ones, which keep the digits that nearly equal lengths have.
+        # Only differences of lengths are used; subtracting the mean keeps the digits of nearly equal lengths.
         self._moved = torch.from_numpy((lengths - lengths.mean()).astype(np.float32))
 
     def sample(self, count: int) -> tuple[float, float]:
-        """Typical distances in bins, normalised and raw; sums of differences from them lose no digits."""
+        """Typical distances in bins, normalized and raw, to subtract before summing, so that no digits are lost."""
         pick = torch.linspace(0, len(self._points) - 1, count).long()
         squared = torch.square(self._points[pick, None] - self._points[None, pick]).sum(dim=2)
         others = count / (count - 1)
@@ -89,7 +89,7 @@ class PreparedRows:
         return unit, float(self.raw(squared, pick, pick).mean()) * others
 
     def squared(self, a: slice, b: slice, into: Tensor) -> tuple[float, float]:
-        """Squared normalised distances in bins, float32, shape (A, B), at least 0; of a row to itself: any number.
+        """Squared normalized distances in bins, float32, shape (A, B), at least 0; arbitrary on the diagonal.
 
         Returns:
             The smallest and the largest.
@@ -97,7 +97,7 @@ class PreparedRows:
         torch.addmm(self._squares[None, b], self._points[a], self._points[b].T, alpha=-2, out=into)
         into += self._squares[a, None]
         if a == b:
-            # Not to be measured again.
+            # So that the diagonal is not measured again.
             into.fill_diagonal_(float(self._squares[a].max()))
         smallest, largest = _range(into)
         if smallest < _CLOSE * float(self._squares[a].max() + self._squares[b].max()):
@@ -115,7 +115,7 @@ class PreparedRows:
         product.clamp_(min=0)
 
     def raw(self, squared: Tensor, a: slice | Tensor, b: slice | Tensor) -> Tensor:
-        """Raw distances in raw bins from the squared normalised ones, which it overwrites; see `raw_distances`."""
+        """Raw distances in raw bins from the squared normalized ones, which it overwrites; see `raw_distances`."""
         squared.mul_(self._products[a, None]).mul_(self._lengths[b][None])
         return squared.add_((self._moved[a, None] - self._moved[b][None]).square_()).sqrt_()
 

@@ -1,9 +1,9 @@
 """Distances of positive and negative pairs of a panel, with resamples: exact for small panels, streamed for large ones.
 
-Up to `EXACT_ROWS` views all distances are held at once in float64, and statistics of negative pairs are resampled pair
-by pair: a pair of patients drawn w and v times counts w v times. Above, `pair_stream` reduces them to sums and
-histograms per view, and w v is replaced by w + v - 1 (the first term of the projection of Hajek 1968). The neglected
-terms are of order 1/G beside standard errors of order 1/sqrt(G), for G patients.
+Up to `EXACT_ROWS` views, all distances are held at once in float64, and statistics of negative pairs are resampled pair
+by pair: a pair of patients drawn w and v times counts w v times. For more views, `pair_stream` reduces the distances to
+sums and histograms per view, and w v is replaced by w + v - 1 (the first term of the projection of Hajek 1968). The
+neglected terms are of order 1/G, compared with standard errors of order 1/sqrt(G), for G patients.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 EXACT_ROWS = 4096
-"""Views (images x views per image): 16.8 M distances, 134 MB."""
+"""Most views (images x views per image) of a small panel: 16.8 M distances, 134 MB."""
 EXACT_IMAGES = 1024
-"""Resampling histograms pair by pair takes time n^2 x replicates x bins."""
+"""Most images of a small panel: resampling histograms pair by pair takes time n^2 x replicates x bins."""
 
 
 def positive_pairs(num_images: int, num_views: int) -> Integers:
-    """Rows of both views of each positive pair, image by image, for embeddings (n, V, D) flattened to (n V, D).
+    """Row indices of both views of each positive pair, image by image, in embeddings (n, V, D) flattened to (n V, D).
 
     Returns:
         int64, shape (n V (V - 1) / 2, 2).
@@ -44,16 +44,16 @@ class Positives:
     """Distances of the views of each image: float64, shape (n, V (V - 1) / 2)."""
 
     unit: Floats
-    """Distances of L2-normalised embeddings."""
+    """Distances of L2-normalized embeddings."""
     raw: Floats
-    """Distances of embeddings as they are."""
+    """Distances of embeddings that are not normalized."""
 
     @classmethod
     def of(cls, points: npt.NDArray[np.floating]) -> Positives:
         """Distances in embeddings (n, V, D), V at least 2."""
         num_images, num_views, dim = points.shape
         pairs = positive_pairs(num_images, num_views)
-        # Squares of very large features overflow, of very small ones vanish.
+        # Scaled first: squares of very large features overflow, and those of very small ones underflow.
         scale = float(np.abs(points).max()) or 1.0
         rows = (np.asarray(points, dtype=np.float64) / scale).reshape(-1, dim)
         return cls(
@@ -64,7 +64,7 @@ class Positives:
 
 @dataclass(frozen=True, kw_only=True)
 class Negatives:
-    """Distances of views of images of different groups; L2-normalised unless called raw."""
+    """Distances between views of images of different groups, of L2-normalized embeddings unless called raw."""
 
     sample: Floats | None
     """All distances of a small panel, shape (P,)."""
@@ -98,11 +98,11 @@ def _exact(points: Floats, groups: Integers, resamples: Resamples) -> Negatives:
     distances = distance_matrix(unit.reshape(-1, dim))
     lengths = norms.reshape(-1)
     raw = raw_distances(np.square(distances), lengths[:, None], lengths[None])
-    own = np.repeat(groups, num_views)
-    negative = own[:, None] < own[None]
+    group_ids = np.repeat(groups, num_views)
+    negative = group_ids[:, None] < group_ids[None]
     sample, raw_sample = distances[negative], raw[negative]
     mean, raw_mean = float(sample.mean()), float(raw_sample.mean())
-    # Wide enough for the positive pairs too.
+    # The largest of all distances: the bins must also hold the positive pairs.
     fine, coarse = (Bins.covering(float(distances.max()), count) for count in (FINE_BINS, COARSE_BINS))
     raw_bins = Bins.over(float(raw.max()), FINE_BINS)
     means, squares, raw_means = np.empty(0), np.empty(0), np.empty(0)
@@ -120,7 +120,7 @@ def _exact(points: Floats, groups: Integers, resamples: Resamples) -> Negatives:
         moved = distances - mean
         means, squares = resampled(moved) / counts, resampled(np.square(moved)) / counts
         raw_means = raw_mean + resampled(raw - raw_mean) / counts
-        histograms = _pair_histograms(coarse.index(distances), own, weights, coarse.count)
+        histograms = _pair_histograms(coarse.index(distances), group_ids, weights, coarse.count)
     return Negatives(
         sample=sample,
         mean=mean,
@@ -139,7 +139,7 @@ def _exact(points: Floats, groups: Integers, resamples: Resamples) -> Negatives:
 
 
 def _pair_histograms(index: npt.NDArray[np.int32], groups: Integers, weights: Floats, num_bins: int) -> Floats:
-    """Histogram of the negative pairs in each resample: sum over pairs of groups of w w' times their histogram."""
+    """Histogram of the negative pairs in each resample: the sum over pairs of groups of w w' times their histogram."""
     starts = group_starts(groups)
     num_groups = len(starts)
     total = np.zeros((len(weights), num_bins))
@@ -171,7 +171,7 @@ def _streamed(points: Floats, groups: Integers, resamples: Resamples) -> Negativ
             by_image = per_row.reshape(num_images, num_views, *per_row.shape[1:]).sum(axis=1)
             return resamples.sums(by_image) - by_image.sum(axis=0) / 2
 
-        # Where patients differ much in size, the projected count of a resample can be 0 or less.
+        # If patients differ much in their number of images, the projected count of a resample can be 0 or less.
         counts = projected(found.row_counts)
         counts = np.where(counts > 0, counts, np.nan)
         means, squares = projected(found.unit.row_sums) / counts, projected(found.unit.row_squares) / counts

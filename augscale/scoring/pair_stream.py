@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 TILE_ROWS = 512
-"""A tile and its temporaries take 3 MB. The speed with 384 to 768 rows was within a few percent."""
+"""Rows of a tile, which takes 3 MB with its temporaries. 384 to 768 rows were equally fast within a few percent."""
 _FINE_PER_COARSE = FINE_BINS // COARSE_BINS
 _SAMPLED_ROWS = 64
 
@@ -59,13 +59,13 @@ class StreamedPairs:
     """int64, shape (N,): number of negatives of each row; the sum is twice the count."""
     smallest: float
     largest: float
-    """The extremes of the L2-normalised distances."""
+    """The extremes of the L2-normalized distances."""
     unit: DistanceSums
-    """Between L2-normalised rows, in [0, 2]."""
+    """Distances between L2-normalized rows, in [0, 2]."""
     raw: DistanceSums | None
     coarse: Bins | None
     row_histograms: npt.NDArray[np.int32] | None
-    """int32, shape (N, coarse.count): of the L2-normalised distances of each row, for the bootstrap."""
+    """int32, shape (N, coarse.count): histogram of each row's L2-normalized distances, for the bootstrap."""
 
 
 def stream_pairs(
@@ -77,27 +77,27 @@ def stream_pairs(
     tile_rows: int = TILE_ROWS,
     threads: int | None = None,
 ) -> StreamedPairs:
-    """Streams over the distances between all rows of different groups.
+    """Computes the statistics of the distances between all rows of different groups.
 
-    Distances agree with float64 to 1e-4 relatively, or 1e-7 of the spread of the rows, whichever is more. Memory: one
-    float32 copy of the rows, 3 MB per thread and, with `row_histograms`, 1 KB per row; it does not grow with the number
-    of pairs.
+    Distances agree with float64 to a relative error of 1e-4 or to 1e-7 of the spread of the rows, whichever is larger.
+    Memory is one float32 copy of the rows, 3 MB per thread and, with `row_histograms`, 1 KB per row; it does not grow
+    with the number of pairs.
 
     Args:
         embeddings: finite floats, shape (N, D).
         groups: integers, shape (N,): rows of one group (views of one image, images of one patient) are no negatives of
             each other. None: every row is its own group.
-        raw: also the distances of the rows as they are, not normalised.
+        raw: also distances of the rows without normalization.
         row_histograms: also one coarse histogram per row.
-        tile_rows: decides speed and memory, not the result beyond rounding.
-        threads: None: as many as torch uses. torch is held to one thread while this runs.
+        tile_rows: affects speed and memory, and the result by rounding only.
+        threads: None: as many as torch uses. torch itself is limited to one thread during the call.
     Raises:
         DataError: not a matrix, values that are not finite, or fewer than two groups.
     """
     points = finite_embeddings(embeddings, ("rows", "features"))
-    own = group_numbers(groups, len(points), rows="rows", several=True)
-    order = np.argsort(own, kind="stable")
-    stream = _Stream(points, own, order, raw=raw, row_histograms=row_histograms)
+    group_ids = group_numbers(groups, len(points), rows="rows", several=True)
+    order = np.argsort(group_ids, kind="stable")
+    stream = _Stream(points, group_ids, order, raw=raw, row_histograms=row_histograms)
     workers = threads or torch.get_num_threads()
     tiles = deque(upper_blocks(len(points), tile_rows))
 
@@ -115,7 +115,7 @@ def stream_pairs(
         try:
             parts = [future.result() for future in futures]
         except BaseException:
-            # Interrupted: the pool waits for its threads, so leave them nothing to do.
+            # On an interruption the pool waits for its threads: no tiles left, they end.
             tiles.clear()
             raise
     return stream.result(parts)
@@ -141,7 +141,7 @@ class _KindSums:
         self.row_squares = torch.zeros(num_rows, dtype=torch.float64)
 
     def add(self, distances: Tensor, a: slice, b: slice, outside: Tensor | None, index: Tensor) -> None:
-        """Counts and sums a tile; overwrites it and the memory for indices."""
+        """Counts and sums a tile; overwrites `distances` and `index`."""
         _to_bins(distances, outside, self.num_bins, index)
         self.counts += torch.bincount(index.view(-1), minlength=len(self.counts))
         distances.sub_(self.shift)
@@ -166,14 +166,14 @@ class _Work:
         self._index = torch.empty(tile_rows**2, dtype=torch.int32)
 
     def memory(self, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Two tensors of floats and one of indices, contiguous for every shape of the tile."""
+        """Two float tensors and one of indices for a tile of any shape, contiguous."""
         flat = (self._floats[0], self._floats[1], self._index)
         first, second, index = (part[: rows * columns].view(rows, columns) for part in flat)
         return first, second, index
 
 
 def _to_bins(distances: Tensor, outside: Tensor | None, num_bins: int, index: Tensor) -> None:
-    """The bin of each distance; `num_bins` if rounding moved it beyond the last, one more for pairs of one group."""
+    """Writes bins into `index`: `num_bins` for values rounded beyond the last bin, one more for pairs of one group."""
     index.copy_(distances)
     if outside is not None:
         index.masked_fill_(outside, num_bins + 1)
@@ -206,11 +206,11 @@ class _Stream:
         )
 
     def add(self, a: slice, b: slice, work: _Work) -> None:
-        """Counts the negative pairs of one tile of the upper triangle, in the memory of one thread."""
+        """Adds the negative pairs of one tile of the upper triangle to the sums of one thread."""
         if self.groups[a.start] == self.groups[b.stop - 1]:
             return
         outside = None
-        # Sorted: only tiles at the diagonal, or cut through one group, hold pairs that are no negatives.
+        # Rows are sorted by group: only tiles on the diagonal, or within one group, hold pairs that are no negatives.
         if self.groups[a.stop - 1] >= self.groups[b.start]:
             outside = self.group_numbers[a, None] >= self.group_numbers[None, b]
         squared, distances, index = work.memory(a.stop - a.start, b.stop - b.start)
@@ -230,14 +230,14 @@ class _Stream:
     def _count_rows(self, index: Tensor, a: slice, b: slice, cells: int) -> None:
         assert self.histograms is not None
         for part, dimension in ((a, 0), (b, 1)):
-            own = torch.arange(part.stop - part.start, dtype=torch.int32) * cells
-            keys = index + own.unsqueeze(1 - dimension)
-            counts = torch.bincount(keys.view(-1), minlength=len(own) * cells).view(-1, cells)
+            offsets = torch.arange(part.stop - part.start, dtype=torch.int32) * cells
+            keys = index + offsets.unsqueeze(1 - dimension)
+            counts = torch.bincount(keys.view(-1), minlength=len(offsets) * cells).view(-1, cells)
             with self.lock:
                 self.histograms[part] += counts
 
     def result(self, parts: list[_Work]) -> StreamedPairs:
-        """Totals over the tiles of all threads, rows in the order given."""
+        """Totals over the tiles of all threads; rows are in the order given."""
         sizes = np.bincount(self.groups)
         row_counts = len(self.groups) - sizes[self.groups]
         back = np.empty_like(self.order)
@@ -281,7 +281,7 @@ class _Stream:
 
 
 def _within(counts: npt.NDArray[Any], bins: Bins) -> npt.NDArray[Any]:
-    """Counts (..., bins.count + 2) without pairs of one group; counts beyond the last bin are added to it."""
+    """Counts, shape (..., bins.count), without pairs of one group; counts beyond the last bin are added to it."""
     within = counts[..., : bins.count]
     within[..., -1] += counts[..., bins.count]
     return within

@@ -1,8 +1,8 @@
 """The fixed probe panel: held-out images and pre-drawn views that every trial and checkpoint is scored on.
 
 A model scored on its own views wins by augmenting less, so the views must not depend on the scales of a trial. The
-panel is a pure function of (probe.seed, the images, the panel's settings): the draws are keyed by the content of the
-images, not by their position, and no trial is an argument.
+panel is a pure function of (probe.seed, the images, the panel's settings): the random numbers are keyed by the content
+of the images, not by their position, and do not depend on any trial.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from augscale.errors import ConfigError, DataError
 from augscale.seeding import derive_seed
 
 FLOAT32_BYTES = 2**30
-"""Larger panels are kept in float16. That moves a normalised value by at most 0.001, a seventeenth of one of 256 grey
-levels, equally for every trial."""
+"""Larger panels are kept in float16, which changes a normalized value by at most 0.001, a seventeenth of one of 256
+grey levels, equally for every trial."""
 _CHUNK_IMAGES = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbePanel:
-    """Views of n held-out images at L levels, normalised with ImageNet's mean and standard deviation, on the CPU."""
+    """Views of n held-out images at L levels, normalized with ImageNet's mean and standard deviation, on the CPU."""
 
     view_size: int
     """S, pixels."""
@@ -50,7 +50,7 @@ class ProbePanel:
     groups: npt.NDArray[np.int64]
     """int64, shape (n,): images of one patient have the same number."""
     fingerprint: str
-    """Hash of pixels, patients, levels, seed and sizes: equal panels, comparable scores."""
+    """Hash of pixels, patients, levels, seed and sizes; scores are comparable if it is equal."""
 
     @property
     def num_images(self) -> int:
@@ -83,15 +83,15 @@ def build_panel(
 ) -> ProbePanel:
     """Draws the panel's views.
 
-    View 1, 3, ... are drawn like DINO's first global view, view 2, 4, ... like its second: two views of an image
-    are a positive pair as in training. Each level and image has its own draws.
+    Views 1, 3, ... are drawn like DINO's first global view, and views 2, 4, ... like its second, so two views of an
+    image are a positive pair as in training. Each level and image has its own random numbers.
 
     Args:
         images: uint8, shape (N, S, S, 3); may be memory-mapped.
         indices: int64, shape (n,): held-out rows.
-        records: of the N images.
+        records: one per image, N.
         probe: levels, number of views, seed.
-        crops: the panel's views have the size of global crops.
+        crops: gives the size of the views, that of global crops.
     Raises:
         ConfigError: a level is unknown or named twice.
         DataError: no images, or rows outside of the array.
@@ -140,7 +140,7 @@ def panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.
 
 
 def checked_panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """`panel_split` where both sides are large enough to train and to score.
+    """`panel_split`, checked: both sides must be large enough to train and to score.
 
     Raises:
         DataError: fewer images to train on than a batch, or a panel of one patient.
@@ -154,7 +154,7 @@ def checked_panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDA
     patients = len(set(patient_groups(cache.records)[held_out].tolist()))
     if patients < 2:
         raise DataError(
-            f"the {len(held_out)} images held out for the panel are of {patients} patient; expected at least 2, "
+            f"the {len(held_out)} images held out for the panel show {patients} patient; expected at least 2, "
             "so that there are negative pairs (more images, or a larger probe.images)"
         )
     return train, held_out
@@ -173,7 +173,7 @@ def _check(
 
 
 def image_keys(records: Sequence[ImageRecord]) -> npt.NDArray[np.int64]:
-    """Keys of each image's draws, shape (n,): hashes of its content, not of its place or name."""
+    """Keys of each image's random numbers, shape (n,): hashes of its content, not of its position or name."""
     return np.array([derive_seed(0, "panel image", name) for name in _names(records)], dtype=np.int64)
 
 
@@ -190,12 +190,12 @@ def draw_views(
     Args:
         pixels: uint8, shape (B, S, S, 3).
         keys: from `image_keys`, shape (B,).
-        scales: of the level.
+        scales: scales of the level.
         probe: number of views and seed.
-        level: place in the ladder, or the name of other scales; each level has its own draws.
-        size: of the views, pixels.
+        level: index in `probe.levels`, or the name of other scales; each has its own random numbers.
+        size: side of the views, pixels.
     Returns:
-        float32, shape (B, V, 3, size, size), normalised.
+        float32, shape (B, V, 3, size, size), normalized.
     """
     views = torch.empty(len(pixels), probe.views, 3, size, size)
     for view in range(probe.views):

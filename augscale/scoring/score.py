@@ -1,4 +1,4 @@
-"""The score of a backbone on the probe panel, which a search maximises and by which checkpoints are compared."""
+"""The score of a backbone on the probe panel, which a search maximizes and by which checkpoints are compared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PanelScore:
     """Mean of `score_name` over the levels; higher is better. d': unbounded, 0 if pairs do not differ; AUROC: in
     [0, 1], 0.5 if pairs do not differ; "alpha_req": see `slope_score`."""
     score_name: str
-    """"dprime", "pair_auroc" or "alpha_req"; "knn-auroc" where a score from labels was put in its place."""
+    """"dprime", "pair_auroc" or "alpha_req"; "knn-auroc" if a score from labels replaced it."""
     interval: tuple[float, float] | None
     """95 % percentile interval over resampled patients, or None without a bootstrap."""
     levels: dict[str, Separation]
@@ -41,12 +41,12 @@ class PanelScore:
     feature_sd: float
     """Spread of the clean embeddings, see `spectrum.feature_sd`."""
     information: float | None
-    """Nats, as given."""
+    """Mutual information of image and teacher output, nats, as given."""
     health: Health
     num_images: int
     num_views: int
     bootstrap_scores: npt.NDArray[np.float64] = field(repr=False, compare=False)
-    """float64, shape (B,): the score of each resample; the same images in every score on one panel and seed."""
+    """float64, shape (B,): the score of each resample; on one panel and seed, every score resamples the same images."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -84,12 +84,12 @@ def score_backbone(
     Args:
         backbone: maps (B, 3, S, S) to (B, D); its mode is kept.
         panel: from `build_panel`.
-        probe: which score, limits of the verdict, seed of the bootstrap.
+        probe: name of the score, limits of the verdict, seed of the bootstrap.
         device, autocast, should_stop: see `embed`.
         bootstrap, information, loss, out_dim, final: see `score_embeddings`.
     Raises:
         DivergedError: an embedding is not finite.
-        Paused: `should_stop` said so.
+        Paused: `should_stop` returned True.
         DataError: the panel is too small to be scored.
     """
     shape = panel.views.shape[:3]
@@ -125,7 +125,7 @@ def score_embeddings(
 
     Args:
         levels: by level, float, shape (n, V, D): V views of each of n images.
-        clean: float, shape (n, D): the images without augmentation; effective rank and feature spread are theirs.
+        clean: float, shape (n, D): the images without augmentation, for effective rank and feature spread.
         probe: `score`, `seed` and limits of the verdict are used.
         groups: int64, shape (n,): patients; None: every image is its own.
         bootstrap: resamples of patients for the intervals; all levels share them.
@@ -141,8 +141,8 @@ def score_embeddings(
     first = next(iter(separations.values()))
     if probe.score == slope_score.NAME:
         points = {name: np.asarray(level, dtype=np.float64) for name, level in levels.items()}
-        own = np.arange(first.num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
-        slope = slope_score.slope_score(points, own, bootstrap=bootstrap, seed=seed)
+        group_ids = np.arange(first.num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
+        slope = slope_score.slope_score(points, group_ids, bootstrap=bootstrap, seed=seed)
         score, name, replicates = slope.score, slope_score.NAME, slope.replicates
     else:
         name = probe.separation

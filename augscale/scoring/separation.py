@@ -1,8 +1,8 @@
-"""Scores of how far apart positive and negative pairs lie.
+"""Separation of positive and negative pairs: d', AUROC and related scores.
 
-Positive pairs are two views of one image, negative pairs views of images of two patients, after Dis(P+) and Dis(P-)
-of Cheng et al., MIDL 2025 (Euclidean, in the encoder's latent space). A departure from the paper: embeddings are
-L2-normalised and the gap is divided by the spread, because raw distances grow with the norm of the features and
+Positive pairs are two views of one image, negative pairs views of images of two patients, as in Dis(P+) and Dis(P-)
+of Cheng et al., MIDL 2025 (Euclidean, in the encoder's latent space). Unlike in the paper, embeddings are
+L2-normalized and the gap is divided by the spread, because raw distances grow with the norm of the features and
 cannot be compared between models. Raw means are reported too.
 """
 
@@ -32,16 +32,16 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 MIN_IMAGES = 3
-"""Two images have a single pair of negatives: nothing could be said about their spread."""
+"""Two images have a single negative pair, whose spread is undefined."""
 SD_FLOOR = 1e-6
-"""Smallest spread of distances that d' divides by: float32 embeddings of length 1 carry nothing finer."""
+"""Smallest spread of distances that d' divides by: the resolution of float32 embeddings of length 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Separation:
     """Distances of positive and of negative pairs, and scores computed from them; higher scores are better.
 
-    Distances are Euclidean between L2-normalised embeddings, in [0, 2], unless called raw.
+    Distances are Euclidean between L2-normalized embeddings, in [0, 2], unless called raw.
     """
 
     num_images: int
@@ -57,27 +57,27 @@ class Separation:
     negative_mean: float
     negative_sd: float
     raw_positive_mean: float
-    """Dis(P+) as the paper plots it, not normalised; not comparable between models."""
+    """Dis(P+) as the paper plots it, not normalized; not comparable between models."""
     raw_negative_mean: float
-    """Dis(P-) as the paper plots it, not normalised; not comparable between models."""
+    """Dis(P-) as the paper plots it, not normalized; not comparable between models."""
     retrieval_error: float
-    """Share of ordered positive pairs (view, other view of its image) for which some negative is at most as far from
-    the view as its positive. Best 0, worst 1."""
+    """Share of ordered positive pairs (view, other view of its image) in which some negative is at most as far from
+    the view as the positive. Best 0, worst 1."""
     margin: float
     """Mean over the same pairs of (distance to the nearest negative - distance to the positive)."""
     overlap: float
-    """Common area of the two normalised histograms. Best 0, worst 1."""
+    """Common area of the two normalized histograms. Best 0, worst 1."""
     positive_histogram: tuple[int, ...]
     negative_histogram: tuple[int, ...]
     """Pairs per bin, 64 equal bins over [0, 2]."""
     degenerate: bool
-    """The spread of the distances is below what float32 embeddings can carry: a collapsed encoder."""
+    """True if the spread of the distances is below the resolution of float32 embeddings: a collapsed encoder."""
     dprime_interval: tuple[float, float] | None = None
     pair_auroc_interval: tuple[float, float] | None = None
     """95 % percentile intervals over resampled patients, or None without a bootstrap."""
     dprime_replicates: Floats = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
     pair_auroc_replicates: Floats = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
-    """float64, shape (B,). Replicate b has the same weights of images whatever the embeddings are."""
+    """float64, shape (B,). Replicate b uses the same weights of images for all embeddings."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the replicates."""
@@ -100,23 +100,23 @@ def separation(
         groups: int64, shape (n,): images of the same group (patient) are never negatives of each other.
             None: every image is its own group.
         bootstrap: resamples of groups for the intervals; 0 for none. Memory then grows with n^2.
-        seed: of the resamples.
+        seed: seed of the resamples.
     Raises:
         DataError: wrong shape, too few images, views or groups, or values that are not finite.
         ConfigError: faiss is not installed.
     """
-    points, own = _checked(embeddings, groups)
-    order = np.argsort(own, kind="stable")
-    points, own = points[order], own[order]
+    points, group_ids = _checked(embeddings, groups)
+    order = np.argsort(group_ids, kind="stable")
+    points, group_ids = points[order], group_ids[order]
     num_images, num_views, _ = points.shape
     pairs = Positives.of(points)
     positives = pairs.unit
-    negatives = negative_pairs(points, own, positives, keep_image_pairs=bootstrap > 0)
-    retrieval_error, margin = _hard_negatives(unit_rows(points)[0], own, positives)
+    negatives = negative_pairs(points, group_ids, positives, keep_image_pairs=bootstrap > 0)
+    retrieval_error, margin = _hard_negatives(unit_rows(points)[0], group_ids, positives)
     point = _Point.of(positives, negatives)
     replicates: dict[str, Any] = {}
     if bootstrap:
-        replicates = _replicates(positives, negatives, own, num_views, point, bootstrap, seed)
+        replicates = _replicates(positives, negatives, group_ids, num_views, point, bootstrap, seed)
     positive_histogram = SHOWN.histogram(positives)
     shares = [counts / counts.sum() for counts in (positive_histogram, negatives.histogram)]
     return Separation(
@@ -141,9 +141,10 @@ def separation(
 
 
 def dprime(gap: npt.ArrayLike, positive_variance: npt.ArrayLike, negative_variance: npt.ArrayLike) -> Floats:
-    """Standardised gap, element-wise: gap / sqrt((positive variance + negative variance) / 2).
+    """Standardized gap, element-wise: gap / sqrt((positive variance + negative variance) / 2).
 
-    The spread is taken as at least 1e-6, and a gap below that as 0: with all embeddings equal 0/0 becomes 0.
+    The spread is at least 1e-6, and the result is 0 if spread and gap are below that: if all embeddings are equal, 0/0
+    becomes 0.
     """
     gaps = np.asarray(gap, dtype=np.float64)
     spread = np.sqrt(np.maximum(np.add(positive_variance, negative_variance) / 2, 0.0))
@@ -152,12 +153,12 @@ def dprime(gap: npt.ArrayLike, positive_variance: npt.ArrayLike, negative_varian
 
 
 def is_rounding(spread: float) -> bool:
-    """Differences of this size between L2-normalised float32 embeddings are rounding."""
+    """True if differences of this size between L2-normalized float32 embeddings are rounding errors."""
     return spread < SD_FLOOR
 
 
 def is_nothing(gap: float, positive_variance: float, negative_variance: float) -> bool:
-    """All distances, of positive and of negative pairs, are equal up to rounding."""
+    """True if all distances, of positive and of negative pairs, are equal up to rounding."""
     return is_rounding(float(np.sqrt((positive_variance + negative_variance) / 2))) and is_rounding(abs(gap))
 
 
@@ -174,7 +175,7 @@ class _Point:
         gap, variances = negatives.mean - positives.mean(), (float(positives.var()), negatives.variance)
         return cls(
             dprime=float(dprime(gap, *variances)),
-            # Ranks of distances that differ by rounding only would be chance.
+            # Ranks of distances that differ by rounding only would be random.
             auroc=0.5 if is_nothing(gap, *variances) else float(negatives.above),
             degenerate=is_rounding(float(np.sqrt(sum(variances) / 2))),
         )
@@ -191,11 +192,11 @@ def _checked(embeddings: npt.ArrayLike, groups: npt.ArrayLike | None) -> tuple[n
 
 
 def _hard_negatives(unit: Floats, groups: Integers, positives: Floats) -> tuple[float, float]:
-    """Retrieval error and margin."""
+    """Retrieval error and margin, see `Separation`."""
     num_images, num_views, dim = unit.shape
     nearest = nearest_negatives(unit.reshape(-1, dim), np.repeat(groups, num_views))
     to_negative = nearest.distances.reshape(num_images, num_views)
-    # Both directions of each pair: either view may be the one that looks for the other.
+    # Both directions of each pair: either view may be the query.
     left, right = np.triu_indices(num_views, 1)
     wrong = [(to_negative[:, side] <= positives).mean() for side in (left, right)]
     return float(np.mean(wrong)), float(to_negative.mean() - positives.mean())
@@ -212,7 +213,7 @@ def _replicates(
 ) -> dict[str, Any]:
     """Both scores of every resample, from sums per image and per pair of images.
 
-    d' is exact. The AUROC counts triples of images. Its replicates resample the positive pairs against all negative
+    d' is exact. The AUROC depends on triples of images; its replicates resample the positive pairs against all negative
     ones, then the negative pairs against all positive ones, and add the two changes, which neglects a term of order
     1/n.
     """

@@ -1,6 +1,6 @@
-"""The score `probe.score = "alpha_req"`: how evenly the embeddings of the panel's views use their directions.
+"""The score `probe.score = "alpha_req"`: slope of the spectrum of the embeddings of the panel's views.
 
-In the study of docs/evidence this ranked scales as accuracy on labels did, where the separation of pairs did not.
+In the study of docs/evidence this score ranked scales as accuracy on labels did, and the separation of pairs did not.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ Floats = npt.NDArray[np.float64]
 
 NAME = "alpha_req"
 FARTHEST = 10.0
-"""Largest distance; also that of a spectrum with too few directions for a slope."""
+"""Upper limit of the distance from 1; also used for a spectrum with too few directions for a slope."""
 MOST_REPLICATES = 200
-"""Most resamples: each needs the eigenvalues of every level."""
+"""Upper limit of resamples, because each needs the eigenvalues of every level."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlopeScore:
-    """Minus the distance of the spectrum's slope from 1, mean over levels: in [-10, 0], higher is better."""
+    """Negative distance of the spectrum's slope from 1, mean over levels: in [-10, 0], higher is better."""
 
     score: float
     replicates: Floats
-    """float64, shape (B,): the score of each resample of patients, moved so that their mean is the score (a resample
-    holds 63 % of the images, so its spectrum is always steeper), at most 0."""
+    """float64, shape (B,): the score of each resample of patients, at most 0, shifted so that the mean is the score (a
+    resample holds 63 % of the images, so its spectrum is always steeper)."""
 
 
 def slope_score(
@@ -42,7 +42,7 @@ def slope_score(
         levels: by level, float64, shape (n, V, D), finite.
         groups: int64, shape (n,), from 0: patients.
         bootstrap: resamples of patients; at most `MOST_REPLICATES` are made.
-        seed: replicate b holds the patients of replicate b of every score with this seed.
+        seed: seed of the resamples; replicate b holds the same patients in every score with this seed.
     """
     views = [points[:, 0] for points in levels.values()]
     found = [_minus_distance(eigenvalue_shares(rows)) for rows in views]
@@ -53,7 +53,7 @@ def slope_score(
     known = drawn[np.isfinite(drawn)]
     if not len(known):
         return SlopeScore(score=score, replicates=np.full(count, score))
-    # A resample of a small panel can have too few directions for a slope, and says nothing about its spread.
+    # A resample of a small panel can have too few directions for a slope; it then takes the mean of the others.
     moved = np.where(np.isfinite(drawn), drawn, known.mean()) + (score - known.mean())
     return SlopeScore(score=score, replicates=np.minimum(moved, 0.0))
 

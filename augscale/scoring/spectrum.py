@@ -1,7 +1,7 @@
 """Metrics of the spectrum of embeddings: how many directions they use.
 
-One embedding per image, (N, D). Unless said otherwise the spectrum is that of the covariance of centred embeddings that
-are not normalised, and no result changes with their scale.
+Embeddings have shape (N, D), one per image. Unless stated otherwise, the spectrum is that of the covariance of centered
+embeddings that are not normalized, and no result depends on their scale.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from augscale.system.matmul import matmul
 Floats = npt.NDArray[np.float64]
 
 RANKME_EPSILON = 1e-7
-"""Added to the normalised singular values, as in the paper for float32."""
+"""Added to the normalized singular values, as in the paper for float32."""
 POWER_LAW_INDICES = (11, 100)
-"""Eigenvalues (from 1, both included) that `alpha_req` fits where there are enough."""
+"""First and last eigenvalue, counted from 1, that `alpha_req` fits if there are enough."""
 _MIN_POWER_LAW_VALUES = 10
 _NOTHING = 1e-12
-"""Eigenvalues below this share of the largest are rounding (singular values: below 1e-6, all that float32 carries)."""
+"""Eigenvalues below this share of the largest are rounding errors (singular values: 1e-6, float32's resolution)."""
 
 
 def effective_rank(embeddings: npt.ArrayLike, *, center: bool = False) -> float:
-    """RankMe: exp of the entropy of the normalised singular values (Garrido et al., ICML 2023, Eq. 1 and 2).
+    """RankMe: exp of the entropy of the normalized singular values (Garrido et al., ICML 2023, Eq. 1 and 2).
 
-    As in the paper the embeddings are neither centred nor normalised; the result does not change with their scale.
+    As in the paper the embeddings are neither centered nor normalized; the result does not change with their scale.
     Only comparable between models of one architecture, on the same images.
 
     Args:
@@ -52,7 +52,7 @@ def effective_rank(embeddings: npt.ArrayLike, *, center: bool = False) -> float:
 
 
 def feature_sd(embeddings: npt.ArrayLike) -> float:
-    """Spread of the directions: standard deviation per feature of L2-normalised rows, averaged, times sqrt(D).
+    """Spread of the directions: standard deviation per feature of L2-normalized rows, averaged, times sqrt(D).
 
     Chen & He, CVPR 2021 (SimSiam), section 4.1. Does not change with the scale of the embeddings.
 
@@ -68,7 +68,7 @@ def feature_sd(embeddings: npt.ArrayLike) -> float:
 
 
 def gram_eigenvalues(rows: Floats) -> Floats:
-    """Squared singular values of rows (N, D) as they are: float64, shape (min(N, D),), rising, at least 0."""
+    """Squared singular values of rows (N, D) without centering: float64, shape (min(N, D),), rising, at least 0."""
     narrow = np.ascontiguousarray(rows.T) if len(rows) < rows.shape[1] else rows
     return np.maximum(np.linalg.eigvalsh(matmul(np.ascontiguousarray(narrow.T), narrow)), 0.0)
 
@@ -78,7 +78,7 @@ def eigenvalue_shares(embeddings: npt.ArrayLike, *, weights: npt.ArrayLike | Non
 
     Args:
         embeddings: finite, shape (N, D).
-        weights: how often each image counts, shape (N,); None: once.
+        weights: number of times that each image counts, shape (N,); None: once.
     Returns:
         float64, shape (min(N, D),), adding up to 1. None if all embeddings are equal.
     Raises:
@@ -98,12 +98,12 @@ def eigenvalue_shares(embeddings: npt.ArrayLike, *, weights: npt.ArrayLike | Non
 
 
 def stable_rank(shares: Floats) -> float:
-    """Sum of the eigenvalues over the largest: |X|_F^2 / |X|_2^2 of the centred embeddings (Rudelson & Vershynin 2007).
+    """Sum of the eigenvalues over the largest: |X|_F^2 / |X|_2^2 of centered embeddings (Rudelson & Vershynin 2007).
 
     Args:
         shares: from `eigenvalue_shares`.
     Returns:
-        In [1, min(N - 1, D)]; 1: a single direction. Never above the rank, and not moved by small eigenvalues.
+        In [1, min(N - 1, D)]; 1: a single direction. Never above the rank, and insensitive to small eigenvalues.
     """
     return float(1 / shares[0])
 
@@ -123,8 +123,8 @@ def alpha_req(shares: Floats) -> float | None:
     """Exponent of the power law that eigenvalues follow: lambda_i ~ i^-alpha (Agrawal et al., NeurIPS 2022, section 2).
 
     Least squares of log lambda on log i for i = 11, ..., 100, or as far as there are eigenvalues; fewer than 20 are
-    fitted from i = 1 on. The range is ours: the first eigenvalues and the tail, which the number of images decides,
-    do not follow the law.
+    fitted from i = 1 on. The range is our choice: the first eigenvalues and the tail, which depends on the number of
+    images, do not follow the law.
 
     Args:
         shares: from `eigenvalue_shares`.

@@ -1,9 +1,9 @@
-"""Bootstrap over the patients of a panel: the same resamples for everything that is measured on it.
+"""Bootstrap over the patients of a panel: all measurements on a panel share the same resamples.
 
 The weights of replicate b depend on (seed, b) and the number of patients only, so two models measured on one panel see
 the same images in replicate b, and the replicates of their difference show the uncertainty of a *paired* comparison.
-Whole patients are drawn (Field & Welsh, J. R. Stat. Soc. B 2007, cluster bootstrap): photographs of one patient are
-not independent. A patient drawn twice is no negative of itself.
+Whole patients are drawn (Field & Welsh, J. R. Stat. Soc. B 2007, cluster bootstrap), because photographs of one patient
+are not independent. A patient drawn twice is no negative of itself.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 MIN_GROUPS = 3
-"""Fewer patients get no interval: resamples of two patients carry no information."""
+"""Fewest patients for an interval: resamples of two patients carry no information."""
 SPECTRUM_REPLICATES = 50
-"""Most resamples for metrics that need eigenvalues for each of them; the first ones of those that other metrics use."""
+"""Number of resamples, always the first ones, for metrics that need new eigenvalues for each of them."""
 
 
 def resample_weights(num_groups: int, replicates: int, seed: int) -> Floats:
     """Number of times that each group is drawn in each replicate.
 
-    A resample of a single group has no negative pairs and is drawn again; that concerns panels of a handful of
-    patients.
+    A resample that holds a single group has no negative pairs and is drawn again, which happens in panels of a few
+    patients only.
 
     Args:
         num_groups: G, at least 2.
@@ -55,17 +55,17 @@ def resample_weights(num_groups: int, replicates: int, seed: int) -> Floats:
 
 
 def group_starts(groups: Integers) -> Integers:
-    """Where each group begins in rising group numbers, shape (G,)."""
+    """Index of the first element of each group in rising group numbers, shape (G,)."""
     return np.flatnonzero(np.diff(groups, prepend=groups[0] - 1)).astype(np.int64)
 
 
 def linear_sums(weights: Floats, per_image: Floats, starts: Integers) -> Floats:
-    """Per replicate the weighted sum of a value per image, shape (B,)."""
+    """Weighted sum of a value per image in each replicate, shape (B,)."""
     return matmul(weights, np.add.reduceat(per_image, starts)[:, None])[:, 0]
 
 
 def pair_sums(weights: Floats, per_image_pair: Floats, starts: Integers) -> Floats:
-    """Per replicate the sum over pairs of images of weight x weight x value, w' M w, shape (B,)."""
+    """Sum over pairs of images of weight x weight x value, w' M w, in each replicate, shape (B,)."""
     by_group = np.add.reduceat(np.add.reduceat(per_image_pair, starts, axis=0), starts, axis=1)
     return np.einsum("bg,bg->b", matmul(weights, by_group), weights)
 
@@ -86,7 +86,7 @@ class Measured(Metric):
     the same patients for every checkpoint on one panel and seed."""
 
     def __eq__(self, other: object) -> bool:
-        """Compares everything but the replicates."""
+        """Compares everything except the replicates."""
         return isinstance(other, Measured) and self.model_dump() == other.model_dump()
 
 
@@ -108,10 +108,10 @@ def measured(value: float, replicates: Floats | None = None) -> Measured:
 
 
 def measured_around(value: float, found: Sequence[float | None]) -> Measured:
-    """A value with replicates moved so that their mean is the value.
+    """A value with replicates shifted so that their mean is the value.
 
     A resample holds only 63 % of the images, some of them twice, so its effective rank is always below that of the
-    whole panel. Only the spread of the replicates is informative.
+    whole panel, and only the spread of the replicates is informative.
     """
     replicates = np.array([np.nan if number is None else number for number in found], dtype=np.float64)
     finite = np.isfinite(replicates)
@@ -160,7 +160,7 @@ class Resamples:
     def mean(self, values: Floats) -> Measured:
         """The mean of one value per image.
 
-        A value that depends on other images (nearest neighbour, nearest cluster) is not computed anew in a resample.
+        A value that depends on other images (nearest neighbor, nearest cluster) is not recomputed in a resample.
         """
         if not len(self):
             return measured(float(values.mean()))

@@ -1,8 +1,8 @@
 """Rank correlations of every score with every outcome at once, and the correlations that chance alone would give.
 
 Cells equal `ranking.rank_correlation`. The table has many cells, and their columns are correlated, so "p below 0.05" in
-some of them is weak evidence. The outcomes are therefore also shuffled over trials, all of them alike: correlations
-among scores and among outcomes stay, those between the two are broken (Westfall & Young, 1993).
+some of them is weak evidence. Therefore the outcomes are also permuted over trials, all in the same way, which keeps
+the correlations among scores and among outcomes and breaks those between the two (Westfall & Young, 1993).
 
 Axes: K scores, D outcomes, n trials, B replicates, R image draws.
 """
@@ -35,9 +35,9 @@ class CorrelationTable:
     spearman_high: Floats
     kendall_low: Floats
     kendall_high: Floats
-    """95 % percentile intervals over trials and test images; NaN where fewer than 90 % of replicates are defined."""
+    """95 % percentile intervals over trials and test images; NaN if fewer than 90 % of replicates are defined."""
     p_values: Floats
-    """Two-sided, of Spearman's rho, by permutation of trials; for this cell alone."""
+    """Two-sided p-values of Spearman's rho by permutation of trials, for each cell alone."""
     chance: Chance
 
 
@@ -56,7 +56,7 @@ def correlation_table(
         scores: shape (K, n); a row with a NaN has no cells here.
         outcomes: shape (D, n), finite.
         outcome_draws: shape (D, R, n).
-        bootstrap, seed: as for `rank_correlation`, whose replicates these are.
+        bootstrap, seed: see `rank_correlation`, which uses the same replicates.
         permutations: at least 100.
     """
     num_scores, n = scores.shape
@@ -100,10 +100,10 @@ def _permuted(x: Floats, y: Floats, rho: Floats, permutations: int, seed: int) -
     generator = np.random.default_rng(derive_seed(seed, "permutations"))
     orders = np.argsort(generator.random((permutations, n)), axis=1)
     null = np.abs(np.matmul(unit_x, unit_y[:, orders].transpose(1, 2, 0)))
-    # A shuffled order that gives the very same correlation counts, whatever the last bit says.
+    # A permutation with an equal correlation counts, even if the last bit differs.
     extreme = (null >= np.abs(rho) - 1e-12).sum(axis=0)
     p_values = (extreme + 1) / (permutations + 1)
-    # Each permutation judged as the observed table is: its p against all permutations.
+    # Each permutation is judged like the observed table: by its p-values against all permutations.
     as_extreme = rankdata(-np.round(null, 12), method="max", axis=0)
     counts = (as_extreme / permutations < LEVEL).sum(axis=(1, 2))
     largest = null.max(axis=(1, 2))

@@ -47,8 +47,8 @@ def structural_components(positive: npt.NDArray[np.bool_], scores: Floats) -> tu
         positive: bool, shape (N,), both values occur.
         scores: shape (N,).
     Returns:
-        V10: for each positive (in order of appearance) the share of negatives below it, ties counted half.
-        V01: for each negative the share of positives above it. The mean of either is AUROC.
+        V10: the share of negatives below each positive (in order of appearance), ties counted half.
+        V01: the share of positives above each negative. The mean of either is AUROC.
     """
     of_positives, of_negatives = scores[positive], scores[~positive]
     m, n = len(of_positives), len(of_negatives)
@@ -65,7 +65,7 @@ def auroc_parts(labels: Integers, scores_by_seed: Sequence[Floats]) -> AurocPart
         labels: int64, shape (N,).
         scores_by_seed: (N, K) arrays, one per seed.
     Returns:
-        None where fewer than two classes are present.
+        None if fewer than two classes are present.
     """
     present, counts = np.unique(labels, return_counts=True)
     if len(present) < 2:
@@ -90,7 +90,7 @@ def delong_variance(labels: Integers, contributions: Floats, groups: Integers | 
         contributions: float64, shape (N,).
         groups: patient of each image; None for independent images.
     Returns:
-        None where a class has one image, or images of one patient: its share cannot be estimated.
+        None if a class has one image, or images of one patient: its share cannot be estimated.
     """
     _, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
     _, patient = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
@@ -98,7 +98,7 @@ def delong_variance(labels: Integers, contributions: Floats, groups: Integers | 
     if patients.min() < 2:
         return None
     means = np.bincount(class_of, weights=contributions) / counts
-    # A mean taken from the same values makes their spread too small, in each class by its own number of patients.
+    # Bessel's correction in each class, by its number of patients.
     spread = np.sqrt(patients / (patients - 1))
     sums = np.bincount(patient, weights=(contributions - means[class_of]) * spread[class_of])
     return float((sums**2).sum())

@@ -1,8 +1,8 @@
 """Intervals over seeds, comparisons of two checkpoints, and the correction for many comparisons.
 
-Three sources of chance separate two checkpoints: the images of the test set, the seed of the head (initial weights,
-data order and crops), and the seed of pre-training. Each test states which of them it covers. None covers pre-training
-seeds, because a checkpoint is one pre-training run.
+The difference of two checkpoints has three sources of chance: the images of the test set, the seed of the head (initial
+weights, data order and crops), and the seed of pre-training. Each test states the sources that it covers. None covers
+pre-training seeds, because a checkpoint is one pre-training run.
 
 The paper's interval of the mean over five seeds is a Student-t interval in its arXiv version and a normal one, 0.71
 times as wide, in the MIDL version; both are computed and named. Its repeated-measures ANOVA over seeds with two
@@ -65,9 +65,9 @@ def paired_t_test(first: Sequence[float], second: Sequence[float]) -> Significan
 
 
 def combined_test(seed_differences: Sequence[float], image_replicates: Floats) -> SignificanceTest:
-    """Tests a mean difference over seeds against the chance of test images and head seeds together.
+    """Tests a mean difference over seeds against the variation of test images and head seeds together.
 
-    The two variances add: that of the mean over seeds (variance over seeds / S) and that over test images (of the
+    The variance is the sum of that of the mean over seeds (variance over seeds / S) and that over test images (of the
     bootstrap replicates of the mean difference). The quantile is Student's t with Satterthwaite's degrees of freedom,
     infinitely many for the image part. With one seed, or seeds that change nothing, it covers test images only.
 
@@ -98,10 +98,10 @@ def combined_test(seed_differences: Sequence[float], image_replicates: Floats) -
 def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
     """Holm's step-down adjusted p-values (Scand. J. Stat. 1979); valid under any dependence of the tests.
 
-    The i-th smallest of m is multiplied by m - i + 1, and never falls below those before it; at most 1.
+    The i-th smallest of m is multiplied by m - i + 1, then raised to at least the one before it, and is at most 1.
 
     Args:
-        p_values: of one family; None (a test that could not be made) stays None and does not count.
+        p_values: p-values of one family; None (a test that could not be made) stays None and does not count.
     Returns:
         Adjusted p-values in the order given.
     """

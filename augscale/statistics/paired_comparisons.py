@@ -1,8 +1,8 @@
-"""Contenders of a search compared on the same fresh seeds and the same panel.
+"""Paired comparisons of the contenders of a search, on the same fresh seeds and the same panel.
 
-The best contender is chosen by the same scores that it is then compared by, with several others. The intervals of all
-pairs therefore hold at once (Tukey's honestly significant differences, with seeds as blocks): with equal contenders one
-of them is called better than another in at most about 5 % of all searches.
+The best contender is chosen by the same scores that compare it with the others. The intervals are therefore
+simultaneous for all pairs (Tukey's honestly significant differences, with seeds as blocks): if all contenders are
+equal, one of them is called better than another in at most about 5 % of all searches.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from augscale.statistics.intervals import CONFIDENCE
 SeedScores = Mapping[int, float]
 """Score by number of the seed."""
 SeedReplicates = Mapping[int, Sequence[float]]
-"""Bootstrap scores of the panel by number of the seed; the same images in replicate b of all contenders."""
+"""Bootstrap scores of the panel by number of the seed; replicate b uses the same images for all contenders."""
 
 
 def differences_to(
     reference: int, scores: Sequence[SeedScores], replicates: Sequence[SeedReplicates] | None = None
 ) -> list[dict[str, Any] | None]:
-    """Every contender's score minus the reference's, with intervals that hold for all pairs of contenders at once.
+    """Every contender's score minus the reference's, with simultaneous intervals for all pairs of contenders.
 
     The variance is the sum of two independent parts. Pre-training seeds: the variance of the pair's differences over
     seeds or, if larger, the residual variance of the two-way table (contenders by seeds), because the few differences
     of one pair can be alike by chance. Images of the panel: the variance over bootstrap replicates. The quantile is
-    that of the studentized range of as many contenders.
+    that of the studentized range for this number of contenders.
 
     Args:
         reference: index of the contender that the others are compared with.
-        scores: of each contender; seeds may be missing.
-        replicates: of each contender; left out of a comparison in which a seed has none. None: none have.
+        scores: one mapping per contender; seeds may be missing.
+        replicates: one mapping per contender; a comparison in which a seed has no replicates ignores them. None: there
+            are none.
     Returns:
         For each contender `difference` (mean over the seeds of both), `interval` (95 %) and `distinguishable` (it
         excludes 0); None for the reference, and where fewer than two seeds are shared.
@@ -68,8 +69,8 @@ def differences_to(
 def _residual(scores: Sequence[SeedScores]) -> tuple[float, int]:
     """Variance of scores beyond the means of contenders and of seeds, and its degrees of freedom.
 
-    Of the contenders that have every seed; where those are fewer than two, 0 and the degrees of freedom of the worst
-    pair.
+    Computed from the contenders that have every seed; if these are fewer than two, the variance is 0, with the smallest
+    degrees of freedom of any pair.
     """
     seeds = sorted(set().union(*scores))
     full = [[own[seed] for seed in seeds] for own in scores if len(own) == len(seeds)]

@@ -1,10 +1,9 @@
 """Rank correlation of a score with a downstream outcome over trials.
 
-The interval covers two sources of chance: the trials that were run (whole groups, e.g. the seeds of one setting, are
-drawn with replacement) and, where the outcomes of resampled test images are given, the images that the outcome was
-measured on. Replicate b pairs draw b of the groups with draw b (modulo their number) of the images, and depends on the
-seed and the number of groups only. Two scores compared on the same trials therefore see the same replicates, and
-differences of their `replicates` are paired.
+The interval covers two sources of chance: the trials (whole groups, e.g. the seeds of one setting, are drawn with
+replacement) and, if outcomes on resampled test images are given, the test images. Replicate b combines draw b of the
+groups with draw b (modulo their number) of the images, and depends on the seed and the number of groups only. So two
+scores of the same trials have the same replicates, and differences of their `replicates` are paired.
 
 Intervals are percentile intervals. Resampled images add the noise of an outcome a second time, which pulls the
 replicates of a correlation towards 0: intervals over trials and images err on the side of "no agreement".
@@ -35,9 +34,9 @@ class Correlation:
     """Agreement of the ranks of a score and an outcome: 1 the same order, -1 the opposite, 0 none."""
 
     value: float | None
-    """In [-1, 1]; None where `note` gives the reason."""
+    """In [-1, 1]; if None, `note` gives the reason."""
     interval: Interval | None = None
-    """95 %, over groups and, if given, test images."""
+    """95 % interval over groups and, if given, test images."""
     n: int
     num_groups: int
     note: str

@@ -33,7 +33,7 @@ def regret(
 
     A choice is a group (a setting): its score and outcome are means over its rows. A tie goes to the first.
 
-    The best by labels is the maximum of noisy outcomes and so too good on average. Two corrections are given:
+    The best by labels is the maximum of noisy outcomes, so it is too high on average. Two corrections are given:
     `best_corrected` subtracts the bootstrap's estimate of that optimism (Efron & Tibshirani 1993, ch. 17), the mean
     over image draws of the draw's own maximum minus the outcome, on all images, of the choice that attains it;
     `best_crossfitted` chooses on one half of the images and judges on the other, both ways, mean over the splits. The
@@ -45,8 +45,8 @@ def regret(
 
     Args:
         scores, outcomes, groups, outcome_draws, bootstrap, seed: see `rank_correlation`.
-        names: of the rows, length n; rows of one group share theirs. None: their numbers.
-        controls: names that are compared with; those that do not occur are left out.
+        names: names of the rows, length n, the same for all rows of a group. None: numbers of the groups.
+        controls: names of controls; those that do not occur are left out.
         outcome_halves: float, shape (S, 2, n): outcomes on two disjoint halves of the test images, S splits.
     Raises:
         DataError: shapes differ, a value is not finite, or names within a group differ.
@@ -81,7 +81,7 @@ def regret(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Replicates:
-    """Outcomes of the choice made in each replicate, each (B,); `outcomes` of every choice, (B, G)."""
+    """Outcome of each kind of choice in each replicate, shape (B,); `outcomes` of all choices, shape (B, G)."""
 
     best: Floats
     pick: Floats

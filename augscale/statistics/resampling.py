@@ -8,9 +8,9 @@ patients are drawn (cluster bootstrap, Field & Welsh, J. R. Stat. Soc. B 2007), 
 show the same set of classes, which keeps every class too. The intervals are therefore conditional on the class
 frequencies of the test set.
 
-Of n images of a class n - 1 are drawn, each counted n / (n - 1) times (Rao & Wu, J. Am. Stat. Assoc. 1988): n of n
-would show (n - 1) / n of the variance, too little where classes are small. A class with one image (a stratum with one
-patient) contributes no spread at all: such intervals are too narrow, and `resample_notes` says so.
+Of a class with n images, n - 1 are drawn, and each counts n / (n - 1) times (Rao & Wu, J. Am. Stat. Assoc. 1988).
+Drawing n would give only (n - 1) / n of the variance, too little in small classes. A class with one image (a stratum
+with one patient) contributes no spread at all: such intervals are too narrow, and `resample_notes` says so.
 
 Resamples are weights (N, B), so a metric of all B resamples is a few array operations: sorting happens once.
 """
@@ -29,14 +29,14 @@ RESAMPLES = 1000
 RESAMPLED = ("auroc", "aupr", "paper_sensitivity", "sensitivity", "f1", "accuracy", "released_accuracy", "kappa")
 """Metrics that get an interval over test images."""
 FEW = 5
-"""Below so many images (patients) a class's share of the spread is itself poorly known."""
+"""With fewer images (patients), the contribution of a class to the spread is poorly known."""
 
 
 def draw_counts(seed: int, resamples: int, num_units: int, draws: int | None = None) -> Floats:
     """Draws units with replacement and counts them in each resample.
 
     Args:
-        seed: of this draw; row b depends on it, b and the numbers of units and draws only.
+        seed: seed of this draw; row b depends on it, on b and on the numbers of units and draws only.
         resamples: B.
         num_units: U.
         draws: per resample; None draws as many as there are units.
@@ -74,7 +74,7 @@ def resample_weights(
 
 
 def resample_notes(labels: Integers, groups: Integers | None, classes: Sequence[str]) -> tuple[str, ...]:
-    """Names the classes whose test images are too few for a reliable interval; empty where none is."""
+    """Names the classes with too few test images for a reliable interval; empty if there are none."""
     unit_of, _ = _units(labels, groups)
     unit = "images" if groups is None else "patients"
     few = []
@@ -89,13 +89,13 @@ def resample_notes(labels: Integers, groups: Integers | None, classes: Sequence[
 
 
 def resampled_metrics(labels: Integers, scores: Floats, weights: Floats, *, ordered: bool = False) -> dict[str, Floats]:
-    """The metrics of every resample; with all weights 1 those of `evaluate_scores`.
+    """The metrics of every resample; with all weights 1 they equal those of `evaluate_scores`.
 
     Args:
         labels: int64, shape (N,).
         scores: float64, shape (N, K).
         weights: from `resample_weights` for the same labels, shape (N, B).
-        ordered: whether to compute kappa.
+        ordered: True to compute kappa.
     Returns:
         float64 arrays of shape (B,) by metric of RESAMPLED; NaN where a metric is undefined.
     """
@@ -127,7 +127,7 @@ def weighted_areas(positive: npt.NDArray[np.bool_], scores: Floats, weights: Flo
     """
     order = np.argsort(-scores, kind="stable")
     positive_in_order = positive[order]
-    # A threshold lies below each run of equal scores; only those that admit a positive image add to either area.
+    # One threshold lies below each run of equal scores; only runs with a positive image add to either area.
     ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
     admitted = np.cumsum(positive_in_order)[ends]
     useful = np.flatnonzero(np.diff(admitted, prepend=0))
@@ -147,7 +147,7 @@ def weighted_areas(positive: npt.NDArray[np.bool_], scores: Floats, weights: Flo
 
 
 def percentile_interval(replicates: Floats) -> tuple[float, float] | None:
-    """The 95 % percentile interval; None without replicates, or where one is not finite."""
+    """The 95 % percentile interval; None without replicates, or if one is not finite."""
     if not len(replicates) or not np.isfinite(replicates).all():
         return None
     low, high = np.percentile(replicates, (2.5, 97.5))
@@ -157,8 +157,8 @@ def percentile_interval(replicates: Floats) -> tuple[float, float] | None:
 def bootstrap_p(differences: Floats) -> float | None:
     """Two-sided p-value of "no difference" from the replicates of a paired difference, by the percentile method.
 
-    Twice the smaller share of replicates on one side of 0, each counted with one more replicate, so that it is never
-    0 and no smaller than 2 / (B + 1). 1 where all replicates are 0; None where the metric is undefined.
+    Twice the smaller share of replicates on one side of 0; one replicate is added, so that p is at least 2 / (B + 1). 1
+    if all replicates are 0; None if the metric is undefined.
     """
     if not np.isfinite(differences).all() or not len(differences):
         return None

@@ -16,7 +16,7 @@ from augscale.statistics.arrays import Floats, Integers
 from augscale.statistics.resampling import draw_counts
 
 MIN_ROWS = 4
-"""Fewer rows (or groups) say nothing: with three, a third of all orders agree perfectly or are perfectly opposed."""
+"""Fewest rows (or groups) for a correlation: of three, a third of all orders agree or disagree perfectly."""
 BOOTSTRAP = 2000
 
 

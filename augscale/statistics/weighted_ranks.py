@@ -1,6 +1,6 @@
 """Spearman's rho and Kendall's tau-b between many pairs of columns, in many resamples at once.
 
-A resample is how often each row is drawn, so no row is copied: ranks are running sums of those weights. Rho is the
+A resample is given by the number of times that each row is drawn; ranks are running sums of these weights. Rho is the
 Pearson correlation of average ranks; tau-b divides by the pairs untied in each column (Kendall, Biometrika 1945). Both
 are NaN where a column is constant in a resample.
 
@@ -14,14 +14,14 @@ import numpy as np
 from augscale.statistics.arrays import Floats
 
 _SMALLEST_LENGTH = 1e-9
-"""A smaller length or scale is that of a constant column."""
+"""A column with a smaller length or scale is constant."""
 
 
 def spearman(weights: Floats, x: Floats, y: Floats) -> Floats:
     """Rho of every resample: the weighted Pearson correlation of weighted average ranks.
 
     Args:
-        weights: how often each row is drawn, (B, n).
+        weights: number of times that each row is drawn, (B, n).
         x: (K, n).
         y: (D, R, n); resample b takes version b % R.
     Returns:

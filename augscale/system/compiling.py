@@ -1,7 +1,8 @@
 """torch.compile for the operations between matrix products, which on a GPU are bound by memory bandwidth.
 
-Functions that take networks and tensors as arguments are compiled, not networks. So a search compiles once per worker
-and not once per trial, and nothing that a trial varies is compiled in. Shapes are fixed: a run has few.
+The compiled functions take networks and tensors as arguments; networks themselves are not compiled. So a search
+compiles once per worker instead of once per trial, and the compiled code does not depend on what varies between trials.
+Shapes are fixed, because a run has few.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FEWEST_STEPS = 700
 """Shortest run, in steps, that `compile = "auto"` compiles; it pays off there at the paper's setting."""
 _MOST_VERSIONS = 64
-"""Compiled versions of one function. A ViT's block needs 6 (first block or not; the student's two crop sizes and the
-teacher), and 6 more for each size of micro-batch. Beyond the limit, by default 8, torch runs it uncompiled."""
+"""Limit of compiled versions of one function, beyond which torch runs it uncompiled; torch's default is 8. A ViT's
+block needs 6 (first block or not; the student's two crop sizes and the teacher) for each size of micro-batch."""
 
 
 @functools.cache
@@ -39,8 +40,8 @@ def resolve_compile(setting: str, device: torch.device, steps: int) -> bool:
 
     Args:
         setting: "always", "never", or "auto": if torch can compile here and the run is long enough to gain by it.
-        device: of the run. A CPU gains nothing, so nothing is compiled there (docs/experiments.md).
-        steps: of the run.
+        device: device of the run. Nothing is compiled on a CPU, which gains nothing by it (docs/experiments.md).
+        steps: length of the run.
     Raises:
         ConfigError: "always", and torch cannot compile here.
     """
@@ -61,7 +62,7 @@ def why_not(device: torch.device) -> str | None:
     """The error, in one line, of compiling a small function for the device; None if torch can compile."""
     try:
         compiled_version(_probe)(torch.ones(2, device=device))
-    except Exception as error:  # of dynamo, inductor, Triton or the C compiler: runs go on without
+    except Exception as error:  # of dynamo, inductor, Triton or the C compiler: runs continue uncompiled
         text = str(error).strip()
         return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
     return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_CPU_WORKERS = 8
-"""With more parallel trials a sampler that learns from results is hardly better than random."""
+"""Default limit of CPU workers: with more parallel trials, TPE is hardly better than random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def cpu_cores() -> int:
 
 
 def _wanted_threads() -> int:
-    """OMP_NUM_THREADS, if it is a number."""
+    """OMP_NUM_THREADS if it is a number, else all cores."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, int(text)) if text.isdigit() else cpu_cores()
 
@@ -62,7 +62,7 @@ def resolve_device(device: str) -> str:
     if kind.type not in ("cpu", "cuda"):
         raise ConfigError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {device}: this machine shows {torch.cuda.device_count()} CUDA devices")
+        raise ConfigError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices")
     return device
 
 
@@ -71,8 +71,8 @@ def plan_workers(device: str, workers: int | None, trials: int) -> WorkerPlan:
 
     Args:
         device: "auto", "cpu", "cuda" (all GPUs) or "cuda:N" (one).
-        workers: how many; None chooses.
-        trials: no more workers than this are started.
+        workers: number of workers; None for the default.
+        trials: upper limit of workers.
     """
     import torch
 
@@ -98,7 +98,7 @@ def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=64)
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """A cached tensor of numbers that are needed again and again; never to be changed in place.
+    """A cached tensor of constants; it must not be changed in place.
 
     Returns:
         float32, shape (len(values),), on the device.

@@ -52,8 +52,8 @@ def available_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/c
     Args:
         proc, cgroups: Linux's folders for them.
     Returns:
-        The smallest of the kernel's MemAvailable and of what each control group (version 1 or 2) has left, with its
-        reclaimable file caches; None if none of it can be read, as on macOS.
+        The smallest of the kernel's MemAvailable and of the memory left in each control group (version 1 or 2),
+        reclaimable file caches included; None if none of it can be read, as on macOS.
     """
     found = list(_left_in_control_groups(proc, cgroups))
     host = _table(proc / "meminfo").get("MemAvailable")
@@ -65,8 +65,8 @@ def available_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/c
 def resident_memory(proc: Path = Path("/proc")) -> int:
     """Bytes of main memory that this process holds, without mapped files, which the kernel can reclaim.
 
-    Memory that the C library keeps after it was freed is returned first: after a trial as much as the trial took. If
-    the rest cannot be read, the result is the most that the process has ever held, files included.
+    Freed memory that the C library still holds, after a trial as much as the trial took, is first returned to the
+    system. If the current value cannot be read, the result is the peak of the process, files included.
     """
     _trim()
     anonymous = _table(proc / "self" / "status").get("RssAnon")
@@ -79,15 +79,15 @@ def resident_memory(proc: Path = Path("/proc")) -> int:
 def memory_limit(
     max_memory: str | None, device: torch.device, measured: int | None = None, *, sharing: int = 1
 ) -> int | None:
-    """Bytes that this process may hold: of main memory in all, or of a GPU besides CUDA's own context.
+    """Bytes that this process may hold in total: of main memory, or of a GPU without CUDA's own context.
 
     Args:
         max_memory: the setting, e.g. "8GB".
         measured: the limit as measured earlier; used if `max_memory` is None.
         sharing: processes on this device among which free memory is divided, besides those of torchrun.
     Returns:
-        If neither is given: what this process holds, and nine tenths of what is free, on a CPU divided also among the
-        processes that torchrun has started on the host. None if that is unknown.
+        If neither is given: the memory that this process holds plus nine tenths of the free memory; on a CPU this is
+        also divided among the processes that torchrun has started on the host. None if that is unknown.
     """
     if max_memory is not None:
         return parse_size(max_memory)
@@ -124,7 +124,7 @@ def _left_in_control_groups(proc: Path, cgroups: Path) -> Iterator[int]:
             root = cgroups / "memory"
         else:
             continue
-        # Inside a container the path may be the host's and not be there; then its root is the container's own group.
+        # Inside a container the path may be the host's and not exist; the root is then the container's own group.
         here = root / path.strip("/")
         for folder in (here, *here.parents):
             if folder.is_relative_to(root):
@@ -138,7 +138,7 @@ def _left(folder: Path, limit_name: str, used_name: str, cache_name: str) -> Ite
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Lines of a name and a number, as /proc/meminfo has them."""
+    """Numbers by name, from lines as in /proc/meminfo."""
     words = [line.replace(":", " ").split() for line in _lines(path)]
     return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdigit()}
 

@@ -7,7 +7,7 @@ from urllib.parse import quote, quote_plus
 
 STARS = "***"
 SHORT = 4
-"""Shorter passwords occur in ordinary words: a text that repeats one is replaced by `WITHHELD` as a whole."""
+"""Shorter passwords occur in ordinary words, so a text that repeats one is replaced entirely by `WITHHELD`."""
 WITHHELD = "(a message that repeats the password; withheld)"
 
 _known: set[str] = set()

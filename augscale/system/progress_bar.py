@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Yields a function of (description, number done, total), which may be called as often as one likes."""
+    """Yields a function of (description, number done, total)."""
     if not console.is_terminal:
         yield _lines(console)
         return
@@ -32,7 +32,7 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def line_printer(console: Console) -> Callable[[str], None]:
-    """Prints a line as it is."""
+    """A function that prints a line without markup."""
     return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -3,10 +3,10 @@
 Batch systems send SIGUSR1 or SIGUSR2 ahead of the end (SLURM's --signal=USR1@60, to every process of a step); they mean
 the same as SIGTERM: save, stop, exit with code 128 + number. A process goes through three phases:
 
-- while it imports, `stop_until_ready` ends it at once. Whoever starts a process blocks the signals for it
-  (`held_back`), so that none is lost, or kills it, before there is a handler;
+- during imports, a signal ends the process at once (`stop_until_ready`). The parent blocks the signals until then
+  (`held_back`), so that none is lost or kills the process before it has a handler;
 - during `StopFlag.listening`, a signal sets the flag, and the work saves and stops;
-- while it ends, a second signal changes nothing.
+- while the process ends, a second signal has no effect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STOP_SIGNALS = tuple(
 )
 """Windows has no SIGUSR1 and SIGUSR2."""
 _OWN_MEANING = ("SIGUSR1", "SIGUSR2")
-"""Signals that a program which calls augscale may use for itself: its handlers are kept."""
+"""Signals that a program which calls augscale may use for its own purposes; its handlers are kept."""
 
 
 class _Program:
@@ -33,37 +33,37 @@ class _Program:
 
     def __init__(self) -> None:
         self.ours = False
-        """The process is the `augscale` command, not another program that calls augscale."""
+        """True if the process is the `augscale` command, not another program that calls augscale."""
         self.leaving = False
-        """A stop signal is being obeyed; further ones change nothing."""
+        """True while the process stops because of a signal; further signals have no effect."""
         self.unserved: int | None = None
-        """A signal that came too late for the work that listened; the next work obeys it."""
+        """A signal that came too late for the work that listened; it stops the next work."""
 
 
 _program = _Program()
 
 
 class StoppedEarly(SystemExit):
-    """A stop signal came while no work listened. Not an Exception: no library takes it for a failed import."""
+    """A stop signal came while no work listened. Not an Exception, which a library may take for a failed import."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
 
     def __str__(self) -> str:
         name = signal.Signals(int(str(self.code)) - 128).name
-        return f"stopped by {name}; what was finished is kept, the same command goes on"
+        return f"stopped by {name}; finished work is kept, and the same command continues"
 
 
 class StopFlag:
     """Set by a stop signal, or when the supervisor that started this worker is gone. Call it to read it.
 
     Args:
-        parent: process id of the supervisor, passed on by it, because it may be gone before this process can ask.
+        parent: process id of the supervisor. The supervisor passes it, because it may end before this process can ask.
     """
 
     def __init__(self, *, parent: int | None = None) -> None:
         self.signal_number: int | None = None
-        """The first signal."""
+        """Number of the first signal; None before it."""
         self.on_stop: Callable[[], Any] | None = None
         """Called once, when the flag is set; must be short."""
         self._parent = parent
@@ -79,7 +79,7 @@ class StopFlag:
 
     @contextmanager
     def listening(self) -> Iterator[StopFlag]:
-        """Handles the stop signals while entered; in the main thread only, to which Python delivers signals."""
+        """Handles the stop signals inside the block; only in the main thread, to which Python delivers signals."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -139,7 +139,7 @@ def hold_back() -> set[int] | None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """For the start of another process, which inherits the blocked signals; this process unblocks them afterwards."""
+    """Wraps the start of another process, which inherits the blocked signals; this process unblocks them afterwards."""
     before = hold_back()
     try:
         yield
@@ -149,7 +149,7 @@ def held_back() -> Iterator[None]:
 
 
 def ignore_further() -> None:
-    """For a process that has obeyed a signal: another one does not change its exit code while Python shuts down."""
+    """Ignores stop signals from now on, so that a second one does not change the exit code during Python's shutdown."""
     if threading.current_thread() is threading.main_thread():
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)

@@ -1,8 +1,8 @@
 """Start of a process: large memory pages, and imports that the garbage collector skips.
 
-Large pages: a training step on a CPU allocates and frees hundreds of MB many times. With pages of 2 MiB instead of
-4 KiB one-thread workers are 3 to 10 % faster, and a process with two threads 16 % (docs/experiments.md, 2026-11-24).
-glibc reads the environment variable for them once, when a process starts; so a process that wants them restarts itself.
+A training step on a CPU allocates and frees hundreds of MB many times. With pages of 2 MiB instead of 4 KiB, one-thread
+workers are 3 to 10 % faster, and a process with two threads 16 % (docs/experiments.md, 2026-11-24). glibc reads the
+environment variable for large pages only when a process starts, so a process that needs them restarts itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def large_pages_environment() -> dict[str, str]:
 
 
 def has_glibc() -> bool:
-    """Whether the C library is glibc, the only one that reads the variable."""
+    """True if the C library is glibc, the only one that reads the variable."""
     try:
         return "glibc" in (os.confstr("CS_GNU_LIBC_VERSION") or "")
     except (AttributeError, ValueError):
@@ -49,7 +49,7 @@ def has_glibc() -> bool:
 
 @contextmanager
 def lasting_imports() -> Iterator[None]:
-    """For imports of heavy libraries: their objects stay until the process ends, and are never garbage-collected.
+    """Wraps imports of heavy libraries: their objects stay until the process ends and are never garbage-collected.
 
     torch, torchvision and timm make some hundred thousand objects. Without collection a worker needs 3.0 instead of
     3.9 s of processor time to import them, and 0.25 instead of 1.4 s to end.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from augscale.config import ProbeConfig
-from augscale.scoring.health import Health, verdict, violation
+from augscale.scoring.health import Health, verdict
 
 PROBE = ProbeConfig(min_effective_rank=2.0, min_information=0.1)
 GOOD: dict[str, Any] = {
@@ -30,7 +30,7 @@ def judge(**changes: Any) -> Health:
 def test_a_run_that_learned_is_healthy_and_says_what_was_checked() -> None:
     health = judge()
     assert health.verdict == "healthy"
-    assert violation(health) < 0
+    assert health.violation < 0
     assert len(health.evidence) == 4
     assert "effective rank 30.00, limit 2" in health.evidence[0]
 
@@ -49,7 +49,7 @@ def test_a_run_that_learned_is_healthy_and_says_what_was_checked() -> None:
 def test_each_sign_of_collapse_alone_is_enough(changes: dict[str, Any], number: str, limit: str) -> None:
     health = judge(**changes)
     assert health.verdict == "collapsed"
-    assert 0 < violation(health) <= 1
+    assert 0 < health.violation <= 1
     assert len(health.evidence) == 1
     assert number in health.evidence[0]
     assert limit in health.evidence[0]
@@ -63,7 +63,7 @@ def test_each_sign_of_collapse_alone_is_enough(changes: dict[str, Any], number: 
 def test_a_value_near_its_limit_is_suspicious_but_feasible(changes: dict[str, Any]) -> None:
     health = judge(**changes)
     assert health.verdict == "suspicious"
-    assert violation(health) <= 0
+    assert health.violation <= 0
     assert len(health.evidence) == 1
 
 
@@ -77,7 +77,7 @@ def test_the_silent_pilot_run_is_caught_by_its_information() -> None:
 def test_before_the_end_a_run_without_information_is_only_suspicious() -> None:
     health = judge(information=0.0, loss=math.log(1024), final=False)
     assert health.verdict == "suspicious"
-    assert violation(health) <= 0
+    assert health.violation <= 0
 
 
 def test_an_early_collapse_of_the_features_is_a_collapse() -> None:
@@ -97,7 +97,7 @@ def test_a_limit_of_zero_switches_the_information_check_off() -> None:
     probe = ProbeConfig(min_information=0.0, min_effective_rank=1.0)
     health = verdict(probe=probe, effective_rank=1.0, feature_sd=0.5, information=0.0, loss=7.0, out_dim=64, final=True)
     assert health.verdict == "suspicious"
-    assert violation(health) <= 0
+    assert health.violation <= 0
 
 
 def test_without_a_head_only_the_features_are_judged() -> None:
@@ -117,11 +117,11 @@ def test_the_constraint_is_violated_exactly_when_the_verdict_is_collapsed(
     rank: float, sd: float, information: float | None, loss: float | None, final: bool
 ) -> None:
     health = judge(effective_rank=rank, feature_sd=sd, information=information, loss=loss, final=final)
-    assert (violation(health) > 0) == (health.verdict == "collapsed")
-    assert health.to_dict()["violation"] == violation(health) <= 1
+    assert (health.violation > 0) == (health.verdict == "collapsed")
+    assert health.to_dict()["violation"] == health.violation <= 1
     assert health.evidence
 
 
 @given(rank=st.floats(1, 1.9))
 def test_a_worse_collapse_violates_more(rank: float) -> None:
-    assert violation(judge(effective_rank=rank)) > violation(judge(effective_rank=rank + 0.05))
+    assert judge(effective_rank=rank).violation > judge(effective_rank=rank + 0.05).violation

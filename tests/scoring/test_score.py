@@ -17,7 +17,6 @@ from augscale.data.image_records import ImageRecord
 from augscale.diagnosis.checkup import examine_subjects, ladder_levels
 from augscale.diagnosis.subjects import Subject
 from augscale.errors import DataError, DivergedError
-from augscale.scoring.health import violation
 from augscale.scoring.panel import ProbePanel, build_panel
 from augscale.scoring.score import PanelScore, score_backbone, score_embeddings
 from augscale.scoring.separation import separation
@@ -165,7 +164,7 @@ def test_a_collapsed_backbone_is_infeasible_and_its_score_is_a_number(panel: Pro
     assert found.interval == (0.0, 0.0)
     assert found.effective_rank == pytest.approx(1.0, abs=1e-3)
     assert found.health.verdict == "collapsed"
-    assert violation(found.health) > 0
+    assert found.health.violation > 0
     json.dumps(found.to_dict(), allow_nan=False)
 
 

@@ -115,5 +115,5 @@ def test_the_command_line_ends_with_the_code_of_a_signal_that_came_early():
     os.kill(process.pid, signal.SIGUSR1)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 138
-    assert errors == "augscale: stopped by SIGUSR1; what was finished is kept, the same command goes on\n"
+    assert errors == "augscale: stopped by SIGUSR1; finished work is kept, and the same command continues\n"
     assert time.monotonic() - start < 30

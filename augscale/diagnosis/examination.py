@@ -1,8 +1,8 @@
 """The verdict on a checkpoint, with evidence in numbers and advice on what to try next.
 
-`health.verdict` judges a run while it trains; this module examines a finished file: its weights, the spread of its
-embeddings, how it separates pairs compared with the same network before training, and what a training log or a
-projection head tells. The most frequent failures of DINO on medical images are collapse and a loss that stays at
+`health.verdict` judges a run while it trains; this module examines a finished checkpoint: its weights, the spread of
+its embeddings, its separation of pairs compared with the same network before training, and facts from a training log or
+a projection head. The most frequent failures of DINO on medical images are collapse and a loss that stays at
 ln(out_dim).
 """
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from augscale.config import ProbeConfig
 from augscale.records.diagnosis import Examination
 from augscale.scoring.distances import unit_rows
-from augscale.scoring.health import Check, Verdict, spread_checks, training_checks
+from augscale.scoring.health import WORST_FIRST, Check, Verdict, spread_checks, training_checks
 from augscale.scoring.spectrum import effective_rank, feature_sd
 
 CONSTANT_BELOW = 1e-4
@@ -24,7 +24,7 @@ CONSTANT_BELOW = 1e-4
 MANY_CONSTANT = 0.5
 """Share of constant dimensions that makes a checkpoint suspicious."""
 NO_SEPARATION = 0.55
-"""Pair AUROC at the mildest level below which views of one image are hardly nearer than other images."""
+"""Pair AUROC at the mildest level, below which views of one image are hardly nearer than other images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,12 @@ class TrainingSigns:
     """Facts on the training from a log, a head or a sidecar; None where unknown."""
 
     loss: float | None = None
-    """DINO's, nats, at the end."""
+    """DINO's loss at the end, nats."""
     out_dim: int | None = None
     information: float | None = None
-    """Nats that the teacher's outputs say about the image, see `dino.information`."""
+    """Mutual information of image and teacher output, nats, see `dino.information`."""
     source: str = ""
-    """Names the file, for the evidence."""
+    """Name of the file, for the evidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +87,7 @@ def examine(
         bad = int((~np.isfinite(points)).any(axis=1).sum())
         sentence = f"{bad} of {len(points)} embeddings are not finite, although all weights are"
         signs.append(_Sign(verdict="collapsed", sentence=sentence, advice=("embed in fp32; check the input images",)))
-    order: tuple[Verdict, ...] = ("collapsed", "suspicious", "healthy")
-    signs.sort(key=lambda sign: order.index(sign.verdict))
+    signs.sort(key=lambda sign: WORST_FIRST.index(sign.verdict))
     advice = dict.fromkeys(line for sign in signs for line in sign.advice if trained)
     return Examination(verdict=signs[0].verdict, evidence=tuple(sign.sentence for sign in signs), advice=tuple(advice))
 

@@ -1,4 +1,4 @@
-"""The doctor: every kind of trouble is seen, named with its number, and answered with advice; health is not."""
+"""Examination of a checkpoint: every failure is found, stated with its number, and comes with advice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from augscale.diagnosis.checkpoint_doctor import TrainingSigns, constant_dimensions, examine
+from augscale.diagnosis.examination import TrainingSigns, constant_dimensions, examine
 
 
 @pytest.fixture
