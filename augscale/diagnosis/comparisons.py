@@ -9,7 +9,7 @@ import numpy as np
 
 from augscale.diagnosis.measure import LevelMeasures
 from augscale.records.diagnosis import LADDER, Comparison
-from augscale.statistics.bootstrap import Measured, measured, paired_difference
+from augscale.statistics.panel_bootstrap import Measured, measured, paired_difference
 
 COMPARED = ("dprime", "pair_auroc")
 """Metrics whose difference between two checkpoints gets an interval."""

@@ -11,7 +11,7 @@ from augscale.records.metrics import LABEL_METRICS
 from augscale.scoring import spectrum
 from augscale.scoring.distances import centered, unit_rows
 from augscale.scoring.separation import is_rounding
-from augscale.statistics.bootstrap import Measured, Resamples, measured, measured_around, missing
+from augscale.statistics.panel_bootstrap import Measured, Resamples, measured, measured_around, missing
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

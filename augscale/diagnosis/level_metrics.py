@@ -22,7 +22,7 @@ from augscale.scoring.distances import centered, unit_rows
 from augscale.scoring.pair_metrics import Counts
 from augscale.scoring.pair_samples import Negatives, Positives
 from augscale.scoring.separation import MIN_IMAGES, dprime, is_nothing, is_rounding
-from augscale.statistics.bootstrap import Measured, Resamples, measured, missing
+from augscale.statistics.panel_bootstrap import Measured, Resamples, measured, missing
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

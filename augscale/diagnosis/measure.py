@@ -22,7 +22,7 @@ from augscale.records.base import Record
 from augscale.records.diagnosis import LevelRecord
 from augscale.records.metrics import IMAGE_METRICS, LEVEL_METRICS
 from augscale.scoring.embedding_checks import finite_embeddings, group_numbers
-from augscale.statistics.bootstrap import Measured, Resamples
+from augscale.statistics.panel_bootstrap import Measured, Resamples
 
 NUM_SHARES = 256
 """Number of eigenvalue shares that are kept."""

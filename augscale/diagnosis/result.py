@@ -14,7 +14,7 @@ from augscale.records.diagnosis import CheckpointRecord, DiagnosisRecord, Examin
 from augscale.records.metrics import METRICS, MetricInfo
 from augscale.runs.files import write_atomic
 from augscale.runs.folders import now, versions
-from augscale.statistics.bootstrap import Measured
+from augscale.statistics.panel_bootstrap import Measured
 
 DISTANCES = "distances.npz"
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from augscale.records.diagnosis import OwnAndData, StatisticsCheck
 from augscale.scoring.separation import separation
-from augscale.statistics.bootstrap import percentile_interval
+from augscale.statistics.panel_bootstrap import percentile_interval
 
 Embeddings = npt.NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from augscale.evaluation.predictions import Predictions
 from augscale.records.evaluation import METRIC_LABELS, Cell, ClassSummary, MetricSummary
 from augscale.statistics.arrays import Floats
 from augscale.statistics.intervals import seed_interval_normal, seed_interval_t
-from augscale.statistics.resampling import percentile_interval, resample_notes, resampled_metrics
+from augscale.statistics.stratified_bootstrap import percentile_interval, resample_notes, resampled_metrics
 
 CURVE_GRID: tuple[float, ...] = tuple(round(float(x), 2) for x in np.linspace(0, 1, 51))
 """False positive rates or recalls at which the curves of several seeds are averaged."""

@@ -30,7 +30,7 @@ from augscale.statistics.intervals import (
     paired_t_test,
     verdict,
 )
-from augscale.statistics.resampling import RESAMPLES, bootstrap_p, percentile_interval, resample_weights
+from augscale.statistics.stratified_bootstrap import RESAMPLES, bootstrap_p, percentile_interval, resample_weights
 
 COMPARED = ("auroc", "aupr", "paper_sensitivity", "sensitivity", "f1", "accuracy", "kappa")
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from augscale.scoring.bins import COARSE_BINS, FINE_BINS, Bins
 from augscale.scoring.distances import distance_matrix, pair_distances, raw_distances, unit_rows
 from augscale.scoring.pair_stream import stream_pairs
-from augscale.statistics.bootstrap import Resamples, group_starts, pair_sums
+from augscale.statistics.panel_bootstrap import Resamples, group_starts, pair_sums
 from augscale.system.matmul import matmul
 
 Floats = npt.NDArray[np.float64]

@@ -20,7 +20,7 @@ from augscale.scoring.panel import ProbePanel
 from augscale.scoring.separation import Separation, separation
 from augscale.scoring.spectrum import effective_rank, feature_sd
 from augscale.seeding import derive_seed
-from augscale.statistics.bootstrap import percentile_interval
+from augscale.statistics.panel_bootstrap import percentile_interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from augscale.scoring.distances import nearest_negatives, unit_rows
 from augscale.scoring.embedding_checks import finite_embeddings, group_numbers
 from augscale.scoring.negatives import NegativePairs, negative_pairs
 from augscale.scoring.pair_samples import Positives
-from augscale.statistics.bootstrap import (
+from augscale.statistics.panel_bootstrap import (
     group_starts,
     linear_sums,
     pair_sums,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.scoring.spectrum import alpha_req, eigenvalue_shares
-from augscale.statistics.bootstrap import resample_weights
+from augscale.statistics.panel_bootstrap import resample_weights
 
 Floats = npt.NDArray[np.float64]
 

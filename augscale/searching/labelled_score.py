@@ -29,7 +29,7 @@ from augscale.records.manifest import LabelledRecord
 from augscale.scoring.embeddings import embed
 from augscale.scoring.score import PanelScore
 from augscale.seeding import derive_seed
-from augscale.statistics.resampling import percentile_interval, resample_weights, weighted_areas
+from augscale.statistics.stratified_bootstrap import percentile_interval, resample_weights, weighted_areas
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from augscale.records.evaluation import Interval
 from augscale.statistics.arrays import Floats
-from augscale.statistics.resampling import percentile_interval
+from augscale.statistics.stratified_bootstrap import percentile_interval
 from augscale.statistics.trial_rows import BOOTSTRAP, MIN_ROWS, group_weights, trial_rows
 from augscale.statistics.weighted_ranks import kendall, spearman
 

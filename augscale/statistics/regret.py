@@ -11,7 +11,7 @@ import numpy.typing as npt
 from augscale.errors import DataError
 from augscale.records.validation import Alternative, Regret
 from augscale.statistics.arrays import Floats, Integers
-from augscale.statistics.resampling import percentile_interval
+from augscale.statistics.stratified_bootstrap import percentile_interval
 from augscale.statistics.trial_rows import BOOTSTRAP, MIN_ROWS, group_weights, trial_rows
 
 RANDOM = "random"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from augscale.errors import DataError
 from augscale.seeding import derive_seed
 from augscale.statistics.arrays import Floats, Integers
-from augscale.statistics.resampling import draw_counts
+from augscale.statistics.stratified_bootstrap import draw_counts
 
 MIN_ROWS = 4
 """Fewest rows (or groups) for a correlation: of three, a third of all orders agree or disagree perfectly."""

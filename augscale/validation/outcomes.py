@@ -13,7 +13,7 @@ import numpy as np
 from augscale.evaluation.predictions import Predictions
 from augscale.seeding import derive_seed
 from augscale.statistics.arrays import Floats, Integers
-from augscale.statistics.resampling import percentile_interval, resample_weights, weighted_areas
+from augscale.statistics.stratified_bootstrap import percentile_interval, resample_weights, weighted_areas
 
 METRICS = ("auroc", "aupr")
 METRIC_NAMES = {"auroc": "AUROC", "aupr": "AUPR"}

@@ -20,7 +20,7 @@ from augscale.errors import DataError
 from augscale.evaluation.datasets import LabelledImages, open_dataset
 from augscale.scoring.panel import checked_panel_split, draw_views, image_keys, whole_views
 from augscale.seeding import derive_seed
-from augscale.statistics.resampling import resample_weights
+from augscale.statistics.stratified_bootstrap import resample_weights
 from benchmarks.evidence.lesions import lesion_images, lesion_names
 from benchmarks.evidence.settings import GREY, LESIONS, MeasureSettings
 

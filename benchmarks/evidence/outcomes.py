@@ -17,7 +17,7 @@ from augscale.evaluation.linear import fit_path
 from augscale.evaluation.neighbours import knn_scores, unit_rows
 from augscale.evaluation.protocol_config import KnnConfig, LinearConfig
 from augscale.evaluation.selection import macro_auroc
-from augscale.statistics.resampling import weighted_areas
+from augscale.statistics.stratified_bootstrap import weighted_areas
 from benchmarks.evidence.data import OutcomeData
 from benchmarks.evidence.settings import MeasureSettings
 

@@ -29,7 +29,7 @@ from augscale.records.metrics import (
 from augscale.scoring import pair_samples
 from augscale.scoring.separation import separation
 from augscale.scoring.spectrum import effective_rank, feature_sd
-from augscale.statistics.bootstrap import Measured, measured, missing, paired_difference, resample_weights
+from augscale.statistics.panel_bootstrap import Measured, measured, missing, paired_difference, resample_weights
 
 
 @pytest.fixture(autouse=True)

@@ -421,7 +421,7 @@ def test_a_run_that_compiles_does_so_with_its_views_and_its_loss_and_leaves_them
     monkeypatch.setattr(compiled, "compiled_version", as_written)
     monkeypatch.setattr(dino, "compiled_version", as_written)
     found = run(tiny_study(steps=3))
-    assert used == {"colour", "finish", "_cross_entropy", "_cross_entropy_gradient"}
+    assert used == {"color", "finish", "_cross_entropy", "_cross_entropy_gradient"}
     np.testing.assert_allclose(found.loss_history, wanted.loss_history, rtol=1e-4)
 
 

@@ -12,7 +12,7 @@ from augscale.diagnosis.measure import measure_images, measure_views
 from augscale.diagnosis.result import CheckpointDiagnosis, Diagnosis
 from augscale.errors import DataError
 from augscale.records.diagnosis import DiagnosisRecord, PanelImage
-from augscale.statistics.bootstrap import measured
+from augscale.statistics.panel_bootstrap import measured
 
 
 @pytest.fixture(scope="module")

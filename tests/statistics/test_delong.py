@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from augscale.statistics.delong import auroc_parts, delong_test, delong_variance, structural_components
-from augscale.statistics.resampling import resample_weights, resampled_metrics
+from augscale.statistics.stratified_bootstrap import resample_weights, resampled_metrics
 
 
 def plain_components(positive, scores):

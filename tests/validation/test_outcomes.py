@@ -6,7 +6,7 @@ from sklearn import metrics as sk
 
 from augscale.evaluation.predictions import Predictions
 from augscale.seeding import derive_seed
-from augscale.statistics.resampling import resample_weights
+from augscale.statistics.stratified_bootstrap import resample_weights
 from augscale.validation.outcomes import NUM_HALVES, half_weights, macro_areas, network_outcomes, reliability
 
 

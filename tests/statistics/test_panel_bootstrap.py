@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from augscale.scoring.separation import separation
-from augscale.statistics.bootstrap import group_starts, percentile_interval, resample_weights
+from augscale.statistics.panel_bootstrap import group_starts, percentile_interval, resample_weights
 
 
 def _population(n: int, rng: np.random.Generator, noise: float = 0.8, dim: int = 6) -> np.ndarray:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from augscale.evaluation.metrics import evaluate_scores
-from augscale.statistics.resampling import (
+from augscale.statistics.stratified_bootstrap import (
     RESAMPLED,
     bootstrap_p,
     percentile_interval,
