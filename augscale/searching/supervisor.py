@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import augscale
 from augscale.errors import InterruptedRun, StudyError
 from augscale.records.worker import WorkerRecord, worker_file
 from augscale.runs.folders import RunFolder
@@ -102,7 +105,8 @@ def _free_memory(plan: WorkerPlan) -> int | None:
 def _start(
     run: RunFolder, plan: WorkerPlan, index: int, deadline: float | None, extra: dict[str, str]
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "augscale", "worker", str(run.path), "--device", plan.devices[index]]
+    # -P: files of the working folder must not replace modules, as a user's `queue.py` would with -m alone.
+    command = [sys.executable, "-P", "-m", "augscale", "worker", str(run.path), "--device", plan.devices[index]]
     command += ["--threads", str(plan.threads), "--num-workers", str(len(plan.devices))]
     command += ["--supervised-by", str(os.getpid())]
     command += ["--sharing", str(plan.devices.count(plan.devices[index]))]
@@ -110,7 +114,7 @@ def _start(
         command += ["--free-memory", str(plan.free_memory)]
     if deadline is not None:
         command += ["--deadline", f"{deadline:.3f}"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"} | extra
+    environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads), "PYTHONUNBUFFERED": "1"} | _module_path() | extra
     with open(run.workers_dir / f"{index}.log", "ab") as log, held_back():
         # In a session of its own, so that Ctrl-C reaches the supervisor only, which tells the workers to save.
         process = subprocess.Popen(
@@ -118,6 +122,14 @@ def _start(
         )
     run.log("worker started", pid=process.pid, device=plan.devices[index])
     return process
+
+
+def _module_path() -> dict[str, str]:
+    """PYTHONPATH with the folder of this package, unless it is installed where Python looks anyway."""
+    folder = str(Path(augscale.__file__).parents[1])
+    if folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def _restart_if_killed(

@@ -129,3 +129,23 @@ def test_an_error_of_the_settings_is_kept_as_one(run, monkeypatch):
     trained, error = _run_one(run, monkeypatch, StopFlag(), ends)
     assert error is None
     assert trained.study.trials[0].user_attrs["error"] == "ConfigError"
+
+
+def test_files_of_the_working_folder_replace_no_module_of_a_worker(run, monkeypatch, tmp_path):
+    started = {}
+
+    def popen(command, *, env, **_):
+        started.update(command=command, env=env)
+        return SimpleNamespace(pid=1)
+
+    run.workers_dir.mkdir(parents=True, exist_ok=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor.subprocess, "Popen", popen)
+        supervisor._start(run, WorkerPlan(devices=("cpu",), threads=1), 0, None, {})
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    for name in ("typer.py", "queue.py", "augscale.py"):
+        (folder / name).write_text("raise SystemExit('a file of the user')")
+    module = started["command"][: started["command"].index("augscale") + 1]
+    worker = subprocess.run([*module, "--version"], cwd=folder, env=started["env"], capture_output=True, text=True)
+    assert (worker.returncode, worker.stdout.split()[0]) == (0, "augscale"), worker.stderr
