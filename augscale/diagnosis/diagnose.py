@@ -228,7 +228,8 @@ def _common(
     if not gathered:
         note = f"networks keep their own batch norm statistics; those of {where} are used with --statistics data"
     else:
-        note = f"batch norm statistics gathered on {where} are used for {gathered}; the other networks keep their own"
+        rest = "" if all(s.common_statistics for s in subjects) else "; the other networks keep their own"
+        note = f"batch norm statistics gathered on {where} are used for {gathered}{rest}"
     return views, [note]
 
 
