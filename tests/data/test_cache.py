@@ -305,7 +305,7 @@ def test_a_damaged_cache_is_refused_when_opened_and_built_again(
     config = _config(_images(tmp_path / "set", 3))
     directory = build_cache(config, cache_root=tmp_path / "root").directory
     damage(directory)
-    with pytest.raises(DataError, match=r"damaged cache|is no cache"):
+    with pytest.raises(DataError, match=r"damaged cache|is not a cache of images"):
         open_cache(directory)
     assert len(build_cache(config, cache_root=tmp_path / "root")) == 3
 
