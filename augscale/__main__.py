@@ -6,6 +6,7 @@ import sys
 
 
 def main() -> None:
+    """Runs the command line; signals that come before it is ready end the process with their exit code."""
     from augscale.system.signals import StoppedEarly, stop_until_ready
 
     try:

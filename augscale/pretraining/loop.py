@@ -129,6 +129,11 @@ class _Run:
     saved_at: float = field(default_factory=time.monotonic)
 
     def train(self) -> PretrainResult:
+        """Steps until the run is done, with rungs, logs and saved states at their steps.
+
+        Raises:
+            Paused, DivergedError, MemoryShortageError: as `pretrain`.
+        """
         trainer, context, steps = self.trainer, self.trainer.context, self.trainer.recipe.steps
         while True:
             with context.announcing_failure():

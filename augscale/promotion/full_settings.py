@@ -67,6 +67,7 @@ def evaluation_steps(steps: int, evaluations: int) -> list[int]:
 def data_facts(
     config: StudyConfig, cache: ImageCache, sanity: Sanity, num_train: int, num_panel: int
 ) -> dict[str, Any]:
+    """`data` of a full run's manifest: sources, fingerprint, numbers of images and what was not used."""
     return {
         "sources": lasting_sources(config.data),
         "fingerprint": cache.fingerprint,

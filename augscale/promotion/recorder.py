@@ -58,6 +58,7 @@ class Recorder:
         self.tensorboard = TensorBoard(self.folder.tensorboard_dir, self.display.say)
 
     def on_log(self, entry: StepLog) -> None:
+        """Writes one line of the log; the first of a session removes the lines of steps that are made again."""
         if self._nothing_logged:
             self.folder.forget_log_from(entry.step)
             self._nothing_logged = False

@@ -85,6 +85,7 @@ class Progress:
 
 
 def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> Progress:
+    """Trials, workers and confirmation runs of a study as they are now; changes nothing."""
     trials = trials_started(study)
     workers = read_workers(run)
     at_work = {worker.host for worker in workers}

@@ -1,9 +1,11 @@
 """Claiming, doing and resuming the runs of a plan; several processes may work on one folder at once.
 
-    OUT/study.toml, measure.toml      the resolved settings; a later call with others is refused
-    OUT/results/RUN.json              a finished or failed run, whole or not there
-    OUT/weights/RUN/                  the teacher at every rung, 21 MB; a run that has them is not trained again
-    OUT/work/RUN/                     lock, resumable state and the rungs measured so far of a run in progress
+The folder that `--out` names holds:
+
+    study.toml, measure.toml      the resolved settings; a later call with others is refused
+    results: RUN.json             a finished or failed run, whole or not there
+    weights: a folder per RUN     the teacher at every rung, 21 MB; a run that has them is not trained again
+    work: a folder per RUN        lock, resumable state and the rungs measured so far of a run in progress
 
 A run's lock is held by its process and released by the operating system when that dies, however it dies; whoever
 comes next goes on from the saved state. A stopped process (SIGSTOP) keeps its lock and its run.
