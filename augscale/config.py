@@ -170,6 +170,11 @@ class PretrainConfig(Settings):
         return self
 
 
+CV_AUROC = "cv-auroc"
+KNN_AUROC = "knn-auroc"
+"""Scores from labels, see `searching.labelled_score`."""
+
+
 class ProbeConfig(Settings):
     """The fixed panel that scores every trial: the same held-out images and the same pre-drawn views."""
 
@@ -179,11 +184,12 @@ class ProbeConfig(Settings):
     """Number of views of each image at each level."""
     levels: Annotated[tuple[str, ...], Field(min_length=1)] = ("strong@0.25", "strong@0.5", "strong")
     """Scales that the panel's views are drawn from, mild to strong: names or scale cards."""
-    score: Literal["dprime", "pair_auroc", "alpha_req", "knn-auroc"] = "dprime"
+    score: Literal["dprime", "pair_auroc", "alpha_req", "cv-auroc", "knn-auroc"] = "dprime"
     """Score of a trial: separation of pairs ("dprime", "pair_auroc"), slope of the spectrum ("alpha_req"), or, with
-    labels, macro AUROC of nearest neighbors: val images among train images of `labelled` ("knn-auroc")."""
+    labels, macro AUROC on the train and val images of `labelled`: of cross-validated ridge regression ("cv-auroc",
+    `--labels`), or of nearest neighbors, val images among train images ("knn-auroc")."""
     labelled: tuple[str, ...] | None = None
-    """Labelled datasets for "knn-auroc": prepared names, folders or tables. Their test images are never read."""
+    """Labelled datasets of a score from labels: prepared names, folders or tables. Test images are never read."""
     labelled_root: str | None = None
     """Folder in which the datasets named in `labelled` were prepared; if not set, the default of `augscale data`."""
     unlabelled: tuple[str, ...] = ()
@@ -199,21 +205,27 @@ class ProbeConfig(Settings):
     """Seed of the panel: its images, views and bootstrap."""
 
     @property
+    def uses_labels(self) -> bool:
+        return self.score in (CV_AUROC, KNN_AUROC)
+
+    @property
     def separation(self) -> Literal["dprime", "pair_auroc"]:
         """The pair separation shown for every level: the score itself if it is one, else d'."""
         return self.score if self.score in ("dprime", "pair_auroc") else "dprime"
 
     @model_validator(mode="after")
     def _labels_where_needed(self) -> ProbeConfig:
-        if self.score == "knn-auroc" and not self.labelled:
+        if self.uses_labels and not self.labelled:
             raise ValueError(
-                'score = "knn-auroc" needs labels: expected probe.labelled, e.g. labelled = ["aptos2019"] or a folder'
+                f'score = "{self.score}" needs labels: expected probe.labelled (--labels), e.g. labelled = '
+                '["aptos2019"] or a folder'
             )
         if self.unlabelled and not self.labelled:
             raise ValueError(f"unlabelled = {list(self.unlabelled)} is about labels; expected probe.labelled, too")
-        if self.score != "knn-auroc" and self.labelled:
+        if self.labelled and not self.uses_labels:
             raise ValueError(
-                f'labelled = {list(self.labelled)} is only used by score = "knn-auroc"; found score = "{self.score}"'
+                f'labelled = {list(self.labelled)} is only used by score = "{CV_AUROC}" or "{KNN_AUROC}"; '
+                f'found score = "{self.score}"'
             )
         return self
 

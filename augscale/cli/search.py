@@ -15,6 +15,7 @@ from augscale.cli.options import (
     Json,
     MaxMemory,
     StudySettings,
+    Unlabelled,
     parse_assignments,
     print_json,
 )
@@ -25,6 +26,15 @@ def search(
     study: Annotated[str, typer.Option("--study", help="Built-in study or study file (.toml).")] = "default",
     data: Data = None,
     exclude: Exclude = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--labels",
+            help="Labelled images (folder, table or prepared dataset): score trials by how well classes are told "
+            "apart; test images are not read. May be given more than once.",
+        ),
+    ] = None,
+    unlabelled: Unlabelled = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Total number of trials, including finished ones.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for this call, e.g. 2h, 90m.")] = None,
     storage: Annotated[
@@ -49,6 +59,7 @@ def search(
     result = run_search(
         study,
         data=list(data) if data else None,
+        labels=list(labels) if labels else None,
         trials=trials,
         budget=budget,
         storage=storage,
@@ -58,7 +69,9 @@ def search(
         out=out,
         allow_bad=allow_bad,
         max_memory=max_memory,
-        overrides=parse_assignments(set_, {"backbone.init": init, "data.exclude": exclude}),
+        overrides=parse_assignments(
+            set_, {"backbone.init": init, "data.exclude": exclude, "probe.unlabelled": unlabelled}
+        ),
         # With --json, standard output is kept for the result.
         console=Console(stderr=as_json),
     )

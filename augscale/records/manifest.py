@@ -64,9 +64,9 @@ class LabelledRecord(Record):
     fingerprint: str = ""
     classes: tuple[str, ...] = ()
     gallery: int | None = None
-    """Number of train images, among which neighbors are searched."""
+    """Number of train images; the score "knn-auroc" searches neighbors among them."""
     queries: int | None = None
-    """Number of val images, which are classified."""
+    """Number of val images; the score "knn-auroc" classifies them."""
 
 
 class ManifestRecord(FileRecord):

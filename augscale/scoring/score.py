@@ -31,7 +31,7 @@ class PanelScore:
     """Mean of `score_name` over the levels; higher is better. d': unbounded, 0 if pairs do not differ; AUROC: in
     [0, 1], 0.5 if pairs do not differ; "alpha_req": see `slope_score`."""
     score_name: str
-    """"dprime", "pair_auroc" or "alpha_req"; "knn-auroc" if a score from labels replaced it."""
+    """"dprime", "pair_auroc" or "alpha_req"; "cv-auroc" or "knn-auroc" if a score from labels replaced it."""
     interval: tuple[float, float] | None
     """95 % percentile interval over resampled patients, or None without a bootstrap."""
     levels: dict[str, Separation]

@@ -89,6 +89,7 @@ def write_answer(
             untrained,
             labelled,
             score,
+            pretrained=config.backbone.init != "none",
             failures=failure_sentence(trials) if all_failed(trials) else "",
         ),
         sentences=tuple(sentences(best, contenders, untrained, score)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from augscale.config import StudyConfig
+from augscale.config import CV_AUROC, KNN_AUROC, StudyConfig
 from augscale.records.answer import ContenderRecord, UntrainedComparison
 from augscale.searching.trust import trust_statement
 
@@ -13,6 +13,10 @@ _PHRASES = {"alpha_req": "use the directions of the embedding"}
 """Verb phrase of the headline ("does not ... better") for scores that do not measure the separation of pairs."""
 _SEPARATION_MEANING = "how far positive and negative pairs of a fixed panel lie apart"
 _MEANINGS = {"alpha_req": "how evenly the embeddings of a fixed panel use their directions"}
+_LABEL_MEANINGS = {
+    CV_AUROC: "ridge regressions on the features of {}'s train and val images classified patients they had not seen",
+    KNN_AUROC: "nearest neighbours among the train images of {} classified the val images",
+}
 
 
 def headline(
@@ -22,6 +26,7 @@ def headline(
     labelled: Sequence[str],
     score: str,
     *,
+    pretrained: bool = False,
     failures: str = "",
 ) -> str:
     """The answer in one sentence, or the reason why there is none.
@@ -32,6 +37,7 @@ def headline(
         untrained: the best minus the network before training.
         labelled: names of the datasets whose labels the score reads.
         score: name of the score, `probe.score`.
+        pretrained: trials began with pre-trained weights.
         failures: why trials failed, if all did.
     """
     if failures:
@@ -44,10 +50,7 @@ def headline(
         else _PHRASES.get(score, _SEPARATION_PHRASE)
     )
     if untrained and not untrained.beaten:
-        return (
-            f"No answer: even {best.name}, the best, does not {do} better than the network before training, so these "
-            "trials are too short to rank scales."
-        )
+        return _nothing_learned(best, contenders, do, pretrained=pretrained)
     better, level, ahead = _controls_by_verdict(best, contenders)
     name, is_preset = (
         (f"The preset {best.name}", True) if best.kind == "control" else (f"The scales of {best.name}", False)
@@ -67,6 +70,26 @@ def headline(
     if level:
         return f"{name} {scores} highest, but {are} not distinguishable from {_list(level)}."
     return f"{name} {scores} highest in the search; nothing was confirmed on fresh seeds."
+
+
+def _nothing_learned(best: ContenderRecord, contenders: Sequence[ContenderRecord], do: str, *, pretrained: bool) -> str:
+    """The headline where training has not beaten its start: that, and apart from it whether scales differ."""
+    start = "the pre-trained network that it began with" if pretrained else "the network before training"
+    worse = [
+        contender.name
+        for contender in contenders
+        if contender is not best and contender.versus_best and contender.versus_best.verdict == "worse"
+    ]
+    order = (
+        f"{best.name} is better than {_list(worse)}, but that may only mean that it harms the start less"
+        if worse
+        else "the scales are not distinguishable from each other either"
+    )
+    remedy = "longer trials or a lower learning rate" if pretrained else "longer trials"
+    return (
+        f"No answer: even {best.name}, the best, does not {do} better than {start}; {order}. A ranking of scales needs "
+        f"{remedy}."
+    )
 
 
 def _controls_by_verdict(
@@ -123,9 +146,8 @@ def caveats(
     steps, batch = config.pretrain.steps, config.pretrain.batch_size
     meaning = _MEANINGS.get(config.probe.score, _SEPARATION_MEANING)
     caveats = [
-        f"The score used labels: nearest neighbours among the train images of {_list(labelled)} "
-        "classified the val images. Test images were not read, but the scales were chosen with these labels, and other "
-        "datasets may rank them otherwise."
+        f"The score used labels: {_LABEL_MEANINGS[config.probe.score].format(_list(labelled))}. Test images were not "
+        "read, but the scales were chosen with these labels, and other datasets may rank them otherwise."
         if labelled
         else f"The score is label-free: it says {meaning}, not how accurate a "
         "fine-tuned model will be. Check it on labels before you spend weeks of GPU time.",

@@ -11,7 +11,7 @@ import optuna
 from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
-from augscale.config import StudyConfig, apply_overrides, load_study
+from augscale.config import CV_AUROC, StudyConfig, apply_overrides, load_study
 from augscale.errors import ConfigError
 from augscale.records.answer import AnswerRecord
 from augscale.records.manifest import ManifestRecord
@@ -55,6 +55,7 @@ def search(
     study: str | Path | StudyConfig = "default",
     *,
     data: str | Path | list[str | Path] | None = None,
+    labels: str | Path | list[str | Path] | None = None,
     trials: int | None = None,
     budget: str | float | None = None,
     storage: str | None = None,
@@ -75,6 +76,8 @@ def search(
     Args:
         study: name of a built-in study, path of a study file, or a StudyConfig.
         data: folders, CSV manifests or "synthetic"; None takes the study's.
+        labels: labelled images (folders, tables or names of prepared datasets): trials are scored by how well classes
+            are told apart (`probe.score = "cv-auroc"`, if `overrides` names no score). Test images are not read.
         trials: total number, including trials of earlier calls; None takes the study's.
         budget: time for this call, e.g. "2h", "90m" or seconds; leaves room for the confirmation.
         storage: SQLAlchemy URL for several hosts; None keeps SQLite in the run folder. The password is passed to the
@@ -98,6 +101,8 @@ def search(
         "search.trials": trials,
         "search.seed": seed,
         "data.sources": _sources(data),
+        "probe.labelled": _sources(labels),
+        "probe.score": None if labels is None else (overrides or {}).get("probe.score", CV_AUROC),
         "pretrain.max_memory": max_memory,
     }
     named = {key: value for key, value in named.items() if value is not None}

@@ -56,7 +56,7 @@ class TrialContext:
     free_memory: int | None = None
     """Bytes that this worker may use where the study sets no limit; None: measured before every trial."""
     labelled: tuple[LabelledImages, ...] = ()
-    """Datasets that `probe.score = "knn-auroc"` is computed on; empty for other scores."""
+    """Datasets that a score from labels is computed on; empty for other scores."""
 
     @property
     def rung_steps(self) -> list[int]:
@@ -290,13 +290,14 @@ def score_trial(
     shared: dict[str, Any] = {"device": context.device, "bootstrap": bootstrap, "should_stop": should_stop}
     with common_statistics(backbone, context.common_views, device=context.device, should_stop=should_stop):
         panel = score_backbone(backbone, context.panel, probe, **shared, **training)
-    if probe.score != "knn-auroc":
+    if not probe.uses_labels:
         return panel
     from augscale.searching.labelled_score import score_labelled
 
     size, seed = context.config.crops.global_size, derive_seed(probe.seed, "bootstrap")
     common = context.common_views is not None
-    return score_labelled(backbone, context.labelled, view_size=size, seed=seed, common=common, **shared).onto(panel)
+    options: dict[str, Any] = shared | {"name": probe.score, "view_size": size, "seed": seed, "common": common}
+    return score_labelled(backbone, context.labelled, **options).onto(panel)
 
 
 def _may_be_coarse(context: TrialContext) -> bool:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from augscale.augmentation.scales import NONE, STRONG, AugmentationScales, interpolate, load_scales
@@ -18,6 +17,7 @@ from augscale.data.cache import ImageCache, build_cache
 from augscale.data.splits import patient_groups
 from augscale.errors import DataError
 from augscale.evaluation.datasets import LabelledImages, open_dataset
+from augscale.evaluation.ridge import draw_folds
 from augscale.scoring.panel import checked_panel_split, draw_views, image_keys, whole_views
 from augscale.seeding import derive_seed
 from augscale.statistics.stratified_bootstrap import resample_weights
@@ -224,19 +224,10 @@ def _outcome_data(
         labels=labels,
         groups=groups,
         split=split,
-        folds=_folds(labels, groups, settings),
+        folds=draw_folds(labels, groups, folds=settings.folds, repeats=settings.repeats),
         test_weights=_weights(labels[test], groups[test], settings.draws),
         all_weights=_weights(labels, groups, settings.draws),
     )
-
-
-def _folds(labels: Integers, groups: Integers, settings: MeasureSettings) -> Integers:
-    folds = np.empty((settings.repeats, len(labels)), dtype=np.int64)
-    for repeat in range(settings.repeats):
-        splitter = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=repeat)
-        for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
-            folds[repeat, held_out] = number
-    return folds
 
 
 def _weights(labels: Integers, groups: Integers, draws: int) -> npt.NDArray[np.float32]:

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from augscale.evaluation.linear import fit_path
 from augscale.evaluation.neighbours import knn_scores, unit_rows
 from augscale.evaluation.protocol_config import KnnConfig, LinearConfig
+from augscale.evaluation.ridge import out_of_fold_scores
 from augscale.evaluation.selection import macro_auroc
 from augscale.statistics.stratified_bootstrap import weighted_areas
 from benchmarks.evidence.data import OutcomeData
@@ -26,8 +27,6 @@ Floats32 = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 PROTOCOLS = ("linear", "knn", "cv")
-RIDGE_PENALTIES = tuple(float(10**exponent) for exponent in np.arange(-2.0, 5.1, 0.5))
-"""Of the sum of squares of standardised features; the best by generalised cross-validation is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ def measure_outcomes(
     weights, labels = data.test_weights[:, columns], data.labels
     scores, penalty = linear_scores(features, labels, train, val, test, data.num_classes, settings)
     votes, neighbours = neighbour_scores(features, labels, train, val, test, data.num_classes, settings)
-    repeats, ridge = cross_validated_scores(features, data)
+    repeats, ridge = out_of_fold_scores(features, data.labels, data.folds)
     areas = [macro_areas(labels, one, data.all_weights[:, columns]) for one in repeats]
     auroc, aupr = np.mean(areas, axis=0)
     return {
@@ -134,47 +133,3 @@ def neighbour_scores(
 
     best = int(np.argmax([float(macro_auroc(labels[val], scores(val, count))) for count in offered]))
     return scores(test, offered[best]), float(offered[best])
-
-
-def cross_validated_scores(features: Floats32, data: OutcomeData) -> tuple[list[Floats], float]:
-    """Out-of-fold ridge scores of all images, one array (N, K) per repeat, and the median penalty."""
-    points = features.astype(np.float64)
-    targets = np.eye(data.num_classes)[data.labels]
-    repeats, penalties = [], []
-    for folds in data.folds:
-        scores = np.empty(targets.shape)
-        for number in range(int(folds.max()) + 1):
-            held_out = folds == number
-            scores[held_out], penalty = ridge_scores(points[~held_out], targets[~held_out], points[held_out])
-            penalties.append(penalty)
-        repeats.append(scores)
-    return repeats, float(np.median(penalties))
-
-
-def ridge_scores(train: Floats, targets: Floats, queries: Floats) -> tuple[Floats, float]:
-    """Ridge regression of one-hot classes on standardised features.
-
-    The penalty is the one of RIDGE_PENALTIES with the smallest generalised cross-validation error on the training
-    images (Golub, Heath & Wahba 1979), the same for all classes; the intercept is not penalised.
-
-    Args:
-        train, queries: float64, shapes (N, D) and (Q, D).
-        targets: float64, shape (N, K).
-    Returns:
-        float64, shape (Q, K), and the penalty.
-    """
-    mean, deviation = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(deviation > 1e-12, deviation, 1.0)
-    x, y = (train - mean) / scale, targets - targets.mean(axis=0)
-    values, vectors = np.linalg.eigh(x.T @ x)
-    values = np.maximum(values, 0.0)[:, None]
-    projected = vectors.T @ (x.T @ y)
-    penalties = np.array(RIDGE_PENALTIES)
-    shrunk = projected[:, :, None] / (values[:, :, None] + penalties)
-    explained = 2 * projected[:, :, None] * shrunk - values[:, :, None] * shrunk**2
-    residual = np.square(y).sum() - explained.sum(axis=(0, 1))
-    freedom = 1 + (values / (values + penalties)).sum(axis=0)
-    best = int(np.argmin(residual / np.maximum(len(x) - freedom, 1e-9) ** 2))
-    weights = vectors @ shrunk[:, :, best]
-    scores: Floats = ((queries - mean) / scale) @ weights + targets.mean(axis=0)
-    return scores, float(penalties[best])

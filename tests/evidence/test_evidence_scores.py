@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from augscale.diagnosis.clusters import alignment, silhouette_values
 from augscale.scoring.separation import separation
 from benchmarks.evidence.baselines import colour_features, pixel_features
-from benchmarks.evidence.outcomes import RIDGE_PENALTIES, macro_areas, ridge_scores
+from benchmarks.evidence.outcomes import macro_areas
 from benchmarks.evidence.scores import METRICS, level_scores, natural_scores
 
 
@@ -83,34 +82,6 @@ def test_macro_areas_are_those_of_scikit_learn_with_the_weights_given() -> None:
             for k in range(3)
         ]
         assert (auroc[column], aupr[column]) == pytest.approx(tuple(np.mean(expected, axis=0)), abs=1e-9)
-
-
-def test_ridge_is_that_of_scikit_learn_at_the_penalty_with_the_least_generalised_error() -> None:
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(50, 8)) * rng.uniform(0.1, 5, size=8)
-    y = np.eye(3)[rng.integers(0, 3, size=50)]
-    queries = rng.normal(size=(7, 8))
-
-    scores, penalty = ridge_scores(x, y, queries)
-
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    standard = (x - mean) / scale
-    errors = []
-    for candidate in RIDGE_PENALTIES:
-        fitted = standard @ np.linalg.solve(standard.T @ standard + candidate * np.eye(8), standard.T @ (y - y.mean(0)))
-        hat = standard @ np.linalg.solve(standard.T @ standard + candidate * np.eye(8), standard.T)
-        errors.append(np.square(y - y.mean(0) - fitted).sum() / (50 - 1 - np.trace(hat)) ** 2)
-    assert penalty == RIDGE_PENALTIES[int(np.argmin(errors))]
-    expected = Ridge(alpha=penalty).fit(standard, y).predict((queries - mean) / scale)
-    np.testing.assert_allclose(scores, expected, atol=1e-9)
-
-
-def test_ridge_of_constant_and_more_features_than_images_is_finite() -> None:
-    x = np.concatenate([np.ones((6, 1)), np.random.default_rng(4).normal(size=(6, 20))], axis=1)
-
-    scores, _ = ridge_scores(x, np.eye(2)[[0, 1, 0, 1, 0, 1]], x)
-
-    assert np.isfinite(scores).all()
 
 
 def test_colours_know_nothing_of_places() -> None:

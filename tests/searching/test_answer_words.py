@@ -2,7 +2,7 @@
 
 import pytest
 
-from augscale.records.answer import ContenderRecord, VersusRecord
+from augscale.records.answer import ContenderRecord, UntrainedComparison, VersusRecord
 from augscale.searching.answer_words import headline
 
 
@@ -44,3 +44,27 @@ def test_the_headline_goes_by_sign_and_distinguishability(controls, expected):
 def test_without_confirmation_nothing_is_claimed():
     others = [_contender("weak", "control"), _contender("trial 3", "runner-up")]
     assert "nothing was confirmed" in headline(BEST, [BEST, *others], None, (), "dprime")
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "distinguishable", "expected"),
+    [
+        (
+            False,
+            False,
+            "No answer: even trial 7, the best, does not keep pairs apart better than the network before training; the "
+            "scales are not distinguishable from each other either. A ranking of scales needs longer trials.",
+        ),
+        (
+            True,
+            True,
+            "No answer: even trial 7, the best, does not keep pairs apart better than the pre-trained network that it "
+            "began with; trial 7 is better than strong, but that may only mean that it harms the start less. A ranking "
+            "of scales needs longer trials or a lower learning rate.",
+        ),
+    ],
+)
+def test_whether_scales_differ_is_said_apart_from_whether_training_helped(pretrained, distinguishable, expected):
+    strong = _contender("strong", "control", -0.2, distinguishable)
+    before = UntrainedComparison(score=1.0, difference=-0.1, beaten=False)
+    assert headline(BEST, [BEST, strong], before, (), "dprime", pretrained=pretrained) == expected

@@ -1,4 +1,4 @@
-"""`probe.score = "knn-auroc"`: labels where they are asked for, from train and val images only."""
+"""Scores from labels (`search --labels`), from train and val images only."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from augscale.config import load_study
 from augscale.demo import render
 from augscale.demo.patients import synthetic_records
 from augscale.errors import ConfigError, DataError
 from augscale.evaluation.datasets import open_dataset
+from augscale.evaluation.ridge import ridge_scores
 from augscale.evaluation.transforms import evaluation_views
 from augscale.networks.checkpoints import load_checkpoint
 from augscale.runs.files import read_json
+from augscale.searching import labelled_score
 from augscale.searching.labelled_score import NEIGHBOURS, TEMPERATURE, open_labelled, score_labelled
 
 ARGUMENTS = (
@@ -77,8 +83,7 @@ def _search(cache: Path, out: Path, *arguments: str) -> subprocess.CompletedProc
 @pytest.fixture(scope="module")
 def finished(cache_folder, labelled, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "labelled"
-    assignments = ("--set", "probe.score=knn-auroc", "--set", f"probe.labelled=['{labelled}']")
-    return out, _search(cache_folder, out, *assignments)
+    return out, _search(cache_folder, out, "--labels", str(labelled))
 
 
 def plain_knn_auroc(features, labels, gallery, queries):
@@ -93,33 +98,61 @@ def plain_knn_auroc(features, labels, gallery, queries):
     return roc_auc_score(labels[queries] == 1, scores)
 
 
+def plain_cv_auroc(features, labels, groups):
+    """Scikit-learn's ridge, fold by fold."""
+    areas = []
+    for repeat in range(3):
+        scores = np.empty(len(labels))
+        for train, held_out in StratifiedGroupKFold(5, shuffle=True, random_state=repeat).split(
+            features, labels, groups
+        ):
+            _, penalty = ridge_scores(
+                features[train].astype(np.float64), np.eye(2)[labels[train]], features[held_out].astype(np.float64)
+            )
+            model = make_pipeline(StandardScaler(), Ridge(alpha=penalty)).fit(
+                features[train].astype(np.float64), labels[train]
+            )
+            scores[held_out] = model.predict(features[held_out].astype(np.float64))
+        areas.append(roc_auc_score(labels, scores))
+    return np.mean(areas)
+
+
 def test_the_recorded_score_is_the_plain_loops_on_the_kept_weights(finished, labelled):
     out, process = finished
     assert process.returncode == 0, process.stderr
     dataset = open_dataset(labelled, size=40)
     views = evaluation_views(torch.from_numpy(np.array(dataset.images[dataset.rows])), 32)
+    used = np.concatenate([dataset.part("train"), dataset.part("val")])
     for number, step in ((1, 2), (2, 8), (4, 2)):
         directory = out / "trials" / f"{number:04d}"
         backbone = load_checkpoint(directory / f"rung-{step:06d}.safetensors").backbone
         with torch.inference_mode():
             features = backbone(views).numpy()
-        expected = plain_knn_auroc(features, dataset.labels, dataset.part("train"), dataset.part("val"))
+        expected = plain_cv_auroc(features[used], dataset.labels[used], dataset.groups[used])
         rungs = read_json(directory / "trial.json")["rungs"]
         assert next(r["score"] for r in rungs if r["step"] == step) == pytest.approx(expected, abs=1e-6)
+
+
+def test_nearest_neighbours_are_those_of_the_plain_loop(labelled):
+    dataset = open_dataset(labelled, size=40)
+    views = evaluation_views(torch.from_numpy(np.array(dataset.images[dataset.rows])), 32)
+    expected = plain_knn_auroc(_Mean()(views).numpy(), dataset.labels, dataset.part("train"), dataset.part("val"))
+    found = score_labelled(_Mean(), [dataset], name="knn-auroc", view_size=32)
+    assert found.score == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_answer_the_card_and_the_report_say_that_labels_were_used(finished):
     out, process = finished
     answer = read_json(out / "answer.json")
-    assert answer["score_name"] == "knn-auroc"
+    assert answer["score_name"] == "cv-auroc"
     assert [dataset["name"] for dataset in answer["labels_used"]] == ["labelled"]
     assert any(caveat.startswith("The score used labels") for caveat in answer["caveats"])
     assert not any("label-free" in caveat for caveat in answer["caveats"])
     card = tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))["card"]
-    assert card["score_name"] == "knn-auroc"
+    assert card["score_name"] == "cv-auroc"
     assert len(card["labels_used"]) == 1
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "k-NN AUROC comes from labels" in page
+    assert "Label AUROC comes from labels" in page
     assert "The score used labels" in process.stdout
     said = process.stdout.index("labelled: 40 images (20 train, 10 val, 10 test), 2 classes: 0 (20), 4 (20)")
     assert said < process.stdout.index("COMPLETE")
@@ -130,7 +163,7 @@ def test_confirmation_and_the_untrained_network_have_the_same_kind_of_score(fini
     records = [read_json(path) for path in (out / "confirm").glob("*/trial.json")]
     assert len(records) >= 4
     for final in [read_json(out / "untrained.json"), *(record["final"] for record in records)]:
-        assert final["score_name"] == "knn-auroc"
+        assert final["score_name"] == "cv-auroc"
         assert 0 <= final["score"] <= 1
         assert len(final["bootstrap_scores"]) == 50
         assert set(final["levels"]), "the panel's findings stand beside it"
@@ -152,7 +185,7 @@ def test_other_labels_are_refused_on_resuming(finished, cache_folder, labelled, 
     before = table.read_text()
     try:
         table.write_text(before.replace(",val", ",train", 1).replace(",train", ",val", 1))
-        done = _search(cache_folder, out, "--set", "probe.score=knn-auroc", "--set", f"probe.labelled=['{labelled}']")
+        done = _search(cache_folder, out, "--labels", str(labelled))
     finally:
         table.write_text(before)
     assert done.returncode == 2
@@ -166,12 +199,13 @@ class _Mean(torch.nn.Module):
         return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
 
 
-def test_test_images_are_never_looked_at(labelled):
+@pytest.mark.parametrize("name", ["cv-auroc", "knn-auroc"])
+def test_test_images_are_never_looked_at(labelled, name):
     dataset = open_dataset(labelled, size=40)
     images = np.array(dataset.images)
     images[dataset.rows[dataset.part("test")]] = 255 - images[dataset.rows[dataset.part("test")]]
     changed = replace(dataset, images=images)
-    options = {"view_size": 32, "bootstrap": 20, "seed": 1}
+    options = {"name": name, "view_size": 32, "bootstrap": 20, "seed": 1}
     plain, other = (score_labelled(_Mean(), [d], **options) for d in (dataset, changed))
     assert plain.score == other.score
     assert (plain.bootstrap_scores == other.bootstrap_scores).all()
@@ -179,14 +213,15 @@ def test_test_images_are_never_looked_at(labelled):
     assert score_labelled(_Mean(), [changed], **options).score != plain.score
 
 
-def test_several_datasets_count_alike_and_resamples_are_shared(labelled):
+@pytest.mark.parametrize("name", ["cv-auroc", "knn-auroc"])
+def test_several_datasets_count_alike_and_resamples_are_shared(labelled, name):
     dataset = open_dataset(labelled, size=40)
     other = replace(dataset, name="other", labels=1 - dataset.labels)
-    found = score_labelled(_Mean(), [dataset, other], view_size=32, bootstrap=50)
+    found = score_labelled(_Mean(), [dataset, other], name=name, view_size=32, bootstrap=50)
     assert found.score == pytest.approx(np.mean(list(found.by_dataset.values())))
     assert list(found.by_dataset) == ["labelled", "other"]
     assert found.interval[0] <= found.score <= found.interval[1]
-    again = score_labelled(_Mean(), [dataset, other], view_size=32, bootstrap=50)
+    again = score_labelled(_Mean(), [dataset, other], name=name, view_size=32, bootstrap=50)
     assert (again.bootstrap_scores == found.bootstrap_scores).all()
 
 
@@ -194,7 +229,8 @@ def test_several_datasets_count_alike_and_resamples_are_shared(labelled):
     ("overrides", "message"),
     [
         ({"probe.score": "knn-auroc"}, 'score = "knn-auroc" needs labels: expected probe.labelled'),
-        ({"probe.labelled": ["x"]}, 'only used by score = "knn-auroc"; found score = "dprime"'),
+        ({"probe.score": "cv-auroc"}, 'score = "cv-auroc" needs labels: expected probe.labelled (--labels)'),
+        ({"probe.labelled": ["x"]}, 'only used by score = "cv-auroc" or "knn-auroc"; found score = "dprime"'),
         ({"probe.score": "knn_auroc"}, "probe.score = 'knn_auroc' is not accepted"),
     ],
 )
@@ -205,8 +241,8 @@ def test_a_score_without_labels_and_labels_without_the_score_are_refused(overrid
 
 
 def test_datasets_that_cannot_give_an_auroc_are_refused(tmp_path):
-    def opened(source):
-        return open_labelled(load_study("smoke", {"probe.score": "knn-auroc", "probe.labelled": [str(source)]}))
+    def opened(source, score="knn-auroc"):
+        return open_labelled(load_study("smoke", {"probe.score": score, "probe.labelled": [str(source)]}))
 
     with pytest.raises(DataError, match="does not exist"):
         opened(tmp_path / "nowhere")
@@ -216,6 +252,23 @@ def test_datasets_that_cannot_give_an_auroc_are_refused(tmp_path):
     (folder / "labels.csv").write_text("\n".join(kept) + "\n")
     with pytest.raises(DataError, match=r"one-class has 5 val images of 1 class; .* at least 2 classes"):
         opened(folder)
+
+    kept = [row for row in rows if not row.endswith(("4,val", "4,train"))]
+    kept += [row for row in rows if row.endswith("4,train")][:1]
+    (folder / "labels.csv").write_text("\n".join(kept) + "\n")
+    with pytest.raises(DataError, match=r"one-class has too few patients in train and val \(0: \d+, 4: 1\)"):
+        opened(folder, "cv-auroc")
+
+
+def test_a_class_of_one_patient_does_not_count(labelled):
+    dataset = open_dataset(labelled, size=40)
+    labels = dataset.labels.copy()
+    labels[dataset.part("train")[0]] = 2
+    other = replace(dataset, labels=labels, classes=(*dataset.classes, "rare"))
+    found = score_labelled(_Mean(), [other], name="cv-auroc", view_size=32, bootstrap=20)
+    assert np.isfinite(found.bootstrap_scores).all()
+    judged = labelled_score._by_regression(other, np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32))
+    assert judged.classes.tolist() == [0, 1]
 
 
 def test_the_panel_is_still_scored_for_checkpoints_of_such_a_study():

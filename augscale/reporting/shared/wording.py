@@ -24,6 +24,7 @@ SCORE_NAMES = {
     "dprime": "d′",
     "pair_auroc": "pair AUROC",
     "alpha_req": "spectrum slope",
+    "cv-auroc": "label AUROC",
     "knn-auroc": "k-NN AUROC",
 }
 SCORE_MEANINGS = {
@@ -33,6 +34,8 @@ SCORE_MEANINGS = {
     "photograph: 0.5 means that they overlap fully, 1 is best.",
     "alpha_req": "The spectrum slope (alpha-ReQ) says how evenly the embeddings use their directions: minus the "
     "distance of the eigenvalues' power law from 1, so 0 is best and a network that sees few differences lies below.",
+    "cv-auroc": "Label AUROC comes from labels: how well ridge regressions on frozen features tell the class of images "
+    "whose patients they have not seen, mean over classes and datasets: 0.5 is chance, 1 is best.",
     "knn-auroc": "k-NN AUROC comes from labels: how well the training images nearest to a validation image tell its "
     "class, mean over classes and datasets: 0.5 is chance, 1 is best.",
 }
