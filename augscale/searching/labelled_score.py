@@ -137,7 +137,7 @@ class _Judged:
             for scores in self.scores
             for number in self.classes
         ]
-        return np.mean(areas, axis=0)  # type: ignore[no-any-return]
+        return np.mean(areas, axis=0)
 
 
 def score_labelled(
