@@ -25,7 +25,7 @@ from pathlib import Path
 from augscale.config import StudyConfig, load_study
 from augscale.errors import AugscaleError, DataError, StudyError
 from augscale.runs.files import read_json
-from benchmarks.evidence.plan import PlannedRun, full_plan, smoke_plan
+from benchmarks.evidence.plan import PlannedRun, planned_runs, smoke_plan
 from benchmarks.evidence.settings import MeasureSettings, load_settings
 
 DEFAULT_STUDY = "evidence"
@@ -121,7 +121,7 @@ def _what(options: argparse.Namespace) -> tuple[StudyConfig, MeasureSettings, li
     from benchmarks.evidence.collect import complete_runs
 
     study, settings = load_study(options.study), load_settings(options.measure)
-    plan = smoke_plan(study.space) if options.smoke else full_plan(study.space)
+    plan = smoke_plan(study.space) if options.smoke else planned_runs(settings.plan, study.space)
     known = complete_runs(options.known) if options.known else set()
     if options.known and load_settings(options.known / "measure.toml") != settings:
         raise DataError(f"--known {options.known}: was measured with other settings; expected the same measure.toml")

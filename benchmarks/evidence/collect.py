@@ -5,6 +5,8 @@ scores.csv      one row per run, rung, layer and level; a column for each metric
 outcomes.csv    one row per run, rung, dataset and protocol: AUROC and AUPR
 baselines.csv   the same for pixels, colours and the untrained networks
 draws.csv       AUROC times 10,000 on resampled images, the same images for all rows of a dataset and protocol
+labels.csv      AUROC times 10,000 from few labelled images, see `label_draws`; the same images for all rows of a
+                dataset and size
 study.toml, measure.toml
 """
 
@@ -69,6 +71,9 @@ def collect(out: Path, to: Path) -> list[str]:
         ),
         "draws.csv": _draws(results),
     }
+    if labels := _labels(results):
+        draws = [f"draw{number}" for number in range(max(len(row) for row in labels) - 4)]
+        tables["labels.csv"] = ["run", "dataset", "size", "value", *draws], labels
     lines = []
     new = {result["run"] for result in results}
     for name, (header, rows) in tables.items():
@@ -177,3 +182,14 @@ def _draws(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]
     ]
     most = max((len(row) for row in rows), default=3)
     return ["run", "dataset", "protocol", *(f"draw{number}" for number in range(most - 3))], rows
+
+
+def _labels(results: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    return [
+        [result["run"], dataset, int(size), value, *areas]
+        for result in results
+        for rung in result["rungs"]
+        for dataset, sizes in rung.get("labels", {}).items()
+        for size, values in sizes.items()
+        for value, areas in values.items()
+    ]

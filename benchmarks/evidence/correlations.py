@@ -17,7 +17,16 @@ from augscale.records.validation import Regret
 from augscale.statistics.ranking import Correlation, rank_correlation
 from augscale.statistics.regret import regret
 from benchmarks.evidence.plan import NUM_SPREAD
-from benchmarks.evidence.records import LADDER, LADDER_LEVEL, MEAN, TRAINING_LEVEL, Evidence, Run, Score
+from benchmarks.evidence.records import (
+    LADDER,
+    LADDER_LEVEL,
+    MEAN,
+    SCALES_LEVEL,
+    TRAINING_LEVEL,
+    Evidence,
+    Run,
+    Score,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,7 +47,10 @@ MAIN_SCORES: tuple[Score, ...] = (
     *(Score(metric=metric, level=TRAINING_LEVEL) for metric in ("information", "loss")),
     *(Score(metric=metric, level="own") for metric in ("dprime", "gap", "pair_auroc", "silhouette", "raw_silhouette")),
     *(Score(metric="pair_auroc", level=f"natural:{name}") for name in ("odir3", "srahim_dr")),
+    *(Score(metric=metric, level="clean") for metric in ("cka_to_start", "cosine_to_start")),
+    *(Score(metric=metric, level=SCALES_LEVEL) for metric in ("crop_area", "jitter")),
 )
+"""The last four are baselines that a score must beat: likeness to the start, and the scales without a network."""
 EARLY_SCORES = (
     DEFAULT,
     HYPOTHESIS,
@@ -90,6 +102,11 @@ class Spread:
     def within(self) -> Spread:
         """The same runs, `within_seeds`."""
         return replace(self, within_seeds=True)
+
+    @property
+    def scores(self) -> list[Score]:
+        """MAIN_SCORES that these runs have; earlier runs lack those that were added later."""
+        return [score for score in MAIN_SCORES if np.isfinite(self.evidence.score(self.runs, score)).any()]
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -204,7 +221,7 @@ def paired_difference(a: Correlation, b: Correlation) -> tuple[float, tuple[floa
 
 def leave_one_out(spread: Spread) -> list[LeftOut]:
     """Chooses the score or combination with the highest mean correlation on the other real datasets."""
-    candidates = {score.label: spread.evidence.score(spread.runs, score) for score in MAIN_SCORES}
+    candidates = {score.label: spread.evidence.score(spread.runs, score) for score in spread.scores}
     candidates |= {name: spread.combined(scores) for name, scores in COMBINATIONS.items()}
     quick = Spread(evidence=spread.evidence, runs=spread.runs, bootstrap=0)
     values = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from augscale.config import load_study
 from augscale.runs.files import write_text_atomic
-from benchmarks.evidence import run_tables, score_tables
+from benchmarks.evidence import label_tables, prior, run_tables, score_tables
 from benchmarks.evidence.correlations import Spread
 from benchmarks.evidence.figures import write_figures
 from benchmarks.evidence.records import Evidence, read_evidence
@@ -29,6 +29,8 @@ SECTIONS: tuple[Callable[[Spread], str], ...] = (
     run_tables.question_section,
     score_tables.hypothesis_section,
     score_tables.within_seeds_section,
+    prior.section,
+    label_tables.section,
 )
 
 

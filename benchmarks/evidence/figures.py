@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from augscale.runs.files import write_text_atomic
-from benchmarks.evidence.correlations import DEFAULT, MAIN_PROTOCOL, MAIN_SCORES, Spread
+from benchmarks.evidence.correlations import DEFAULT, MAIN_PROTOCOL, Spread
 from benchmarks.evidence.plan import CONTROLS
 from benchmarks.evidence.question import PROTOCOLS, SINGLE_COMPARISONS, paired, seed_mean
 from benchmarks.evidence.records import MEAN, Score
@@ -93,7 +93,7 @@ def correlation_map(spread: Spread) -> Figure | None:
     """Spearman's correlation of every score with every dataset."""
     quick = Spread(evidence=spread.evidence, runs=spread.runs, bootstrap=0)
     values = np.array(
-        [[quick.of_score(score, dataset).value for dataset in spread.datasets] for score in MAIN_SCORES],
+        [[quick.of_score(score, dataset).value for dataset in spread.datasets] for score in spread.scores],
         dtype=np.float64,
     )
     if not np.isfinite(values).any():
@@ -106,7 +106,7 @@ def correlation_map(spread: Spread) -> Figure | None:
             colour = "white" if abs(value) > 0.6 else "black"
             axis.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=6, color=colour)
     axis.set_xticks(range(values.shape[1]), spread.datasets, rotation=30, ha="right")
-    axis.set_yticks(range(values.shape[0]), [score.label for score in MAIN_SCORES])
+    axis.set_yticks(range(values.shape[0]), [score.label for score in spread.scores])
     axis.set_title(f"Spearman's ρ with AUROC ({MAIN_PROTOCOL})")
     return figure
 

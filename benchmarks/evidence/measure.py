@@ -22,7 +22,7 @@ from augscale.evaluation.protocol_config import ReleasedConfig
 from augscale.evaluation.transforms import random_crops, read_images
 from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import Statistics, gather, limited, use
-from augscale.pretraining.student_teacher import DINONetwork
+from augscale.pretraining.student_teacher import DINONetwork, build_networks
 from augscale.scoring.batch_norm_views import common_rows, common_views
 from benchmarks.evidence.baselines import colour_features, pixel_features
 from benchmarks.evidence.data import (
@@ -33,9 +33,10 @@ from benchmarks.evidence.data import (
     open_outcomes,
     open_pretraining,
 )
+from benchmarks.evidence.label_draws import label_scores
 from benchmarks.evidence.layers import BATCH_SIZE, LAYERS, Floats32, chosen, embed_layers, embed_views, normalised
 from benchmarks.evidence.outcomes import Outcome, macro_areas, measure_outcomes
-from benchmarks.evidence.scores import image_scores, level_scores, natural_scores
+from benchmarks.evidence.scores import image_scores, level_scores, natural_scores, start_scores
 from benchmarks.evidence.settings import MeasureSettings
 
 OWN = "own"
@@ -66,6 +67,8 @@ class Measurer:
     outcomes: dict[str, OutcomeData]
     opened: dict[str, LabelledImages] = field(default_factory=dict)
     """Datasets as `released` sees them, opened when first needed."""
+    starts: dict[int, Floats32] = field(default_factory=dict)
+    """Embeddings of the panel's photographs by the network before training, by seed; computed when first needed."""
 
     @classmethod
     def build(cls, study: StudyConfig, settings: MeasureSettings, data_root: Path, folder: Path) -> Measurer:
@@ -94,8 +97,19 @@ class Measurer:
         size = self.study.crops.global_size
         return draw_panel(self.panel.pixels, self.panel.keys, scales, self.study, OWN, size)
 
+    def start(self, seed: int) -> Floats32:
+        """Embeddings of the panel's photographs by the network that a seed's runs begin with, float32, shape (n, D)."""
+        if seed not in self.starts:
+            network = build_networks(self.study, seed, torch.device("cpu"))[1]
+            with use(network, self._gathered(network, self.common[self.study.crops.global_size])):
+                layers = embed_layers(
+                    network.backbone, network.head, self.panel.clean, precision=self.settings.panel_precision
+                )
+            self.starts[seed] = layers["embedding"]
+        return self.starts[seed]
+
     def network(
-        self, network: DINONetwork, own: Tensor | None, *, last: bool, released: bool = False
+        self, network: DINONetwork, own: Tensor | None, *, seed: int, last: bool, released: bool = False
     ) -> dict[str, Any]:
         """Scores and outcomes of a network.
 
@@ -105,18 +119,21 @@ class Measurer:
         Args:
             network: on the CPU; its statistics are put back.
             own: from `own_views`; None for a network without training.
+            seed: of the run, whose first network it is compared with.
             last: measure all datasets, with draws; else the early ones, without.
             released: run the authors' script too.
         Returns:
             scores: by layer, level and metric. outcomes: by dataset and protocol. draws: by dataset and protocol,
-            AUROC times 10,000. seconds: of scores and of outcomes.
+            AUROC times 10,000. labels: by dataset, number of labelled images and `label_draws.VALUES`, AUROC times
+            10,000 of each draw; at the last rung only. seconds: of scores and of outcomes.
         """
         start = time.process_time()
-        scores = self._panel_scores(network, own, last=last)
+        scores = self._panel_scores(network, own, self.start(seed), last=last)
         middle = time.process_time()
         names = self.settings.datasets if last else self.settings.early_datasets
         found: dict[str, dict[str, Outcome]] = {}
         heads: dict[str, dict[str, float]] = {}
+        labels: dict[str, dict[int, dict[str, list[int]]]] = {}
         for name in names:
             data = self.outcomes[name]
             backbone, head = network.backbone, network.head
@@ -127,10 +144,12 @@ class Measurer:
                     heads[name] = self.released(backbone, name, layers["embedding"])
             features = chosen(layers, self.settings.features)
             found[name] = measure_outcomes(features, data, self.settings, draws=last)
+            if last and name in self.settings.label_datasets:
+                labels[name] = _whole_numbers(label_scores(features, data, self.settings))
             if name in self.settings.natural_pairs:
                 for layer, values in layers.items():
                     scores[layer][NATURAL + name] = natural_scores(values, data.groups)
-        result = outcomes_json(found) | {"scores": finite(scores)}
+        result = outcomes_json(found) | {"scores": finite(scores), "labels": labels}
         for name, areas in heads.items():
             result["outcomes"][name]["released"] = areas
         seconds = {"scores": middle - start, "outcomes": time.process_time() - middle}
@@ -197,7 +216,7 @@ class Measurer:
         return gather(network, views) if self.settings.statistics == "common" else Statistics.none()
 
     def _panel_scores(
-        self, network: DINONetwork, own: Tensor | None, *, last: bool
+        self, network: DINONetwork, own: Tensor | None, start: Floats32, *, last: bool
     ) -> dict[str, dict[str, dict[str, float]]]:
         panel, precision, size = self.panel, self.settings.panel_precision, self.study.crops.global_size
         backbone, head = network.backbone, network.head
@@ -205,6 +224,8 @@ class Measurer:
         with use(network, self._gathered(network, self.common[size])):
             for layer, values in embed_layers(backbone, head, panel.clean, precision=precision).items():
                 scores[layer][CLEAN] = image_scores(values)
+                if layer == "embedding":
+                    scores[layer][CLEAN] |= start_scores(values, start)
             for level, views in (panel.views | ({} if own is None else {OWN: own})).items():
                 embedded = embed_layers(backbone, head, views.flatten(0, 1), precision=precision)
                 for layer in LAYERS if level in OTHER_LAYERS_LEVELS else LAYERS[:1]:
@@ -230,6 +251,13 @@ def outcomes_json(found: dict[str, dict[str, Outcome]]) -> dict[str, Any]:
             outcomes[name][protocol]["chosen"] = outcome.chosen
             draws[name][protocol] = np.rint(_DRAW_SCALE * outcome.draws).astype(int).tolist()
     return {"outcomes": outcomes, "draws": draws}
+
+
+def _whole_numbers(found: dict[int, dict[str, list[float]]]) -> dict[int, dict[str, list[int]]]:
+    return {
+        size: {name: np.rint(_DRAW_SCALE * np.array(areas)).astype(int).tolist() for name, areas in values.items()}
+        for size, values in found.items()
+    }
 
 
 def finite(scores: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float | None]]]:

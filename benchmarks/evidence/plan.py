@@ -1,9 +1,17 @@
-"""Which runs the study consists of, and in which order, so that an early stop leaves a usable study.
+"""Which runs a study consists of, and in which order, so that an early stop leaves a usable study.
+
+The setting `plan` chooses between two. "scratch" (`full_plan`), from random weights:
 
 Part "spread": scales from a scrambled Sobol sequence over the study's search space and the four controls, two seeds.
 Part "fresh": further scales of that sequence, added later to test what the spread had suggested on unseen scales.
 Part "null": the controls with learning rate 0.
 Part "question": the controls with five seeds, and scales that vary one thing at a time between weak and strong.
+
+"pretrained" (`pretrained_plan`), from pre-trained weights: baselines, nulls, and
+Part "gate": settings that should differ much, two seeds. If their outcomes do not differ by more than two seeds do,
+the rest is not worth its hours.
+Part "spread": as above.
+
 Seed k means the same weights, order and draws in every run, so that differences can be taken seed by seed.
 """
 
@@ -43,7 +51,7 @@ class PlannedRun:
     scales: AugmentationScales | None = None
     """None for baselines, which train nothing."""
     parts: tuple[str, ...] = ()
-    """"spread", "question", both, "fresh", "null" or "baseline"."""
+    """"spread", "question", "gate", "fresh", "null" or "baseline"."""
 
     @property
     def run_id(self) -> str:
@@ -114,6 +122,43 @@ def full_plan(space: SpaceConfig) -> list[PlannedRun]:
     runs += _runs({name: further[name] for name in further if name not in spread}, [0], ("fresh",))
     runs += _runs(controls, later, ("question",)) + _runs(single, later, ("question",))
     return runs
+
+
+def gate_scales() -> dict[str, AugmentationScales]:
+    """Scales that should differ much downstream, by name."""
+    single = one_at_a_time()
+    tiny = {"global_crops_scale": (0.02, 0.1), "local_crops_scale": (0.02, 0.05)}
+    return {
+        "none": NONE,
+        "strong": STRONG,
+        "jitter": single["jitter"],
+        "weak+noise": single["weak+noise"],
+        "grey": STRONG.model_copy(update={"grayscale_p": 1.0}),
+        "tiny-crops": STRONG.model_copy(update=tiny),
+    }
+
+
+def pretrained_plan(space: SpaceConfig) -> list[PlannedRun]:
+    """The runs of a study that begins with pre-trained weights.
+
+    The network before training is the same for all seeds, so it is measured once. The nulls are those of the scales
+    whose views differ most.
+    """
+    gate, spread = gate_scales(), spread_scales(space)
+    controls = {name: load_scales(name) for name in CONTROLS}
+    runs = baselines(1) + null_runs({name: controls[name] for name in ("none", "strong")})
+    runs += [
+        PlannedRun(name=name, seed=seed, scales=scales, parts=("gate", "spread") if name in controls else ("gate",))
+        for seed in range(SPREAD_SEEDS)
+        for name, scales in gate.items()
+    ]
+    left = {name: scales for name, scales in controls.items() if name not in gate} | spread
+    return runs + _runs(left, range(SPREAD_SEEDS), ("spread",))
+
+
+def planned_runs(plan: Literal["scratch", "pretrained"], space: SpaceConfig) -> list[PlannedRun]:
+    """All runs of the plan of a name."""
+    return full_plan(space) if plan == "scratch" else pretrained_plan(space)
 
 
 def null_runs(controls: dict[str, AugmentationScales]) -> list[PlannedRun]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augscale.errors import DataError
+from benchmarks.evidence.collect import RUN_COLUMNS
 from benchmarks.evidence.scores import BETTER_LOW
 
 Floats = npt.NDArray[np.float64]
@@ -20,6 +21,8 @@ LADDER_LEVEL = "ladder"
 """Mean over the levels of the ladder."""
 TRAINING_LEVEL = "training"
 """Level of what training itself says: loss and information."""
+SCALES_LEVEL = "scales"
+"""Level of what the scales themselves say, without a network: crop_area and jitter."""
 MEAN = "mean of real"
 """The mean over the real datasets, in place of a dataset."""
 CONTROLLED = ("synthetic_lesions", "aptos2019_grey")
@@ -38,7 +41,8 @@ class Score:
     @property
     def label(self) -> str:
         """E.g. "pair_auroc, own views"."""
-        place = {LADDER_LEVEL: "", TRAINING_LEVEL: "", "own": ", own views"}.get(self.level, f", {self.level}")
+        known = {LADDER_LEVEL: "", TRAINING_LEVEL: "", SCALES_LEVEL: " of the scales", "own": ", own views"}
+        place = known.get(self.level, f", {self.level}")
         return self.metric + place + ("" if self.layer == "embedding" else f" ({self.layer})")
 
 
@@ -60,7 +64,8 @@ class Evidence:
 
     fractions: the rungs, rising, 1 last. scores: by (run, fraction, layer, level) and metric. training: by (run,
     fraction) and "loss" or "information". outcomes: by (run, fraction, dataset, protocol): AUROC, AUPR. draws: by
-    (run, dataset, protocol): AUROC, float64, shape (R,).
+    (run, dataset, protocol): AUROC, float64, shape (R,). scales: by name of the scales and field. labels: by (run,
+    dataset, size, value), see `label_draws`: AUROC of each draw; empty where the study has none.
     """
 
     runs: dict[str, Run]
@@ -70,6 +75,8 @@ class Evidence:
     outcomes: dict[tuple[str, float, str, str], tuple[float, float]]
     draws: dict[tuple[str, str, str], Floats]
     datasets: tuple[str, ...]
+    scales: dict[str, dict[str, float]]
+    labels: dict[tuple[str, str, int, str], Floats]
 
     @property
     def real_datasets(self) -> tuple[str, ...]:
@@ -115,6 +122,8 @@ class Evidence:
         return np.stack(found, axis=1) if found and len(found) == len(columns) else None
 
     def _one_score(self, run: str, score: Score, fraction: float) -> float:
+        if score.level == SCALES_LEVEL:
+            return _scales_alone(self.scales.get(self.runs[run].name, {}), score.metric)
         if score.level == TRAINING_LEVEL:
             return self.training.get((run, fraction), {}).get(score.metric, np.nan)
         levels = LADDER if score.level == LADDER_LEVEL else (score.level,)
@@ -131,6 +140,7 @@ def read_evidence(folder: Path) -> Evidence:
         DataError: one is missing or lacks a column.
     """
     runs: dict[str, Run] = {}
+    named_scales: dict[str, dict[str, float]] = {}
     training: dict[tuple[str, float], dict[str, float]] = {}
     for row in _rows(folder / "runs.csv", ("run", "name", "kind", "seed", "parts", "state", "fraction")):
         runs[row["run"]] = Run(
@@ -141,6 +151,9 @@ def read_evidence(folder: Path) -> Evidence:
             parts=tuple(row["parts"].split()),
             state=row["state"],
         )
+        fields = list(row)[len(RUN_COLUMNS) + 1 :]  # after the column "seconds"
+        if any(row[name] for name in fields):
+            named_scales[row["name"]] = {name: _number(row[name]) for name in fields}
         if row["fraction"]:
             values = {name: _number(row[name]) for name in ("loss", "information")}
             training[row["run"], float(row["fraction"])] = values
@@ -163,6 +176,8 @@ def read_evidence(folder: Path) -> Evidence:
         training=training,
         outcomes=outcomes,
         draws=_draws(folder / "draws.csv"),
+        scales=named_scales,
+        labels=_labels(folder / "labels.csv"),
         datasets=tuple(dict.fromkeys(dataset for _, fraction, dataset, _ in outcomes if fraction in (0.0, 1.0))),
     )
 
@@ -173,6 +188,30 @@ def _draws(file: Path) -> dict[tuple[str, str, str], Floats]:
         numbers = [float(value) for name, value in row.items() if name.startswith("draw") and value]
         found[row["run"], row["dataset"], row["protocol"]] = np.array(numbers) / _DRAW_SCALE
     return found
+
+
+def _labels(file: Path) -> dict[tuple[str, str, int, str], Floats]:
+    if not file.exists():
+        return {}
+    found = {}
+    for row in _rows(file, ("run", "dataset", "size", "value")):
+        numbers = [float(value) for name, value in row.items() if name.startswith("draw") and value]
+        found[row["run"], row["dataset"], int(row["size"]), row["value"]] = np.array(numbers) / _DRAW_SCALE
+    return found
+
+
+def _scales_alone(scales: dict[str, float], metric: str) -> float:
+    """What a baseline without a network says of scales; NaN where they are not known.
+
+    Args:
+        scales: fields as columns of runs.csv.
+        metric: "crop_area", the middle of the range of a global crop's area, or "jitter", strength times probability.
+    """
+    if not scales:
+        return np.nan
+    if metric == "crop_area":
+        return (scales["global_crops_scale_0"] + scales["global_crops_scale_1"]) / 2
+    return scales["brightness"] * scales["jitter_p"]
 
 
 def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -21,7 +21,7 @@ from benchmarks.evidence.question import (
     trained_names,
 )
 from benchmarks.evidence.question import PROTOCOLS as QUESTION_PROTOCOLS
-from benchmarks.evidence.records import MEAN, TRAINING_LEVEL, Evidence, Score
+from benchmarks.evidence.records import MEAN, SCALES_LEVEL, TRAINING_LEVEL, Evidence, Score
 
 PRIMARY = (("aptos2019", "linear"), ("aptos2019", "cv"), ("odir3", "linear"), ("odir3", "cv"))
 """Outcomes that were named before the study began."""
@@ -39,7 +39,7 @@ def summary_section(spread: Spread) -> str:
     ]
     quick = Spread(evidence=spread.evidence, runs=spread.runs, bootstrap=0)
     reached = []
-    for score in MAIN_SCORES:
+    for score in spread.scores:
         values = [quick.of_score(score, dataset).value for dataset in spread.evidence.real_datasets]
         count = sum(value is not None and value >= REACH for value in values)
         reached.append([score.label, f"{count} of {len(values)}", *(md.signed(value, 2) for value in values)])
@@ -104,7 +104,7 @@ def null_lines(evidence: Evidence) -> str:
         for dataset in evidence.datasets
         for protocol in PROTOCOLS
     ]
-    scores = [score for score in MAIN_SCORES if score.level not in ("own", TRAINING_LEVEL)]
+    scores = [score for score in MAIN_SCORES if score.level not in ("own", TRAINING_LEVEL, SCALES_LEVEL)]
     scored = [evidence.score(nulls, score) - evidence.score(starts, score, fraction=0.0) for score in scores]
     return (
         f"\nWith learning rate 0 ({len(nulls)} runs: {', '.join(run.name for run in nulls)}) the largest difference to "
@@ -134,7 +134,7 @@ def noise_section(spread: Spread) -> str:
     for (dataset, protocol), noise in outcomes.items():
         rows.append([f"{dataset}, {protocol}", *_noise_cells(noise), md.MISSING])
     best = outcomes.get((MEAN, MAIN_PROTOCOL))
-    for score in MAIN_SCORES:
+    for score in spread.scores:
         noise = seed_noise(evidence.score(spread.runs, score), spread.groups)
         if noise is None:
             continue

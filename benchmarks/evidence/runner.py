@@ -149,7 +149,7 @@ def perform(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
     for rung in training["rungs"][len(record["rungs"]) :]:
         network.load_state_dict(safetensors.torch.load_file(rung_file(out, run, rung["step"])))
         last = rung["step"] >= steps
-        values = measurer.network(network, own, last=last, released=last and RELEASED_PART in run.parts)
+        values = measurer.network(network, own, seed=run.seed, last=last, released=last and RELEASED_PART in run.parts)
         record["rungs"].append(rung | values)
         record["seconds"] = round(before + time.process_time() - begun, 2)
         write_json(progress, record)
@@ -221,7 +221,7 @@ def _baseline(run: PlannedRun, measurer: Measurer) -> dict[str, Any]:
     if run.kind != "untrained":
         return facts | measurer.images_only(run.kind)
     teacher = build_networks(measurer.study, run.seed, torch.device("cpu"))[1]
-    return facts | measurer.network(teacher, None, last=True, released=True)
+    return facts | measurer.network(teacher, None, seed=run.seed, last=True, released=True)
 
 
 def _new_record(run: PlannedRun) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from benchmarks.evidence.correlations import (
     HYPOTHESIS,
     LEVELS,
     MAIN_PROTOCOL,
-    MAIN_SCORES,
     Spread,
     leave_one_out,
     paired_difference,
@@ -24,7 +23,7 @@ from benchmarks.evidence.records import MEAN, Score
 
 def metrics_section(spread: Spread) -> str:
     """Table 2."""
-    cells = len(MAIN_SCORES) * len(spread.evidence.datasets)
+    cells = len(spread.scores) * len(spread.evidence.datasets)
     without = Spread(evidence=spread.evidence, runs=spread.without("none").runs, bootstrap=0)
     parts = [
         "## 2. Which score ranks as accuracy does?\n",
@@ -41,7 +40,7 @@ def metrics_section(spread: Spread) -> str:
                 md.signed(spread.of_means(score, MEAN, protocol).value, 2),
                 md.signed(without.of_score(score, MEAN, protocol).value, 2),
             ]
-            for score in MAIN_SCORES
+            for score in spread.scores
         ]
         header = ["score", *spread.datasets, "means", "without none"]
         parts += [f"\nProtocol `{protocol}`:\n\n", md.table(header, rows)]
@@ -104,7 +103,7 @@ def within_seeds_section(spread: Spread) -> str:
     for protocol in PROTOCOLS:
         rows = [
             [score.label, *(md.correlation(within.of_score(score, dataset, protocol)) for dataset in within.datasets)]
-            for score in MAIN_SCORES
+            for score in spread.scores
         ]
         parts.append(f"\nProtocol `{protocol}`:\n\n" + md.table(["score", *within.datasets], rows))
     return "".join(parts)

@@ -19,7 +19,9 @@ PAIR_METRICS = ("dprime", "gap", "pair_auroc", "margin", "retrieval_error", "ali
 RAW_METRICS = ("raw_dprime", "raw_gap", "raw_pair_auroc", "raw_silhouette")
 """Of embeddings that are not L2-normalised."""
 SPECTRUM_METRICS = ("rankme", "alpha_req", "feature_sd", "lidar")
-METRICS = (*PAIR_METRICS, *RAW_METRICS, *SPECTRUM_METRICS)
+START_METRICS = ("cka_to_start", "cosine_to_start")
+"""Likeness to the network before training; of clean photographs only."""
+METRICS = (*PAIR_METRICS, *RAW_METRICS, *SPECTRUM_METRICS, *START_METRICS)
 BETTER_LOW = frozenset({"retrieval_error", "alignment", "uniformity", "alpha_req", "loss"})
 """Where a lower value is the better one by the metric's authors (a flatter spectrum for alpha-ReQ; the optimum of the
 paper is about 1, which short runs approach from above)."""
@@ -56,6 +58,26 @@ def spectrum_scores(points: Floats) -> dict[str, float]:
         "rankme": effective_rank(points),
         "alpha_req": math.nan if slope is None else slope,
         "feature_sd": feature_sd(points),
+    }
+
+
+def start_scores(points: npt.NDArray[np.float32], start: npt.NDArray[np.float32]) -> dict[str, float]:
+    """How like the embeddings of the network before training a network's own are, by START_METRICS.
+
+    "cka_to_start": linear CKA (Kornblith et al., ICML 2019), in [0, 1], 1 for equal up to rotation and scale; NaN where
+    either has no spread. "cosine_to_start": mean cosine similarity of the two embeddings of an image, in [-1, 1].
+
+    Args:
+        points, start: float32, shape (n, D), of the same images.
+    """
+    x, y = (values.astype(np.float64) for values in (points, start))
+    unit = [unit_rows(values)[0] for values in (x, y)]
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    norms = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    shared = float(np.linalg.norm(x.T @ y) ** 2)
+    return {
+        "cka_to_start": shared / float(norms) if norms > 0 else math.nan,
+        "cosine_to_start": float((unit[0] * unit[1]).sum(axis=1).mean()),
     }
 
 

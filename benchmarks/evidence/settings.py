@@ -23,6 +23,8 @@ Layer = Literal["embedding", "earlier", "bottleneck"]
 class MeasureSettings(Settings):
     """Settings of the measurements."""
 
+    plan: Literal["scratch", "pretrained"] = "scratch"
+    """Which runs there are, see `plan`."""
     statistics: Literal["own", "common"] = "own"
     """Which batch norm statistics networks are measured with: "own", gathered on the views that each was trained on, as
     until 2026-11-27, or "common", gathered anew on the same images for all."""
@@ -57,6 +59,12 @@ class MeasureSettings(Settings):
     """Of the cross-validation."""
     draws: Annotated[int, Field(ge=0)] = 200
     """Resamples of the labelled images, the same for every run."""
+    label_datasets: tuple[str, ...] = ()
+    """Datasets on which scores from few labels are computed, see `label_draws`; of `datasets`."""
+    label_sizes: tuple[Annotated[int, Field(ge=10)], ...] = (10, 25, 50, 100, 200)
+    """Numbers of labelled images that such a score is given."""
+    label_draws: Count = 50
+    """How often so many are drawn."""
     lesion_patients: Count = 500
     """Of the controlled dataset; about 70 % of them have an eye with a usable grade."""
     pretrain_folders: tuple[str, ...] = ("aptos2019", "odir3", "srahim_dr", "palm", "pool")

@@ -9,7 +9,7 @@ import pytest
 from augscale.augmentation.scales import STRONG, WEAK, WEAK_MED
 from augscale.config import SpaceConfig, load_study
 from augscale.searching.space import params_from_scales
-from benchmarks.evidence.plan import PlannedRun, full_plan, one_at_a_time, spread_scales
+from benchmarks.evidence.plan import PlannedRun, full_plan, one_at_a_time, pretrained_plan, spread_scales
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +96,18 @@ def test_one_thing_at_a_time_differs_in_that_thing_only() -> None:
 
 def _differing(a: object, b: object) -> set[str]:
     return {name for name in vars(a) if getattr(a, name) != getattr(b, name)}
+
+
+def test_a_pretrained_study_begins_with_its_gate_and_ends_with_the_spread() -> None:
+    plan = pretrained_plan(load_study("evidence-imagenet").space)
+
+    assert max(Counter(run.run_id for run in plan).values()) == 1
+    trained = [run for run in plan if run.kind == "run"]
+    gate = ["none", "strong", "jitter", "weak+noise", "grey", "tiny-crops"]
+    assert [run.run_id for run in trained[:12]] == [f"{name}-s{seed}" for seed in (0, 1) for name in gate]
+    spread = Counter(run.name for run in trained if "spread" in run.parts)
+    assert len(spread) == 28
+    assert set(spread.values()) == {2}
+    assert {"none", "weak", "strong", "weak+med"} < set(spread)
+    assert [run.name for run in plan if run.kind == "null"] == ["null-none", "null-strong"]
+    assert [run.run_id for run in plan if run.kind == "untrained"] == ["untrained-s0"]

@@ -82,9 +82,20 @@ def test_smoke_plan_from_runs_to_tables(tiny: tuple[Path, Path, Path], tmp_path:
     assert set(weak["rungs"][2]["outcomes"]["eyes"]) == {"linear", "knn", "cv", "released"}
     assert len(weak["rungs"][2]["draws"]["eyes"]["cv"]) == 10
     assert {"own", "clean", "strong", "strong|large", "natural:eyes"} <= set(weak["rungs"][2]["scores"]["embedding"])
+    assert {
+        size: {name: len(areas) for name, areas in found.items()}
+        for size, found in weak["rungs"][2]["labels"]["eyes"].items()
+    } == {size: {"cv": 5, "knn": 5, "others": 5} for size in ("10", "20")}
+    clean = weak["rungs"][2]["scores"]["embedding"]["clean"]
+    assert 0 < clean["cka_to_start"] <= 1
+    untrained = next(result for result in results if result["run"] == "untrained-s0")
+    assert untrained["rungs"][0]["scores"]["embedding"]["clean"]["cka_to_start"] == 1
     assert not list((tmp_path / "out" / "work").glob("*/state.pt"))
     tables = (tmp_path / "csv" / "tables.md").read_text()
     assert "## 11." in tables
+    assert "cka_to_start, clean" in tables
+    assert "crop_area of the scales" in tables
+    assert "20 labelled images:" in tables
     null = re.search(
         r"With learning rate 0 \((\d) runs: .*?\) .* is (\S+) AUROC .* and (\S+) in \d+ label-free", tables
     )
@@ -191,6 +202,7 @@ def test_pending_follows_the_plan(tmp_path: Path) -> None:
     [
         ("vit_tiny_patch16_224", {"patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}),
         ("resnet10t", {"channels": [8, 8, 16, 24], "stem_width": 8}),
+        ("tf_efficientnet_lite0", {"channel_multiplier": 0.25}),
     ],
 )
 def test_layers_are_those_of_the_network(name: str, overrides: dict[str, Any]) -> None:
@@ -209,7 +221,9 @@ def test_layers_are_those_of_the_network(name: str, overrides: dict[str, Any]) -
     model: Any = backbone.model
     with torch.inference_mode():
         embedding = backbone(views)
-        if name.startswith("vit"):
+        if "efficientnet" in name:
+            earlier = model.blocks[:-1](model.bn1(model.conv_stem(views))).mean(dim=(2, 3))
+        elif name.startswith("vit"):
             tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(views))))
             earlier = model.blocks[:-1](tokens)[:, 1:].mean(dim=1)
         else:

@@ -10,7 +10,7 @@ from augscale.diagnosis.clusters import alignment, silhouette_values
 from augscale.scoring.separation import separation
 from benchmarks.evidence.baselines import colour_features, pixel_features
 from benchmarks.evidence.outcomes import macro_areas
-from benchmarks.evidence.scores import METRICS, level_scores, natural_scores
+from benchmarks.evidence.scores import METRICS, START_METRICS, level_scores, natural_scores, start_scores
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_pair_metrics_are_those_of_the_package(points: np.ndarray, groups: np.nd
     found = level_scores(points, groups)
     expected = separation(points, groups)
 
-    assert set(found) == set(METRICS)
+    assert set(found) == set(METRICS) - set(START_METRICS)
     for name in ("dprime", "pair_auroc", "margin", "retrieval_error"):
         assert found[name] == pytest.approx(getattr(expected, name), abs=1e-9)
     assert found["gap"] == pytest.approx(expected.negative_mean - expected.positive_mean, abs=1e-9)
@@ -103,3 +103,22 @@ def test_pixels_are_means_over_areas() -> None:
 
     assert features.shape == (1, 12)
     assert features[0, 0] > 0.85 > 0.15 > features[0, 2]
+
+
+def test_likeness_to_the_start_knows_rotations_and_unrelated_embeddings() -> None:
+    rng = np.random.default_rng(7)
+    start = rng.normal(size=(200, 6)).astype(np.float32)
+    rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+
+    assert start_scores(start, start) == pytest.approx({"cka_to_start": 1.0, "cosine_to_start": 1.0})
+    rotated = start_scores((3 * start @ rotation).astype(np.float32), start)
+    assert rotated["cka_to_start"] == pytest.approx(1.0, abs=1e-5)
+    assert abs(rotated["cosine_to_start"]) < 0.9
+    unrelated = start_scores(rng.normal(size=(200, 6)).astype(np.float32), start)
+    assert unrelated["cka_to_start"] < 0.1
+    # The plain formula: HSIC of linear kernels.
+    other = (start + rng.normal(size=start.shape)).astype(np.float32)
+    x, y = (values.astype(np.float64) - values.astype(np.float64).mean(axis=0) for values in (other, start))
+    kernels = x @ x.T, y @ y.T
+    plain = (kernels[0] * kernels[1]).sum() / (np.linalg.norm(kernels[0]) * np.linalg.norm(kernels[1]))
+    assert start_scores(other, start)["cka_to_start"] == pytest.approx(plain)

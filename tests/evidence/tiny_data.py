@@ -51,6 +51,9 @@ grey_images = 50
 folds = 3
 repeats = 2
 neighbours = [3, 5]
+label_datasets = ["eyes"]
+label_sizes = [10, 20, 100]
+label_draws = 5
 """
 
 
