@@ -202,7 +202,7 @@ def test_pending_follows_the_plan(tmp_path: Path) -> None:
     [
         ("vit_tiny_patch16_224", {"patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}),
         ("resnet10t", {"channels": [8, 8, 16, 24], "stem_width": 8}),
-        ("tf_efficientnet_lite0", {"channel_multiplier": 0.25}),
+        ("tf_efficientnet_lite0", {}),
     ],
 )
 def test_layers_are_those_of_the_network(name: str, overrides: dict[str, Any]) -> None:
