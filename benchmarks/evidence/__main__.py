@@ -1,7 +1,7 @@
 """Command line of the evidence study.
 
     python -m benchmarks.evidence run --data-root DIR --out DIR [--workers 2] [--study FILE] [--measure FILE] [--smoke]
-        [--known docs/evidence]
+        [--known docs/evidence] [--device cuda] [--set KEY=VALUE]
     python -m benchmarks.evidence status --out DIR
     python -m benchmarks.evidence collect OUT --to docs/evidence
     python -m benchmarks.evidence tables --csv docs/evidence
@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from augscale.cli.options import parse_assignments
 from augscale.config import StudyConfig, load_study
 from augscale.errors import AugscaleError, DataError, StudyError
 from augscale.runs.files import read_json
@@ -83,7 +84,7 @@ def _worker(options: argparse.Namespace) -> int:
     limit_threads()
     study, settings, plan = _what(options)
     study = pretraining_study(study, settings, options.data_root)
-    measurer = Measurer.build(study, settings, options.data_root, options.out / "work")
+    measurer = Measurer.build(study, settings, options.data_root, options.out / "work", options.device)
     work(options.out, plan, measurer, retry_failed=options.retry_failed)
     return 0
 
@@ -120,7 +121,8 @@ def _tables(options: argparse.Namespace) -> int:
 def _what(options: argparse.Namespace) -> tuple[StudyConfig, MeasureSettings, list[PlannedRun]]:
     from benchmarks.evidence.collect import complete_runs
 
-    study, settings = load_study(options.study), load_settings(options.measure)
+    study = load_study(options.study, parse_assignments(options.set))
+    settings = load_settings(options.measure)
     plan = smoke_plan(study.space) if options.smoke else planned_runs(settings.plan, study.space)
     known = complete_runs(options.known) if options.known else set()
     if options.known and load_settings(options.known / "measure.toml") != settings:
@@ -130,6 +132,7 @@ def _what(options: argparse.Namespace) -> tuple[StudyConfig, MeasureSettings, li
 
 def _passed_on(options: argparse.Namespace) -> list[str]:
     passed = ["--data-root", str(options.data_root), "--out", str(options.out), "--study", str(options.study)]
+    passed += ["--device", options.device, *(f"--set={assignment}" for assignment in options.set or [])]
     passed += ["--measure", str(options.measure)] if options.measure else []
     passed += ["--known", str(options.known)] if options.known else []
     passed += ["--smoke"] if options.smoke else []
@@ -150,6 +153,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--measure", type=Path, help="TOML file of what is measured")
     command.add_argument("--smoke", action="store_true", help="a plan of a few runs, to try the chain")
     command.add_argument("--known", type=Path, help="folder of CSVs of `collect`; its complete runs are left out")
+    command.add_argument("--set", action="append", help="a setting of the study, e.g. pretrain.steps=500")
+    command.add_argument("--device", default="cpu", help="cpu or cuda; several workers share one GPU")
     command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     command.add_argument("--retry-failed", action="store_true", help="do failed runs again")
     command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)

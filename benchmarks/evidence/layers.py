@@ -29,10 +29,10 @@ def embed_layers(
     """Embeds images in evaluation mode.
 
     Args:
-        backbone: the encoder, on the CPU.
+        backbone: the encoder; images are moved to its device.
         head: its projection head.
         images: normalised float views, shape (N, 3, S, S), or pixels, uint8, shape (N, S, S, 3).
-        precision: "bf16" (autocast; fp32 on a CPU that is not faster in bf16, see `_autocast`) or "fp32".
+        precision: "bf16" (autocast; fp32 on a device that is not faster in bf16, see `_autocast`) or "fp32".
     Returns:
         float32 by layer: "embedding" (N, D), the backbone's output; "earlier" (N, D'), the mean over places (a
         transformer's patch tokens) of the last stage but one; "bottleneck" (N, B), what the head's MLP gives before it
@@ -46,13 +46,14 @@ def embed_layers(
     head.eval()
     try:
         with torch.inference_mode(), _earlier_stage(backbone) as earlier:
+            device = device_of(backbone)
             for batch in _batches(images):
-                with _autocast(precision):
-                    embedding = backbone(batch)
+                with _autocast(precision, device):
+                    embedding = backbone(batch.to(device))
                     bottleneck = head.mlp(embedding)
-                parts["embedding"].append(embedding.float())
-                parts["earlier"].append(earlier.pop())
-                parts["bottleneck"].append(bottleneck.float())
+                parts["embedding"].append(embedding.float().cpu())
+                parts["earlier"].append(earlier.pop().cpu())
+                parts["bottleneck"].append(bottleneck.float().cpu())
     finally:
         backbone.train(modes[0])
         head.train(modes[1])
@@ -67,18 +68,23 @@ def embed_layers(
 def embed_views(backbone: Backbone, views: Tensor, *, precision: str = "bf16") -> Floats32:
     """The backbone's output alone, float32, shape (N, D), for normalised views (N, 3, S, S)."""
     backbone.eval()
-    with torch.inference_mode(), _autocast(precision):
-        embedded: Floats32 = backbone(views).float().numpy()
+    device = device_of(backbone)
+    with torch.inference_mode(), _autocast(precision, device):
+        embedded: Floats32 = backbone(views.to(device)).float().cpu().numpy()
     return embedded
 
 
-def _autocast(precision: str) -> torch.autocast:
-    """Autocast for "bf16" where the CPU is faster in it.
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Autocast for "bf16" where the device is faster in it.
 
     A CPU that emulates bf16 embeds the panel ten times slower than in fp32, and fp32 is the more exact of the two.
     """
-    faster = precision == "bf16" and resolve_precision("auto", "cpu") == "bf16"
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=faster)
+    faster = precision == "bf16" and resolve_precision("auto", device) == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=faster)
 
 
 def chosen(layers: dict[str, Floats32], names: Iterable[str]) -> Floats32:

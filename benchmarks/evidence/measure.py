@@ -65,18 +65,23 @@ class Measurer:
     common: dict[int, Tensor]
     """What batch norm's statistics are gathered on before the panel is scored, by the side of the views."""
     outcomes: dict[str, OutcomeData]
+    device: str = "cpu"
+    """Where networks are trained and embedded."""
     opened: dict[str, LabelledImages] = field(default_factory=dict)
     """Datasets as `released` sees them, opened when first needed."""
     starts: dict[int, Floats32] = field(default_factory=dict)
     """Embeddings of the panel's photographs by the network before training, by seed; computed when first needed."""
 
     @classmethod
-    def build(cls, study: StudyConfig, settings: MeasureSettings, data_root: Path, folder: Path) -> Measurer:
+    def build(
+        cls, study: StudyConfig, settings: MeasureSettings, data_root: Path, folder: Path, device: str = "cpu"
+    ) -> Measurer:
         """Opens and draws everything.
 
         Args:
             study: its sources are the folders to pre-train on, see `data.pretraining_study`.
             folder: where rendered photographs are kept.
+            device: "cpu" or "cuda".
         """
         cache, train, panel = open_pretraining(study, settings)
         rows, seed = common_rows(cache.records, train, study.probe.seed), study.probe.seed
@@ -86,6 +91,7 @@ class Measurer:
             study=study,
             settings=settings,
             data_root=data_root,
+            device=device,
             cache=cache,
             train_indices=train,
             panel=panel,
@@ -100,7 +106,7 @@ class Measurer:
     def start(self, seed: int) -> Floats32:
         """Embeddings of the panel's photographs by the network that a seed's runs begin with, float32, shape (n, D)."""
         if seed not in self.starts:
-            network = build_networks(self.study, seed, torch.device("cpu"))[1]
+            network = build_networks(self.study, seed, torch.device(self.device))[1]
             with use(network, self._gathered(network, self.common[self.study.crops.global_size])):
                 layers = embed_layers(
                     network.backbone, network.head, self.panel.clean, precision=self.settings.panel_precision
@@ -117,7 +123,7 @@ class Measurer:
         dataset.
 
         Args:
-            network: on the CPU; its statistics are put back.
+            network: on `device`; its statistics are put back.
             own: from `own_views`; None for a network without training.
             seed: of the run, whose first network it is compared with.
             last: measure all datasets, with draws; else the early ones, without.

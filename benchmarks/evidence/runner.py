@@ -145,7 +145,7 @@ def perform(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
     begun = time.process_time()
     assert run.scales is not None
     steps, own = measurer.study.pretrain.steps, measurer.own_views(run.scales)
-    network = build_networks(measurer.study, run.seed, torch.device("cpu"))[1]
+    network = build_networks(measurer.study, run.seed, torch.device(measurer.device))[1]
     for rung in training["rungs"][len(record["rungs"]) :]:
         network.load_state_dict(safetensors.torch.load_file(rung_file(out, run, rung["step"])))
         last = rung["step"] >= steps
@@ -196,7 +196,7 @@ def train(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
         run.scales,
         study=study,
         seed=run.seed,
-        device="cpu",
+        device=measurer.device,
         state_path=out / "work" / run.run_id / "state.pt",
         rung_steps=rung_steps(study),
         on_rung=on_rung,
@@ -220,7 +220,7 @@ def _baseline(run: PlannedRun, measurer: Measurer) -> dict[str, Any]:
     facts = {"step": 0, "fraction": 0.0, "loss": None, "information": None}
     if run.kind != "untrained":
         return facts | measurer.images_only(run.kind)
-    teacher = build_networks(measurer.study, run.seed, torch.device("cpu"))[1]
+    teacher = build_networks(measurer.study, run.seed, torch.device(measurer.device))[1]
     return facts | measurer.network(teacher, None, seed=run.seed, last=True, released=True)
 
 

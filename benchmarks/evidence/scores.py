@@ -104,7 +104,7 @@ def pair_scores(points: Floats, groups: Integers) -> dict[str, float]:
         "margin": float(nearest.mean() - positive.mean()),
         "retrieval_error": float((nearest <= partner).mean()),
         "alignment": float(np.square(positive).mean()),
-        "uniformity": float(np.log(np.mean(np.exp(-_UNIFORMITY_T * np.square(negative))))),
+        "uniformity": _uniformity(negative),
         "silhouette": _silhouette(distances, positive),
     }
 
@@ -143,3 +143,9 @@ def _silhouette(distances: Floats, positive: Floats) -> float:
     own, other = np.repeat(positive, 2), to_image.min(axis=1)
     larger = np.maximum(own, other)
     return float(((other - own) / np.where(larger > 0, larger, 1.0)).mean())
+
+
+def _uniformity(negative: Floats) -> float:
+    """Of distances of embeddings that are not normalized it is -inf: all terms vanish."""
+    with np.errstate(divide="ignore"):
+        return float(np.log(np.mean(np.exp(-_UNIFORMITY_T * np.square(negative)))))
