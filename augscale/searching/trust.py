@@ -15,6 +15,7 @@ _ENOUGH = 0.5
 """Rank correlation from which a score counts as useful for choosing scales, as in the study."""
 _PICKED = {"alpha_req": "It was picked out of 28 scores on the same scales, as they were measured before 2026-11-27. "}
 """Remark on a score that was selected on the study's own results, which are therefore optimistic; ends with a space."""
+_OTHER_START = "Those runs began with random weights, unlike yours, so this says little about your trials. "
 
 
 @cache
@@ -24,11 +25,12 @@ def measured_trust() -> dict[str, Any]:
     return content
 
 
-def trust_statement(score: str) -> str | None:
+def trust_statement(score: str, *, pretrained: bool = False) -> str | None:
     """The result of the study for a score, in a few sentences; None for a score that it did not measure.
 
     Args:
         score: of `probe.score`.
+        pretrained: the trials begin with pre-trained weights; the runs of the study did not.
     """
     known = measured_trust()
     measured = known["spearman"].get(score)
@@ -53,7 +55,7 @@ def trust_statement(score: str) -> str | None:
     return (
         f"How far {score} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
         f"photographs ({known['setting']}; docs/evidence) its rank agreed with the AUROC of a linear probe at Spearman "
-        f"{_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_PICKED.get(score, '')}"
+        f"{_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_OTHER_START if pretrained else ''}{_PICKED.get(score, '')}"
         f"{_better(score) if len(useful) < 2 else ''}"
         "`augscale validate RUN --datasets DIR` measures it on your labels."
     )

@@ -84,3 +84,10 @@ def test_a_score_that_was_not_measured_is_not_spoken_of(monkeypatch):
     assert trust.trust_statement("knn-auroc") is None
     monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": {"dprime": {}}})
     assert trust.trust_statement("dprime") is None
+
+
+def test_another_start_than_the_studys_is_said(monkeypatch):
+    measured = {"dprime": {"a": {"value": 0.4, "interval": [0.1, 0.7]}}}
+    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": measured})
+    assert "began with random weights, unlike yours" in trust.trust_statement("dprime", pretrained=True)
+    assert "unlike yours" not in trust.trust_statement("dprime")
