@@ -55,7 +55,8 @@ def trust_statement(score: str, *, pretrained: bool = False) -> str | None:
     return (
         f"How far {score} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
         f"photographs ({known['setting']}; docs/evidence) its rank agreed with the AUROC of a linear probe at Spearman "
-        f"{_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_OTHER_START if pretrained else ''}{_PICKED.get(score, '')}"
+        f"{_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_OTHER_START if pretrained else ''}"
+        f"{_PICKED.get(score, '')}"
         f"{_better(score) if len(useful) < 2 else ''}"
         "`augscale validate RUN --datasets DIR` measures it on your labels."
     )
