@@ -17,7 +17,6 @@ from augscale.cli.options import (
     GreyRange,
     Json,
     Key,
-    Size,
     Statistics,
     Unlabelled,
     Untrained,
@@ -41,7 +40,9 @@ def diagnose(
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Number of photographs.")] = 128,
     views: Annotated[int, typer.Option(min=2, max=64, help="Views of each photograph at each level.")] = 4,
-    size: Size = None,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Side of the views, pixels; each checkpoint's own if not given.")
+    ] = None,
     crop_to_field: CropToField = None,
     grey_range: GreyRange = None,
     arch: Arch = None,

@@ -132,7 +132,7 @@ def promote(
     from rich.console import Console
 
     from augscale.promotion.promote import promote as run_promotion
-    from augscale.reporting.evaluation.terminal import print_evaluation
+    from augscale.reporting.evaluation.promotion_terminal import print_promotion
     from augscale.system.progress_bar import progress_bar
 
     console = Console(stderr=as_json)
@@ -157,11 +157,8 @@ def promote(
         )
     if as_json:
         print_json(result.to_dict())
-        return
-    console.print(f"On fresh seeds at trial length: {result.confirmation}", highlight=False, markup=False)
-    if result.evaluation is not None:
-        print_evaluation(result.evaluation.summary, result.evaluation.out, console)
-    console.print(f"Report: {result.report}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        print_promotion(result, console)
 
 
 def _protocol_config(assignments: list[str] | None, seeds: int, size: int | None) -> ProtocolConfig:

@@ -36,13 +36,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class ScreenTable:
-    """A table; the first column is the only one that wraps."""
+    """A table."""
 
     heads: tuple[str, ...]
     rows: Sequence[Row]
     title: str = ""
     legend: str = ""
     """How to read the table, shown below it."""
+    wraps: int = 1
+    """Number of columns, from the left, that wrap if the terminal is narrow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,29 +106,36 @@ def _last_lines(screen: Screen, width: int) -> list[Text]:
 
 def plain_screen(screen: Screen) -> str:
     """ASCII lines without styles or boxes; only tables, commands and paths may be wider than 80 columns."""
-    lines = textwrap.wrap(_one_line(screen.headline), PLAIN_WIDTH)
+    lines = _wrapped(screen.headline)
     for table in screen.tables:
-        lines += ["", *([table.title] if table.title else []), *_plain_table(table)]
-        lines += textwrap.wrap(_one_line(table.legend), PLAIN_WIDTH)
+        lines += ["", *([table.title] if table.title else []), *_plain_table(table), *_wrapped(table.legend)]
     lines += [""] if screen.notes else []
-    for note in _shown(screen):
-        # A pointer with hyphens must stay whole.
-        wrap = textwrap.TextWrapper(
-            PLAIN_WIDTH, initial_indent="- ", subsequent_indent=_INDENT, break_on_hyphens=False, break_long_words=False
-        )
-        lines += wrap.wrap(_one_line(str(note)))
+    lines += [line for note in _shown(screen) for line in _wrapped(str(note), "- ", _INDENT)]
     lines += ["", "Next:", *_command_lines(screen, PLAIN_WIDTH)] if screen.commands else []
     lines += [""] if screen.files else []
     lines += [f"{what}: {path}" for what, path in screen.files]
     return plain("\n".join(lines))
 
 
+def more_words(what: str, count: int) -> str:
+    """`, with 3 more notes`; empty if there are none."""
+    return f", with {count} more {what}{'s' * (count > 1)}" if count > 0 else ""
+
+
 def _shown(screen: Screen) -> tuple[Note, ...]:
     return screen.notes[:MOST_NOTES]
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _wrapped(text: str, first: str = "", later: str = "") -> list[str]:
+    """Lines of at most 80 columns; words with hyphens, such as pointers and paths, stay whole."""
+    return textwrap.wrap(
+        " ".join(text.split()),
+        PLAIN_WIDTH,
+        initial_indent=first,
+        subsequent_indent=later,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def _command_lines(screen: Screen, width: int) -> list[str]:
@@ -159,7 +168,7 @@ def _parts(words: Sequence[str]) -> list[str]:
 def _rich_table(table: ScreenTable) -> Table:
     drawn = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
     for index, head in enumerate(table.heads):
-        drawn.add_column(head, no_wrap=index > 0, overflow="ellipsis" if index else "fold")
+        drawn.add_column(head, no_wrap=index >= table.wraps, overflow="fold" if index < table.wraps else "ellipsis")
     for row in table.rows:
         drawn.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row.cells), style=row.style)
     return drawn
