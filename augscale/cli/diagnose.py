@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.options import (
     AllowBad,
     Arch,
@@ -35,7 +36,8 @@ def diagnose(
     scales: Annotated[
         str | None,
         typer.Option(
-            help="Scales to measure besides the fixed series; strong, weak and the checkpoint's own if not given."
+            help="Scales to measure besides the fixed series; strong, weak and the checkpoint's own if not given.",
+            autocompletion=completion.scales,
         ),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Number of photographs.")] = 128,

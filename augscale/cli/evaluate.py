@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.options import (
     AllowBad,
     Arch,
@@ -16,6 +17,7 @@ from augscale.cli.options import (
     Device,
     Exclude,
     GreyRange,
+    Init,
     Json,
     Key,
     MaxMemory,
@@ -35,9 +37,19 @@ if TYPE_CHECKING:
 
 External = Annotated[bool, typer.Option("--external", help="Also test on every dataset that shares classes.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repeats of the protocols that depend on a seed.")]
-Protocols = Annotated[str, typer.Option("--protocol", help="finetune, linear, released, knn; with commas.")]
+Protocols = Annotated[
+    str,
+    typer.Option(
+        "--protocol", help="finetune, linear, released, knn; with commas.", autocompletion=completion.protocols
+    ),
+]
 ProtocolSettings = Annotated[
-    list[str] | None, typer.Option("--set", help="Any setting of the protocols, e.g. --set finetune.epochs=10.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any setting of the protocols, e.g. --set finetune.epochs=10.",
+        autocompletion=completion.protocol_settings,
+    ),
 ]
 
 
@@ -112,12 +124,13 @@ def promote(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer updates of each full run.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Batch size; the study's if not given.")] = None,
-    init: Annotated[
-        str | None, typer.Option(help="imagenet, none or a weights file; the study's if not given.")
-    ] = None,
+    init: Init = None,
     max_memory: MaxMemory = None,
     datasets: Annotated[
-        list[str] | None, typer.Option("--datasets", help="As for evaluate; none leaves the evaluation out.")
+        list[str] | None,
+        typer.Option(
+            "--datasets", help="As for evaluate; none leaves the evaluation out.", autocompletion=completion.datasets
+        ),
     ] = None,
     protocol: Protocols = "linear,released,knn",
     external: External = False,

@@ -7,22 +7,28 @@ from typing import Annotated
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.options import (
     AllowBad,
     Data,
     Device,
     Exclude,
+    Init,
     Json,
     MaxMemory,
     StudySettings,
     parse_assignments,
     print_json,
 )
+from augscale.system.progress_bar import working
 from augscale.system.startup import lasting_imports
 
 
 def search(
-    study: Annotated[str, typer.Option("--study", help="Built-in study or study file (.toml).")] = "default",
+    study: Annotated[
+        str,
+        typer.Option("--study", help="Built-in study or study file (.toml).", autocompletion=completion.studies),
+    ] = "default",
     data: Data = None,
     exclude: Exclude = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Total number of trials, including finished ones.")] = None,
@@ -34,10 +40,13 @@ def search(
     device: Device = "auto",
     seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
-    init: Annotated[str | None, typer.Option(help="none, imagenet or a weights file.")] = None,
+    init: Init = None,
     max_memory: MaxMemory = None,
     set_: StudySettings = None,
     allow_bad: AllowBad = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and what it would cost; train and write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
@@ -46,9 +55,34 @@ def search(
 
         from augscale.searching.search import search as run_search
 
+    # With --json, standard output is kept for the result.
+    console = Console(stderr=as_json)
+    sources = list(data) if data else None
+    overrides = parse_assignments(set_, {"backbone.init": init, "data.exclude": exclude})
+    if dry_run:
+        from augscale.reporting.search.plan_terminal import print_plan
+        from augscale.searching.dry_run import plan_search
+
+        with working(console, "measuring the cost of a step"):
+            plan = plan_search(
+                study,
+                data=sources,
+                trials=trials,
+                workers=workers,
+                device=device,
+                seed=seed,
+                out=out,
+                max_memory=max_memory,
+                overrides=overrides,
+            )
+        if as_json:
+            print_json(plan.to_dict())
+        else:
+            print_plan(plan, console)
+        return
     result = run_search(
         study,
-        data=list(data) if data else None,
+        data=sources,
         trials=trials,
         budget=budget,
         storage=storage,
@@ -58,9 +92,8 @@ def search(
         out=out,
         allow_bad=allow_bad,
         max_memory=max_memory,
-        overrides=parse_assignments(set_, {"backbone.init": init, "data.exclude": exclude}),
-        # With --json, standard output is kept for the result.
-        console=Console(stderr=as_json),
+        overrides=overrides,
+        console=console,
     )
     if as_json:
         print_json(result.answer | {"run": str(result.run_dir)})
@@ -81,6 +114,24 @@ def status(
         print_json(progress.to_dict())
     else:
         Console().print(render(progress, None, all_trials=True))
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of another search.")],
+    as_json: Json = False,
+) -> None:
+    """Show two searches side by side: settings that differ, answers, and whether their scores can be compared."""
+    from rich.console import Console
+
+    from augscale.reporting.search.comparison_terminal import print_comparison
+    from augscale.searching.compare import compare_runs
+
+    found = compare_runs(first, second)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_comparison(found, Console())
 
 
 def report(

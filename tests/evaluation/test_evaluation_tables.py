@@ -5,12 +5,15 @@ import io
 import re
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from made_predictions import made_run
+from rich.console import Console
 
 from augscale.evaluation.summary import summarize
 from augscale.records.evaluation import METRIC_LABELS
+from augscale.reporting.evaluation import terminal
 from augscale.reporting.evaluation.table_formats import latex, to_csv, to_html, to_latex, write_tables
 from augscale.reporting.evaluation.tables import (
     Entry,
@@ -23,6 +26,7 @@ from augscale.reporting.evaluation.tables import (
     per_class_table,
     protocols_table,
 )
+from augscale.reporting.evaluation.terminal import print_evaluation
 
 NASTY = r"50%_of {A}&B~C^D#$\x<script>alert(1)</script>|\"q\" – ±"
 
@@ -244,7 +248,13 @@ def test_a_terminal_shows_the_verdict_then_a_row_per_test_set_and_checkpoint(eva
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= min(columns, 100)
     assert "…" not in text
-    order = ("Better by AUROC, of 36 comparisons: best in 16", "linear, 3 seeds", "knn, 3 seeds", " - Pre-training", "out")
+    order = (
+        "Better by AUROC, of 36 comparisons: best in 16",
+        "linear, 3 seeds",
+        "knn, 3 seeds",
+        " - Pre-training",
+        "out",
+    )
     places = [text.index(words) for words in order]
     assert places == sorted(places)
     cell = evaluated.cell("linear", "best", "aptos2019", "aptos2019").metrics["auroc"]

@@ -64,7 +64,7 @@ def test_missing_confirmation_runs_were_made_and_no_trial_again(promoted, run_di
 def test_the_report_and_the_evaluation_are_of_these_checkpoints(promoted, run_dir):
     assert {c.checkpoint for c in promoted.evaluation.summary.cells} == {
         *(c.name for c in promoted.contenders),
-        "untrained",
+        "untrained vit_tiny_patch16_224",
     }
     page = (run_dir / "report.html").read_text(encoding="utf-8")
     assert 'id="evaluation"' in page

@@ -15,8 +15,8 @@ from validation_values import HOSTILE, made_validation
 
 from augscale.errors import DataError
 from augscale.records.validation import ValidationRecord
-from augscale.reporting.shared.style import Colors
 from augscale.reporting.shared.screen import plain_screen
+from augscale.reporting.shared.style import Colors
 from augscale.reporting.validation import figures
 from augscale.reporting.validation.page import run_validation, write_validation_page
 from augscale.reporting.validation.section import validation_sections

@@ -97,6 +97,8 @@ def _marks(
         marks.append(
             _MARKS.get(comparison_words(diagnosis, found), NOTHING)
             if found is not None and comparable
-            else "" if other is checkpoint else NOTHING
+            else ""
+            if other is checkpoint
+            else NOTHING
         )
     return tuple(marks)

@@ -160,13 +160,13 @@ def _parts(words: Sequence[str]) -> list[str]:
     parts: list[str] = []
     for word in words:
         value_of = parts and parts[-1].startswith("--") and " " not in parts[-1] and not word.startswith("--")
-        joined = f"{parts[-1]} {shlex.quote(word)}" if len(parts) == 1 and " " not in parts[0] or value_of else ""
+        joined = f"{parts[-1]} {shlex.quote(word)}" if (len(parts) == 1 and " " not in parts[0]) or value_of else ""
         parts = [*parts[:-1], joined] if joined else [*parts, shlex.quote(word)]
     return parts
 
 
 def _rich_table(table: ScreenTable) -> Table:
-    drawn = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
+    drawn = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False, show_header=any(table.heads))
     for index, head in enumerate(table.heads):
         drawn.add_column(head, no_wrap=index >= table.wraps, overflow="fold" if index < table.wraps else "ellipsis")
     for row in table.rows:
@@ -175,7 +175,8 @@ def _rich_table(table: ScreenTable) -> Table:
 
 
 def _plain_table(table: ScreenTable) -> list[str]:
-    rows = [[plain(head) for head in table.heads], *([plain(str(cell)) for cell in row.cells] for row in table.rows)]
+    heads = [table.heads] if any(table.heads) else []
+    rows = [[plain(str(cell)) for cell in cells] for cells in (*heads, *(row.cells for row in table.rows))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

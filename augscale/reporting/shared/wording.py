@@ -18,7 +18,9 @@ BETTER = "▲"
 WORSE = "▼"
 LEVEL = "="
 """Marks of a comparison: better, worse, not distinguishable."""
-_TO_ASCII = str.maketrans({MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "...", BETTER: ">", WORSE: "<"})
+_TO_ASCII = str.maketrans(
+    {MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "...", BETTER: ">", WORSE: "<"}
+)
 
 SCORE_NAMES = {
     "dprime": "d′",
