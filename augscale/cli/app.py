@@ -139,19 +139,27 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Write a contact sheet: the same photographs at each scale."""
-    from augscale.cli.preview import preview as write_preview
+    from rich.console import Console
 
-    result = write_preview(
-        list(data) if data else None,
-        split_names(scales),
-        study=study,
-        images=images,
-        seed=seed,
-        grey_range=parse_range(grey_range),
-        out=out,
-        allow_bad=allow_bad,
-        exclude=exclude,
-    )
+    from augscale.system.progress_bar import decoding_bar, working
+
+    console = Console(stderr=True)
+    with working(console, "loading libraries"):
+        from augscale.cli.preview import preview as write_preview
+
+    with decoding_bar(console) as on_progress:
+        result = write_preview(
+            list(data) if data else None,
+            split_names(scales),
+            study=study,
+            images=images,
+            seed=seed,
+            grey_range=parse_range(grey_range),
+            out=out,
+            allow_bad=allow_bad,
+            exclude=exclude,
+            on_progress=on_progress,
+        )
     for line in result.remarks:
         print(line, file=sys.stderr)
     if as_json:

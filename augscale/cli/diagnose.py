@@ -64,11 +64,12 @@ def diagnose(
     """Compare how far apart positive and negative pairs lie in checkpoints, and check that they are healthy."""
     from rich.console import Console
 
-    from augscale.diagnosis.diagnose import diagnose as run_diagnosis
-    from augscale.reporting.diagnosis.terminal import print_diagnosis
-    from augscale.system.progress_bar import progress_bar
+    from augscale.system.progress_bar import progress_bar, working
 
     console = Console(stderr=as_json)
+    with working(console, "loading libraries"):
+        from augscale.diagnosis.diagnose import diagnose as run_diagnosis
+        from augscale.reporting.diagnosis.terminal import print_diagnosis
     with progress_bar(console) as on_progress:
         result = run_diagnosis(
             checkpoints,

@@ -81,11 +81,12 @@ def evaluate(
     """Measure checkpoints downstream: AUROC, AUPR and more, internal and external. The same command resumes."""
     from rich.console import Console
 
-    from augscale.evaluation.evaluate import evaluate as run_evaluation
-    from augscale.reporting.evaluation.terminal import print_evaluation
-    from augscale.system.progress_bar import line_printer, progress_bar
+    from augscale.system.progress_bar import line_printer, progress_bar, working
 
     console = Console(stderr=as_json)
+    with working(console, "loading libraries"):
+        from augscale.evaluation.evaluate import evaluate as run_evaluation
+        from augscale.reporting.evaluation.terminal import print_evaluation
     config = _protocol_config(set_, seeds, size)
     with progress_bar(console) as on_progress:
         result = run_evaluation(
@@ -144,11 +145,12 @@ def promote(
     """Confirm the best scales, pre-train them and the controls in full, and evaluate. The same command resumes."""
     from rich.console import Console
 
-    from augscale.promotion.promote import promote as run_promotion
-    from augscale.reporting.evaluation.promotion_terminal import print_promotion
-    from augscale.system.progress_bar import progress_bar
+    from augscale.system.progress_bar import progress_bar, working
 
     console = Console(stderr=as_json)
+    with working(console, "loading libraries"):
+        from augscale.promotion.promote import promote as run_promotion
+        from augscale.reporting.evaluation.promotion_terminal import print_promotion
     with progress_bar(console) as on_progress:
         result = run_promotion(
             run_dir,

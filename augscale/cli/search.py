@@ -20,7 +20,6 @@ from augscale.cli.options import (
     parse_assignments,
     print_json,
 )
-from augscale.system.progress_bar import working
 from augscale.system.startup import lasting_imports
 
 
@@ -50,13 +49,15 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
-    with lasting_imports():
-        from rich.console import Console
+    from rich.console import Console
 
-        from augscale.searching.search import search as run_search
+    from augscale.system.progress_bar import working
 
     # With --json, standard output is kept for the result.
     console = Console(stderr=as_json)
+    with working(console, "loading libraries"), lasting_imports():
+        from augscale.searching.search import search as run_search
+
     sources = list(data) if data else None
     overrides = parse_assignments(set_, {"backbone.init": init, "data.exclude": exclude})
     if dry_run:
@@ -106,10 +107,13 @@ def status(
     """Show trials done, running and failed (with reasons), the best so far, and the expected end."""
     from rich.console import Console
 
-    from augscale.searching.display import render
-    from augscale.searching.search import status as read_status
+    from augscale.system.progress_bar import working
 
-    progress = read_status(run_dir)
+    with working(Console(stderr=True), "reading the run"):
+        from augscale.searching.display import render
+        from augscale.searching.search import status as read_status
+
+        progress = read_status(run_dir)
     if as_json:
         print_json(progress.to_dict())
     else:
@@ -124,10 +128,13 @@ def compare(
     """Show two searches side by side: settings that differ, answers, and whether their scores can be compared."""
     from rich.console import Console
 
-    from augscale.reporting.search.comparison_terminal import print_comparison
-    from augscale.searching.compare import compare_runs
+    from augscale.system.progress_bar import working
 
-    found = compare_runs(first, second)
+    with working(Console(stderr=True), "reading the runs"):
+        from augscale.reporting.search.comparison_terminal import print_comparison
+        from augscale.searching.compare import compare_runs
+
+        found = compare_runs(first, second)
     if as_json:
         print_json(found.to_dict())
     else:
@@ -139,9 +146,14 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report and the trial table again; works while the search is still running."""
-    from augscale.searching.search import rewrite_report
+    from rich.console import Console
 
-    path = rewrite_report(run_dir)
+    from augscale.system.progress_bar import working
+
+    with working(Console(stderr=True), "writing the report"):
+        from augscale.searching.search import rewrite_report
+
+        path = rewrite_report(run_dir)
     if as_json:
         print_json({"report": str(path)})
     else:

@@ -60,12 +60,13 @@ def validate(
 
     from augscale.config import apply_overrides
     from augscale.evaluation.protocol_config import ProtocolConfig
-    from augscale.reporting.validation.terminal import print_validation
     from augscale.settings import parse_settings
-    from augscale.system.progress_bar import line_printer, progress_bar
-    from augscale.validation.validate import validate as run_validation
+    from augscale.system.progress_bar import line_printer, progress_bar, working
 
     console = Console(stderr=as_json)
+    with working(console, "loading libraries"):
+        from augscale.reporting.validation.terminal import print_validation
+        from augscale.validation.validate import validate as run_validation
     config = parse_settings(ProtocolConfig, apply_overrides({}, parse_assignments(set_ or [])), "--set")
     with progress_bar(console) as on_progress:
         result = run_validation(

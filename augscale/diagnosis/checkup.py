@@ -77,7 +77,9 @@ def examine_subjects(
     found: dict[str, CheckpointDiagnosis] = {}
     thumbnails = thumbnails_standardised(pixels)
     # References first, because `examine` compares checkpoints with them.
-    for one in sorted(embedded, key=lambda one: one.subject.reference is not None):
+    for done, one in enumerate(sorted(embedded, key=lambda one: one.subject.reference is not None)):
+        if on_progress is not None:
+            on_progress(f"measuring {one.subject.name}", done, len(embedded))
         found[one.subject.name] = _diagnose(one, photographs, found.get(one.subject.reference or ""), thumbnails)
     checkpoints = tuple(found[subject.name] for subject in subjects)
     comparisons = compare({checkpoint.name: checkpoint.ladder for checkpoint in checkpoints})

@@ -122,6 +122,7 @@ def diagnose(
     probe = ProbeConfig(images=max(3, images), views=views, bootstrap=bootstrap, seed=seed)
     diagnosis = _examine(loaded, decoded, subjects, levels, level_notes, images, probe, device, report)
     if folder is not None:
+        report("writing the page and the figures", len(subjects), len(subjects))
         diagnosis.write(folder)
     return diagnosis
 

@@ -40,9 +40,9 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def working(console: Console, what: str) -> Iterator[None]:
+def working(console: Console, what: str, quiet: bool = False) -> Iterator[None]:
     """Shows a spinner with the seconds that have passed while work runs that cannot be counted; terminals only."""
-    if not console.is_terminal:
+    if quiet or not console.is_terminal:
         yield
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
