@@ -52,8 +52,8 @@ def working(console: Console, what: str, quiet: bool = False) -> Iterator[None]:
 
 
 def line_printer(console: Console) -> Callable[[str], None]:
-    """A function that prints a line without markup."""
-    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """A function that prints a line without markup; a terminal wraps it between words."""
+    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 @contextmanager

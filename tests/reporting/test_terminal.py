@@ -214,6 +214,13 @@ def test_a_run_folder_with_a_space_is_quoted(answer):
     assert "augscale export 'my run/best.toml'" in plain(answer, Path("my run"))
 
 
+def test_a_path_keeps_its_signs_where_text_loses_them(answer):
+    answer["headline"] = "d′ – …"
+    text = plain(answer, Path("l’œil"))
+    assert text.startswith("d' - ...")
+    assert "l’œil/report.html" in text
+
+
 def test_a_narrow_terminal_wraps_text_and_keeps_paths_whole():
     console = Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None)
     print_screen(Screen(headline="word " * 30, files=(("Report", Path("x" * 60)),)), console)

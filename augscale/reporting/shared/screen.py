@@ -105,16 +105,18 @@ def _last_lines(screen: Screen, width: int) -> list[Text]:
 
 
 def plain_screen(screen: Screen) -> str:
-    """ASCII lines without styles or boxes; only tables, commands and paths may be wider than 80 columns."""
+    """Lines without styles, boxes and typographic signs; only tables, commands and paths may exceed 80 columns."""
     lines = _wrapped(screen.headline)
     for table in screen.tables:
         lines += ["", *([table.title] if table.title else []), *_plain_table(table), *_wrapped(table.legend)]
     lines += [""] if screen.notes else []
     lines += [line for note in _shown(screen) for line in _wrapped(str(note), "- ", _INDENT)]
+    lines = [plain(line) for line in lines]
+    # Paths keep their signs.
     lines += ["", "Next:", *_command_lines(screen, PLAIN_WIDTH)] if screen.commands else []
     lines += [""] if screen.files else []
     lines += [f"{what}: {path}" for what, path in screen.files]
-    return plain("\n".join(lines))
+    return "\n".join(lines)
 
 
 def more_words(what: str, count: int) -> str:
@@ -157,11 +159,11 @@ def _command_lines(screen: Screen, width: int) -> list[str]:
 
 def _parts(words: Sequence[str]) -> list[str]:
     """Quoted words; the program with its command, and each option with its value, stay on one line."""
-    parts: list[str] = []
-    for word in words:
-        value_of = parts and parts[-1].startswith("--") and " " not in parts[-1] and not word.startswith("--")
-        joined = f"{parts[-1]} {shlex.quote(word)}" if (len(parts) == 1 and " " not in parts[0]) or value_of else ""
-        parts = [*parts[:-1], joined] if joined else [*parts, shlex.quote(word)]
+    quoted = [shlex.quote(word) for word in words]
+    parts = [" ".join(quoted[:2])]
+    for word in quoted[2:]:
+        is_value = parts[-1].startswith("--") and " " not in parts[-1] and not word.startswith("--")
+        parts = [*parts[:-1], f"{parts[-1]} {word}"] if is_value else [*parts, word]
     return parts
 
 
