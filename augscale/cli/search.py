@@ -58,7 +58,7 @@ def search(
     with working(console, "loading libraries"), lasting_imports():
         from augscale.searching.search import search as run_search
 
-    sources = list(data) if data else None
+    sources: list[str | Path] | None = [*data] if data else None
     overrides = parse_assignments(set_, {"backbone.init": init, "data.exclude": exclude})
     if dry_run:
         from augscale.reporting.search.plan_terminal import print_plan

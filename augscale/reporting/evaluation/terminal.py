@@ -55,7 +55,8 @@ def headline(summary: EvaluationSummary) -> str:
 
 def evaluation_tables(summary: EvaluationSummary) -> tuple[ScreenTable, ...]:
     """A table per protocol: a row per test set and checkpoint. The first is always shown."""
-    tables, rows = [], 0
+    tables: list[ScreenTable] = []
+    rows = 0
     for protocol in summary.protocols:
         table = _table(summary, protocol)
         rows += len(table.rows)
