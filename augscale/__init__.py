@@ -22,6 +22,8 @@ _PUBLIC = {
     "separation": "augscale.scoring.separation",
     "search": "augscale.searching.search",
     "SearchResult": "augscale.searching.search",
+    "plan_search": "augscale.searching.dry_run",
+    "compare_runs": "augscale.searching.compare",
     "preview": "augscale.cli.preview",
     "diagnose": "augscale.diagnosis.diagnose",
     "Diagnosis": "augscale.diagnosis.result",

@@ -17,12 +17,13 @@ from typing import Annotated
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.data import data_app
 from augscale.cli.diagnose import diagnose
 from augscale.cli.evaluate import evaluate, promote
 from augscale.cli.options import AllowBad, Data, Exclude, GreyRange, Json, parse_range, print_json, split_names
 from augscale.cli.pretrain import pretrain
-from augscale.cli.search import report, search, status, worker
+from augscale.cli.search import compare, report, search, status, worker
 from augscale.cli.validate import validate
 from augscale.errors import AugscaleError, InterruptedRun, StudyError
 from augscale.system.passwords import without_passwords
@@ -34,13 +35,12 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 other error, 2 wrong setting, 3 images unusable, 4 checkpoint unusable, "
     "5 diverged, 6 study cannot go on, 130/138/140/143 stopped by a signal with everything saved.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.add_typer(data_app, name="data")
-for command in (search, status, report, promote, pretrain, diagnose, evaluate, validate):
+for command in (search, status, report, compare, promote, pretrain, diagnose, evaluate, validate):
     app.command()(command)
 app.command(hidden=True)(worker)
 
@@ -119,9 +119,17 @@ def main(
 def preview(
     data: Data = None,
     exclude: Exclude = None,
-    scales: Annotated[str, typer.Option(help="Names or cards, with commas: strong,weak,best.toml.")] = "strong,weak",
+    scales: Annotated[
+        str,
+        typer.Option(help="Names or cards, with commas: strong,weak,best.toml.", autocompletion=completion.scales),
+    ] = "strong,weak",
     study: Annotated[
-        str, typer.Option("--study", help="Study whose crop sizes and decode settings are used.")
+        str,
+        typer.Option(
+            "--study",
+            help="Study whose crop sizes and decode settings are used.",
+            autocompletion=completion.studies,
+        ),
     ] = "default",
     images: Annotated[int, typer.Option(min=1, max=64, help="Photographs shown.")] = 6,
     seed: Annotated[int, typer.Option(help="Seed of the photographs and views.")] = 0,
@@ -131,19 +139,27 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Write a contact sheet: the same photographs at each scale."""
-    from augscale.cli.preview import preview as write_preview
+    from rich.console import Console
 
-    result = write_preview(
-        list(data) if data else None,
-        split_names(scales),
-        study=study,
-        images=images,
-        seed=seed,
-        grey_range=parse_range(grey_range),
-        out=out,
-        allow_bad=allow_bad,
-        exclude=exclude,
-    )
+    from augscale.system.progress_bar import decoding_bar, working
+
+    console = Console(stderr=True)
+    with working(console, "loading libraries"):
+        from augscale.cli.preview import preview as write_preview
+
+    with decoding_bar(console) as on_progress:
+        result = write_preview(
+            list(data) if data else None,
+            split_names(scales),
+            study=study,
+            images=images,
+            seed=seed,
+            grey_range=parse_range(grey_range),
+            out=out,
+            allow_bad=allow_bad,
+            exclude=exclude,
+            on_progress=on_progress,
+        )
     for line in result.remarks:
         print(line, file=sys.stderr)
     if as_json:
@@ -162,6 +178,9 @@ def export(
         typer.Option(
             "--to",
             help="Scales: torchvision, dino, lightly, lightly-train or solo-learn. Weights: dino-checkpoint or timm.",
+            autocompletion=completion.words(
+                "torchvision", "dino", "lightly", "lightly-train", "solo-learn", "dino-checkpoint", "timm"
+            ),
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="File to write; without it, scales are printed.")] = None,

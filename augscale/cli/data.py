@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.options import DataRoot, Json, print_json
 
 if TYPE_CHECKING:
@@ -20,7 +21,14 @@ data_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="MESSIDOR-2, IDRiD, APTOS2019, PAPILA, JSIEC or Retina.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="MESSIDOR-2, IDRiD, APTOS2019, PAPILA, JSIEC or Retina.",
+        autocompletion=completion.words("MESSIDOR-2", "IDRiD", "APTOS2019", "PAPILA", "JSIEC", "Retina"),
+    ),
+]
 
 
 @data_app.command("list")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.options import (
     AllowBad,
     Arch,
@@ -17,7 +18,6 @@ from augscale.cli.options import (
     GreyRange,
     Json,
     Key,
-    Size,
     Statistics,
     Unlabelled,
     Untrained,
@@ -36,12 +36,15 @@ def diagnose(
     scales: Annotated[
         str | None,
         typer.Option(
-            help="Scales to measure besides the fixed series; strong, weak and the checkpoint's own if not given."
+            help="Scales to measure besides the fixed series; strong, weak and the checkpoint's own if not given.",
+            autocompletion=completion.scales,
         ),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Number of photographs.")] = 128,
     views: Annotated[int, typer.Option(min=2, max=64, help="Views of each photograph at each level.")] = 4,
-    size: Size = None,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Side of the views, pixels; each checkpoint's own if not given.")
+    ] = None,
     crop_to_field: CropToField = None,
     grey_range: GreyRange = None,
     arch: Arch = None,
@@ -61,11 +64,12 @@ def diagnose(
     """Compare how far apart positive and negative pairs lie in checkpoints, and check that they are healthy."""
     from rich.console import Console
 
-    from augscale.diagnosis.diagnose import diagnose as run_diagnosis
-    from augscale.reporting.diagnosis.terminal import print_diagnosis
-    from augscale.system.progress_bar import progress_bar
+    from augscale.system.progress_bar import progress_bar, working
 
     console = Console(stderr=as_json)
+    with working(console, "loading libraries"):
+        from augscale.diagnosis.diagnose import diagnose as run_diagnosis
+        from augscale.reporting.diagnosis.terminal import print_diagnosis
     with progress_bar(console) as on_progress:
         result = run_diagnosis(
             checkpoints,

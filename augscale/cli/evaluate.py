@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.options import (
     AllowBad,
     Arch,
@@ -16,6 +17,7 @@ from augscale.cli.options import (
     Device,
     Exclude,
     GreyRange,
+    Init,
     Json,
     Key,
     MaxMemory,
@@ -35,9 +37,19 @@ if TYPE_CHECKING:
 
 External = Annotated[bool, typer.Option("--external", help="Also test on every dataset that shares classes.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repeats of the protocols that depend on a seed.")]
-Protocols = Annotated[str, typer.Option("--protocol", help="finetune, linear, released, knn; with commas.")]
+Protocols = Annotated[
+    str,
+    typer.Option(
+        "--protocol", help="finetune, linear, released, knn; with commas.", autocompletion=completion.protocols
+    ),
+]
 ProtocolSettings = Annotated[
-    list[str] | None, typer.Option("--set", help="Any setting of the protocols, e.g. --set finetune.epochs=10.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any setting of the protocols, e.g. --set finetune.epochs=10.",
+        autocompletion=completion.protocol_settings,
+    ),
 ]
 
 
@@ -69,11 +81,12 @@ def evaluate(
     """Measure checkpoints downstream: AUROC, AUPR and more, internal and external. The same command resumes."""
     from rich.console import Console
 
-    from augscale.evaluation.evaluate import evaluate as run_evaluation
-    from augscale.reporting.evaluation.terminal import print_evaluation
-    from augscale.system.progress_bar import line_printer, progress_bar
+    from augscale.system.progress_bar import line_printer, progress_bar, working
 
     console = Console(stderr=as_json)
+    with working(console, "loading libraries"):
+        from augscale.evaluation.evaluate import evaluate as run_evaluation
+        from augscale.reporting.evaluation.terminal import print_evaluation
     config = _protocol_config(set_, seeds, size)
     with progress_bar(console) as on_progress:
         result = run_evaluation(
@@ -112,12 +125,13 @@ def promote(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer updates of each full run.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Batch size; the study's if not given.")] = None,
-    init: Annotated[
-        str | None, typer.Option(help="imagenet, none or a weights file; the study's if not given.")
-    ] = None,
+    init: Init = None,
     max_memory: MaxMemory = None,
     datasets: Annotated[
-        list[str] | None, typer.Option("--datasets", help="As for evaluate; none leaves the evaluation out.")
+        list[str] | None,
+        typer.Option(
+            "--datasets", help="As for evaluate; none leaves the evaluation out.", autocompletion=completion.datasets
+        ),
     ] = None,
     protocol: Protocols = "linear,released,knn",
     external: External = False,
@@ -131,11 +145,12 @@ def promote(
     """Confirm the best scales, pre-train them and the controls in full, and evaluate. The same command resumes."""
     from rich.console import Console
 
-    from augscale.promotion.promote import promote as run_promotion
-    from augscale.reporting.evaluation.terminal import print_evaluation
-    from augscale.system.progress_bar import progress_bar
+    from augscale.system.progress_bar import progress_bar, working
 
     console = Console(stderr=as_json)
+    with working(console, "loading libraries"):
+        from augscale.promotion.promote import promote as run_promotion
+        from augscale.reporting.evaluation.promotion_terminal import print_promotion
     with progress_bar(console) as on_progress:
         result = run_promotion(
             run_dir,
@@ -157,11 +172,8 @@ def promote(
         )
     if as_json:
         print_json(result.to_dict())
-        return
-    console.print(f"On fresh seeds at trial length: {result.confirmation}", highlight=False, markup=False)
-    if result.evaluation is not None:
-        print_evaluation(result.evaluation.summary, result.evaluation.out, console)
-    console.print(f"Report: {result.report}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        print_promotion(result, console)
 
 
 def _protocol_config(assignments: list[str] | None, seeds: int, size: int | None) -> ProtocolConfig:

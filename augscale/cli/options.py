@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from augscale.cli import completion
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Data = Annotated[
     list[str] | None,
@@ -24,13 +26,28 @@ MaxMemory = Annotated[
     ),
 ]
 StudySettings = Annotated[
-    list[str] | None, typer.Option("--set", help="Any setting of the study, e.g. --set pretrain.steps=500.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any setting of the study, e.g. --set pretrain.steps=500.",
+        autocompletion=completion.study_settings,
+    ),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        help="imagenet, none or a weights file; the study's if not given.",
+        autocompletion=completion.words("imagenet", "none"),
+    ),
 ]
 DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", help="Folder of prepared datasets; $AUGSCALE_DATA or ~/.local/share/augscale."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=completion.words("auto", "cpu", "cuda", "cuda:0")),
+]
 CropToField = Annotated[
     bool | None, typer.Option("--crop-to-field/--whole", help="Cut photographs to the field of view.")
 ]
@@ -53,14 +70,19 @@ Statistics = Annotated[
     str | None,
     typer.Option(
         help="Batch norm statistics: own, or data (gathered on these images); by default data for networks "
-        "of augscale, else own."
+        "of augscale, else own.",
+        autocompletion=completion.words("own", "data"),
     ),
 ]
 
 
 Datasets = Annotated[
     list[str] | None,
-    typer.Option("--datasets", help="all, or names, folders and tables, with commas; may be given more than once."),
+    typer.Option(
+        "--datasets",
+        help="all, or names, folders and tables, with commas; may be given more than once.",
+        autocompletion=completion.datasets,
+    ),
 ]
 Unlabelled = Annotated[
     list[str] | None,

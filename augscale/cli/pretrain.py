@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.options import (
     AllowBad,
     Data,
     Device,
     Exclude,
+    Init,
     Json,
     MaxMemory,
     StudySettings,
@@ -21,10 +23,20 @@ from augscale.cli.options import (
 
 
 def pretrain(
-    scales: Annotated[str, typer.Option("--scales", help="weak, strong@0.5, ... or a scale card (best.toml).")],
+    scales: Annotated[
+        str,
+        typer.Option(
+            "--scales", help="weak, strong@0.5, ... or a scale card (best.toml).", autocompletion=completion.scales
+        ),
+    ],
     data: Data = None,
     exclude: Exclude = None,
-    study: Annotated[str, typer.Option("--study", help="Study whose backbone, crops and recipe are used.")] = "default",
+    study: Annotated[
+        str,
+        typer.Option(
+            "--study", help="Study whose backbone, crops and recipe are used.", autocompletion=completion.studies
+        ),
+    ] = "default",
     arch: Annotated[str | None, typer.Option(help="Another backbone of timm, e.g. vit_small_patch16_224.")] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Length in epochs; 100 if neither this nor --steps is given.")
@@ -33,7 +45,7 @@ def pretrain(
     batch_size: Annotated[int | None, typer.Option(min=2, help="Batch size of all processes together.")] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Micro-batches per process and step.")] = 1,
     max_memory: MaxMemory = None,
-    init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file.")] = None,
+    init: Init = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and views.")] = 0,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/pretrain/STUDY-SCALES if not given.")] = None,

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.options import (
     AllowBad,
     Data,
     Device,
     Exclude,
+    Init,
     Json,
     MaxMemory,
     StudySettings,
@@ -23,7 +25,10 @@ from augscale.system.startup import lasting_imports
 
 
 def search(
-    study: Annotated[str, typer.Option("--study", help="Built-in study or study file (.toml).")] = "default",
+    study: Annotated[
+        str,
+        typer.Option("--study", help="Built-in study or study file (.toml).", autocompletion=completion.studies),
+    ] = "default",
     data: Data = None,
     exclude: Exclude = None,
     labels: Annotated[
@@ -44,22 +49,55 @@ def search(
     device: Device = "auto",
     seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
-    init: Annotated[str | None, typer.Option(help="none, imagenet or a weights file.")] = None,
+    init: Init = None,
     max_memory: MaxMemory = None,
     set_: StudySettings = None,
     allow_bad: AllowBad = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and what it would cost; train and write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
-    with lasting_imports():
-        from rich.console import Console
+    from rich.console import Console
 
+    from augscale.system.progress_bar import working
+
+    # With --json, standard output is kept for the result.
+    console = Console(stderr=as_json)
+    with working(console, "loading libraries"), lasting_imports():
         from augscale.searching.search import search as run_search
 
+    sources: list[str | Path] | None = [*data] if data else None
+    labelled: list[str | Path] | None = [*labels] if labels else None
+    flags = {"backbone.init": init, "data.exclude": exclude, "probe.unlabelled": unlabelled}
+    overrides = parse_assignments(set_, flags)
+    if dry_run:
+        from augscale.reporting.search.plan_terminal import print_plan
+        from augscale.searching.dry_run import plan_search
+
+        with working(console, "measuring the cost of a step"):
+            plan = plan_search(
+                study,
+                data=sources,
+                labels=labelled,
+                trials=trials,
+                workers=workers,
+                device=device,
+                seed=seed,
+                out=out,
+                max_memory=max_memory,
+                overrides=overrides,
+            )
+        if as_json:
+            print_json(plan.to_dict())
+        else:
+            print_plan(plan, console)
+        return
     result = run_search(
         study,
-        data=list(data) if data else None,
-        labels=list(labels) if labels else None,
+        data=sources,
+        labels=labelled,
         trials=trials,
         budget=budget,
         storage=storage,
@@ -69,11 +107,8 @@ def search(
         out=out,
         allow_bad=allow_bad,
         max_memory=max_memory,
-        overrides=parse_assignments(
-            set_, {"backbone.init": init, "data.exclude": exclude, "probe.unlabelled": unlabelled}
-        ),
-        # With --json, standard output is kept for the result.
-        console=Console(stderr=as_json),
+        overrides=overrides,
+        console=console,
     )
     if as_json:
         print_json(result.answer | {"run": str(result.run_dir)})
@@ -86,14 +121,38 @@ def status(
     """Show trials done, running and failed (with reasons), the best so far, and the expected end."""
     from rich.console import Console
 
-    from augscale.searching.display import render
-    from augscale.searching.search import status as read_status
+    from augscale.system.progress_bar import working
 
-    progress = read_status(run_dir)
+    with working(Console(stderr=True), "reading the run"):
+        from augscale.searching.display import render
+        from augscale.searching.search import status as read_status
+
+        progress = read_status(run_dir)
     if as_json:
         print_json(progress.to_dict())
     else:
         Console().print(render(progress, None, all_trials=True))
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of another search.")],
+    as_json: Json = False,
+) -> None:
+    """Show two searches side by side: settings that differ, answers, and whether their scores can be compared."""
+    from rich.console import Console
+
+    from augscale.system.progress_bar import working
+
+    with working(Console(stderr=True), "reading the runs"):
+        from augscale.reporting.search.comparison_terminal import print_comparison
+        from augscale.searching.compare import compare_runs
+
+        found = compare_runs(first, second)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_comparison(found, Console())
 
 
 def report(
@@ -101,9 +160,14 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report and the trial table again; works while the search is still running."""
-    from augscale.searching.search import rewrite_report
+    from rich.console import Console
 
-    path = rewrite_report(run_dir)
+    from augscale.system.progress_bar import working
+
+    with working(Console(stderr=True), "writing the report"):
+        from augscale.searching.search import rewrite_report
+
+        path = rewrite_report(run_dir)
     if as_json:
         print_json({"report": str(path)})
     else:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from augscale.cli import completion
 from augscale.cli.options import (
     AllowBad,
     CropToField,
@@ -26,7 +27,10 @@ def validate(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")],
     datasets: Datasets = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="linear, knn, released; the first one decides.")
+        str,
+        typer.Option(
+            "--protocol", help="linear, knn, released; the first one decides.", autocompletion=completion.protocols
+        ),
     ] = "linear,knn",
     rung: Annotated[
         int | None,
@@ -40,7 +44,12 @@ def validate(
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for the results; RUN/validation if not given.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting of the protocols, e.g. --set knn.temperature=0.1.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any setting of the protocols, e.g. --set knn.temperature=0.1.",
+            autocompletion=completion.protocol_settings,
+        ),
     ] = None,
     allow_bad: AllowBad = False,
     unlabelled: Unlabelled = None,
@@ -51,12 +60,13 @@ def validate(
 
     from augscale.config import apply_overrides
     from augscale.evaluation.protocol_config import ProtocolConfig
-    from augscale.reporting.validation.terminal import print_validation
     from augscale.settings import parse_settings
-    from augscale.system.progress_bar import line_printer, progress_bar
-    from augscale.validation.validate import validate as run_validation
+    from augscale.system.progress_bar import line_printer, progress_bar, working
 
     console = Console(stderr=as_json)
+    with working(console, "loading libraries"):
+        from augscale.reporting.validation.terminal import print_validation
+        from augscale.validation.validate import validate as run_validation
     config = parse_settings(ProtocolConfig, apply_overrides({}, parse_assignments(set_ or [])), "--set")
     with progress_bar(console) as on_progress:
         result = run_validation(

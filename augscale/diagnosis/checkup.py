@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from augscale.augmentation.scales import describe, load_scales
@@ -20,7 +19,7 @@ from augscale.diagnosis.confusions import Confusions, correlations, find_confusi
 from augscale.diagnosis.examination import examine
 from augscale.diagnosis.maps import MOST_TSNE_POINTS, point_maps
 from augscale.diagnosis.measure import measure_images, measure_views
-from augscale.diagnosis.photographs import Levels, Photographs, Progress
+from augscale.diagnosis.photographs import CommonViews, Levels, Photographs, Progress
 from augscale.diagnosis.result import CheckpointDiagnosis, Diagnosis
 from augscale.diagnosis.statistics_check import check_statistics, statistics_note
 from augscale.diagnosis.subjects import Embedded, Embeddings, Subject, embed_photographs
@@ -51,9 +50,8 @@ def examine_subjects(
     levels: Levels,
     *,
     probe: ProbeConfig,
-    view_size: int,
     device: str = "auto",
-    common: torch.Tensor | None = None,
+    common: CommonViews | None = None,
     near_duplicates: Sequence[NearDuplicate] = (),
     facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -62,32 +60,33 @@ def examine_subjects(
     """Embeds the same views with every subject, measures them, and draws conclusions.
 
     Args:
-        subjects: at least one; all can take views of `view_size`.
+        subjects: at least one.
         pixels: uint8, shape (n, S, S, 3): the photographs.
         records: one per photograph.
         levels: see `Levels`.
         probe: views per photograph, seed, bootstrap and limits.
-        view_size: pixels.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        common: float32, shape (N, 3, S, S): views that batch norm statistics are gathered on, see `common_views`;
-            None: every network keeps its own statistics.
+        common: see `CommonViews`; None: every network keeps its own statistics.
         near_duplicates, facts, notes: included in the result.
         on_progress: see `Progress`.
     """
     target = resolve_device(device)
-    photographs = Photographs(pixels=pixels, records=records, levels=levels, probe=probe, view_size=view_size)
+    sizes = [subject.view_size for subject in subjects]
+    photographs = Photographs(pixels=pixels, records=records, levels=levels, probe=probe, view_size=sizes[0])
     embedded = embed_photographs(subjects, photographs, device=target, common=common, on_progress=on_progress)
     found: dict[str, CheckpointDiagnosis] = {}
     thumbnails = thumbnails_standardised(pixels)
     # References first, because `examine` compares checkpoints with them.
-    for one in sorted(embedded, key=lambda one: one.subject.reference is not None):
+    for done, one in enumerate(sorted(embedded, key=lambda one: one.subject.reference is not None)):
+        if on_progress is not None:
+            on_progress(f"measuring {one.subject.name}", done, len(embedded))
         found[one.subject.name] = _diagnose(one, photographs, found.get(one.subject.reference or ""), thumbnails)
     checkpoints = tuple(found[subject.name] for subject in subjects)
     comparisons = compare({checkpoint.name: checkpoint.ladder for checkpoint in checkpoints})
     return Diagnosis(
         seed=probe.seed,
         bootstrap=probe.bootstrap,
-        view_size=view_size,
+        view_size=sizes[0] if len(set(sizes)) == 1 else None,
         num_images=len(records),
         num_views=probe.views,
         device=target,
@@ -141,6 +140,7 @@ def _diagnose(
         embed_dim=subject.backbone.embed_dim,
         num_parameters=sum(p.numel() for p in subject.backbone.parameters()),
         image_size=subject.image_size,
+        view_size=subject.view_size,
         trained_with=None if subject.scales is None else " ".join(describe(subject.scales).split()),
         load=subject.load,
         batch_norm_statistics=_statistics(one, photographs),

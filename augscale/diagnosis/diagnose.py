@@ -12,12 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from augscale.augmentation.scales import NONE, AugmentationScales, load_scales
 from augscale.config import GreyRangeSetting, ProbeConfig
 from augscale.diagnosis.checkup import examine_subjects, ladder_levels
-from augscale.diagnosis.photographs import ImageData, Levels, Progress, choose_rows, decode_images, views_for_statistics
+from augscale.diagnosis.photographs import (
+    CommonViews,
+    ImageData,
+    Levels,
+    Progress,
+    choose_rows,
+    decode_images,
+    views_for_statistics,
+)
 from augscale.diagnosis.result import Diagnosis
 from augscale.diagnosis.subjects import Subject
 from augscale.diagnosis.training_signs import trained_scales, training_signs
@@ -67,7 +74,7 @@ def diagnose(
             and those that the checkpoints were trained with.
         images: number of photographs, taken from a study's held-out ones if the data are those of a checkpoint.
         views: number of views of each photograph at each level, at least 2.
-        size: side of the views, pixels; None takes the first checkpoint's.
+        size: side of the views, pixels; None: each checkpoint is examined at the size that it was made for.
         crop_to_field: crop photographs to the field of view; None takes the setting of the first checkpoint's study.
         grey_range: see `data.range` of a study; None takes the setting of the first checkpoint's study.
         exclude: patterns of files to leave out, see `data.exclude` of a study; added to those of the first checkpoint's
@@ -95,14 +102,13 @@ def diagnose(
     named = {str(name): load_scales(name) for name in (DEFAULT_SCALES if scales is None else scales)}
     choice = checked_choice(statistics)
     loaded = load_checkpoints(paths, arch=arch, key=key)
-    view_size = size or loaded[0].image_size
     for checkpoint in loaded:
-        checkpoint.backbone.check_view_size(view_size, f"{checkpoint.name}: --size")
+        checkpoint.backbone.check_view_size(size or checkpoint.image_size, f"{checkpoint.name}: --size")
     report = on_progress or (lambda what, done, total: None)
     decoded = decode_images(
         data,
         loaded[0].sidecar.data,
-        view_size,
+        max(size or checkpoint.image_size for checkpoint in loaded),
         crop_to_field=crop_to_field,
         grey_range=grey_range,
         exclude=exclude,
@@ -111,11 +117,12 @@ def diagnose(
         unlabelled=unlabelled,
         on_progress=report,
     )
-    subjects = _subjects(loaded, choice, untrained=untrained)
+    subjects = _subjects(loaded, choice, size, untrained=untrained)
     levels, level_notes = _levels(named, subjects if scales is None else [])
     probe = ProbeConfig(images=max(3, images), views=views, bootstrap=bootstrap, seed=seed)
-    diagnosis = _examine(loaded, decoded, subjects, levels, level_notes, images, probe, view_size, device, report)
+    diagnosis = _examine(loaded, decoded, subjects, levels, level_notes, images, probe, device, report)
     if folder is not None:
+        report("writing the page and the figures", len(subjects), len(subjects))
         diagnosis.write(folder)
     return diagnosis
 
@@ -128,31 +135,29 @@ def _examine(
     level_notes: Sequence[str],
     images: int,
     probe: ProbeConfig,
-    view_size: int,
     device: str,
     report: Progress,
 ) -> Diagnosis:
     """Chooses at most `images` photographs and examines the subjects on them."""
     rows, row_notes = choose_rows(decoded.cache, loaded, images, probe.seed)
-    common, common_notes = _common(decoded, rows, loaded, subjects, view_size, probe.seed)
+    common, common_notes = _common(decoded, rows, loaded, subjects, probe.seed)
     return examine_subjects(
         subjects,
         np.asarray(decoded.cache.images[rows]),
         [decoded.records[row] for row in rows],
         levels,
         probe=probe,
-        view_size=view_size,
         device=device,
         common=common,
         near_duplicates=decoded.near_duplicates(rows),
         facts=decoded.facts(rows),
         notes=[
+            *_size_notes(subjects, decoded.cache.size),
             *choices(loaded),
             *decoded.notes,
             *row_notes,
             *level_notes,
             *common_notes,
-            *_size_notes(subjects, view_size),
         ],
         on_progress=report,
     )
@@ -166,14 +171,16 @@ def _check_arguments(paths: Sequence[str | Path], images: int, views: int, boots
             raise ConfigError(f"diagnose: {name} = {value}; expected at least {least}")
 
 
-def _subjects(loaded: Sequence[LoadedCheckpoint], choice: Choice | None, *, untrained: bool) -> list[Subject]:
+def _subjects(
+    loaded: Sequence[LoadedCheckpoint], choice: Choice | None, size: int | None, *, untrained: bool
+) -> list[Subject]:
     """The checkpoints, and after them the same networks before training."""
-    references, names = references_of(loaded) if untrained else ([], [None] * len(loaded))
-    subjects = [_subject(checkpoint, name, choice) for checkpoint, name in zip(loaded, names, strict=True)]
-    return subjects + [_subject(checkpoint, None, choice) for checkpoint in references]
+    references, names = references_of(loaded, by_size=size is None) if untrained else ([], [None] * len(loaded))
+    subjects = [_subject(checkpoint, name, choice, size) for checkpoint, name in zip(loaded, names, strict=True)]
+    return subjects + [_subject(checkpoint, None, choice, size) for checkpoint in references]
 
 
-def _subject(checkpoint: LoadedCheckpoint, reference: str | None, choice: Choice | None) -> Subject:
+def _subject(checkpoint: LoadedCheckpoint, reference: str | None, choice: Choice | None, size: int | None) -> Subject:
     report = checkpoint.report
     return Subject(
         name=checkpoint.name,
@@ -182,6 +189,7 @@ def _subject(checkpoint: LoadedCheckpoint, reference: str | None, choice: Choice
         arch=checkpoint.arch,
         backbone=checkpoint.backbone,
         image_size=checkpoint.image_size,
+        view_size=size or checkpoint.image_size,
         scales=trained_scales(checkpoint),
         load=None
         if report is None
@@ -217,13 +225,12 @@ def _common(
     rows: npt.NDArray[np.int64],
     loaded: Sequence[LoadedCheckpoint],
     subjects: Sequence[Subject],
-    view_size: int,
     seed: int,
-) -> tuple[Tensor | None, list[str]]:
+) -> tuple[CommonViews | None, list[str]]:
     """The views that batch norm statistics are gathered on, None if no network has batch norm; and a note."""
     if not any(has_batch_norm(subject.backbone) for subject in subjects):
         return None, []
-    views, where = views_for_statistics(decoded.cache, rows, loaded, view_size, seed)
+    views, where = views_for_statistics(decoded.cache, rows, loaded, seed)
     gathered = ", ".join(subject.name for subject in subjects if subject.common_statistics)
     if not gathered:
         note = f"networks keep their own batch norm statistics; those of {where} are used with --statistics data"
@@ -233,9 +240,31 @@ def _common(
     return views, [note]
 
 
-def _size_notes(subjects: Sequence[Subject], view_size: int) -> list[str]:
-    return [
-        f"{subject.name}: made for {subject.image_size} px, examined at {view_size} px"
-        for subject in subjects
-        if subject.image_size != view_size and subject.kind != "untrained"
+def _size_notes(subjects: Sequence[Subject], decoded_size: int) -> list[str]:
+    """Notes on sizes that differ: between checkpoints, from the one that a network was made for, or from the images'.
+
+    Args:
+        decoded_size: side of the decoded photographs, pixels.
+    """
+    trained = [subject for subject in subjects if subject.kind != "untrained"]
+    notes = [
+        f"{subject.name}: made for {subject.image_size} px, examined at {subject.view_size} px"
+        for subject in trained
+        if subject.image_size != subject.view_size
     ]
+    by_size: dict[int, list[str]] = {}
+    for subject in trained:
+        by_size.setdefault(subject.view_size, []).append(subject.name)
+    if len(by_size) > 1:
+        sizes = "; ".join(f"{size} px: {', '.join(names)}" for size, names in sorted(by_size.items()))
+        notes.append(
+            f"each checkpoint is examined at its own size ({sizes}): part of a difference between sizes can be due to "
+            "the number of pixels; --size examines all at one"
+        )
+    for size, names in sorted(by_size.items()):
+        if size > decoded_size:
+            notes.append(
+                f"{', '.join(names)}: the photographs are decoded at {decoded_size} px, as for the first checkpoint's "
+                f"training, and enlarged to {size} px"
+            )
+    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,6 +34,9 @@ from augscale.settings import parse_settings
 
 Levels = Mapping[str, tuple[str, AugmentationScales]]
 """Kind ("ladder" or "scales") and scales of each level, by its name; the ladder's levels run from mild to strong."""
+CommonViews = Callable[[int], torch.Tensor]
+"""Returns the views that batch norm statistics are gathered on, by their size in pixels: float32, shape (N, 3, size,
+size), see `common_views`."""
 Progress = Callable[[str, int, int], None]
 """Called with (name of the work, amount done, total amount)."""
 
@@ -46,7 +50,7 @@ MAX_IMAGES_SEARCHED = 20_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Photographs:
-    """The examined photographs, with methods that draw their views."""
+    """The examined photographs, with methods that draw their views of one size."""
 
     pixels: npt.NDArray[np.uint8]
     """uint8, shape (n, S, S, 3)."""
@@ -55,7 +59,7 @@ class Photographs:
     probe: ProbeConfig
     """Views per photograph, seed, bootstrap and limits."""
     view_size: int
-    """Pixels."""
+    """Side of the views, pixels."""
 
     @cached_property
     def groups(self) -> npt.NDArray[np.int64]:
@@ -65,6 +69,10 @@ class Photographs:
     @cached_property
     def keys(self) -> npt.NDArray[np.int64]:
         return image_keys(self.records)
+
+    def at(self, view_size: int) -> Photographs:
+        """The same photographs, whose views have another size in pixels but show the same."""
+        return self if view_size == self.view_size else replace(self, view_size=view_size)
 
     @property
     def ladder(self) -> list[str]:
@@ -211,8 +219,8 @@ def choose_rows(
 
 
 def views_for_statistics(
-    cache: ImageCache, rows: npt.NDArray[np.int64], checkpoints: Sequence[LoadedCheckpoint], view_size: int, seed: int
-) -> tuple[torch.Tensor, str]:
+    cache: ImageCache, rows: npt.NDArray[np.int64], checkpoints: Sequence[LoadedCheckpoint], seed: int
+) -> tuple[CommonViews, str]:
     """The views that batch norm statistics are gathered on, and a description of their photographs.
 
     The photographs are the training images of the checkpoints' own study if the data are its images, as in the search;
@@ -227,7 +235,12 @@ def views_for_statistics(
     few = len(candidates) < min(MIN_COMMON, len(rows))
     chosen = common_rows(cache.records, rows if few else candidates, seed)
     where = "the examined photographs themselves" if few else f"{len(chosen)} photographs that are not examined"
-    return common_views(cache.images, cache.records, chosen, seed=seed, size=view_size), where
+
+    @functools.cache
+    def views(size: int) -> torch.Tensor:
+        return common_views(cache.images, cache.records, chosen, seed=seed, size=size)
+
+    return views, where
 
 
 def _held_out(checkpoint: LoadedCheckpoint, cache: ImageCache) -> HeldOut | None:

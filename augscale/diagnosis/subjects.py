@@ -12,7 +12,7 @@ import torch
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.diagnosis.examination import TrainingSigns
-from augscale.diagnosis.photographs import Photographs, Progress
+from augscale.diagnosis.photographs import CommonViews, Photographs, Progress
 from augscale.errors import DivergedError
 from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import Statistics, gather, has_batch_norm, use
@@ -34,6 +34,9 @@ class Subject:
     arch: str
     backbone: Backbone
     image_size: int
+    """Side of the images that the network was made for, pixels."""
+    view_size: int
+    """Side of the views that it is examined with, pixels."""
     scales: AugmentationScales | None = None
     """Scales that the network was trained with."""
     load: Load | None = None
@@ -70,37 +73,41 @@ def embed_photographs(
     photographs: Photographs,
     *,
     device: str,
-    common: torch.Tensor | None = None,
+    common: CommonViews | None = None,
     on_progress: Progress | None = None,
 ) -> list[Embedded]:
-    """Embeds the same views with every subject.
+    """Embeds the same views with every subject, each at the subject's own size.
 
     Args:
-        subjects: at least one; all can take views of the photographs' size.
+        subjects: at least one.
         photographs: at least one.
         device: "cpu", "cuda" or "cuda:N".
-        common: float32, shape (N, 3, S, S): views that batch norm statistics are gathered on, see `common_views`;
-            None: every network keeps its own statistics.
+        common: see `CommonViews`; None: every network keeps its own statistics.
         on_progress: see `Progress`.
     Returns:
         One entry per subject, in their order.
     """
     found = [_with_statistics(subject, common, device) for subject in subjects]
+    by_size: dict[int, list[Embedded]] = {}
+    for one in found:
+        by_size.setdefault(one.subject.view_size, []).append(one)
     twice = sum(one.other is not None for one in found)
     num_views, ladder = photographs.probe.views, photographs.ladder
     total = len(subjects) * (1 + num_views * len(photographs.levels)) + twice * num_views * len(ladder)
     report = _counter(on_progress, len(photographs.pixels) * total)
     run = partial(_embed_chunks, num_images=len(photographs.pixels), device=device, report=report)
-    for one, clean in run(found, photographs.whole):
-        one.clean = clean
-    for level in photographs.levels:
-        draw = partial(photographs.views, level)
-        for one, views in run(found, draw):
-            one.views[level] = views
-        compared = [one for one in found if one.other is not None and level in ladder]
-        if compared:
-            for one, views in run(compared, draw, other=True):
-                one.other_views[level] = views
+    for size, group in by_size.items():
+        sized = photographs.at(size)
+        for one, clean in run(group, sized.whole):
+            one.clean = clean
+        for level in photographs.levels:
+            draw = partial(sized.views, level)
+            for one, views in run(group, draw):
+                one.views[level] = views
+            compared = [one for one in group if one.other is not None and level in ladder]
+            if compared:
+                for one, views in run(compared, draw, other=True):
+                    one.other_views[level] = views
     for one in found:
         if one.failure:
             # A network that diverges at one level is not reported at any level.
@@ -108,14 +115,14 @@ def embed_photographs(
     return found
 
 
-def _with_statistics(subject: Subject, common: torch.Tensor | None, device: str) -> Embedded:
+def _with_statistics(subject: Subject, common: CommonViews | None, device: str) -> Embedded:
     """Gathers batch norm statistics if the subject has batch norm, and decides which kind is used."""
     if subject.non_finite:
         return Embedded(subject=subject, failure="its weights hold NaN or inf")
     if common is None or not has_batch_norm(subject.backbone):
         return Embedded(subject=subject)
     try:
-        gathered = gather(subject.backbone, common, device=device)
+        gathered = gather(subject.backbone, common(subject.view_size), device=device)
     except DivergedError as error:
         return Embedded(subject=subject, failure=str(error))
     if not subject.common_statistics:

@@ -148,19 +148,26 @@ def choices(checkpoints: Sequence[LoadedCheckpoint]) -> list[str]:
     return [f"{checkpoint.name}: {checkpoint.choice}" for checkpoint in checkpoints if checkpoint.choice]
 
 
-def references_of(checkpoints: Sequence[LoadedCheckpoint]) -> tuple[list[LoadedCheckpoint], list[str | None]]:
-    """Each distinct network before training, and for each checkpoint the name of its own (None if it is untrained)."""
-    references: dict[str, LoadedCheckpoint] = {}
+def references_of(
+    checkpoints: Sequence[LoadedCheckpoint], *, by_size: bool = False
+) -> tuple[list[LoadedCheckpoint], list[str | None]]:
+    """Each distinct network before training, and for each checkpoint the name of its own (None if it is untrained).
+
+    Args:
+        by_size: one network made for images of two sizes counts as two.
+    """
+    references: dict[tuple[str, int], LoadedCheckpoint] = {}
     own: list[str | None] = []
     for checkpoint in checkpoints:
         if checkpoint.kind == "untrained":
             own.append(None)
             continue
-        key = _network_key(checkpoint)
+        key = _network_key(checkpoint), checkpoint.image_size if by_size else 0
         if key not in references:
-            name = "untrained" if not references else f"untrained {len(references) + 1}"
-            while name in {c.name for c in checkpoints}:
-                name += "'"
+            taken = {c.name for c in (*checkpoints, *references.values())}
+            name = f"untrained {checkpoint.arch}"
+            names = (name, f"{name} at {checkpoint.image_size} px", f"{name} of {checkpoint.name}")
+            name = next(name for name in names if name not in taken)
             path = f"{UNTRAINED_PREFIX}{checkpoint.arch}"
             references[key] = replace(untrained_like(checkpoint), name=name, path=path)
         own.append(references[key].name)

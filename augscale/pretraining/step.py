@@ -319,6 +319,12 @@ class Trainer:
                 )
         self._report_micro_batches()
 
+    def peak_bytes(self) -> int:
+        """Peak of this process in its present micro-batches: estimated on a CPU, measured so far on a GPU."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return self._estimated_bytes()(self.micro_batches.number)
+
     def _estimated_bytes(self) -> Callable[[int], int]:
         """Estimated peak of this process as a function of the number of micro-batches."""
         values, shard = step_values(self.recipe, self.step), Shard(self.context.rank, self.context.world_size)

@@ -128,7 +128,7 @@ def pretrain_full(
     folder = FullRunFolder(out or default_folder(config, name, seed))
     display = FullRunDisplay(console or Console(stderr=True), quiet=quiet or global_rank() > 0)
     cache, sanity = _decode(config, display, allow_bad=allow_bad)
-    train, panel = checked_panel_split(cache, config)
+    train, panel = checked_panel_split(cache.records, config)
     steps_per_epoch = len(train) // config.pretrain.batch_size
     config = with_steps(config, steps or max(1, round((epochs or DEFAULT_EPOCHS) * steps_per_epoch)))
     with init_distributed(device) as context:

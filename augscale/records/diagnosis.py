@@ -164,6 +164,8 @@ class CheckpointRecord(Record):
     num_parameters: int | None = None
     image_size: int | None = None
     """Side of the images that the network was made for, pixels."""
+    view_size: int | None = None
+    """Side of the views that it was examined with, pixels; None in older files, which have one for all."""
     trained_with: str | None = None
     """Augmentation scales in words, if the file or its sidecar states them."""
     load: Load | None = None
@@ -240,7 +242,7 @@ class DiagnosisRecord(FileRecord):
     seed: int | None = None
     bootstrap: int | None = None
     view_size: int | None = None
-    """Pixels."""
+    """Side of the views, pixels; None if it differs between checkpoints."""
     num_images: int | None = None
     num_views: int | None = None
     device: str | None = None

@@ -139,19 +139,21 @@ def panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.
     return split_off_panel(cache.records, config.probe.images, config.probe.seed)
 
 
-def checked_panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """`panel_split`, checked: both sides must be large enough to train and to score.
+def checked_panel_split(
+    records: Sequence[ImageRecord], config: StudyConfig
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """As `panel_split`, of all images, and checked: both sides must be large enough to train and to score.
 
     Raises:
         DataError: fewer images to train on than a batch, or a panel of one patient.
     """
-    train, held_out = panel_split(cache, config)
+    train, held_out = split_off_panel(records, config.probe.images, config.probe.seed)
     if len(train) < config.pretrain.batch_size:
         raise DataError(
             f"{len(train)} images are left for training after {len(held_out)} were held out for the panel; "
             f"expected at least pretrain.batch_size = {config.pretrain.batch_size}"
         )
-    patients = len(set(patient_groups(cache.records)[held_out].tolist()))
+    patients = len(set(patient_groups(records)[held_out].tolist()))
     if patients < 2:
         raise DataError(
             f"the {len(held_out)} images held out for the panel show {patients} patient; expected at least 2, "

@@ -53,9 +53,9 @@ class SearchDisplay:
             yield self
 
     def say(self, text: str) -> None:
-        """Prints one line."""
+        """Prints one line; a terminal wraps it between words."""
         if not self.quiet:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(text, highlight=False, markup=False, soft_wrap=not self.console.is_terminal)
 
     def images(self) -> AbstractContextManager[Callable[[int, int], None] | None]:
         """A progress callback (done, total) for the decoding of images."""

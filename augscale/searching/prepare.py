@@ -96,7 +96,7 @@ def prepare_run(
         DataError: no usable images, or too few for the panel and a batch.
     """
     run.create()
-    _refuse_changes(run, config)
+    refuse_changes(run, config)
     cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
     _say_all(say, cache.source_notes)
     sanity = check_images(cache, allow_bad=allow_bad)
@@ -124,7 +124,7 @@ def prepare_run(
 
 
 def _data(config: StudyConfig, cache: ImageCache, sanity: Sanity) -> DataRecord:
-    train, held_out = checked_panel_split(cache, config)
+    train, held_out = checked_panel_split(cache.records, config)
     facts = {
         "sources": lasting_sources(config.data),
         "fingerprint": cache.fingerprint,
@@ -140,8 +140,12 @@ def _data(config: StudyConfig, cache: ImageCache, sanity: Sanity) -> DataRecord:
     return DataRecord.model_validate(facts)
 
 
-def _refuse_changes(run: RunFolder, config: StudyConfig) -> None:
-    """Refuses settings that differ from those of an existing run."""
+def refuse_changes(run: RunFolder, config: StudyConfig) -> None:
+    """Refuses settings that differ from those of an existing run.
+
+    Raises:
+        ConfigError: names them.
+    """
     try:
         existing = tomllib.loads(run.study_file.read_text(encoding="utf-8"))
     except FileNotFoundError:

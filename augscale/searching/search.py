@@ -97,16 +97,10 @@ def search(
         InterruptedRun: a signal came; everything is saved.
         StudyError: no trial can be used, or too many failed.
     """
-    named = {
-        "search.trials": trials,
-        "search.seed": seed,
-        "data.sources": _sources(data),
-        "probe.labelled": _sources(labels),
-        "probe.score": None if labels is None else (overrides or {}).get("probe.score", CV_AUROC),
-        "pretrain.max_memory": max_memory,
-    }
-    named = {key: value for key, value in named.items() if value is not None}
-    config, seconds_allowed, watch = _resolve(study, (overrides or {}) | named), parse_budget(budget), Stopwatch()
+    config = resolved_study(
+        study, data=data, labels=labels, trials=trials, seed=seed, max_memory=max_memory, overrides=overrides
+    )
+    seconds_allowed, watch = parse_budget(budget), Stopwatch()
     run = RunFolder(out or default_run_folder(config))
     address = _storage_address(run, storage)
     # Opened before the manifest is written, so that no manifest names a storage that cannot be opened.
@@ -208,9 +202,30 @@ def _sources(data: str | Path | list[str | Path] | None) -> list[str] | None:
     return [str(source) for source in sources]
 
 
-def _resolve(study: str | Path | StudyConfig, overrides: dict[str, Any]) -> StudyConfig:
+def resolved_study(
+    study: str | Path | StudyConfig,
+    *,
+    data: str | Path | list[str | Path] | None = None,
+    labels: str | Path | list[str | Path] | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    max_memory: str | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> StudyConfig:
+    """The settings of a search; for the arguments see `search`.
+
+    Raises:
+        ConfigError: a study or a value is wrong.
+    """
+    named = {
+        "search.trials": trials,
+        "search.seed": seed,
+        "data.sources": _sources(data),
+        "probe.labelled": _sources(labels),
+        "probe.score": None if labels is None else (overrides or {}).get("probe.score", CV_AUROC),
+        "pretrain.max_memory": max_memory,
+    }
+    values = (overrides or {}) | {key: value for key, value in named.items() if value is not None}
     if not isinstance(study, StudyConfig):
-        return load_study(study, overrides)
-    if not overrides:
-        return study
-    return parse_settings(StudyConfig, apply_overrides(study.model_dump(), overrides), "study")
+        return load_study(study, values)
+    return parse_settings(StudyConfig, apply_overrides(study.model_dump(), values), "study") if values else study

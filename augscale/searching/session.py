@@ -21,6 +21,7 @@ from augscale.searching.study import is_feasible, trials_started
 from augscale.searching.supervisor import supervise
 from augscale.searching.trials_table import write_trials_table
 from augscale.system.devices import WorkerPlan
+from augscale.system.progress_bar import working
 
 
 @dataclass(kw_only=True)
@@ -82,7 +83,10 @@ class Session:
 
         run = self.run
         write_trials_table(run, self.config, self.study)
-        with run.locked("answer"):
+        with (
+            run.locked("answer"),
+            working(self.display.console, "writing the answer and the report", self.display.quiet),
+        ):
             before = AnswerRecord.read_if_there(run.answer_file)
             total = self.watch.seconds + (before.seconds.get("total", 0.0) if before else 0.0)
             answer = write_answer(run, self.config, self.study, {"total": total})

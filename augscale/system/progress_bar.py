@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from functools import partial
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -31,9 +39,21 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
+@contextmanager
+def working(console: Console, what: str, quiet: bool = False) -> Iterator[None]:
+    """Shows a spinner with the seconds that have passed while work runs that cannot be counted; terminals only."""
+    if quiet or not console.is_terminal:
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        bar.add_task(what, total=None)
+        yield
+
+
 def line_printer(console: Console) -> Callable[[str], None]:
-    """A function that prints a line without markup."""
-    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """A function that prints a line without markup; a terminal wraps it between words."""
+    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from augscale.records.diagnosis import DiagnosisRecord
 
 SIZE = 32
 TINY = {"patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
+UNTRAINED = "untrained vit_tiny_patch16_224"
 SMALL = {"images": 10, "views": 2, "bootstrap": 20}
 
 
@@ -123,9 +124,9 @@ def test_levels_are_the_ladder_weak_and_the_own_scales_each_once(both):
 
 def test_the_untrained_network_stands_beside_and_is_compared_with(both):
     diagnosis, _ = both
-    assert diagnosis["untrained"].kind == "untrained"
+    assert diagnosis[UNTRAINED].kind == "untrained"
     assert any("before training" in line for line in diagnosis["weak"].examination.evidence)
-    assert not any("before training" in line for line in diagnosis["untrained"].examination.evidence)
+    assert not any("before training" in line for line in diagnosis[UNTRAINED].examination.evidence)
 
 
 def test_what_sidecar_log_and_head_tell_is_in_the_evidence(both):
@@ -140,7 +141,7 @@ def test_what_sidecar_log_and_head_tell_is_in_the_evidence(both):
 def test_every_file_is_written_and_holds_what_the_object_holds(both):
     diagnosis, out = both
     written = json.loads((out / "diagnosis.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert [c["name"] for c in written["checkpoints"]] == ["weak", "checkpoint", "untrained"]
+    assert [c["name"] for c in written["checkpoints"]] == ["weak", "checkpoint", UNTRAINED]
     assert written["checkpoints"][0]["ladder"]["metrics"]["dprime"]["value"] == diagnosis["weak"].ladder["dprime"].value
     assert DiagnosisRecord.read(out / "diagnosis.json").to_dict() == diagnosis.to_dict()
     assert "<html" in (out / "diagnosis.html").read_text()[:500].lower()
@@ -261,6 +262,29 @@ def test_the_command_prints_the_verdict_or_json(ours, photographs, tmp_path):
     assert str(tmp_path / "out" / "diagnosis.html") in done.output.replace("\n", "")
     values = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert values["num_images"] == 6
+
+
+def test_each_checkpoint_is_examined_at_its_own_size_whatever_the_order(ours, photographs, tmp_path):
+    other = build_backbone(BackboneConfig(name="vit_tiny_patch16_224", overrides=TINY), 48, seed=2)
+    sidecar = _plain_sidecar() | {"name": "larger", "image_size": 48}
+    save_weights(tmp_path / "larger.safetensors", other, sidecar)
+    alone = augscale.diagnose(ours, data=photographs, scales=["weak"], **SMALL)
+    found = augscale.diagnose([tmp_path / "larger.safetensors", ours], data=photographs, scales=["weak"], **SMALL)
+    assert (found["weak"].view_size, found["larger"].view_size, found.view_size) == (SIZE, 48, None)
+    assert any("32 px: weak; 48 px: larger" in note for note in found.notes)
+    assert {c.name for c in found.checkpoints} == {
+        "larger", "weak", UNTRAINED, f"{UNTRAINED} at {SIZE} px"
+    }, "the network before training has the size of its checkpoint"  # fmt: skip
+    assert alone.view_size == SIZE
+    level = found["weak"].levels["weak"]
+    assert level.num_images == alone["weak"].levels["weak"].num_images
+    both = augscale.diagnose([ours, tmp_path / "larger.safetensors"], data=photographs, scales=["weak"], **SMALL)
+    assert _numbers(both["weak"].levels["weak"]) == pytest.approx(_numbers(level))
+    one_size = augscale.diagnose(
+        [ours, tmp_path / "larger.safetensors"], data=photographs, scales=["weak"], size=SIZE, **SMALL
+    )
+    assert one_size.view_size == SIZE
+    assert any("larger: made for 48 px, examined at 32 px" in note for note in one_size.notes)
 
 
 @pytest.mark.gpu

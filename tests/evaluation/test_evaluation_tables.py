@@ -5,12 +5,15 @@ import io
 import re
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from made_predictions import made_run
+from rich.console import Console
 
 from augscale.evaluation.summary import summarize
 from augscale.records.evaluation import METRIC_LABELS
+from augscale.reporting.evaluation import terminal
 from augscale.reporting.evaluation.table_formats import latex, to_csv, to_html, to_latex, write_tables
 from augscale.reporting.evaluation.tables import (
     Entry,
@@ -23,6 +26,7 @@ from augscale.reporting.evaluation.tables import (
     per_class_table,
     protocols_table,
 )
+from augscale.reporting.evaluation.terminal import print_evaluation
 
 NASTY = r"50%_of {A}&B~C^D#$\x<script>alert(1)</script>|\"q\" – ±"
 
@@ -235,3 +239,55 @@ def test_an_empty_evaluation_has_no_tables(evaluated):
     nothing = dict.fromkeys(("checkpoints", "protocols", "cells", "comparisons", "disagreements"), ())
     empty = evaluated.model_copy(update=nothing)
     assert all_tables(empty) == ()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_the_verdict_then_a_row_per_test_set_and_checkpoint(evaluated, columns):
+    console = Console(force_terminal=True, width=columns, color_system=None, file=io.StringIO())
+    print_evaluation(evaluated, Path("out"), console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= min(columns, 100)
+    assert "…" not in text
+    order = (
+        "Better by AUROC, of 36 comparisons: best in 16",
+        "linear, 3 seeds",
+        "knn, 3 seeds",
+        " - Pre-training",
+        "out",
+    )
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    cell = evaluated.cell("linear", "best", "aptos2019", "aptos2019").metrics["auroc"]
+    low, high = cell.test_images
+    (row,) = [line for line in text.splitlines() if f"{cell.mean:.3f} ({low:.3f} to {high:.3f})" in line]
+    assert row.split()[-1] == "highest"
+
+
+def test_a_pipe_gets_the_same_as_ascii_lines(evaluated):
+    console = Console(width=40, file=io.StringIO())
+    print_evaluation(evaluated, Path("out"), console)
+    text = console.file.getvalue()
+    assert text.isascii()
+    assert "aptos2019 to messidor_2 (120)" in text
+    assert text.splitlines()[-1] == "Tables: out/tables"
+
+
+def test_protocols_beyond_a_screen_are_left_to_the_page(evaluated, monkeypatch):
+    monkeypatch.setattr(terminal, "MOST_ROWS", 13)
+    screen = terminal.evaluation_screen(evaluated, Path("out"))
+    assert [table.title for table in screen.tables] == ["linear, 3 seeds"]
+    assert screen.files[0][0] == "Page, with 2 more protocols"
+
+
+def test_equal_checkpoints_are_not_called_better():
+    best = made_run(checkpoint="a", images=60, skill=1.0)
+    twin = type(best)(**{**vars(best), "checkpoint": "twin"})
+    screen = terminal.evaluation_screen(summarize([best, twin], resamples=50), Path("out"))
+    assert screen.headline == "No two checkpoints are distinguishable by AUROC (1 comparison, Holm-adjusted)."
+    assert [row.cells[-1] for row in screen.tables[0].rows] == ["highest", "not distinguishable"]
+
+
+def test_a_single_checkpoint_has_nothing_to_be_compared_with():
+    screen = terminal.evaluation_screen(summarize([made_run()], resamples=20), Path("out"))
+    assert screen.headline.endswith("there is nothing to compare them with.")
+    assert screen.tables[0].rows[0].cells[-1] == "–"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from augscale.evaluation import evaluate as api
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import newest_promotion
 from augscale.promotion import promote
+from augscale.reporting.evaluation.promotion_terminal import promotion_screen
+from augscale.reporting.shared.screen import plain_screen
 from augscale.runs.files import read_json
 
 SEARCH = {"confirm.seeds": 2, "search.null_trials": 0, "search.prune": False}
@@ -64,11 +67,23 @@ def test_missing_confirmation_runs_were_made_and_no_trial_again(promoted, run_di
 def test_the_report_and_the_evaluation_are_of_these_checkpoints(promoted, run_dir):
     assert {c.checkpoint for c in promoted.evaluation.summary.cells} == {
         *(c.name for c in promoted.contenders),
-        "untrained",
+        "untrained vit_tiny_patch16_224",
     }
     page = (run_dir / "report.html").read_text(encoding="utf-8")
     assert 'id="evaluation"' in page
     assert 'href="#internal"' in page
+
+
+def test_the_screen_says_first_what_labels_say_then_the_full_runs(promoted, run_dir):
+    text = plain_screen(promotion_screen(promoted))
+    places = [text.index(words) for words in ("AUROC", "tested on", "Full pre-training", "- On fresh seeds", "Report")]
+    assert places == sorted(places)
+    for contender in promoted.contenders:
+        assert f"{contender.name} " in text
+    assert f"{run_dir}/report.html" in text
+    alone = promotion_screen(replace(promoted, evaluation=None))
+    assert alone.headline.startswith("On fresh seeds at trial length: ")
+    assert [table.title for table in alone.tables] == ["Full pre-training"]
 
 
 def test_the_newest_promotion_is_what_an_evaluation_without_checkpoints_takes(promoted, run_dir):

@@ -7,7 +7,8 @@ from page_reader import Page
 from run_folder import UNTRAINED_SCORE, put, versus_untrained, write_run
 
 from augscale.errors import ConfigError
-from augscale.reporting.search import report
+from augscale.reporting.search import next_steps, report
+from augscale.reporting.search.contenders import contender_rows
 from augscale.reporting.search.page import PNG_SIGNATURE
 from augscale.reporting.search.report import write_report
 
@@ -49,6 +50,13 @@ def test_the_answer_stands_on_top_in_the_answers_own_words(finished, page):
     for caveat in finished.answer.caveats:
         assert caveat in page.words
     assert page.words.index("What this does not show") < page.words.index("Confirmation on fresh seeds")
+
+
+def test_the_table_of_the_terminal_stands_above_the_differences_with_their_intervals(finished, page):
+    top = page.words[: page.words.index("What this does not show")]
+    for row in contender_rows(finished.answer):
+        assert " ".join(cell for cell in row.cells if cell) in top
+    assert top.index("95 % intervals; verdicts are differences to the best") < top.index("95 % interval +")
 
 
 def test_verdicts_say_best_minus_other_and_how_sure_that_is(tmp_path):
@@ -185,7 +193,8 @@ def test_a_failed_write_leaves_the_old_page_whole(tmp_path, monkeypatch):
     assert (folder / "report.html").read_bytes() == before
 
 
-def test_the_run_folder_is_quoted_in_commands(tmp_path):
+def test_the_run_folder_is_quoted_in_commands(tmp_path, monkeypatch):
+    monkeypatch.setattr(next_steps, "find_spec", lambda module: None)
     folder = write_run(tmp_path / "my run", trials=12)
     assert f"augscale export '{folder}/best.toml' --to dino" in report_of(folder).words
 

@@ -1,13 +1,25 @@
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
+from document_blocks import ROOT, anchors
 from rich.console import Console
 from run_folder import UNTRAINED_SCORE, versus_untrained
 
 from augscale.records.answer import AnswerRecord
-from augscale.reporting.search.terminal import answer_lines, plain_answer, print_answer
+from augscale.reporting.search import next_steps
+from augscale.reporting.search.terminal import answer_screen, print_answer
+from augscale.reporting.shared import doc_pages
+from augscale.reporting.shared.screen import Screen, plain_screen, print_screen
+
+RUN = Path("runs/default")
+
+
+@pytest.fixture(autouse=True)
+def no_library(monkeypatch):
+    monkeypatch.setattr(next_steps, "find_spec", lambda module: None)
 
 
 @pytest.fixture
@@ -19,71 +31,199 @@ def parsed(answer):
     return AnswerRecord.parse(answer, "answer.json")
 
 
-def printed(answer, width, **console):
+def printed(answer, width, run=RUN, **console):
     target = Console(file=io.StringIO(), width=width, color_system=None, **console)
-    print_answer(parsed(answer), Path("runs/default"), target)
+    print_answer(parsed(answer), run, target)
     return target.file.getvalue()
 
 
-def test_a_terminal_of_80_columns_shows_every_contender_unbroken(answer):
-    text = printed(answer, 80, force_terminal=True)
-    lines = text.splitlines()
-    assert max(map(len, lines)) <= 80
+def on_terminal(answer, width, run=RUN):
+    return printed(answer, width, run, force_terminal=True)
+
+
+def plain(answer, run=RUN):
+    return plain_screen(answer_screen(parsed(answer), run))
+
+
+def row(text, name):
+    (found,) = [line.strip() for line in text.splitlines() if line.strip().startswith(f"{name} ")]
+    return found
+
+
+def null_of(score, untrained):
+    runs = [{"name": "none", "state": "COMPLETE", "score": score}]
+    return {"runs": runs, "untrained": untrained, "shift": score - untrained, "still": score == untrained}
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(80, 80), (120, 100)])
+def test_a_terminal_shows_every_contender_unbroken_in_at_most_100_columns(answer, columns, widest):
+    text = on_terminal(answer, columns)
+    assert max(map(len, text.splitlines())) <= widest
     assert "…" not in text
+    for contender in (one for one in answer["contenders"] if one["confirm_scores"]):
+        low, high = contender["confirm_interval"]
+        score = f"{contender['confirm_mean']:.3f} ({low:.3f} to {high:.3f})".replace("-", "−")
+        assert score in row(text, contender["name"])
+    assert answer["headline"].split()[0] in text.splitlines()[2]
+    assert "runs/default/report.html" in text
+
+
+def test_scores_below_zero_fit_80_columns_too(answer):
+    answer["score_name"] = "alpha_req"
     for contender in answer["contenders"]:
-        (row,) = [line for line in lines if line.startswith(contender["name"] + " ")]
-        assert f"{contender['search_score']:.2f}" in row
-    assert answer["headline"].split()[0] in lines[1]
-    assert "augscale export runs/default/best.toml --to dino" in text
+        contender |= {"confirm_mean": -1.191, "confirm_interval": [-1.332, -1.051]}
+    text = on_terminal(answer, 80)
+    assert "−1.191 (−1.332 to −1.051)" in row(text, "weak")
+    assert "0 is best" in text
+    assert "…" not in text
 
 
-def test_the_best_comes_first(answer):
+def test_the_answer_comes_first_the_table_second_and_the_next_commands_last(answer):
+    text = plain(answer)
+    places = [text.index(words) for words in ("The scales of", "\nweak ", "- Label-free", "Next:", "Report")]
+    assert places == sorted(places)
+
+
+def test_the_best_is_the_first_row(answer):
     answer["contenders"].reverse()
-    lines = plain_answer(parsed(answer)).splitlines()
-    assert lines[0] == answer["headline"]
-    assert lines[1].startswith(f"{answer['best']}: ")
+    best = answer["best"]
+    table = answer_screen(parsed(answer)).tables[0]
+    assert table.rows[0].cells[0] == best
+    assert table.rows[0].cells[-1] == "best"
 
 
-def test_plain_text_keeps_one_line_per_contender_and_plain_signs(answer):
+def test_verdicts_state_the_paired_difference(answer):
+    weak = next(contender for contender in answer["contenders"] if contender["name"] == "weak")
+    assert row(plain(answer), "weak").endswith(f"worse by {-weak['versus_best']['difference']:.3f}")
+    weak["versus_best"] |= {"distinguishable": False}
+    assert row(plain(answer), "weak").endswith("not distinguishable")
+
+
+def test_the_untrained_network_and_the_null_have_rows(answer):
+    answer["null"] = null_of(UNTRAINED_SCORE, UNTRAINED_SCORE)
+    text = plain(answer)
+    difference = answer["untrained"]["difference"]
+    assert row(text, "untrained").split() == ["untrained", f"{UNTRAINED_SCORE:.3f}", "worse", "by", f"{difference:.3f}"]
+    assert row(text, "null").split("(search only)")[1].strip() == "as before training"
+
+
+def test_a_null_that_moves_is_the_first_caveat(answer):
+    answer["null"] = null_of(UNTRAINED_SCORE + 0.1, UNTRAINED_SCORE)
+    text = plain(answer)
+    assert row(text, "null").endswith("moves by +0.100")
+    assert "- The score moves without learning" in text.split("\n\n")[2].splitlines()[0]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_at_most_three_caveats_each_with_its_page(answer, columns):
+    answer["contenders"][0]["confirm_missing"] = 2
+    notes = [line for line in on_terminal(answer, columns).splitlines() if line.startswith(" - ")]
+    assert len(notes) == 3
+    assert "2 confirmation runs failed or collapsed (docs/score.md#intervals)" in notes[0]
+    assert plain(answer).count("(docs/") == 3
+
+
+def test_at_100_columns_a_caveat_is_one_line(answer):
+    text = on_terminal(answer, 100)
+    notes = [line for line in text.splitlines() if line.startswith(" - ")]
+    assert all(line.rstrip().endswith(")") for line in notes), notes
+
+
+def test_every_page_that_a_screen_points_to_exists():
+    for page in doc_pages.PAGES:
+        path, _, anchor = page.partition("#")
+        assert anchor in anchors(ROOT / path), page
+
+
+def test_next_commands_hold_the_real_paths_and_can_be_copied(answer):
+    text = plain(answer)
+    assert "\n  augscale export runs/default/best.toml --to dino\n" in text
+    assert "\n  augscale validate runs/default --datasets DIR --remake\n" in text
+    assert "\n  augscale promote runs/default --epochs 100\n" in text
+
+
+def test_export_is_proposed_to_the_library_at_hand(answer, monkeypatch):
+    monkeypatch.setattr(next_steps, "find_spec", lambda module: module == "lightly")
+    assert "best.toml --to lightly\n" in plain(answer)
+
+
+def test_a_search_that_kept_the_weights_of_its_rungs_can_be_validated_at_once(answer, tmp_path):
+    (tmp_path / "trials" / "0000").mkdir(parents=True)
+    (tmp_path / "trials" / "0000" / "rung-000060.safetensors").touch()
+    assert "--remake" not in plain(answer, tmp_path)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_long_command_is_continued_as_a_shell_reads_it(answer, columns):
+    run = Path("/data/" + "experiments/of-the-eye-clinic/" * 5, "a run")
+    text = on_terminal(answer, columns, run)
+    lines = [line.rstrip() for line in text.split("Next:")[1].split("Report")[0].splitlines() if line.strip()]
+    commands = "\n".join(line.removeprefix(" ") for line in lines).replace("\\\n", "").splitlines()
+    assert shlex.split(commands[1]) == ["augscale", "validate", str(run), "--datasets", "DIR", "--remake"]
+
+
+def test_a_longer_search_is_the_only_next_step_when_training_did_not_pay(answer):
+    answer["untrained"] = versus_untrained(UNTRAINED_SCORE)
+    text = plain(answer)
+    command = text.split("Next:")[1].split("\n\n")[0].replace("\\\n", "")
+    assert shlex.split(command) == [
+        "augscale", "search", "--study", "runs/default/study.toml", "--set", "pretrain.steps=1200",
+        "--out", "runs/default-longer",
+    ]  # fmt: skip
+    assert "not worse" in row(text, "untrained")
+    assert row(text, answer["best"]).endswith("highest")
+
+
+def test_without_confirmation_scores_of_the_search_are_shown_with_a_caveat(answer):
+    for contender in answer["contenders"]:
+        contender |= {"confirm_scores": [], "confirm_mean": None, "confirm_interval": None, "versus_best": None}
+    text = plain(answer)
+    best = next(contender for contender in answer["contenders"] if contender["name"] == answer["best"])
+    assert f"{best['search_score']:.3f} (" in row(text, best["name"])
+    assert "score in the search" in text
+    assert "- Not repeated on fresh seeds" in text
+
+
+def test_a_pipe_gets_the_same_content_without_boxes_or_typographic_signs(answer):
     text = printed(answer, 40)
     assert text.isascii()
-    lines = text.splitlines()
-    assert len([line for line in lines if line.startswith("note: ")]) == len(answer["caveats"])
-    weak = next(c for c in answer["contenders"] if c["name"] == "weak")
-    (row,) = [line for line in lines if line.startswith("weak: ")]
-    assert f"worse than the best {weak['versus_best']['difference']:+.3f}" in row
-    assert lines[-1] == "report: runs/default/report.html"
-
-
-def test_the_untrained_network_stands_beside_with_the_sign_turned(answer):
-    difference = answer["untrained"]["difference"]
-    assert f"untrained: d' {UNTRAINED_SCORE:.3f}, worse than the best {-difference:+.3f}" in plain_answer(
-        parsed(answer)
-    )
-    assert f"{-difference:+.2f}".replace("-", "−") in printed(answer, 80, force_terminal=True)
-
-
-def test_a_longer_search_is_the_next_step_when_training_did_not_pay(answer):
-    answer["untrained"] = versus_untrained(UNTRAINED_SCORE)
-    text = plain_answer(parsed(answer), Path("runs/default"))
-    assert "next: augscale search --study runs/default/study.toml --set pretrain.steps=1200" in text
-    assert "not worse than the best" in text
+    assert max(map(len, text.splitlines())) <= 80
+    words = "".join(text.split())
+    screen = answer_screen(parsed(answer), RUN)
+    for note in screen.notes[:3]:
+        assert "".join(str(note).split()) in words
+    for cells in (row.cells for row in screen.tables[0].rows):
+        assert cells[0] in text
 
 
 def test_names_are_not_read_as_rich_markup(answer):
     answer["headline"] = "[bold]not markup[/bold] [/]"
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    console.print(answer_lines(parsed(answer)))
-    assert "[bold]not markup[/bold] [/]" in console.file.getvalue()
+    for text in (on_terminal(answer, 80), printed(answer, 80)):
+        assert "[bold]not markup[/bold] [/]" in text
 
 
 def test_without_a_best_there_is_no_table_and_no_next_command(answer):
     answer |= {"best": None, "headline": "No trial completed."}
-    for text in (printed(answer, 80, force_terminal=True), printed(answer, 80)):
+    for text in (on_terminal(answer, 80), printed(answer, 80)):
         assert "No trial completed." in text
         assert "augscale export" not in text
         assert "weak" not in text
 
 
 def test_a_run_folder_with_a_space_is_quoted(answer):
-    assert "augscale export 'my run/best.toml'" in plain_answer(parsed(answer), Path("my run"))
+    assert "augscale export 'my run/best.toml'" in plain(answer, Path("my run"))
+
+
+def test_a_path_keeps_its_signs_where_text_loses_them(answer):
+    answer["headline"] = "d′ – …"
+    text = plain(answer, Path("l’œil"))
+    assert text.startswith("d' - ...")
+    assert "l’œil/report.html" in text
+
+
+def test_a_narrow_terminal_wraps_text_and_keeps_paths_whole():
+    console = Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None)
+    print_screen(Screen(headline="word " * 30, files=(("Report", Path("x" * 60)),)), console)
+    *lines, report, _ = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 40
+    assert report == f" Report: {'x' * 60}"

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from html import unescape
+from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, open_page
@@ -14,11 +15,12 @@ from validation_values import HOSTILE, made_validation
 
 from augscale.errors import DataError
 from augscale.records.validation import ValidationRecord
+from augscale.reporting.shared.screen import plain_screen
 from augscale.reporting.shared.style import Colors
 from augscale.reporting.validation import figures
 from augscale.reporting.validation.page import run_validation, write_validation_page
 from augscale.reporting.validation.section import validation_sections
-from augscale.reporting.validation.terminal import plain_validation, print_validation
+from augscale.reporting.validation.terminal import print_validation, validation_screen
 
 WIDTHS = (390, 1280)
 
@@ -114,20 +116,27 @@ def test_names_do_not_become_markup(tmp_path):
     assert "<script>alert" not in text
 
 
-def test_plain_lines_are_ascii_and_hold_headline_metrics_and_networks(values, tmp_path):
-    lines = plain_validation(values, tmp_path).splitlines()
-    assert lines[0] == values.headline
-    assert any(line.startswith("Study's score: Spearman") for line in lines)
-    assert sum(": score " in line for line in lines) == sum(values.primary in r.outcomes for r in values.rows)
-    assert "\n".join(lines).isascii()
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_verdict_metrics_networks_and_notes_in_this_order(values, tmp_path, columns):
+    console = Console(force_terminal=True, width=columns, color_system=None, file=io.StringIO())
+    print_validation(values, Path("out"), console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= min(columns, 100)
+    assert "…" not in text
+    places = [text.index(words) for words in ("Spearman", "Study's score", "raw pixels 16x16", " - ", "Page, with")]
+    assert places == sorted(places)
 
 
-def test_a_terminal_gets_tables(values, tmp_path):
-    console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())
-    print_validation(values, tmp_path, console)
-    text = console.export_text()
-    assert "Spearman" in text
-    assert "raw pixels 16x16" in text
+def test_a_pipe_gets_the_same_as_ascii_lines(values):
+    screen = validation_screen(values, Path("out"))
+    text = plain_screen(screen)
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 80
+    networks = screen.tables[1].rows
+    assert [row.cells[0] for row in networks].count("untrained") == 1
+    assert len(networks) == 8 + 3
+    assert "without 2 more trials" in text
+    assert text.endswith("Data: out/validation.json")
 
 
 PROBE = """

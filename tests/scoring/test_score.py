@@ -192,8 +192,8 @@ def test_diagnose_shows_the_ladders_views_that_a_search_scores(panel: ProbePanel
     backbone = _Pixels()
     backbone.model, backbone.embed_dim = nn.Identity(), 12
     levels = {"none": ("scales", load_scales("none"))} | ladder_levels(PROBE.levels)
-    subject = Subject(name="a", path="", kind="", arch="", backbone=backbone, image_size=16)  # type: ignore[arg-type]
-    found = examine_subjects([subject], images[rows], [records[r] for r in rows], levels, probe=PROBE, view_size=16)
+    subject = Subject(name="a", path="", kind="", arch="", backbone=backbone, image_size=16, view_size=16)  # type: ignore[arg-type]
+    found = examine_subjects([subject], images[rows], [records[r] for r in rows], levels, probe=PROBE)
     scored = _score(backbone, panel).levels
     for level in PROBE.levels:
         assert found.checkpoints[0].levels[level].metrics["dprime"].value == pytest.approx(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,9 @@ def test_every_score_is_minus_a_distance_and_the_best_is_nearest_to_one(finished
 def test_the_card_the_report_and_the_terminal_name_it_and_say_how_far_it_goes(finished: tuple[Path, str]) -> None:
     out, said = finished
     assert tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))["card"]["score_name"] == "alpha_req"
-    assert "spectrum slope" in (out / "report.html").read_text(encoding="utf-8").lower()
-    assert "spectrum slope" in said
+    report = unescape((out / "report.html").read_text(encoding="utf-8"))
+    assert "spectrum slope" in report.lower()
+    assert "how evenly the embeddings of a fixed panel use their directions" in report
+    assert trust_statement("alpha_req") in report
+    assert "Score: spectrum slope, 0 is best" in " ".join(said.split())
     assert "pairs apart" not in said
-    assert "how evenly the embeddings of a fixed panel use their directions" in said
-    assert trust_statement("alpha_req") in " ".join(said.split())

@@ -261,8 +261,8 @@ def test_the_command_line_prints_the_result_as_json_or_in_words(finished_study, 
     values = json.loads(done.stdout)
     assert values["step"] == 2
     plain = CliRunner().invoke(app, command)
-    assert values["headline"] in plain.stdout
-    assert "raw pixels 16x16: score" in plain.stdout
+    assert " ".join(plain.stdout.split()).count(values["headline"]) == 1
+    assert "\nraw pixels 16x16 " in plain.stdout
     assert plain.stdout.isascii()
 
 

@@ -12,11 +12,10 @@ from markupsafe import Markup
 from augscale.records.diagnosis import CheckpointRecord, Confusion, DiagnosisRecord
 from augscale.reporting.diagnosis import plots, tables
 from augscale.reporting.diagnosis.map_plots import MAPS, map_plot
+from augscale.reporting.diagnosis.overview import overview
 from augscale.reporting.diagnosis.plots import CheckpointColors
 from augscale.reporting.diagnosis.wording import (
     SCOPE,
-    checkpoint_numbers,
-    checkpoint_sentence,
     headline,
     value_text,
     verdict_words,
@@ -65,8 +64,6 @@ class _Checkpoint(NamedTuple):
     name: str
     css: str
     color: str
-    sentence: str
-    numbers: str
     origin: str
     verdict: str
     evidence: tuple[str, ...]
@@ -97,10 +94,11 @@ def render_diagnosis(diagnosis: DiagnosisRecord, thumbnails: Mapping[int, bytes]
     main = render(
         "diagnosis/page.html",
         checkpoints=[_checkpoint(diagnosis, checkpoint, colors) for checkpoint in diagnosis.checkpoints],
+        overview=overview(diagnosis),
         comparisons=tables.comparison_rows(diagnosis),
         notes=(*diagnosis.notes, *SCOPE),
         distances=_distances(diagnosis, colors, drawings),
-        overview=_overview(diagnosis, colors, drawings),
+        over_levels=_over_levels(diagnosis, colors, drawings),
         level_metrics=_level_metrics(diagnosis, colors),
         image_metrics=tables.metrics_table(diagnosis, colors, [c.overall for c in diagnosis.checkpoints]),
         has_glossary=bool(diagnosis.glossary),
@@ -142,8 +140,6 @@ def _checkpoint(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord, colors
         name=checkpoint.name,
         css=health.verdict if health.verdict in ("healthy", "suspicious", "collapsed") else "unknown",
         color=css_color(colors[checkpoint.name]),
-        sentence=checkpoint_sentence(diagnosis, checkpoint),
-        numbers=checkpoint_numbers(diagnosis, checkpoint),
         origin=" · ".join(words for words in origin if words),
         verdict=verdict_words(checkpoint),
         evidence=health.evidence,
@@ -160,7 +156,7 @@ def _distances(diagnosis: DiagnosisRecord, colors: CheckpointColors, drawings: d
     return _plot_panels("distances", shown, drawings)
 
 
-def _overview(diagnosis: DiagnosisRecord, colors: CheckpointColors, drawings: dict[str, str]) -> Markup:
+def _over_levels(diagnosis: DiagnosisRecord, colors: CheckpointColors, drawings: dict[str, str]) -> Markup:
     plot = plots.over_levels(diagnosis, colors)
     return Markup(figure("levels", "Metrics over the levels", plot, drawings) if plot else "")
 

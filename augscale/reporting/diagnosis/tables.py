@@ -210,7 +210,7 @@ def settings(diagnosis: DiagnosisRecord) -> Markup:
         ("of them with a label", data.get("num_labelled")),
         ("Labels", labels),
         ("Views of each", diagnosis.num_views),
-        ("View size", f"{diagnosis.view_size} pixels" if diagnosis.view_size else None),
+        ("View size", _view_sizes(diagnosis)),
         ("Grey levels", "; ".join(range_lines(data.get("ranges") or ()))),
         ("Files set aside", data.get("num_bad")),
         ("Data fingerprint", data.get("fingerprint")),
@@ -221,6 +221,12 @@ def settings(diagnosis: DiagnosisRecord) -> Markup:
         ("Versions", ", ".join(f"{name} {version}" for name, version in diagnosis.versions.items())),
     ]
     return Markup(facts_table([(label, str(value)) for label, value in rows if value not in (None, "")]))
+
+
+def _view_sizes(diagnosis: DiagnosisRecord) -> str | None:
+    sizes = {checkpoint.view_size for checkpoint in diagnosis.checkpoints if checkpoint.view_size}
+    found = sorted({diagnosis.view_size} if diagnosis.view_size else sizes)
+    return f"{' and '.join(map(str, found))} pixels" if found else None
 
 
 def bad_files(diagnosis: DiagnosisRecord) -> list[tuple[str, str]]:

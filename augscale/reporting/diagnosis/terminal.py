@@ -2,126 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
-from augscale.records.diagnosis import CheckpointRecord, DiagnosisRecord, Metric
+from augscale.records.diagnosis import DiagnosisRecord
 from augscale.reporting.diagnosis.display import displayed
-from augscale.reporting.diagnosis.wording import (
-    MAIN,
-    checkpoint_sentence,
-    comparison_words,
-    difference_text,
-    headline,
-    is_over_ladder,
-    metric_text,
-    verdict_words,
-    where_words,
-    with_interval,
-)
-from augscale.reporting.shared.wording import NOTHING, plain
+from augscale.reporting.diagnosis.overview import Overview, OverviewRow, overview
+from augscale.reporting.diagnosis.wording import headline, where_words
+from augscale.reporting.shared import doc_pages
+from augscale.reporting.shared.screen import MOST_NOTES, Note, Row, Screen, ScreenTable, more_words, print_screen
 
-COLUMNS = ("pair_auroc", "dprime", "silhouette", "recall_at_1", "rankme")
-"""Metrics shown: means over the ladder or, for a metric without levels, the value on clean images."""
 STYLES = {"healthy": "green", "suspicious": "yellow", "collapsed": "red"}
-FILES = {
-    "diagnosis.html": "See why",
-    "distances.png": "For a paper",
-    "diagnosis.json": "All numbers",
-}
 
 
 def print_diagnosis(diagnosis: DiagnosisRecord, out_dir: Path | None, console: Console) -> None:
-    """Prints a diagnosis as a table on a terminal, as plain lines elsewhere.
+    """Prints a diagnosis in a panel on a terminal, as plain lines elsewhere.
 
     Args:
         diagnosis: the content of diagnosis.json.
         out_dir: where its files are; None where none were written.
-        console: a terminal gets a table, anything else plain lines.
+        console: where to print.
     """
-    if console.is_terminal:
-        console.print()
-        console.print(diagnosis_lines(diagnosis, out_dir), highlight=False)
-    else:
-        console.print(plain_diagnosis(diagnosis, out_dir), highlight=False, markup=False, soft_wrap=True)
+    print_screen(diagnosis_screen(diagnosis, out_dir), console)
 
 
-def diagnosis_lines(diagnosis: DiagnosisRecord, out_dir: Path | None) -> RenderableType:
-    """Rich text: headline, a table of the checkpoints, evidence and advice, notes, files."""
+def diagnosis_screen(diagnosis: DiagnosisRecord, out_dir: Path | None) -> Screen:
+    """Headline, a row per checkpoint, what is wrong with those that are not healthy, notes, files."""
     shown = displayed(diagnosis)
-    parts: list[RenderableType] = [Text(headline(shown), style="bold"), Text(""), _table(shown)]
-    parts.append(
-        Text(f"95 % intervals over patients; values {where_words(shown)}, RankMe of the clean images", style="dim")
+    notes = (*_findings(shown), *(Note(text=note) for note in shown.notes))
+    page = "Page" + more_words("note", len(notes) - MOST_NOTES)
+    files = () if out_dir is None else ((page, out_dir / "diagnosis.html"), ("Data", out_dir / "diagnosis.json"))
+    return Screen(
+        headline=f"{headline(shown)}.",
+        tables=(_table(shown, overview(shown)),) if shown.checkpoints else (),
+        notes=notes,
+        files=files,
     )
+
+
+def _table(shown: DiagnosisRecord, found: Overview) -> ScreenTable:
+    main, *others = found.labels
+    heads = ("", *(("size",) if found.by_size else ()), "health", f"{main}, 95 %", *others, *found.numbers)
+    return ScreenTable(
+        heads=heads,
+        rows=[Row(cells=_cells(row, found.by_size)) for row in found.rows],
+        legend=f"Values {where_words(shown)}, RankMe of the clean images; intervals over patients. {found.legend}",
+    )
+
+
+def _cells(row: OverviewRow, by_size: bool) -> tuple[str | Text, ...]:
+    (main, bounds), *others = row.values
+    verdict = Text(row.verdict, style=STYLES.get(row.checkpoint.health.verdict, ""))
+    values = (f"{main} ({bounds})" if bounds else main, *(value for value, _ in others))
+    return row.name, *((row.size,) if by_size else ()), verdict, *values, *row.marks
+
+
+def _findings(shown: DiagnosisRecord) -> Iterator[Note]:
+    """The gravest sign and the first advice for each checkpoint that is not healthy; the page lists all."""
     for checkpoint in shown.checkpoints:
-        parts += [Text(""), Text(checkpoint_sentence(shown, checkpoint))]
-        parts += [_bullet("-", line, "dim") for line in checkpoint.health.evidence]
-        parts += [_bullet(">", line, "") for line in checkpoint.health.advice]
-    if shown.notes:
-        parts += [Text(""), *(_bullet("-", note, "dim") for note in shown.notes)]
-    if out_dir is not None:
-        width = max(map(len, FILES.values())) + 2
-        parts.append(Text(""))
-        parts += [
-            Text.assemble(f"{f'{what}:':<{width}}", (str(out_dir / name), "bold")) for name, what in FILES.items()
-        ]
-    return Group(*parts)
-
-
-def plain_diagnosis(diagnosis: DiagnosisRecord, out_dir: Path | None = None) -> str:
-    """Plain lines without styles, boxes, wrapping or typographic signs, one checkpoint per line."""
-    shown = displayed(diagnosis)
-    lines = [headline(shown)]
-    for checkpoint in shown.checkpoints:
-        numbers = [
-            with_interval(shown.meaning(key).label, metric)
-            for key in COLUMNS
-            if (metric := _metric(checkpoint, key)).value is not None
-        ]
-        lines.append(f"{checkpoint.name}: {', '.join([verdict_words(checkpoint), *numbers])}")
-    for checkpoint in shown.checkpoints:
-        lines += [f"evidence: {checkpoint.name}: {line}" for line in checkpoint.health.evidence]
-        lines += [f"advice: {checkpoint.name}: {line}" for line in checkpoint.health.advice]
-    for found in shown.comparisons:
-        if found.metric == MAIN and is_over_ladder(found):
-            words = comparison_words(shown, found)
-            than = "from" if words == "not distinguishable" else "than"
-            label = shown.meaning(found.metric).label
-            lines.append(f"comparison: {found.a} {words} {than} {found.b}: {label} {difference_text(found)}")
-    lines += [f"note: {note}" for note in shown.notes]
-    if out_dir is not None:
-        lines += [f"{what.lower()}: {out_dir / name}" for name, what in FILES.items()]
-    return plain("\n".join(lines))
-
-
-def _table(shown: DiagnosisRecord) -> Table:
-    """Values above, their intervals below, so that the table fits 80 columns."""
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
-    table.add_column("", overflow="fold")
-    table.add_column("health", no_wrap=True)
-    for key in COLUMNS:
-        table.add_column(shown.meaning(key).label, no_wrap=True)
-    for checkpoint in shown.checkpoints:
-        cells = [Text(_two_lines(_metric(checkpoint, key))) for key in COLUMNS]
-        verdict = Text(verdict_words(checkpoint), style=STYLES.get(checkpoint.health.verdict, ""))
-        table.add_row(Text(checkpoint.name), verdict, *cells)
-    return table
-
-
-def _metric(checkpoint: CheckpointRecord, key: str) -> Metric:
-    return checkpoint.ladder.get(key) or checkpoint.overall.get(key) or Metric()
-
-
-def _two_lines(metric: Metric) -> str:
-    places = 2 if metric.value is not None and abs(metric.value) < 10 else None
-    value, bounds = metric_text(metric, places=places)
-    return f"{value}\n{bounds.replace(' to ', NOTHING)}" if bounds else value
-
-
-def _bullet(sign: str, line: str, style: str) -> Table:
-    bullet = Table.grid(padding=(0, 1, 0, 0))
-    bullet.add_row(Text(sign), Text(line), style=style)
-    return bullet
+        health = checkpoint.health
+        if health.verdict in ("", "healthy") or checkpoint.kind == "untrained" or not health.evidence:
+            continue
+        advice = f"; {health.advice[0]}" if health.advice else ""
+        yield Note(text=f"{checkpoint.name}: {health.evidence[0]}{advice}", page=doc_pages.HEALTH)

@@ -8,8 +8,6 @@ from augscale.records.diagnosis import LADDER, CheckpointRecord, Comparison, Dia
 from augscale.reporting.shared.wording import NOTHING, interval, number, signed
 
 MAIN = "pair_auroc"
-MOST_NUMBERS = 4
-"""Largest number of compared checkpoints for which a sentence gives numbers."""
 PAPER_SILHOUETTES = {"strong": 0.117, "weak": 0.201, "weak+med": 0.130}
 PAPER_REMARK = (
     "The paper's own silhouettes of view groups: strong 0.117, weak 0.201, weak+med 0.130. It does not state the image "
@@ -40,12 +38,6 @@ def metric_text(metric: Metric | None, *, places: int | None = None) -> tuple[st
         return NOTHING, ""
     places = digits(metric.value) if places is None else places
     return number(metric.value, places), interval(metric.interval, digits=places)
-
-
-def with_interval(label: str, metric: Metric | None) -> str:
-    """`d′ 1.421 (1.302 to 1.550)`."""
-    value, bounds = metric_text(metric)
-    return f"{label} {value} ({bounds})" if bounds else f"{label} {value}"
 
 
 def usable(diagnosis: DiagnosisRecord) -> list[CheckpointRecord]:
@@ -90,24 +82,6 @@ def headline(diagnosis: DiagnosisRecord) -> str:
     if not alike:
         return f"{leader.name} separates pairs best, by {label} {where}"
     return f"{leader.name} has the highest {label} {where}, but is not distinguishable from {listed(alike)}"
-
-
-def checkpoint_sentence(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord) -> str:
-    """The verdict on a checkpoint, and how it compares with the others where that was tested."""
-    parts = [f"{checkpoint.name} {_is(checkpoint)}", *_versus(diagnosis, checkpoint)]
-    return parts[0] + (": " + ", ".join(parts[1:]) if len(parts) > 1 else "")
-
-
-def checkpoint_numbers(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord) -> str:
-    """AUROC and d' of a checkpoint with their intervals."""
-    if checkpoint.ladder.get(MAIN, Metric()).value is None:
-        reason = checkpoint.ladder.get(MAIN, Metric()).reason
-        return f"{diagnosis.meaning(MAIN).label} not computed" + (f": {reason}" if reason else "")
-    keys = [key for key in (MAIN, "dprime") if key in checkpoint.ladder]
-    return (
-        ", ".join(with_interval(diagnosis.meaning(key).label, checkpoint.ladder[key]) for key in keys)
-        + f" {where_words(diagnosis)}"
-    )
 
 
 def comparison(diagnosis: DiagnosisRecord, a: str, b: str, metric: str = MAIN) -> Comparison | None:
@@ -164,24 +138,3 @@ def _is(checkpoint: CheckpointRecord) -> str:
     if checkpoint.is_collapsed:
         return "has collapsed"
     return "looks healthy" if checkpoint.health.verdict == "healthy" else f"is {verdict_words(checkpoint)}"
-
-
-def _versus(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord) -> list[str]:
-    if checkpoint.is_collapsed:
-        return []
-    found: dict[str, list[str]] = {}
-    with_numbers = len(diagnosis.checkpoints) <= MOST_NUMBERS
-    for other in diagnosis.checkpoints:
-        versus = comparison(diagnosis, checkpoint.name, other.name)
-        if versus is None or other.is_collapsed:
-            continue
-        words = comparison_words(diagnosis, versus)
-        by = f" by {number(abs(versus.difference))} {diagnosis.meaning(MAIN).label}" if with_numbers else ""
-        found.setdefault(words, []).append(other.name + (by if words != "not distinguishable" else ""))
-    parts = []
-    for words in ("better", "higher", "worse", "lower"):
-        if words in found:
-            parts.append(f"separates pairs {words} than {listed(found[words])}")
-    if "not distinguishable" in found:
-        parts.append(f"not distinguishable from {listed(found['not distinguishable'])}")
-    return parts

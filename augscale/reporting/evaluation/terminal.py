@@ -2,63 +2,106 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from augscale.records.evaluation import Cell, Comparison, EvaluationSummary
-from augscale.reporting.shared.wording import NOTHING, interval, number, plain, signed
+from augscale.reporting.shared import doc_pages
+from augscale.reporting.shared.screen import MOST_NOTES, Note, Row, Screen, ScreenTable, more_words, print_screen
+from augscale.reporting.shared.wording import NOTHING, interval, number
 
-SHOWN = ("auroc", "aupr")
+MOST_ROWS = 36
+"""Rows of all tables together; further protocols are on the page only."""
+_LEGEND = "Intervals over test images; verdicts compare with the highest AUROC of the test set."
 
 
 def print_evaluation(summary: EvaluationSummary, out: Path, console: Console) -> None:
-    """Prints means and intervals per protocol and dataset, distinguishable pairs, notes, and the files."""
-    if console.is_terminal:
-        console.print(_rich(summary, out), highlight=False)
-    else:
-        console.print(plain_evaluation(summary, out), highlight=False, markup=False, soft_wrap=True)
+    """Prints the results in a panel on a terminal, as plain lines elsewhere."""
+    print_screen(evaluation_screen(summary, out), console)
 
 
-def plain_evaluation(summary: EvaluationSummary, out: Path) -> str:
-    """A line per cell and per distinguishable comparison, ASCII only."""
-    lines = [
-        f"{cell.protocol}, {cell.where}, {cell.checkpoint}: AUROC {_value(cell, 'auroc')}, "
-        f"AUPR {_value(cell, 'aupr')} ({len(cell.seeds)} seed{'s' * (len(cell.seeds) > 1)}, {cell.images} test images)"
-        for cell in summary.cells
-    ]
-    lines += [f"comparison: {_sentence(c)}" for c in _decided(summary)]
-    lines += [f"not distinguishable by AUROC: {_undecided(summary)}"]
-    lines += [f"note: {note}" for note in summary.notes]
-    lines += [f"results: {out / 'evaluation.html'}, {out / 'evaluation.json'}, {out / 'tables'}"]
-    return plain("\n".join(lines))
+def evaluation_screen(summary: EvaluationSummary, out: Path) -> Screen:
+    """Who is better, a table per protocol, what the verdicts do not cover, and the files."""
+    tables = evaluation_tables(summary)
+    notes = evaluation_notes(summary)
+    more = more_words("protocol", len(summary.protocols) - len(tables)) + more_words("note", len(notes) - MOST_NOTES)
+    return Screen(
+        headline=headline(summary),
+        tables=tables,
+        notes=notes,
+        files=((f"Page{more}", out / "evaluation.html"), ("Tables", out / "tables")),
+    )
 
 
-def _rich(summary: EvaluationSummary, out: Path) -> RenderableType:
-    parts: list[RenderableType] = []
+def headline(summary: EvaluationSummary) -> str:
+    """The verdicts by AUROC in one sentence."""
+    compared = _by_auroc(summary)
+    if not summary.cells:
+        return "Nothing was evaluated."
+    if not compared:
+        return f"Results of {' and '.join(summary.checkpoints)}; there is nothing to compare them with."
+    wins = Counter(c.first if c.verdict == "better" else c.second for c in compared if c.distinguishable)
+    of = "1 comparison" if len(compared) == 1 else f"{len(compared)} comparisons"
+    if not wins:
+        return f"No two checkpoints are distinguishable by AUROC ({of}, Holm-adjusted)."
+    won = ", ".join(f"{name} in {count}" for name, count in wins.most_common())
+    rest = "" if wins.total() == len(compared) else "; the others are not distinguishable"
+    return f"Better by AUROC, of {of}: {won}{rest} (Holm-adjusted)."
+
+
+def evaluation_tables(summary: EvaluationSummary) -> tuple[ScreenTable, ...]:
+    """A table per protocol: a row per test set and checkpoint. The first is always shown."""
+    tables: list[ScreenTable] = []
+    rows = 0
     for protocol in summary.protocols:
-        table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", title=protocol, title_justify="left")
-        table.add_column("", overflow="fold")
-        for checkpoint in summary.checkpoints:
-            table.add_column(checkpoint, no_wrap=True)
-        places = dict.fromkeys((c.trained_on, c.tested_on) for c in summary.select(protocol))
-        for trained_on, tested_on in places:
-            for metric in SHOWN:
-                cells = summary.row(protocol, trained_on, tested_on)
-                where = next(c.where for c in cells if c)
-                best = max((c.metrics[metric].mean or 0.0 for c in cells if c), default=0.0)
-                row = [
-                    Text(_short(c, metric), style="bold" if c and c.metrics[metric].mean == best else "") for c in cells
-                ]
-                table.add_row(f"{where} {metric.upper()}", *row)
-        parts += [table, Text("")]
-    parts += [Text(_sentence(c)) for c in _decided(summary)]
-    parts += [Text(f"Not distinguishable by AUROC: {_undecided(summary)}", style="dim"), Text("")]
-    parts += [Text(f"- {note}", style="dim") for note in summary.notes]
-    parts += [Text.assemble("See: ", (str(out / "evaluation.html"), "bold"))]
-    return Group(*parts)
+        table = _table(summary, protocol)
+        rows += len(table.rows)
+        if tables and rows > MOST_ROWS:
+            break
+        tables.append(table)
+    return (*tables[:-1], replace(tables[-1], legend=_LEGEND)) if tables else ()
+
+
+def evaluation_notes(summary: EvaluationSummary) -> tuple[Note, ...]:
+    """The source of chance that no verdict covers, and the notes of the evaluation."""
+    covered = f"{summary.covered[:1].upper()}{summary.covered[1:]}".rstrip(".")
+    first = (Note(text=covered, page=doc_pages.EVALUATION_LIMITS),) if _by_auroc(summary) and covered else ()
+    return (*first, *(Note(text=note) for note in summary.notes))
+
+
+def _table(summary: EvaluationSummary, protocol: str) -> ScreenTable:
+    cells = summary.select(protocol)
+    places = dict.fromkeys((cell.trained_on, cell.tested_on) for cell in cells)
+    seeds = max((len(cell.seeds) for cell in cells), default=0)
+    return ScreenTable(
+        title=f"{protocol}, {seeds} seed{'s' * (seeds != 1)}",
+        heads=("tested on (images)", "checkpoint", "AUROC, 95 %", "AUPR", "verdict"),
+        rows=[row for place in places for row in _rows(summary, protocol, *place)],
+        wraps=2,
+    )
+
+
+def _rows(summary: EvaluationSummary, protocol: str, trained_on: str, tested_on: str) -> Iterator[Row]:
+    cells = [cell for cell in summary.row(protocol, trained_on, tested_on) if cell]
+    known = [cell for cell in cells if cell.metrics["auroc"].mean is not None]
+    leader = max(known, key=lambda cell: cell.metrics["auroc"].mean or 0.0, default=None)
+    for index, cell in enumerate(cells):
+        where = "" if index else f"{cell.where} ({cell.images})"
+        verdict = "highest" if cell is leader and len(cells) > 1 else _versus(summary, leader, cell)
+        values = _value(cell, "auroc"), number(cell.metrics["aupr"].mean)
+        yield Row(cells=(where, cell.checkpoint, *values, verdict), style="bold" if cell is leader else "")
+
+
+def _versus(summary: EvaluationSummary, leader: Cell | None, cell: Cell) -> str:
+    for c in _by_auroc(summary):
+        place = (c.protocol, c.trained_on, c.tested_on) == (cell.protocol, cell.trained_on, cell.tested_on)
+        if leader and place and {c.first, c.second} == {leader.checkpoint, cell.checkpoint}:
+            return f"worse by {number(abs(c.difference))}" if c.distinguishable else c.verdict
+    return NOTHING
 
 
 def _value(cell: Cell, metric: str) -> str:
@@ -69,19 +112,5 @@ def _value(cell: Cell, metric: str) -> str:
     return f"{number(measured.mean)} ({bounds})" if bounds else number(measured.mean)
 
 
-def _short(cell: Cell | None, metric: str) -> str:
-    return NOTHING if cell is None else number(cell.metrics[metric].mean)
-
-
-def _decided(summary: EvaluationSummary) -> list[Comparison]:
-    return [c for c in summary.comparisons if c.metric == "auroc" and c.distinguishable]
-
-
-def _undecided(summary: EvaluationSummary) -> str:
-    by_auroc = [c for c in summary.comparisons if c.metric == "auroc"]
-    return f"{sum(not c.distinguishable for c in by_auroc)} of {len(by_auroc)} comparisons (Holm-adjusted)"
-
-
-def _sentence(c: Comparison) -> str:
-    bounds = f" ({interval(c.interval, sign=True)})" if c.interval else ""
-    return f"{c.protocol}, {c.where}: {c.first} {c.verdict} than {c.second}, AUROC {signed(c.difference)}{bounds}"
+def _by_auroc(summary: EvaluationSummary) -> list[Comparison]:
+    return [c for c in summary.comparisons if c.metric == "auroc"]

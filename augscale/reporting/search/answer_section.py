@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from augscale.reporting.search.contenders import contender_rows, heads
+from augscale.reporting.search.next_steps import command_text, next_commands
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.search.tables import scales_table
 from augscale.reporting.shared.page import nav
@@ -16,7 +18,6 @@ from augscale.reporting.shared.wording import (
     SCORE_MEANINGS,
     interval,
     moment,
-    next_command,
     number,
     score_label,
     untrained_verdict,
@@ -79,6 +80,8 @@ def answer_section(run: RunResults) -> str:
     title, next_words, commands = _next_steps(run)
     return render(
         "search/answer.html",
+        contender_heads=heads(run.answer) if run.answer and run.best else (),
+        contenders=contender_rows(run.answer) if run.answer and run.best else (),
         verdicts=_verdicts(run),
         description=[line[:1].upper() + line[1:] for line in words.splitlines() if line],
         scales=scales_table(run),
@@ -123,13 +126,13 @@ def _next_steps(run: RunResults) -> tuple[str, str, list[str]]:
     """Title, words and commands; no commands where there is no best."""
     if run.answer is None or run.best is None or not run.has_card:
         return "", "", []
-    command = next_command(run.answer, run.path)
+    commands = [command_text(words) for words in next_commands(run.answer, run.path)]
     if run.answer.outcome == "training taught nothing":
         words = "These trials were too short to rank scales. For example:"
-        return "Search again with longer trials", words, [command]
+        return "Search again with longer trials", words, commands
     words = (
         "Get them as flags, config or code of your library (dino, torchvision, lightly, lightly-train, solo-learn), "
-        "and look at them on your own images first."
+        "check the score on labels, pre-train in full, and look at the scales on your own images first."
     )
     card = shlex.quote(str(run.path / "best.toml"))
-    return "Use these scales", words, [command, f"augscale preview --data DIR --scales strong,weak,{card}"]
+    return "Use these scales", words, [*commands, f"augscale preview --data DIR --scales strong,weak,{card}"]

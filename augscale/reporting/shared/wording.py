@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from augscale.records.answer import AnswerRecord, ContenderRecord, UntrainedComparison
+from augscale.records.answer import ContenderRecord, UntrainedComparison
 from augscale.records.panel import HealthRecord
 from augscale.records.trial import COLLAPSED
 
 NOTHING = "–"
 UNTRAINED = "untrained"
 UNTRAINED_WORDS = "the network before training"
-LONGER_FACTOR = 4
-"""If trials were too short, the next search is proposed with this multiple of their steps."""
 MINUS = "\N{MINUS SIGN}"
-_TO_ASCII = str.maketrans({MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "..."})
+BETTER = "▲"
+WORSE = "▼"
+LEVEL = "="
+"""Marks of a comparison: better, worse, not distinguishable."""
+_TO_ASCII = str.maketrans(
+    {MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "...", BETTER: ">", WORSE: "<"}
+)
 
 SCORE_NAMES = {
     "dprime": "d′",
@@ -38,6 +40,13 @@ SCORE_MEANINGS = {
     "whose patients they have not seen, mean over classes and datasets: 0.5 is chance, 1 is best.",
     "knn-auroc": "k-NN AUROC comes from labels: how well the training images nearest to a validation image tell its "
     "class, mean over classes and datasets: 0.5 is chance, 1 is best.",
+}
+SCORE_DIRECTIONS = {
+    "dprime": "higher is better",
+    "pair_auroc": "0.5 is chance, 1 is best",
+    "alpha_req": "0 is best",
+    "cv-auroc": "0.5 is chance, 1 is best",
+    "knn-auroc": "0.5 is chance, 1 is best",
 }
 STATE_NAMES = {
     "COMPLETE": "complete",
@@ -177,28 +186,9 @@ def untrained_verdict(best: str, versus: UntrainedComparison, score_name: str) -
     return f"{best} is {'' if versus.beaten else 'not '}better than {UNTRAINED_WORDS}", numbers
 
 
-def next_command(answer: AnswerRecord, run_dir: Path | None) -> str:
-    """The next command for the user: export of the best scales, or a longer search if trials were too short.
-
-    Args:
-        answer: an answer that has a best.
-        run_dir: the run folder; None writes RUN in its place.
-    """
-    run_dir = run_dir or Path("RUN")
-    if answer.outcome == "training taught nothing" and answer.steps is not None:
-        study, out = run_dir / "study.toml", run_dir.with_name(f"{run_dir.name}-longer")
-        longer = f"--set pretrain.steps={LONGER_FACTOR * answer.steps}"
-        return f"augscale search --study {_quoted(study)} {longer} --out {_quoted(out)}"
-    return f"augscale export {_quoted(run_dir / 'best.toml')} --to dino"
-
-
 def plain(text: str) -> str:
     """Text for logs and pipes, whose encoding may lack typographic signs."""
     return text.translate(_TO_ASCII)
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
 
 
 def health_words(health: HealthRecord | None) -> tuple[str, str]:

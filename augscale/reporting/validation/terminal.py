@@ -4,75 +4,70 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from augscale.records.validation import STUDY_KEY, NetworkRow, ValidationRecord
-from augscale.reporting.shared.wording import NOTHING, interval, number, plain, signed
+from augscale.reporting.shared import doc_pages
+from augscale.reporting.shared.screen import MOST_NOTES, Note, Row, Screen, ScreenTable, more_words, print_screen
+from augscale.reporting.shared.wording import NOTHING, interval, number, signed
 from augscale.reporting.validation.section import FIRST_LEVELS
+
+MOST_TRIALS = 8
+"""Trials shown; the page lists all."""
 
 
 def print_validation(values: ValidationRecord, out: Path, console: Console) -> None:
-    """Prints the verdict, every metric against the outcome of the headline, the notes, and the files."""
-    if console.is_terminal:
-        console.print(_rich(values, out), highlight=False)
-    else:
-        console.print(plain_validation(values, out), highlight=False, markup=False, soft_wrap=True)
+    """Prints the verdict in a panel on a terminal, as plain lines elsewhere."""
+    print_screen(validation_screen(values, out), console)
 
 
-def plain_validation(values: ValidationRecord, out: Path) -> str:
-    """A line per sentence, metric, network and note, ASCII only."""
-    label = values.primary_outcome.label
-    lines = [values.headline, *values.sentences]
-    lines += [f"{metric}: Spearman {rho} ({bounds}), Kendall {tau}" for metric, rho, bounds, tau in _cells(values)]
-    lines += [f"{row.name}: score {_score(row)}, {label} {_outcome(values, row)}" for row in _measured(values)]
-    lines += [f"note: {note}" for note in values.notes]
-    lines += [f"results: {out / 'validation.html'}, {out / 'validation.json'}"]
-    return plain("\n".join(lines))
+def validation_screen(values: ValidationRecord, out: Path) -> Screen:
+    """The verdict, every metric against the outcome of the headline, the networks, notes, files."""
+    notes = tuple(Note(text=text) for text in (*values.sentences, *values.notes))
+    limits = Note(text="Correlations hold for the trials of one study", page=doc_pages.VALIDATION_LIMITS)
+    # The first sentence states what choosing by the score costs.
+    shown = (*notes[:1], limits, *notes[1:])
+    page = f"Page{more_words('note', len(shown) - MOST_NOTES)}"
+    return Screen(
+        headline=values.headline,
+        tables=(_metrics(values), _networks(values)),
+        notes=shown,
+        files=((page, out / "validation.html"), ("Data", out / "validation.json")),
+    )
 
 
-def _rich(values: ValidationRecord, out: Path) -> RenderableType:
-    metrics = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for name in ("metric", "Spearman", "95 %", "Kendall"):
-        metrics.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
-    for line in _cells(values):
-        metrics.add_row(*line)
-    networks = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for name in ("", "score", values.primary_outcome.label):
-        networks.add_column(name, justify="left" if not name else "right")
-    for row in _measured(values):
-        networks.add_row(Text(row.name, style="" if row.used else "dim"), _score(row), _outcome(values, row))
-    parts: list[RenderableType] = [Text(values.headline, style="bold"), Text("")]
-    parts += [Text(sentence) for sentence in values.sentences]
-    parts += [Text(""), metrics, Text(""), networks, Text("")]
-    parts += [Text(f"- {note}", style="dim") for note in values.notes]
-    parts.append(Text.assemble("See: ", (str(out / "validation.html"), "bold")))
-    return Group(*parts)
-
-
-def _cells(values: ValidationRecord) -> list[tuple[str, str, str, str]]:
-    """Label, rho, interval, tau of each metric against the primary outcome."""
-    found = []
+def _metrics(values: ValidationRecord) -> ScreenTable:
+    rows = []
     for metric in values.metrics:
         if metric.level in FIRST_LEVELS:
             cell = values.correlation(metric.key, values.primary)
             rho, tau = (NOTHING if value is None else signed(value, 2) for value in (cell.spearman, cell.kendall))
             bounds = interval(cell.spearman_interval, sign=True, digits=2) or "no interval"
-            found.append((f"{metric.label}{' (sign reversed)' if metric.turned else ''}", rho, bounds, tau))
-    return found
+            name = f"{metric.label}{' (sign reversed)' if metric.turned else ''}"
+            rows.append(Row(cells=(name, rho, bounds, tau), style="bold" if metric.key == STUDY_KEY else ""))
+    return ScreenTable(
+        title=f"Ranks of trials against {values.primary_outcome.label}",
+        heads=("metric", "Spearman", "95 %", "Kendall"),
+        rows=rows,
+    )
 
 
-def _measured(values: ValidationRecord) -> list[NetworkRow]:
-    """Trials and references, best outcome first."""
-    rows = [row for row in values.rows if values.primary in row.outcomes]
-    return sorted(rows, key=lambda row: -row.outcomes[values.primary])
+def _networks(values: ValidationRecord) -> ScreenTable:
+    """The best trials by labels, and every reference among them."""
+    measured = sorted(
+        (row for row in values.rows if values.primary in row.outcomes), key=lambda row: -row.outcomes[values.primary]
+    )
+    trials = [row for row in measured if row.kind == "trial"]
+    shown = [row for row in measured if row.kind != "trial" or row in trials[:MOST_TRIALS]]
+    left_out = len(trials) - MOST_TRIALS
+    return ScreenTable(
+        title="Networks, highest first" + (f", without {left_out} more trials" if left_out > 0 else ""),
+        heads=("", "score", values.primary_outcome.label),
+        rows=[Row(cells=_cells(values, row), style="" if row.used else "dim") for row in shown],
+    )
 
 
-def _score(row: NetworkRow) -> str:
-    return number(row.scores.get(STUDY_KEY))
-
-
-def _outcome(values: ValidationRecord, row: NetworkRow) -> str:
+def _cells(values: ValidationRecord, row: NetworkRow) -> tuple[str, ...]:
     bounds = interval(row.outcome_intervals[values.primary])
-    return number(row.outcomes[values.primary]) + (f" ({bounds})" if bounds else "")
+    outcome = number(row.outcomes[values.primary]) + (f" ({bounds})" if bounds else "")
+    return row.name, number(row.scores.get(STUDY_KEY)), outcome

@@ -1,0 +1,121 @@
+"""The contenders of a search as rows, the same on the terminal and at the top of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from augscale.records.answer import AnswerRecord, ContenderRecord, NullRun, Outcome, UntrainedComparison
+from augscale.reporting.shared.wording import NOTHING, UNTRAINED, field_value, interval, number, signed
+
+_ONE_SEED = " (search only)"
+"""Follows a score that no fresh seed repeated."""
+
+_FIRST: dict[Outcome, str] = {"best found": "best", "training taught nothing": "highest", "no usable trial": NOTHING}
+"""The first row's verdict: the highest of scores that training did not raise is not called best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContenderRow:
+    """Scales, score and verdict in words."""
+
+    name: str
+    global_area: str = ""
+    local_area: str = ""
+    """Areas of the crops, whole percents of the image."""
+    jitter: str = ""
+    score: str = NOTHING
+    verdict: str = NOTHING
+    kind: str = ""
+    """"best", "clear" (worse or better beyond chance), "level" (not distinguishable), or "" (not compared)."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """In the order of `heads`."""
+        return self.name, self.global_area, self.local_area, self.jitter, self.score, self.verdict
+
+
+def heads(answer: AnswerRecord) -> tuple[str, ...]:
+    """Names of the columns."""
+    seeds = max((len(contender.confirm_scores) for contender in answer.contenders), default=0)
+    where = f"score, {seeds} fresh seed{'s' * (seeds > 1)}" if seeds else "score in the search"
+    return "", "global", "local", "jitter", where, "verdict"
+
+
+def contender_rows(answer: AnswerRecord) -> list[ContenderRow]:
+    """The best, the other contenders, the network before training, and the runs with learning rate 0."""
+    confirmed = any(contender.confirm_scores for contender in answer.contenders)
+    rows = [_contender(contender, answer, confirmed) for contender in _ordered(answer.contenders, answer)]
+    rows += [_untrained(answer.untrained)] if answer.untrained else []
+    if answer.null:
+        ended = [run for run in answer.null.runs if run.score is not None]
+        rows += [_null(run, answer, confirmed, alone=len(ended) == 1) for run in ended]
+    return rows
+
+
+def _contender(contender: ContenderRecord, answer: AnswerRecord, confirmed: bool) -> ContenderRow:
+    scales, versus = contender.scales, contender.versus_best
+    is_best = contender is answer.best_contender
+    verdict, kind = (_FIRST[answer.outcome], "best") if is_best else (NOTHING, "")
+    if versus is not None and not is_best:
+        by = f" by {number(abs(versus.difference))}" if versus.distinguishable else ""
+        verdict, kind = versus.verdict + by, "clear" if versus.distinguishable else "level"
+    if not contender.usable:
+        verdict = "cannot be used"
+    return ContenderRow(
+        name=contender.name,
+        global_area=_area(scales.get("global_crops_scale")),
+        local_area=_area(scales.get("local_crops_scale")),
+        jitter=field_value("brightness", scales.get("brightness")),
+        score=_score(contender, confirmed),
+        verdict=verdict,
+        kind=kind,
+    )
+
+
+def _score(contender: ContenderRecord, confirmed: bool) -> str:
+    if contender.confirm_mean is not None:
+        return _with_bounds(contender.confirm_mean, contender.confirm_interval)
+    if confirmed:
+        return NOTHING if contender.search_score is None else number(contender.search_score) + _ONE_SEED
+    return _with_bounds(contender.search_score, contender.search_interval)
+
+
+def _untrained(untrained: UntrainedComparison) -> ContenderRow:
+    clear = untrained.beaten
+    return ContenderRow(
+        name=UNTRAINED,
+        score=number(untrained.score),
+        verdict=f"worse by {number(untrained.difference)}" if clear else "not worse",
+        kind="clear" if clear else "level",
+    )
+
+
+def _null(run: NullRun, answer: AnswerRecord, confirmed: bool, *, alone: bool) -> ContenderRow:
+    """A run with learning rate 0, compared with the network that it began with."""
+    before = answer.null.untrained if answer.null else None
+    shift = None if run.score is None or before is None else run.score - before
+    still = answer.null is not None and answer.null.still
+    return ContenderRow(
+        name="null" if alone else f"null {run.name}",
+        score=number(run.score) + (_ONE_SEED if confirmed else ""),
+        verdict="as before training" if still else "moves" if shift is None else f"moves by {signed(shift)}",
+    )
+
+
+def _ordered(contenders: Sequence[ContenderRecord], answer: AnswerRecord) -> list[ContenderRecord]:
+    """The best first, then as in the file."""
+    return sorted(contenders, key=lambda contender: contender is not answer.best_contender)
+
+
+def _area(value: Any) -> str:
+    """`93–100`; one decimal below 10 %, where a whole percent would be coarse."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return NOTHING
+    low, high = (f"{100 * part:.2g}" if 100 * part < 10 else f"{100 * part:.0f}" for part in map(float, value))
+    return low if low == high else f"{low}{NOTHING}{high}"
+
+
+def _with_bounds(value: float | None, bounds: tuple[float, float] | None) -> str:
+    return f"{number(value)} ({interval(bounds)})" if bounds else number(value)

@@ -1,0 +1,46 @@
+"""The next commands after a search, on the terminal and in the report."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+
+from augscale.records.answer import AnswerRecord
+
+LONGER_FACTOR = 4
+"""If trials were too short, the next search is proposed with this multiple of their steps."""
+_LIBRARIES = {"lightly_train": "lightly-train", "lightly": "lightly", "solo": "solo-learn"}
+"""Target of `export --to` by the module of a library."""
+Words = tuple[str, ...]
+
+
+def next_commands(answer: AnswerRecord, run_dir: Path | None) -> tuple[Words, ...]:
+    """Export, validation and promotion of the best scales, or a longer search if trials were too short.
+
+    Args:
+        answer: an answer that has a best.
+        run_dir: the run folder; None writes RUN in its place.
+    """
+    run_dir = run_dir or Path("RUN")
+    if answer.outcome == "training taught nothing" and answer.steps is not None:
+        study, out = run_dir / "study.toml", run_dir.with_name(f"{run_dir.name}-longer")
+        longer = ("--set", f"pretrain.steps={LONGER_FACTOR * answer.steps}", "--out", str(out))
+        return (("augscale", "search", "--study", str(study), *longer),)
+    # Without the weights of its rungs, a search can only be validated after its trials are trained again.
+    remake = () if next(run_dir.glob("trials/*/rung-*.safetensors"), None) else ("--remake",)
+    return (
+        ("augscale", "export", str(run_dir / "best.toml"), "--to", library_at_hand()),
+        ("augscale", "validate", str(run_dir), "--datasets", "DIR", *remake),
+        ("augscale", "promote", str(run_dir), "--epochs", "100"),
+    )
+
+
+def library_at_hand() -> str:
+    """Target of `export --to` for the first installed library for pre-training; flags of official DINO if none is."""
+    return next((target for module, target in _LIBRARIES.items() if find_spec(module)), "dino")
+
+
+def command_text(words: Words) -> str:
+    """The command as a shell reads it."""
+    return shlex.join(words)

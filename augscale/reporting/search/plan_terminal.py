@@ -1,0 +1,40 @@
+"""The plan of a search on a terminal, and as plain lines elsewhere."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from augscale.reporting.shared.screen import Note, Row, Screen, ScreenTable, print_screen
+from augscale.reporting.shared.wording import duration
+from augscale.searching.dry_run import SearchPlan
+from augscale.system.memory import size_text
+
+
+def print_plan(plan: SearchPlan, console: Console) -> None:
+    """Prints what would run and what it would cost."""
+    print_screen(plan_screen(plan), console)
+
+
+def plan_screen(plan: SearchPlan) -> Screen:
+    """The forecast, what would run, and what the forecast leaves out."""
+    patients = f" of {plan.patients} patients" if plan.patients else ", without patient ids"
+    runs = f"{plan.confirmations} on fresh seeds, {plan.nulls} with learning rate 0"
+    rows = (
+        ("images", f"{plan.images:,}{patients}"),
+        ("of them", f"{plan.train:,} to train on, {plan.panel:,} held out for the panel"),
+        ("set aside", f"{plan.set_aside:,} files" if plan.set_aside else ""),
+        ("trials", f"{plan.trials}, the first of them {', '.join(plan.controls)}"),
+        ("further runs", runs),
+        ("each run", f"{plan.steps:,} steps of {plan.batch_size} images, {plan.steps * plan.batch_size:,} in all"),
+        ("network", f"{plan.backbone}, {plan.parameters / 1e6:.2g} M parameters, views of {plan.view_size} px"),
+        ("device", plan.device),
+        ("time of a step", f"{plan.cost.seconds_per_step:.3g} s, measured on noise"),
+        ("memory", f"{size_text(plan.cost.bytes)} for each worker, in {plan.cost.micro_batches}"),
+        ("run folder", f"{plan.run}{', to be resumed' if plan.begun else ''}"),
+    )
+    return Screen(
+        headline=f"This search would take about {duration(plan.seconds)} and {size_text(plan.bytes)} of memory; "
+        "nothing was trained or written.",
+        tables=(ScreenTable(heads=("", ""), rows=[Row(cells=row) for row in rows if row[1]], wraps=2),),
+        notes=tuple(Note(text=note) for note in plan.notes),
+    )

@@ -1,0 +1,226 @@
+"""`augscale search --dry-run`: what a search would run and cost. Nothing is trained on the images or written.
+
+Files are listed, not opened. Time and memory come from three steps on noise with the study's networks, views and batch
+on this machine, and from the scoring of some noise: their cost does not depend on what the images show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from augscale.augmentation.scales import load_scales
+from augscale.config import StudyConfig
+from augscale.data.sources import SYNTHETIC_SEED, SourceScan, scan_sources
+from augscale.data.splits import choose_subset
+from augscale.pretraining.distributed import DistributedContext
+from augscale.pretraining.step import Trainer
+from augscale.records.manifest import ManifestRecord
+from augscale.runs.folders import RunFolder
+from augscale.scoring.embeddings import embed
+from augscale.scoring.panel import checked_panel_split
+from augscale.searching.prepare import check_study, default_run_folder, refuse_changes
+from augscale.searching.search import resolved_study
+from augscale.searching.trial import rung_steps
+from augscale.seeding import derive_seed
+from augscale.system.devices import WorkerPlan, plan_workers
+from augscale.system.memory import memory_limit
+
+_TIMED_STEPS = 2
+_TIMED_VIEWS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Time and memory of one worker."""
+
+    seconds_per_step: float
+    seconds_per_view: float
+    """Of scoring."""
+    bytes: int
+    """Peak: on a CPU an estimate of all that the process holds, on a GPU what the steps have allocated."""
+    micro_batches: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan:
+    """A search that has not run."""
+
+    study: str
+    run: Path
+    begun: bool
+    """True if the run folder exists, so that the search would resume it."""
+    images: int
+    patients: int
+    """0 without patient ids."""
+    train: int
+    panel: int
+    set_aside: int
+    """Files that are known to be unusable without opening them."""
+    trials: int
+    controls: tuple[str, ...]
+    """Scales of the first trials."""
+    confirmations: int
+    nulls: int
+    steps: int
+    batch_size: int
+    backbone: str
+    parameters: int
+    view_size: int
+    device: str
+    workers: int
+    cost: Cost
+    seconds: float
+    """Forecast for the whole search, if no trial is pruned."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Forecast for all workers."""
+        return self.workers * self.cost.bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"run": str(self.run), "bytes": self.bytes}
+
+
+def plan_search(
+    study: str | Path | StudyConfig = "default",
+    *,
+    data: str | Path | list[str | Path] | None = None,
+    labels: str | Path | list[str | Path] | None = None,
+    trials: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    seed: int | None = None,
+    out: str | Path | None = None,
+    max_memory: str | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> SearchPlan:
+    """Forecasts a search; the arguments are those of `search`.
+
+    Raises:
+        ConfigError, DataError: the search would be refused for this reason.
+    """
+    config = resolved_study(
+        study, data=data, labels=labels, trials=trials, seed=seed, max_memory=max_memory, overrides=overrides
+    )
+    run = RunFolder(out or default_run_folder(config))
+    begun = ManifestRecord.read_if_there(run.manifest_file) is not None
+    if begun:
+        refuse_changes(run, config)
+    parameters = check_study(config)
+    plan = plan_workers(device, workers, config.search.trials)
+    scan = scan_sources(
+        config.data.sources,
+        splits=config.data.splits,
+        synthetic_patients=config.data.synthetic_patients,
+        exclude=config.data.exclude,
+    )
+    if config.data.max_images is not None:
+        scan = replace(scan, records=choose_subset(scan.records, config.data.max_images, SYNTHETIC_SEED))
+    train, panel = checked_panel_split(scan.records, config)
+    cost = measure_cost(config, plan)
+    confirmations = (config.confirm.top_k + len(config.confirm.controls)) * config.confirm.seeds
+    nulls = min(config.search.null_trials, len(config.search.controls))
+    return SearchPlan(
+        study=config.name,
+        run=run.path,
+        begun=begun,
+        images=len(scan.records),
+        patients=len({record.patient_id for record in scan.records if record.patient_id is not None}),
+        train=len(train),
+        panel=len(panel),
+        set_aside=len(scan.bad),
+        trials=config.search.trials,
+        controls=config.search.controls[: config.search.trials],
+        confirmations=confirmations,
+        nulls=nulls,
+        steps=config.pretrain.steps,
+        batch_size=config.pretrain.batch_size,
+        backbone=config.backbone.name,
+        parameters=parameters,
+        view_size=config.crops.global_size,
+        device=str(plan),
+        workers=len(plan.devices),
+        cost=cost,
+        seconds=_seconds(config, cost, config.search.trials + confirmations + nulls, len(plan.devices)),
+        notes=_notes(config, scan, begun),
+    )
+
+
+def measure_cost(config: StudyConfig, plan: WorkerPlan) -> Cost:
+    """Times some steps and some scoring on noise, with the threads of one worker."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(plan.threads)
+    try:
+        return _measured(config, torch.device(plan.devices[0]), plan)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured(config: StudyConfig, device: torch.device, plan: WorkerPlan) -> Cost:
+    # Pre-trained weights cost the same as random ones, and compiling would take longer than the steps.
+    plainer = {
+        "backbone": config.backbone.model_copy(update={"init": "none"}),
+        "pretrain": config.pretrain.model_copy(update={"compile": "never", "steps": max(4, config.pretrain.steps)}),
+    }
+    study, seed = config.model_copy(update=plainer), derive_seed(0, "dry run")
+    batch, side = config.pretrain.batch_size, config.data.cache_size
+    noise = np.random.default_rng(seed).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+    limit = memory_limit(config.pretrain.max_memory, device, plan.free_memory)
+    trainer = Trainer(
+        noise, np.arange(batch), load_scales("strong"), study, seed, device, DistributedContext(), memory_limit=limit
+    )
+    trainer.fit_into_memory(None)
+    trainer.train_step(logged=True)  # the first step allocates
+    per_step = _timed(lambda: trainer.train_step(logged=True), device, _TIMED_STEPS)
+    size = config.crops.global_size
+    views = torch.zeros(_TIMED_VIEWS, 3, size, size)
+    per_view = _timed(lambda: embed(trainer.teacher.backbone, views, device=device), device, 1) / _TIMED_VIEWS
+    return Cost(
+        seconds_per_step=per_step,
+        seconds_per_view=per_view,
+        bytes=trainer.peak_bytes(),
+        micro_batches=str(trainer.micro_batches),
+    )
+
+
+def _timed(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Seconds per call."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - begin) / repeats
+
+
+def _seconds(config: StudyConfig, cost: Cost, runs: int, workers: int) -> float:
+    probe = config.probe
+    views = probe.images * (1 + probe.views * len(probe.levels))
+    per_run = config.pretrain.steps * cost.seconds_per_step + len(rung_steps(config)) * views * cost.seconds_per_view
+    return per_run * runs / workers
+
+
+def _notes(config: StudyConfig, scan: SourceScan, begun: bool) -> tuple[str, ...]:
+    notes = []
+    if begun:
+        notes.append("the run folder exists: the search would resume it, and what has ended is not run again")
+    if any(source != "synthetic" for source in config.data.sources):
+        notes.append("files were listed and not opened: broken ones and exact copies are found by the search")
+    if config.probe.labelled:
+        notes.append("the labelled images, which every score embeds, too, are neither listed nor in the forecast")
+    notes.append(
+        "the forecast is for unpruned trials, without decoding, start-up and reports; workers that share memory "
+        "bandwidth are slower than one alone"
+    )
+    return (*notes, *scan.notes)

@@ -1,0 +1,72 @@
+"""`augscale search --dry-run`: what would run, its cost, and nothing left behind."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import augscale
+from augscale.cli.app import app
+from augscale.errors import ConfigError, DataError
+from augscale.reporting.search.plan_terminal import plan_screen, print_plan
+from augscale.reporting.shared.screen import plain_screen
+from augscale.runs.files import write_json
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUGSCALE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def plan():
+    return augscale.plan_search("smoke", trials=5, workers=2, device="cpu")
+
+
+def test_a_plan_counts_images_runs_and_cost_and_writes_nothing(plan, tmp_path):
+    assert list(tmp_path.iterdir()) == []
+    assert plan.patients == 24
+    assert plan.train + plan.panel == plan.images
+    assert (plan.trials, plan.confirmations, plan.nulls) == (5, 6, 1)
+    assert plan.cost.seconds_per_step > 0
+    assert 1e6 < plan.cost.bytes < 1e10
+    assert plan.bytes == 2 * plan.cost.bytes
+    runs, views = 5 + 6 + 1, 12 * (1 + 2 * 3)
+    each = 8 * plan.cost.seconds_per_step + 3 * views * plan.cost.seconds_per_view
+    assert plan.seconds == pytest.approx(runs * each / 2)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_the_forecast_first(plan, columns):
+    console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
+    print_plan(plan, console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= min(columns, 100)
+    assert text.index("This search would take about") < text.index("65 of 24 patients") < text.index(" - ")
+    assert plain_screen(plan_screen(plan)).isascii()
+
+
+def test_the_command_prints_a_plan_or_json_and_makes_no_run_folder(tmp_path):
+    done = CliRunner().invoke(app, ["search", "--study", "smoke", "--device", "cpu", "--dry-run", "--json"])
+    assert done.exit_code == 0, done.exception
+    values = json.loads(done.stdout)
+    assert values["study"] == "smoke"
+    assert values["run"] == "runs/smoke"
+    assert values["begun"] is False
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_search_would_refuse_is_refused_at_once(tmp_path):
+    with pytest.raises(DataError, match="images are to be held out"):
+        augscale.plan_search("smoke", device="cpu", overrides={"probe.images": 60})
+    with pytest.raises(ConfigError, match="unknown study"):
+        augscale.plan_search("smokes")
+    run = tmp_path / "run"
+    run.mkdir()
+    write_json(run / "manifest.json", {"study_name": "smoke-1"})
+    (run / "study.toml").write_text('name = "smoke"\n[pretrain]\nsteps = 9\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="was made with other settings"):
+        augscale.plan_search("smoke", device="cpu", out=run)
