@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import pytest
 from rich.console import Console
@@ -21,10 +22,9 @@ def change(path, **values):
 
 @pytest.fixture
 def two_runs(tmp_path):
-    runs = [write_run(tmp_path / "a", trials=8), write_run(tmp_path / "b", trials=8, seed=1)]
-    for run in runs:
-        change(run / "manifest.json", study_name="default-1", statistics="common")
-    return runs
+    run = write_run(tmp_path / "a", trials=12)
+    change(run / "manifest.json", study_name="default-1", statistics="common")
+    return [run, shutil.copytree(run, tmp_path / "b")]
 
 
 def set_in(run, old, new):
@@ -94,7 +94,7 @@ def test_a_terminal_shows_answers_controls_and_headlines(two_runs, columns):
 
 
 def test_a_search_that_still_runs_is_compared_by_what_it_has(two_runs, tmp_path):
-    running = write_run(tmp_path / "running", trials=8, answer=False)
+    running = write_run(tmp_path / "running", trials=12, answer=False)
     change(running / "manifest.json", study_name="default-1", statistics="common")
     found = augscale.compare_runs(two_runs[0], running)
     assert found.runs[1].controls["weak"].search is not None
