@@ -26,7 +26,7 @@ LANGUAGES = {"sh", "python", "toml", "text"}
 FLAGS_OF_OTHERS = {
     "--signals-to-handle", "--node-rank", "--nnodes", "--nproc-per-node", "--signal=USR1@60", "--checkpoint_key"
 }  # fmt: skip
-OTHER_PROGRAMS = ("git", "python3", "ruff", "mypy", "pytest")
+OTHER_PROGRAMS = (".", "git", "python3", "ruff", "mypy", "pytest")
 """Programs in the documents whose arguments are not checked."""
 COMMANDS = typer.main.get_command(app)
 
