@@ -6,7 +6,7 @@ OLDEST ?= .venv-oldest
 DEVICE ?= auto
 TRIALS ?= 40
 
-.PHONY: search test lint oldest bench clean
+.PHONY: search test lint docs oldest bench clean
 
 $(BIN)/augscale: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,14 @@ lint: $(VENV)/.test-installed
 
 test: lint
 	$(BIN)/pytest -n auto --dist worksteal
+
+$(VENV)/.docs-installed: $(BIN)/augscale pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	@touch $@
+
+# The documentation as a site in site/; a broken link or anchor, or a page that mkdocs.yml does not name, is an error.
+docs: $(VENV)/.docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # A second environment with the lower bounds of pyproject.toml, and the tests that touch each library (6 GB, minutes).
 $(OLDEST)/.installed: pyproject.toml tests/lower_bounds.py
@@ -53,4 +61,4 @@ bench: $(VENV)/.test-installed
 	$(BIN)/python -m benchmarks.evaluation
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) site .pytest_cache .mypy_cache .ruff_cache

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
     *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "experiments.md"),
 )
 """The log of experiments is history: its commands and paths are those of their day."""

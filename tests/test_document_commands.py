@@ -26,7 +26,7 @@ LANGUAGES = {"sh", "python", "toml", "text"}
 FLAGS_OF_OTHERS = {
     "--signals-to-handle", "--node-rank", "--nnodes", "--nproc-per-node", "--signal=USR1@60", "--checkpoint_key"
 }  # fmt: skip
-OTHER_PROGRAMS = ("git", "python3", "ruff", "mypy", "pytest")
+OTHER_PROGRAMS = (".", "apptainer", "docker", "git", "mypy", "pipx", "pytest", "python3", "ruff", "sbatch", "uvx")
 """Programs in the documents whose arguments are not checked."""
 COMMANDS = typer.main.get_command(app)
 
@@ -101,6 +101,8 @@ def _check(words: list[str]) -> None:
     elif program == "python" and arguments[:1] == ["-m"]:
         module = ROOT / arguments[1].replace(".", "/")
         assert module.is_dir() or module.with_suffix(".py").is_file(), f"no module {arguments[1]}"
+    elif program == "python" and arguments[0].startswith("examples/"):
+        assert (ROOT / arguments[0]).is_file(), f"no script {arguments[0]}"
     elif program == "python" and arguments[:1] == ["-c"]:
         exec(arguments[1], {})
     elif program == "make":

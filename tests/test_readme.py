@@ -1,0 +1,63 @@
+"""The README: it is short, its badges and figures are true, and its picture is small and of built-in photographs."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import tomllib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from document_blocks import ROOT
+from PIL import Image
+
+import augscale
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SOURCES = (ROOT / "docs" / "experiments.md", ROOT / "docs" / "evidence" / "README.md")
+
+FIGURES = re.compile(r"[-+]?[\d.]+ (?:to [-+]?[\d.]+|min(?: \d+ s)?)|[-+][\d.]+(?= [\[(])|\[[^]]+\]")
+"""Numbers with their units, values before an interval, and intervals."""
+
+
+def _results() -> list[list[str]]:
+    """Cells of the table of results, without its head."""
+    section = README.partition("## What was measured\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return rows[2:]
+
+
+def test_it_has_at_most_120_lines():
+    assert len(README.splitlines()) <= 120
+
+
+def test_the_badges_are_true():
+    version, license_, python = re.findall(r"!\[(.+)\]\(https://img\.shields\.io/badge/(.+)-blue\)", README)
+    assert version == (f"version {augscale.__version__}", f"version-{augscale.__version__}")
+    assert license_ == (f"license {PROJECT['license']}", f"license-{PROJECT['license'].replace('-', '--')}")
+    low, above = re.fullmatch(r">=(3\.\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
+    assert python[0] == f"Python {low} to 3.{int(above) - 1}"
+    assert python[1] == f"python-{low}_to_3.{int(above) - 1}"
+
+
+def test_every_figure_of_the_results_stands_in_the_log_or_the_evidence():
+    logged = " ".join(" ".join(source.read_text(encoding="utf-8").split()) for source in SOURCES)
+    results = _results()
+    assert len(results) == 4
+    for _, _, time, answer in results:
+        parts = FIGURES.findall(f"{time} {answer}")
+        assert parts
+        assert [part for part in parts if part not in logged] == []
+
+
+def test_the_picture_is_small_and_the_script_makes_it():
+    path = ROOT / "docs" / "images" / "views.png"
+    assert path.stat().st_size < 200_000
+    made = Image.open(BytesIO(runpy.run_path(str(ROOT / "docs" / "make_views.py"))["picture"]())).convert("RGB")
+    committed = Image.open(path).convert("RGB")
+    assert committed.size == made.size
+    # Fonts and rounding differ a little between versions of Pillow and torch.
+    difference = np.abs(np.asarray(made, dtype=float) - np.asarray(committed, dtype=float)).mean()
+    assert difference == pytest.approx(0, abs=2), "python docs/make_views.py writes the picture again"
