@@ -49,7 +49,11 @@ def _parse(words: Sequence[str], *, complete: bool) -> None:
         complete: False allows that required arguments and values are missing, as in a sentence about a command.
     """
     command, words = COMMANDS, [word for word in words if word not in ("...", "--debug")]
+    own_flags = {flag for parameter in COMMANDS.params for flag in parameter.opts}
     while words and hasattr(command, "commands"):
+        if words[0].startswith("--"):
+            assert words[0] in own_flags, f"no flag {words[0]!r}"
+            return
         assert words[0] in command.commands, f"no command {words[0]!r}"
         command, words = command.commands[words[0]], words[1:]
     if hasattr(command, "commands"):
