@@ -50,6 +50,9 @@ def _parse(words: Sequence[str], *, complete: bool) -> None:
     """
     command, words = COMMANDS, [word for word in words if word not in ("...", "--debug")]
     while words and hasattr(command, "commands"):
+        if words[0].startswith("--"):
+            assert words[0] in {flag for parameter in command.params for flag in parameter.opts}, words[0]
+            return
         assert words[0] in command.commands, f"no command {words[0]!r}"
         command, words = command.commands[words[0]], words[1:]
     if hasattr(command, "commands"):
