@@ -26,7 +26,7 @@ LANGUAGES = {"sh", "python", "toml", "text"}
 FLAGS_OF_OTHERS = {
     "--signals-to-handle", "--node-rank", "--nnodes", "--nproc-per-node", "--signal=USR1@60", "--checkpoint_key"
 }  # fmt: skip
-OTHER_PROGRAMS = (".", "apptainer", "docker", "git", "mypy", "pipx", "pytest", "python3", "ruff", "sbatch", "uvx")
+OTHER_PROGRAMS = ("git", "python3", "ruff", "mypy", "pytest")
 """Programs in the documents whose arguments are not checked."""
 COMMANDS = typer.main.get_command(app)
 
@@ -49,10 +49,9 @@ def _parse(words: Sequence[str], *, complete: bool) -> None:
         complete: False allows that required arguments and values are missing, as in a sentence about a command.
     """
     command, words = COMMANDS, [word for word in words if word not in ("...", "--debug")]
-    own_flags = {flag for parameter in COMMANDS.params for flag in parameter.opts}
     while words and hasattr(command, "commands"):
         if words[0].startswith("--"):
-            assert words[0] in own_flags, f"no flag {words[0]!r}"
+            assert words[0] in {flag for parameter in command.params for flag in parameter.opts}, words[0]
             return
         assert words[0] in command.commands, f"no command {words[0]!r}"
         command, words = command.commands[words[0]], words[1:]
@@ -105,8 +104,6 @@ def _check(words: list[str]) -> None:
     elif program == "python" and arguments[:1] == ["-m"]:
         module = ROOT / arguments[1].replace(".", "/")
         assert module.is_dir() or module.with_suffix(".py").is_file(), f"no module {arguments[1]}"
-    elif program == "python" and arguments[0].startswith("examples/"):
-        assert (ROOT / arguments[0]).is_file(), f"no script {arguments[0]}"
     elif program == "python" and arguments[:1] == ["-c"]:
         exec(arguments[1], {})
     elif program == "make":
