@@ -26,7 +26,20 @@ LANGUAGES = {"sh", "python", "toml", "text"}
 FLAGS_OF_OTHERS = {
     "--signals-to-handle", "--node-rank", "--nnodes", "--nproc-per-node", "--signal=USR1@60", "--checkpoint_key"
 }  # fmt: skip
-OTHER_PROGRAMS = ("git", "python3", "ruff", "mypy", "pytest")
+OTHER_PROGRAMS = (
+    ".",
+    "apptainer",
+    "docker",
+    "git",
+    "mkdocs",
+    "mypy",
+    "pipx",
+    "pytest",
+    "python3",
+    "ruff",
+    "sbatch",
+    "uvx",
+)
 """Programs in the documents whose arguments are not checked."""
 COMMANDS = typer.main.get_command(app)
 

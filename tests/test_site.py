@@ -1,4 +1,4 @@
-"""The documentation as a site: pages have their place, entries of the log a verdict, and links a target."""
+"""The documentation as a site: pages have their place, entries of the log a verdict; building finds broken links."""
 
 from __future__ import annotations
 

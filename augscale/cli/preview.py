@@ -34,6 +34,12 @@ class PreviewResult:
     remarks: tuple[str, ...] = ()
     """Lines about files that were passed over or excluded, and about odd images."""
 
+    def _repr_html_(self) -> str:
+        from augscale.reporting.shared.notebook import notebook_html
+
+        headline = f"Views of {len(self.image_ids)} images at {', '.join(self.scales)}"
+        return notebook_html(headline, picture=self.path, notes=self.remarks)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

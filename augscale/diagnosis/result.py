@@ -54,6 +54,18 @@ class Diagnosis(DiagnosisRecord):
             raise KeyError(f"{name!r}; expected one of {', '.join(c.name for c in self.checkpoints)}")
         return found
 
+    def _repr_html_(self) -> str:
+        from augscale.reporting.shared.notebook import estimate, notebook_html
+
+        names = ("pair_auroc", "dprime")
+        rows = []
+        for checkpoint in self.checkpoints:
+            metrics = [checkpoint.ladder.get(name) for name in names]
+            values = [estimate(metric.value, metric.interval) if metric else "" for metric in metrics]
+            rows.append((checkpoint.name, checkpoint.examination.verdict, *values))
+        columns = ("checkpoint", "health", *(self.glossary[name].label for name in names))
+        return notebook_html(f"{len(rows)} networks on the same views", columns, rows)
+
     def write(self, path: Path | str) -> list[Path]:  # type: ignore[override]
         """Writes diagnosis.json, distances.npz, diagnosis.html and the figures into a folder.
 

@@ -55,6 +55,17 @@ class Evaluation:
         """The content of evaluation.json."""
         return self.summary.to_dict()
 
+    def _repr_html_(self) -> str:
+        from augscale.reporting.shared.notebook import estimate, notebook_html
+
+        rows = []
+        for cell in self.summary.cells:
+            auroc = cell.metrics["auroc"]
+            value = estimate(auroc.mean, auroc.test_images)
+            rows.append((cell.protocol, cell.trained_on, cell.tested_on, cell.checkpoint, value))
+        columns = ("protocol", "trained on", "tested on", "checkpoint", "AUROC")
+        return notebook_html(f"{len(self.summary.checkpoints)} checkpoints on labels", columns, rows, page=self.page)
+
     def save(self) -> None:
         """Writes evaluation.json, the tables and evaluation.html.
 

@@ -72,6 +72,12 @@ class Promotion:
     def report(self) -> Path:
         return self.run_dir / "report.html"
 
+    def _repr_html_(self) -> str:
+        from augscale.reporting.shared.notebook import notebook_html
+
+        rows = [(contender.name, str(contender.weights)) for contender in self.contenders]
+        return notebook_html(self.confirmation, ("scales", "weights"), rows, page=self.report)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

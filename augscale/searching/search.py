@@ -50,6 +50,12 @@ class SearchResult:
     def __str__(self) -> str:
         return f"{self.headline}\n{self.report}"
 
+    def _repr_html_(self) -> str:
+        from augscale.reporting.search.notebook import contenders_table
+        from augscale.reporting.shared.notebook import notebook_html
+
+        return notebook_html(self.headline, *contenders_table(self.answer), page=self.report)
+
 
 def search(
     study: str | Path | StudyConfig = "default",

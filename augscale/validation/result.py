@@ -27,6 +27,11 @@ class Validation(ValidationRecord):
     def page(self) -> Path:
         return self.out / "validation.html"
 
+    def _repr_html_(self) -> str:
+        from augscale.reporting.shared.notebook import notebook_html
+
+        return notebook_html(self.headline, notes=self.sentences, page=self.page)
+
     def save(self) -> None:
         """Writes validation.json, three CSV tables and validation.html.
 

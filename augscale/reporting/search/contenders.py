@@ -96,11 +96,15 @@ def _null(run: NullRun, answer: AnswerRecord, confirmed: bool, *, alone: bool) -
     """A run with learning rate 0, compared with the network that it began with."""
     before = answer.null.untrained if answer.null else None
     shift = None if run.score is None or before is None else run.score - before
-    still = answer.null is not None and answer.null.still
+    still = before is not None and answer.null is not None and answer.null.still
     return ContenderRow(
         name="null" if alone else f"null {run.name}",
         score=number(run.score) + (_ONE_SEED if confirmed else ""),
-        verdict="as before training" if still else "moves" if shift is None else f"moves by {signed(shift)}",
+        verdict=f"equals its start, {number(before)}"
+        if still
+        else "moves"
+        if shift is None
+        else f"moves by {signed(shift)}",
     )
 
 
