@@ -53,9 +53,10 @@ def collect(out: Path, to: Path) -> list[str]:
         # As models: a setting that has been added since has its default in an older file.
         if (to / name).exists() and load(to / name) != load(out / name):
             raise DataError(f"{to / name}: other settings than {out / name}; expected the same, or another --to")
+    metrics = _metrics(results)
     tables: dict[str, tuple[Sequence[str], list[list[Any]]]] = {
         "runs.csv": _runs(results),
-        "scores.csv": (("run", "fraction", "layer", "level", *METRICS), _scores(results)),
+        "scores.csv": (("run", "fraction", "layer", "level", *metrics), _scores(results, metrics)),
         "outcomes.csv": (
             ("run", "fraction", "dataset", "protocol", "auroc", "aupr"),
             [[result["run"], *row] for result in results if result["kind"] in TRAINED for row in _outcomes(result)],
@@ -152,9 +153,22 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def _scores(results: Sequence[dict[str, Any]]) -> list[list[Any]]:
+def _metrics(results: Sequence[dict[str, Any]]) -> list[str]:
+    """METRICS that any run has; runs made before a metric was added lack it."""
+    known = {
+        metric
+        for result in results
+        for rung in result["rungs"]
+        for levels in rung["scores"].values()
+        for values in levels.values()
+        for metric in values
+    }
+    return [metric for metric in METRICS if metric in known]
+
+
+def _scores(results: Sequence[dict[str, Any]], metrics: Sequence[str]) -> list[list[Any]]:
     return [
-        [result["run"], rung["fraction"], layer, level, *(values.get(metric) for metric in METRICS)]
+        [result["run"], rung["fraction"], layer, level, *(values.get(metric) for metric in metrics)]
         for result in results
         for rung in result["rungs"]
         for layer, levels in rung["scores"].items()

@@ -104,7 +104,7 @@ def test_the_untrained_network_and_the_null_have_rows(answer):
     text = plain(answer)
     difference = answer["untrained"]["difference"]
     assert row(text, "untrained").split() == ["untrained", f"{UNTRAINED_SCORE:.3f}", "worse", "by", f"{difference:.3f}"]
-    assert row(text, "null").split("(search only)")[1].strip() == "as before training"
+    assert row(text, "null").split("(search only)")[1].strip() == f"equals its start, {UNTRAINED_SCORE:.3f}"
 
 
 def test_a_null_that_moves_is_the_first_caveat(answer):
