@@ -91,8 +91,10 @@ class CropsConfig(Settings):
 
 
 class PretrainConfig(Settings):
-    """The DINO recipe. Defaults are those of the official script (Caron et al. 2021) if it states them."""
+    """Method and recipe of pre-training. Defaults are those of official DINO (Caron et al. 2021) if it states them."""
 
+    method: Literal["dino"] = "dino"
+    """Method of pre-training, see docs/methods.md."""
     steps: Annotated[int, Field(ge=1)] = 1000
     """Optimizer steps of a complete trial."""
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -150,6 +152,11 @@ class PretrainConfig(Settings):
     max_memory: str | None = None
     """Memory that each process may use, e.g. "8GB": GPU memory, or main memory on a CPU; if not set, what is free. It
     determines the number of micro-batches per step."""
+
+    @property
+    def has_prototypes(self) -> bool:
+        """True if the head has `out_dim` prototypes, i.e. the method belongs to the DINO family."""
+        return self.method == "dino"
 
     @field_validator("max_memory")
     @classmethod

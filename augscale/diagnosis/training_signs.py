@@ -51,7 +51,15 @@ def training_signs(checkpoint: LoadedCheckpoint, clean: npt.ArrayLike | None = N
     """
     own = checkpoint.sidecar.training
     if own is not None:
-        return TrainingSigns(loss=own.loss, out_dim=own.out_dim, information=own.information, source="sidecar")
+        # The loss of a method that names no chance, e.g. a sum of several losses, is not compared with ln(out_dim).
+        named = checkpoint.sidecar.method is not None
+        return TrainingSigns(
+            loss=own.loss,
+            out_dim=None if named else own.out_dim,
+            chance_loss=own.chance_loss,
+            information=own.information,
+            source="sidecar",
+        )
     facts = checkpoint.training
     loss = _logged_loss(Path(checkpoint.path).with_name(OFFICIAL_LOG), facts.epoch)
     told = None if clean is None or not facts.head else head_information(facts.head, clean, facts.center, facts.args)

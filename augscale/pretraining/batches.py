@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,6 +16,17 @@ from augscale.system.devices import to_device
 _SHARE_OF_FREE_MEMORY = 0.5
 """Images stay on a GPU if they fit into this share of its free memory; the rest is for training."""
 _UPLOAD_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Slice `index` of `count` equal slices of a step's batch."""
+
+    index: int
+    count: int
+
+    def split(self, num: int) -> list[Shard]:
+        return [Shard(self.index * num + i, self.count * num) for i in range(num)]
 
 
 class Batches:

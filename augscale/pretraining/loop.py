@@ -1,14 +1,13 @@
 """The training loop, the same for a short trial and for a full pre-training.
 
-DINO as in the official code (Caron et al. 2021); one optimizer step is in `step`. Everything random is a function of
-(seed, step), so the saved state holds no random generator, and a resumed run is bit-identical to an uninterrupted one
-(on one CPU; GPUs sum in varying order). The loop knows nothing of searches: at rungs it calls `on_rung`, whose
+One optimizer step is in `step`, what is particular to a method in its class (`method`). Everything random is a function
+of (seed, step), so the saved state holds no random generator, and a resumed run is bit-identical to an uninterrupted
+one (on one CPU; GPUs sum in varying order). The loop knows nothing of searches: at rungs it calls `on_rung`, whose
 exceptions propagate.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -53,7 +52,7 @@ def pretrain(
     largest_micro_batch: int | None = None,
     on_micro_batches: Callable[[MicroBatches], None] | None = None,
 ) -> PretrainResult:
-    """Trains a student and its teacher for `study.pretrain.steps` updates.
+    """Trains a network by `study.pretrain.method` for `study.pretrain.steps` updates.
 
     The weights come from the saved state if there is one, else from `study.backbone.init`, else from the seed.
 
@@ -175,7 +174,7 @@ class _Run:
         trainer.student.load_state_dict(state.student)
         trainer.teacher.load_state_dict(state.teacher)
         trainer.optimizer.load_state_dict(state.optimizer)
-        trainer.center = state.center.to(trainer.device)
+        trainer.method.state = {name: tensor.to(trainer.device) for name, tensor in state.loss_state.items()}
         trainer.step = trainer.saved_step = state.step
         self.progress = Progress(**state.meta)
         trainer.clock.seconds = dict(self.progress.seconds_by_part)
@@ -200,7 +199,7 @@ class _Run:
                 step=trainer.step,
                 student=trainer.student.state_dict(),
                 teacher=trainer.teacher.state_dict(),
-                center=trainer.center,
+                loss_state=trainer.method.state,
                 optimizer=trainer.optimizer.state_dict(),
                 meta=vars(self.progress),
             )
@@ -217,7 +216,7 @@ class _Run:
         trainer.stop_if_not_finite()
         values = step_values(trainer.recipe, trainer.step - 1)
         progress.loss = trainer.losses.last()
-        progress.information = trainer.statistics.information()
+        progress.information = trainer.method.information(trainer.statistics)
         progress.loss_history.append((trainer.step, progress.loss))
         if self.on_log is not None and trainer.context.is_main:
             self.on_log(
@@ -241,7 +240,7 @@ class _Run:
             head=trainer.teacher.head.eval(),
             loss=progress.loss,
             information=progress.information,
-            log_out_dim=math.log(trainer.recipe.out_dim),
+            chance_loss=trainer.method.chance_loss(trainer.study),
             seconds_by_part=dict(trainer.clock.seconds),
         )
         with trainer.clock.part("rungs"):

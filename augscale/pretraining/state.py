@@ -20,7 +20,9 @@ from augscale.errors import CheckpointError
 from augscale.runs.files import write_atomic
 from augscale.settings import changes, flatten
 
-_FORMAT = 2
+_FORMAT = 3
+_FORMAT_OF_DINO = 2
+"""Until 2026-11 every run was one of DINO, and its center had an entry of its own."""
 
 
 class UnusableState(CheckpointError):
@@ -53,7 +55,9 @@ class TrainingState:
     student: dict[str, Tensor]
     """Backbone and head."""
     teacher: dict[str, Tensor]
-    center: Tensor
+    """The student's tensors once more for a method without teacher."""
+    loss_state: dict[str, Tensor]
+    """`Method.state`."""
     optimizer: dict[str, Any]
     meta: dict[str, Any]
     """Fields of `Progress`."""
@@ -119,6 +123,8 @@ def load_state(path: Path, fingerprint: dict[str, str], content: bytes | None = 
         source = path if content is None else io.BytesIO(content)
         values = torch.load(source, map_location="cpu", weights_only=True)
         version = values.pop("format")
+        if version == _FORMAT_OF_DINO:
+            version, values["loss_state"] = _FORMAT, {"center": values.pop("center")}
         state = TrainingState(**values)
     except Exception:
         raise UnusableState(f"{path}: damaged, or not a training state; {remedy}") from None

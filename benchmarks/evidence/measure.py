@@ -22,7 +22,7 @@ from augscale.evaluation.protocol_config import ReleasedConfig
 from augscale.evaluation.transforms import random_crops, read_images
 from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import Statistics, gather, limited, use
-from augscale.pretraining.student_teacher import DINONetwork
+from augscale.pretraining.headed_network import HeadedNetwork
 from augscale.scoring.batch_norm_views import common_rows, common_views
 from benchmarks.evidence.baselines import colour_features, pixel_features
 from benchmarks.evidence.data import (
@@ -95,7 +95,7 @@ class Measurer:
         return draw_panel(self.panel.pixels, self.panel.keys, scales, self.study, OWN, size)
 
     def network(
-        self, network: DINONetwork, own: Tensor | None, *, last: bool, released: bool = False
+        self, network: HeadedNetwork, own: Tensor | None, *, last: bool, released: bool = False
     ) -> dict[str, Any]:
         """Scores and outcomes of a network.
 
@@ -193,11 +193,11 @@ class Measurer:
             draws.append(np.concatenate(parts))
         return np.stack(draws)
 
-    def _gathered(self, network: DINONetwork, views: Tensor) -> Statistics:
+    def _gathered(self, network: HeadedNetwork, views: Tensor) -> Statistics:
         return gather(network, views) if self.settings.statistics == "common" else Statistics.none()
 
     def _panel_scores(
-        self, network: DINONetwork, own: Tensor | None, *, last: bool
+        self, network: HeadedNetwork, own: Tensor | None, *, last: bool
     ) -> dict[str, dict[str, dict[str, float]]]:
         panel, precision, size = self.panel, self.settings.panel_precision, self.study.crops.global_size
         backbone, head = network.backbone, network.head

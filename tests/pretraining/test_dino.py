@@ -10,16 +10,8 @@ import pytest
 import torch
 
 from augscale.networks.head import DINOHead
-from augscale.pretraining.dino import (
-    cancel_gradients,
-    clip_gradients,
-    dino_loss,
-    information,
-    parameter_groups,
-    teacher_probabilities,
-    update_teacher,
-    updated_center,
-)
+from augscale.pretraining.dino import dino_loss, information, teacher_probabilities, updated_center
+from augscale.pretraining.updates import cancel_gradients, clip_gradients, parameter_groups, update_teacher
 
 V, B, K = 5, 3, 17
 

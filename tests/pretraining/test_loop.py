@@ -212,7 +212,7 @@ def test_a_rung_sees_the_teacher_in_eval_mode_and_training_goes_on_as_before(run
     events, modes = [], []
 
     def look(event):
-        events.append((event.step, event.loss, event.log_out_dim))
+        events.append((event.step, event.loss, event.chance_loss))
         modes.extend(module.training for module in event.backbone.modules())
         assert event.backbone(torch.zeros(1, 3, 32, 32)).shape == (1, event.backbone.embed_dim)
         torch.rand(5)
@@ -304,7 +304,7 @@ def test_weights_that_the_last_step_ruins_are_not_handed_out(run):
         return (student_logits * 0).sum().sqrt()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("augscale.pretraining.step.dino_loss", nan_gradients)
+        patch.setattr("augscale.pretraining.dino_method.dino_loss", nan_gradients)
         with pytest.raises(DivergedError, match="a weight of the teacher is not finite at step 1"):
             run(tiny_study(steps=1, warmup_fraction=0.0))
 
