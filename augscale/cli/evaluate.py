@@ -19,6 +19,7 @@ from augscale.cli.options import (
     Json,
     Key,
     MaxMemory,
+    Method,
     Size,
     Statistics,
     Unlabelled,
@@ -115,6 +116,7 @@ def promote(
     init: Annotated[
         str | None, typer.Option(help="imagenet, none or a weights file; the study's if not given.")
     ] = None,
+    method: Method = None,
     max_memory: MaxMemory = None,
     datasets: Annotated[
         list[str] | None, typer.Option("--datasets", help="As for evaluate; none leaves the evaluation out.")
@@ -131,6 +133,7 @@ def promote(
     """Confirm the best scales, pre-train them and the controls in full, and evaluate. The same command resumes."""
     from rich.console import Console
 
+    from augscale.config import method_overrides
     from augscale.promotion.promote import promote as run_promotion
     from augscale.reporting.evaluation.terminal import print_evaluation
     from augscale.system.progress_bar import progress_bar
@@ -145,6 +148,7 @@ def promote(
             batch_size=batch_size,
             init=init,
             max_memory=max_memory,
+            overrides=method_overrides(method),
             datasets=None if datasets == ["none"] else split_datasets(datasets),
             protocols=split_names(protocol),
             external=external,

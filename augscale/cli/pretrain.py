@@ -14,6 +14,7 @@ from augscale.cli.options import (
     Exclude,
     Json,
     MaxMemory,
+    Method,
     StudySettings,
     parse_assignments,
     print_json,
@@ -32,6 +33,7 @@ def pretrain(
     steps: Annotated[int | None, typer.Option(min=1, help="Length in optimizer updates.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Batch size of all processes together.")] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Micro-batches per process and step.")] = 1,
+    method: Method = None,
     max_memory: MaxMemory = None,
     init: Annotated[str | None, typer.Option(help="imagenet, none or a weights file.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and views.")] = 0,
@@ -49,6 +51,7 @@ def pretrain(
     """Pre-train in full at some scales; the same command continues an interrupted run. Several GPUs: torchrun."""
     from rich.console import Console
 
+    from augscale.config import method_overrides
     from augscale.errors import InterruptedRun
     from augscale.pretraining.distributed import global_rank
     from augscale.promotion.full_run import pretrain_full
@@ -72,7 +75,7 @@ def pretrain(
             evaluations=evaluations,
             log_every=log_every,
             allow_bad=allow_bad,
-            overrides=parse_assignments(set_, {"data.exclude": exclude}),
+            overrides=parse_assignments(set_, {"data.exclude": exclude}) | method_overrides(method),
             console=Console(stderr=as_json),
         )
     except InterruptedRun as error:

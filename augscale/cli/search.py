@@ -14,6 +14,7 @@ from augscale.cli.options import (
     Exclude,
     Json,
     MaxMemory,
+    Method,
     StudySettings,
     parse_assignments,
     print_json,
@@ -35,15 +36,17 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
     init: Annotated[str | None, typer.Option(help="none, imagenet or a weights file.")] = None,
+    method: Method = None,
     max_memory: MaxMemory = None,
     set_: StudySettings = None,
     allow_bad: AllowBad = False,
     as_json: Json = False,
 ) -> None:
-    """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
+    """Search the scales for your images: short training runs, scored by pair distances. The same command resumes."""
     with lasting_imports():
         from rich.console import Console
 
+        from augscale.config import method_overrides
         from augscale.searching.search import search as run_search
 
     result = run_search(
@@ -58,7 +61,7 @@ def search(
         out=out,
         allow_bad=allow_bad,
         max_memory=max_memory,
-        overrides=parse_assignments(set_, {"backbone.init": init, "data.exclude": exclude}),
+        overrides=parse_assignments(set_, {"backbone.init": init, "data.exclude": exclude}) | method_overrides(method),
         # With --json, standard output is kept for the result.
         console=Console(stderr=as_json),
     )

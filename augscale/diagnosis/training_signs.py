@@ -122,6 +122,8 @@ def _logits(head: Mapping[str, Tensor], points: Tensor) -> Tensor:
     layers: dict[int, dict[str, Tensor]] = {}
     last: dict[str, Tensor] = {}
     for name, tensor in head.items():
+        if "ibot" in name:
+            continue  # the second head of iBOT and DINOv2, which reads patch tokens
         if match := _LAYER.match(name):
             layers.setdefault(int(match[1]), {})[match[2]] = tensor.float()
         elif match := _LAST.match(name):

@@ -70,6 +70,30 @@ def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float
     return loss
 
 
+def weighed_dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float, strength: float) -> Tensor:
+    """`dino_loss` in which the pairs of student and teacher views of an image that lie far apart count more.
+
+    The distance of a pair is its cross-entropy. With the P pairs of different views of an image, pair p has the weight
+    P exp(strength d_p) / sum(exp(strength d)), a constant without gradient, whose mean over the pairs is 1. So the loss
+    of a student that says nothing is still ln K.
+
+    Args:
+        student_logits, teacher_probs, student_temp: as for `dino_loss`.
+        strength: per nat, above 0.
+    Returns:
+        float32 scalar, nats.
+    """
+    batch_size, out_dim = len(teacher_probs) // NUM_GLOBAL, teacher_probs.shape[-1]
+    student = student_logits.view(-1, batch_size, out_dim) / student_temp
+    teacher = teacher_probs.view(NUM_GLOBAL, batch_size, out_dim)
+    # i: teacher's view, v: student's view, b: image
+    distances = student.logsumexp(dim=-1) - torch.einsum("ibk,vbk->ivb", teacher, student)
+    different = ~torch.eye(NUM_GLOBAL, len(student), dtype=torch.bool, device=student.device)
+    pairs = distances[different]
+    weights = len(pairs) * torch.softmax(strength * pairs.detach(), dim=0)
+    return (weights * pairs).mean()
+
+
 class _CropCrossEntropy(torch.autograd.Function):
     """Its gradient, (weight * softmax(z) - target) / temp, is the only new tensor of shape (V, B, K)."""
 

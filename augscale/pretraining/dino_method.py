@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from augscale.config import StudyConfig
+from augscale.config import PretrainConfig, StudyConfig
 from augscale.networks.backbones import Backbone
 from augscale.networks.head import DINOHead
 from augscale.pretraining.dino import (
@@ -21,9 +21,11 @@ from augscale.pretraining.dino import (
     mean_entropy,
     teacher_probabilities,
     updated_center,
+    weighed_dino_loss,
 )
 from augscale.pretraining.headed_network import HeadedNetwork
 from augscale.pretraining.method import Method, Part, StepFacts, Tensors
+from augscale.pretraining.pair_weights import PairWeighting
 from augscale.pretraining.schedules import StepValues
 from augscale.seeding import derive_seed
 
@@ -35,8 +37,8 @@ class DINO(Method):
     has_teacher = True
     whole_batch = False
 
-    def __init__(self, study: StudyConfig, seed: int, device: torch.device) -> None:
-        super().__init__(study, seed, device)
+    def __init__(self, study: StudyConfig, backbone: Backbone, seed: int, device: torch.device) -> None:
+        super().__init__(study, backbone, seed, device)
         self.state = {"center": torch.zeros(study.pretrain.out_dim, device=device)}
 
     @classmethod
@@ -65,7 +67,7 @@ class DINO(Method):
         logits = targets["logits"].flatten(0, 1)
         probs = teacher_probabilities(logits, self.state["center"], facts.values.teacher_temp)
         student = outputs["logits"].flatten(0, 1)
-        loss = dino_loss(student, probs, self.recipe.student_temp, compiled=facts.compiled)
+        loss = pair_loss(student, probs, self.recipe, compiled=facts.compiled)
         statistics = {"loss": loss.detach(), "teacher_logits": logits.mean(dim=0)}
         if facts.logged:
             statistics |= {"teacher_entropy": mean_entropy(probs), "teacher_probs": probs.mean(dim=0)}
@@ -88,15 +90,27 @@ class DINO(Method):
         return f"{super().described(values)}, teacher_temp {values.teacher_temp:g}"
 
 
-def prototype_head(study: StudyConfig, embed_dim: int, seed: int) -> DINOHead:
-    """The head of the study's sizes, with random weights."""
+def pair_loss(student_logits: Tensor, teacher_probs: Tensor, recipe: PretrainConfig, *, compiled: bool) -> Tensor:
+    """DINO's loss with the weights of pairs that the settings name; arguments as for `dino_loss`."""
+    strength = PairWeighting.of(recipe).strength
+    if strength:
+        return weighed_dino_loss(student_logits, teacher_probs, recipe.student_temp, strength)
+    return dino_loss(student_logits, teacher_probs, recipe.student_temp, compiled=compiled)
+
+
+def prototype_head(study: StudyConfig, embed_dim: int, seed: int, *, of_patches: bool = False) -> DINOHead:
+    """The head of the study's sizes, with random weights.
+
+    Args:
+        of_patches: the head of masked patches, which never has batch norm: a part of a batch may have a single one.
+    """
     recipe = study.pretrain
     return DINOHead(
         embed_dim,
         recipe.out_dim,
         hidden_dim=recipe.head_hidden_dim,
         bottleneck_dim=recipe.head_bottleneck_dim,
-        batch_norm=recipe.head_batch_norm,
+        batch_norm=recipe.head_batch_norm and not of_patches,
         norm_last_layer=recipe.norm_last_layer,
         seed=seed,
     )

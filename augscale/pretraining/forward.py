@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from augscale.augmentation.views import Views
 from augscale.networks.precision import autocast
@@ -20,8 +18,9 @@ from augscale.pretraining.method import Method, Part, Tensors
 from augscale.pretraining.monitor import Clock
 from augscale.seeding import derive_seed
 
-ViewFunction = Callable[[Tensor, npt.NDArray[np.int64]], Views]
-"""Maps the images and sample ids of a batch, see `Batches.draw`, to its views."""
+ViewFunction = Callable[..., Views]
+"""Maps the images and sample ids of a batch, see `Batches.draw`, to its views; with `pretrain.natural_positives` also
+the images of `Batches.draw_partners`. See `MultiCropViews`."""
 
 
 class Forward:
@@ -63,7 +62,11 @@ class Forward:
         if views is None:
             with clock.part("views"):
                 images, sample_ids = self.batches.draw(step, shard.index, shard.count)
-                views = self.make_views(images, sample_ids)
+                if self.method.recipe.natural_positives:
+                    partners = self.batches.draw_partners(step, shard.index, shard.count)
+                    views = self.make_views(images, sample_ids, partners)
+                else:
+                    views = self.make_views(images, sample_ids)
         return Part(views=views, shard=shard, step=step)
 
     def both(self, student: nn.Module, teacher: HeadedNetwork, part: Part) -> tuple[Tensors, Tensors]:

@@ -22,11 +22,13 @@ from augscale.config import StudyConfig
 from augscale.errors import Paused
 from augscale.pretraining.distributed import DistributedContext
 from augscale.pretraining.events import PretrainResult, RungEvent, StepLog
+from augscale.pretraining.forward import ViewFunction
+from augscale.pretraining.methods import method_of
 from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.out_of_memory import capped
 from augscale.pretraining.schedules import step_values
 from augscale.pretraining.state import Progress, TrainingState, load_state, run_fingerprint, save_state
-from augscale.pretraining.step import Trainer, ViewFunction
+from augscale.pretraining.step import Trainer
 from augscale.system.devices import resolve_device
 from augscale.system.memory import memory_limit
 
@@ -51,6 +53,7 @@ def pretrain(
     free_memory: int | None = None,
     largest_micro_batch: int | None = None,
     on_micro_batches: Callable[[MicroBatches], None] | None = None,
+    patients: npt.NDArray[np.int64] | None = None,
 ) -> PretrainResult:
     """Trains a network by `study.pretrain.method` for `study.pretrain.steps` updates.
 
@@ -79,6 +82,8 @@ def pretrain(
             what is free.
         largest_micro_batch: limit of images per micro-batch, with which an earlier run on this device ended.
         on_micro_batches: called before the first step, and whenever a step is repeated because memory ran out.
+        patients: int64, shape (N,), number of every image's patient, for losses that compare images, where those of
+            one patient are no negatives, and for natural positives. None: every image is its own patient.
     Raises:
         ConfigError: the study does not fit the model, the device or the number of processes.
         DataError: fewer images than the batch size.
@@ -91,11 +96,25 @@ def pretrain(
     target = torch.device(resolve_device(context.device or device))
     max_memory = study.pretrain.max_memory
     limit = memory_limit(max_memory, target, free_memory)
-    fingerprint = run_fingerprint(study, seed, scales, images.shape, indices)
+    reads_patients = method_of(study).whole_batch or study.pretrain.natural_positives
+    fingerprint = run_fingerprint(
+        study, seed, scales, images.shape, indices, patients=patients if reads_patients else None
+    )
     context.check_equal(fingerprint | {"accumulate": str(accumulate)})
     with capped(target, None if max_memory is None and free_memory is None else limit):
         trainer = Trainer(
-            images, indices, scales, study, seed, target, context, accumulate, limit, make_views, on_micro_batches
+            images,
+            indices,
+            scales,
+            study,
+            seed,
+            target,
+            context,
+            accumulate,
+            limit,
+            make_views,
+            on_micro_batches,
+            patients,
         )
         run = _Run(
             trainer=trainer,

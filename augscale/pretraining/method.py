@@ -71,6 +71,7 @@ class Method(ABC):
 
     Args:
         study: recipe and crops.
+        backbone: of the student.
         seed: seed of the run, from which the seeds of the method's own draws are derived.
         device: device of its state.
 
@@ -84,8 +85,8 @@ class Method(ABC):
     """There is a second network, the moving average of the student, which is also the one that is evaluated."""
     whole_batch: ClassVar[bool]
 
-    def __init__(self, study: StudyConfig, seed: int, device: torch.device) -> None:
-        self.study, self.seed, self.device = study, seed, device
+    def __init__(self, study: StudyConfig, backbone: Backbone, seed: int, device: torch.device) -> None:
+        self.study, self.backbone, self.seed, self.device = study, backbone, seed, device
         self.state: Tensors = {}
 
     @property
@@ -120,9 +121,10 @@ class Method(ABC):
     def chance_loss(cls, study: StudyConfig) -> float | None:
         """The loss of a network whose outputs say nothing, nats; None where it is not one number."""
 
-    def draws_by_image(self, backbone: Backbone) -> bool:
+    @property
+    def draws_by_image(self) -> bool:
         """True if the draws of stochastic depth can be those of the whole batch, see `stochastic_depth`."""
-        return backbone.draws_by_image
+        return self.backbone.draws_by_image
 
     def targets(self, teacher: HeadedNetwork, part: Part) -> Tensors:
         """Outputs of the teacher, called without gradients; nothing for a method without teacher.

@@ -69,15 +69,26 @@ def run_fingerprint(
     scales: AugmentationScales,
     image_shape: tuple[int, ...],
     indices: npt.NDArray[np.int64],
+    *,
+    patients: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, str]:
-    """Facts that must be equal for a state to be continued, by name, so that an error can say which differ."""
-    rows = hashlib.blake2b(np.ascontiguousarray(indices, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
-    return {
+    """Facts that must be equal for a state to be continued, by name, so that an error can say which differ.
+
+    Args:
+        patients: of every image, if the method reads them.
+    """
+    rows = _hash(indices)
+    facts = {} if patients is None else {"patients": _hash(patients[indices])}
+    return facts | {
         "settings": json.dumps(_decisive_settings(study)),
         "seed": str(seed),
         "scales": json.dumps(scales.model_dump(mode="json")),
         "images": f"{'x'.join(map(str, image_shape))} {rows}",
     }
+
+
+def _hash(values: npt.NDArray[np.int64]) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(values, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
 
 
 def _decisive_settings(study: StudyConfig) -> dict[str, Any]:
@@ -92,7 +103,7 @@ def _differences(saved: dict[str, str], wanted: dict[str, str]) -> list[str]:
     found = []
     for name, value in wanted.items():
         if name not in defaults:
-            found += [name] if saved[name] != value else []
+            found += [name] if saved.get(name) != value else []
         elif changed := changes(json.loads(saved[name]), json.loads(value), defaults[name]):
             found.append(f"{name} ({changed})")
     return found

@@ -29,7 +29,7 @@ from augscale.pretraining.distributed import DistributedContext, gradient_sync
 from augscale.pretraining.forward import Forward, ViewFunction
 from augscale.pretraining.memory_estimate import measure_step, missing_moments
 from augscale.pretraining.method import StepFacts, Tensors
-from augscale.pretraining.methods import method_of
+from augscale.pretraining.methods import NO_PAIRS, has_pairs, method_of
 from augscale.pretraining.micro_batches import MicroBatches, fewest_that_fit
 from augscale.pretraining.monitor import Clock, LossCheck, means_over
 from augscale.pretraining.out_of_memory import (
@@ -46,6 +46,7 @@ from augscale.pretraining.updates import cancel_gradients, clip_gradients, param
 from augscale.pretraining.whole_batch import backward_of_whole_batch
 from augscale.seeding import derive_seed
 from augscale.system.compiling import resolve_compile
+from augscale.system.devices import to_device
 from augscale.system.memory import resident_memory
 
 
@@ -57,6 +58,7 @@ class Trainer:
         memory_limit: bytes, see `system.memory.memory_limit`.
         make_views: replaces the views drawn from `scales`.
         on_micro_batches: called when micro-batches are chosen, and when they change; on rank 0 only.
+        patients: int64, shape (N,), number of every image's patient; None: unknown.
     Raises:
         ConfigError: the study does not fit the model, the device or the number of processes.
         DataError: fewer images than the batch size.
@@ -76,6 +78,7 @@ class Trainer:
         memory_limit: int | None = None,
         make_views: ViewFunction | None = None,
         on_micro_batches: Callable[[MicroBatches], None] | None = None,
+        patients: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.study, self.recipe, self.seed = study, study.pretrain, seed
         self.device, self.context = device, context
@@ -83,10 +86,12 @@ class Trainer:
         precision = resolve_precision(self.recipe.precision, device)
         self.precision = "fp32" if context.all_reduce_max(int(precision == "fp32")) else precision
         self.batches = Batches(
-            images, indices, self.recipe.batch_size, derive_seed(seed, "order"), device, memory_limit
+            images, indices, self.recipe.batch_size, derive_seed(seed, "order"), device, memory_limit, patients
         )
-        self.method = method_of(study)(study, seed, device)
+        if self.recipe.natural_positives and not has_pairs(None if patients is None else patients[indices]):
+            raise ConfigError(NO_PAIRS)
         self.student, self.teacher = build_networks(study, seed, device)
+        self.method = method_of(study)(study, self.student.backbone, seed, device)
         batch_norm = uses_batch_statistics(self.student)
         self.micro_batches = MicroBatches.of_batch(
             self.recipe.batch_size, context.world_size, accumulate, batch_norm=batch_norm
@@ -105,7 +110,7 @@ class Trainer:
         self.student.backbone.compiled = self.teacher.backbone.compiled = self.compiled
         view_seed = derive_seed(seed, "views")
         self.parallel_student = context.data_parallel(self.student)
-        draws_by_image = self.method.draws_by_image(self.student.backbone)
+        draws_by_image = self.method.draws_by_image
         dividing = device.type == "cpu" and context.is_single and draws_by_image and not batch_norm
         self.threads = DataParallelThreads(enabled=dividing and not self.method.whole_batch)
         self.forward = Forward(
@@ -125,6 +130,7 @@ class Trainer:
         self.averaged_parameters: list[Tensor] = [trained[name] for name, _ in self.teacher.named_parameters()]
         self.buffers = list(dict.fromkeys([*self.student.buffers(), *self.teacher.buffers()]))
         self.optimizer = torch.optim.AdamW(parameter_groups(self.student), lr=0.0, fused=True)
+        self.patients = patients
         self.step = 0
         self.saved_step = 0
         """Step of the last saved state; 0 if there is none."""
@@ -157,7 +163,13 @@ class Trainer:
         """Sets the clipped gradients of the whole batch, learning rate and weight decay; returns the next state."""
         self.optimizer.zero_grad(set_to_none=True)
         shards = Shard(self.context.rank, self.context.world_size).split(self.micro_batches.number)
-        facts = StepFacts(values=values, logged=logged, context=self.context, compiled=self.compiled)
+        facts = StepFacts(
+            values=values,
+            logged=logged,
+            context=self.context,
+            patients=self._patients_of_batch(),
+            compiled=self.compiled,
+        )
         if self.method.whole_batch:
             statistics = [self._whole_batch(shards, facts)]
         else:
@@ -176,6 +188,11 @@ class Trainer:
             decaying["weight_decay"] = values.weight_decay
             allocate_moments(self.optimizer)
             return self.method.next_state(self.statistics)
+
+    def _patients_of_batch(self) -> Tensor | None:
+        if self.patients is None or not self.method.whole_batch:
+            return None
+        return to_device(self.patients[self.batches.rows(self.step)], self.device)
 
     def _whole_batch(self, shards: Sequence[Shard], facts: StepFacts, views: Views | None = None) -> Tensors:
         """Adds the gradients of a loss that compares images; returns its statistics."""
@@ -305,7 +322,7 @@ class Trainer:
         in_use = resident_memory() + missing_moments(self.optimizer)
         memory = measure_step(
             forward_backward,
-            (self.student, self.teacher),
+            (self.student,) if self.teacher is self.student else (self.student, self.teacher),
             self.study.crops,
             key=repr((self.study.backbone, self.study.crops, self.recipe, self.precision, self.context)),
         )

@@ -74,6 +74,8 @@ def backward_of_whole_batch(
         with clock.part("forward"), torch.no_grad():
             found.append((forward.targets(teacher, part), forward.outputs(plain_student, part)))
     targets, outputs = (_joined([pair[i] for pair in found]) for i in (0, 1))
+    lengths = [{name: tensor.shape[1] for name, tensor in pair[1].items()} for pair in found]
+    found.clear()
     leaves = {name: tensor.requires_grad_() for name, tensor in outputs.items()}
     with clock.part("forward"):
         objective, statistics = method.loss(leaves, targets, facts)
@@ -83,16 +85,15 @@ def backward_of_whole_batch(
     gradients = dict(zip(leaves, whole, strict=True))
     put_back(buffers, before)
     begin = dict.fromkeys(leaves, 0)
-    for shard, (_, sizes) in zip(shards, found, strict=True):
+    for shard, length in zip(shards, lengths, strict=True):
         part = forward.part(step, shard, clock)
         with gradient_sync(student, enabled=synchronize and shard is shards[-1]):
             with clock.part("forward"):
                 again = forward.outputs(student, part)
             slices = []
             for name in again:
-                length = sizes[name].shape[1]
-                slices.append(gradients[name].narrow(1, begin[name], length))
-                begin[name] += length
+                slices.append(gradients[name].narrow(1, begin[name], length[name]))
+                begin[name] += length[name]
             with clock.part("backward"):
                 torch.autograd.backward(list(again.values()), slices)
     return statistics

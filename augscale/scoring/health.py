@@ -77,7 +77,7 @@ def verdict(
         feature_sd: feature spread of the clean embeddings, in [0, 1].
         probe: `min_effective_rank` and `min_information`; a limit of 0 switches its check off.
         finite: True if all embeddings are finite.
-        information: mutual information of image and teacher output, nats; None without a head.
+        information: what outputs say about their image, nats, see `Method.information`; None without a head.
         loss: loss of the training, nats; checked against `chance_loss` if both are given.
         chance_loss: loss of outputs that say nothing (DINO: ln(out_dim)); None where the method has no such number.
         final: True at the end of training, when too little information is a collapse; earlier it is only suspicious,
@@ -132,7 +132,7 @@ def training_checks(
 
 def _information_check(information: float, limit: float, final: bool) -> Check:
     return Check(
-        sentence=f"teacher outputs carry {information:.3f} nats about the image, limit {limit:g}"
+        sentence=f"outputs carry {information:.3f} nats about the image, limit {limit:g}"
         + ("" if final else " at the end of training"),
         shortfall=_shortfall(information, limit),
         hard=final,

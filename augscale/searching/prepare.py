@@ -99,6 +99,9 @@ def prepare_run(
     """
     run.create()
     _refuse_changes(run, config)
+    with lasting_imports():
+        from augscale.pretraining.methods import check_patients
+    check_patients(config)
     cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
     _say_all(say, cache.source_notes)
     sanity = check_images(cache, allow_bad=allow_bad)

@@ -20,6 +20,7 @@ from torch import Tensor
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, open_cache
+from augscale.data.splits import patient_groups
 from augscale.errors import AugscaleError
 from augscale.evaluation.datasets import LabelledImages
 from augscale.networks.backbones import Backbone
@@ -204,6 +205,7 @@ class _RunningTrial:
             free_memory=context.free_memory,
             largest_micro_batch=largest_micro_batch,
             on_micro_batches=self.on_micro_batches,
+            patients=patient_groups(context.cache.records),
         )
 
     def on_log(self, entry: StepLog) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from method_studies import METHODS, method_study
 from tiny_runs import tiny_study
 
 from augscale.augmentation.scales import PRESETS
@@ -52,7 +53,7 @@ def ranks(run, images, indices, tmp_path_factory):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [*command, str(HERE / "two_ranks.py"), str(folder)], env=environment, capture_output=True, timeout=240
+        [*command, str(HERE / "two_ranks.py"), str(folder)], env=environment, capture_output=True, timeout=280
     )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)], folder
@@ -74,6 +75,13 @@ def _close_to(found, expected):
 def test_two_processes_give_the_result_of_one_with_the_whole_batch(ranks, alone):
     for found in ranks[0]:
         _close_to(found["whole"], alone)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_give_the_result_of_one_by_every_method(ranks, run, method):
+    alone = run(method_study(method, backbone={"drop_path": 0.3}), patients=np.arange(14) // 2)
+    for found in ranks[0]:
+        _close_to(found[f"by {method}"], alone)
 
 
 def test_both_processes_hold_the_same_network_bit_for_bit(ranks):

@@ -259,6 +259,21 @@ def test_a_state_from_before_a_setting_existed_goes_on_where_the_setting_has_its
         run(study=tiny_study(student_temp=0.2), state_path=state)
 
 
+def test_a_state_from_before_there_were_methods_is_continued(run, tmp_path):
+    state = tmp_path / "state.pt"
+    whole = run(state_path=state, rung_steps=[2])
+    content = torch.load(state, weights_only=True)
+    settings = json.loads(content["fingerprint"]["settings"])
+    del settings["pretrain.method"]
+    content["fingerprint"]["settings"] = json.dumps(settings)
+    content |= {"format": 2, "center": content.pop("loss_state")["center"]}
+    torch.save(content, state)
+    logged = []
+    resumed = run(state_path=state, on_log=logged.append)
+    assert [entry.step for entry in logged] == [3, 4, 5, 6]
+    assert _equal(_weights(resumed.backbone), _weights(whole.backbone))
+
+
 @pytest.mark.parametrize("content", [b"", b"not a state", None], ids=["empty", "text", "truncated"])
 def test_a_damaged_state_is_refused_in_one_line(run, tmp_path, content):
     state = tmp_path / "state.pt"
