@@ -133,7 +133,7 @@ def promote(
     """Confirm the best scales, pre-train them and the controls in full, and evaluate. The same command resumes."""
     from rich.console import Console
 
-    from augscale.config import method_overrides
+    from augscale.pretrain_config import method_overrides
     from augscale.promotion.promote import promote as run_promotion
     from augscale.reporting.evaluation.terminal import print_evaluation
     from augscale.system.progress_bar import progress_bar

@@ -51,8 +51,8 @@ def pretrain(
     """Pre-train in full at some scales; the same command continues an interrupted run. Several GPUs: torchrun."""
     from rich.console import Console
 
-    from augscale.config import method_overrides
     from augscale.errors import InterruptedRun
+    from augscale.pretrain_config import method_overrides
     from augscale.pretraining.distributed import global_rank
     from augscale.promotion.full_run import pretrain_full
 

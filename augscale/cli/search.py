@@ -46,7 +46,7 @@ def search(
     with lasting_imports():
         from rich.console import Console
 
-        from augscale.config import method_overrides
+        from augscale.pretrain_config import method_overrides
         from augscale.searching.search import search as run_search
 
     result = run_search(

@@ -11,9 +11,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from augscale.config import PretrainConfig, StudyConfig
+from augscale.config import StudyConfig
 from augscale.networks.backbones import Backbone
 from augscale.networks.head import DINOHead
+from augscale.pretrain_config import PretrainConfig
 from augscale.pretraining.dino import (
     NUM_GLOBAL,
     dino_loss,

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from augscale.augmentation.views import Views
-from augscale.config import PretrainConfig, StudyConfig
+from augscale.config import StudyConfig
 from augscale.networks.backbones import Backbone
 from augscale.networks.stochastic_depth import DepthDraws
+from augscale.pretrain_config import PretrainConfig
 from augscale.pretraining.batches import Shard
 from augscale.pretraining.distributed import DistributedContext
 from augscale.pretraining.headed_network import HeadedNetwork

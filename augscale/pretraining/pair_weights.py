@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from augscale.config import PretrainConfig
+from augscale.pretrain_config import PretrainConfig
 
 _EXCLUDED = -1e9
 """Stands for the logarithm of 0: its exponential is 0 in float32, and its gradient is finite."""

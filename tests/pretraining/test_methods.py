@@ -15,11 +15,12 @@ from tiny_runs import tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.augmentation.views import MultiCropViews
-from augscale.config import load_study, method_overrides
+from augscale.config import load_study
 from augscale.diagnosis.training_signs import training_signs
 from augscale.errors import CheckpointError, ConfigError, Paused
 from augscale.networks.checkpoints import load_checkpoint
 from augscale.networks.weights import read_sidecar
+from augscale.pretrain_config import method_overrides
 from augscale.pretraining.batches import partners
 from augscale.pretraining.loop import pretrain
 from augscale.pretraining.methods import chance_loss

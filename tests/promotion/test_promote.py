@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import augscale
-from augscale.config import method_overrides
 from augscale.errors import ConfigError, DataError
 from augscale.evaluation import evaluate as api
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import newest_promotion
+from augscale.pretrain_config import method_overrides
 from augscale.promotion import promote
 from augscale.runs.files import read_json
 
