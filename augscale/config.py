@@ -15,11 +15,9 @@ import tomli_w
 from pydantic import Field, field_validator, model_validator
 
 from augscale.errors import ConfigError
+from augscale.pretrain_config import Fraction, PretrainConfig, Range
 from augscale.settings import Settings, nearest, parse_settings, read_toml
-from augscale.system.memory import parse_size
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
 GreyRangeSetting = Literal["auto"] | Range
 
 
@@ -88,86 +86,6 @@ class CropsConfig(Settings):
     """Number of local views per image."""
     local_size: Annotated[int, Field(ge=8)] = 96
     """Side of a local view, in pixels; at most `global_size`."""
-
-
-class PretrainConfig(Settings):
-    """The DINO recipe. Defaults are those of the official script (Caron et al. 2021) if it states them."""
-
-    steps: Annotated[int, Field(ge=1)] = 1000
-    """Optimizer steps of a complete trial."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    """Images per optimizer step, all processes and micro-batches together."""
-    lr: Annotated[float, Field(ge=0)] = 5e-4
-    """Peak learning rate for a batch of 256 images (see `lr_scaling`); 0, with `min_lr = 0`, switches learning off, as
-    in the null of a search."""
-    lr_scaling: bool = True
-    """Multiply `lr` by batch_size / 256; `min_lr` is never scaled."""
-    min_lr: Annotated[float, Field(ge=0)] = 1e-6
-    """Learning rate at which the cosine schedule ends; at most `lr`."""
-    warmup_fraction: Fraction = 0.1
-    """Share of the steps in which the learning rate rises linearly to its peak (official: 10 of 100 epochs)."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.04
-    """Weight decay at the first step; it follows a cosine to `weight_decay_end`."""
-    weight_decay_end: Annotated[float, Field(ge=0)] = 0.4
-    """Weight decay at the last step."""
-    teacher_momentum: Fraction = 0.996
-    """Weight of the old teacher in the moving average at the first step; a cosine leads to `teacher_momentum_end`."""
-    teacher_momentum_end: Fraction = 1.0
-    """Weight of the old teacher in the moving average at the last step; at least `teacher_momentum`."""
-    student_temp: Annotated[float, Field(gt=0)] = 0.1
-    """Softmax temperature of the student."""
-    teacher_temp_start: Annotated[float, Field(gt=0)] = 0.04
-    """Softmax temperature of the teacher at the first step of its warm-up."""
-    teacher_temp: Annotated[float, Field(gt=0)] = 0.04
-    """Softmax temperature of the teacher after its warm-up."""
-    teacher_temp_warmup_fraction: Fraction = 0.0
-    """Share of the steps in which the teacher temperature moves linearly to `teacher_temp`."""
-    center_momentum: Fraction = 0.9
-    """Weight of the old center in the moving average of the teacher outputs."""
-    out_dim: Annotated[int, Field(ge=2)] = 65536
-    """Number of outputs of the projection head."""
-    head_hidden_dim: Annotated[int, Field(ge=1)] = 2048
-    """Width of the hidden layers of the projection head."""
-    head_bottleneck_dim: Annotated[int, Field(ge=1)] = 256
-    """Width of the bottleneck of the projection head, the input of its last layer."""
-    head_batch_norm: bool = False
-    """Use batch norm in the projection head; it helps short runs to leave the loss plateau at ln(out_dim)."""
-    batch_norm: Literal["train", "frozen"] = "train"
-    """Batch norm of the backbone: "train" normalizes with the statistics of the batch, as the official code does;
-    "frozen" keeps the statistics of a pre-trained start."""
-    norm_last_layer: bool = True
-    """Fix the weight norm of the head's last layer at 1 (official advice: false for ViT-S)."""
-    freeze_last_layer_fraction: Fraction = 0.01
-    """Share of the steps, from the first, in which the head's last layer is not updated (official: 1 of 100 epochs)."""
-    clip_grad: Annotated[float, Field(ge=0)] = 3.0
-    """Largest L2 norm of each parameter tensor's gradient; 0 switches clipping off."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic; "auto" is bf16 autocast on GPUs and on CPUs with native bf16 arithmetic, else fp32."""
-    compile: Literal["auto", "always", "never"] = "auto"
-    """Use of torch.compile on GPUs; "auto" compiles runs of 700 or more steps if torch can. Changes rounding only."""
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-    """Longest time between two saves of the resumable state, in seconds; every rung saves it, too."""
-    max_memory: str | None = None
-    """Memory that each process may use, e.g. "8GB": GPU memory, or main memory on a CPU; if not set, what is free. It
-    determines the number of micro-batches per step."""
-
-    @field_validator("max_memory")
-    @classmethod
-    def _is_a_size(cls, max_memory: str | None) -> str | None:
-        if max_memory is not None:
-            parse_size(max_memory)
-        return max_memory
-
-    @model_validator(mode="after")
-    def _ordered(self) -> PretrainConfig:
-        if self.min_lr > self.lr:
-            raise ValueError(f"min_lr = {self.min_lr} is above lr = {self.lr}; expected min_lr <= lr")
-        if self.teacher_momentum > self.teacher_momentum_end:
-            raise ValueError(
-                f"teacher_momentum = {self.teacher_momentum} is above teacher_momentum_end = "
-                f"{self.teacher_momentum_end}; expected start <= end <= 1"
-            )
-        return self
 
 
 CV_AUROC = "cv-auroc"
@@ -345,6 +263,11 @@ class StudyConfig(Settings):
             raise ValueError(
                 'pretrain.batch_norm = "frozen" with backbone.init = "none": a network without training has no '
                 'statistics to keep; expected batch_norm = "train", or init = "imagenet" or a weights file'
+            )
+        if self.crops.n_local and not self.pretrain.multi_crop:
+            raise ValueError(
+                f'pretrain.method = "{self.pretrain.method}" takes two global views; found crops.n_local = '
+                f"{self.crops.n_local}, expected 0"
             )
         if self.crops.local_size > self.crops.global_size:
             raise ValueError(

@@ -20,8 +20,8 @@ PAGE = Path(__file__).with_name("settings.md")
 
 _INTRODUCTION = """# Settings
 
-This page is generated: `python docs/make_settings.py`. The texts are those of `augscale/config.py` and
-`augscale/evaluation/protocol_config.py`.
+This page is generated: `python docs/make_settings.py`. The texts are those of `augscale/config.py`,
+`augscale/pretrain_config.py` and `augscale/evaluation/protocol_config.py`.
 
 "Not set" means that the study file does not name the setting; Python has `None` there.
 

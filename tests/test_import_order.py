@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "augscale"
 LOW_TO_HIGH = (
     ("errors", "settings", "seeding"),
     ("system",),
-    ("config",),
+    ("config", "pretrain_config"),
     ("runs",),
     ("records",),
     ("statistics",),

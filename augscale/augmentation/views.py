@@ -91,21 +91,30 @@ class MultiCropViews:
         self.image_size = image_size
         self.seed = seed
 
-    def __call__(self, images: Tensor, sample_ids: npt.NDArray[np.int64]) -> Views:
+    def __call__(self, images: Tensor, sample_ids: npt.NDArray[np.int64], partners: Tensor | None = None) -> Views:
         """Draws and applies all views.
 
         Args:
             images: uint8, shape (B, S, S, 3), on the device for the views.
             sample_ids: int64, shape (B,); they and the seed determine the views. An image needs another id each time it
                 is used, e.g. epoch * number of images + row.
+            partners: uint8, shape (B, S, S, 3), other images that take the place of the images in the second global
+                view and in every second local one; None: all views are of the images.
         """
         local_roles = [f"local{i}" for i in range(self.crops.n_local)]
         return Views(
-            global_crops=self._views(images, sample_ids, ["global1", "global2"], self.crops.global_size),
-            local_crops=self._views(images, sample_ids, local_roles, self.crops.local_size),
+            global_crops=self._views(images, sample_ids, ["global1", "global2"], self.crops.global_size, partners),
+            local_crops=self._views(images, sample_ids, local_roles, self.crops.local_size, partners),
         )
 
-    def _views(self, images: Tensor, sample_ids: npt.NDArray[np.int64], roles: list[str], view_size: int) -> Tensor:
+    def _views(
+        self,
+        images: Tensor,
+        sample_ids: npt.NDArray[np.int64],
+        roles: list[str],
+        view_size: int,
+        partners: Tensor | None,
+    ) -> Tensor:
         """All views of one size together: fewer and larger steps than view by view."""
         if not roles:
             return torch.empty(0, 3, view_size, view_size, device=images.device)
@@ -123,6 +132,10 @@ class MultiCropViews:
         ]
         _check(images, drawn[0], view_size)
         params, image_rows = concatenate(drawn), np.tile(np.arange(len(images)), len(roles))
+        if partners is not None:
+            # Views are in the order of the roles; every second role shows the partners, which follow the images.
+            image_rows += np.repeat(np.arange(len(roles)) % 2, len(images)) * len(images)
+            images = torch.cat([images, partners])
         if self.compiled:
             return _compiled_views(images, params, view_size, image_rows)
         views = torch.empty(len(params), 3, view_size, view_size, device=images.device)

@@ -21,6 +21,7 @@ from augscale.cli.options import (
     Json,
     Key,
     MaxMemory,
+    Method,
     Size,
     Statistics,
     Unlabelled,
@@ -126,6 +127,7 @@ def promote(
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer updates of each full run.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Batch size; the study's if not given.")] = None,
     init: Init = None,
+    method: Method = None,
     max_memory: MaxMemory = None,
     datasets: Annotated[
         list[str] | None,
@@ -145,6 +147,7 @@ def promote(
     """Confirm the best scales, pre-train them and the controls in full, and evaluate. The same command resumes."""
     from rich.console import Console
 
+    from augscale.pretrain_config import method_overrides
     from augscale.system.progress_bar import progress_bar, working
 
     console = Console(stderr=as_json)
@@ -160,6 +163,7 @@ def promote(
             batch_size=batch_size,
             init=init,
             max_memory=max_memory,
+            overrides=method_overrides(method),
             datasets=None if datasets == ["none"] else split_datasets(datasets),
             protocols=split_names(protocol),
             external=external,

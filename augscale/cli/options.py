@@ -44,6 +44,10 @@ DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", help="Folder of prepared datasets; $AUGSCALE_DATA or ~/.local/share/augscale."),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option("--method", help="dino, simclr, mocov3 or dinov2; the study's if not given."),
+]
 Device = Annotated[
     str,
     typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=completion.words("auto", "cpu", "cuda", "cuda:0")),

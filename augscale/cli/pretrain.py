@@ -16,6 +16,7 @@ from augscale.cli.options import (
     Init,
     Json,
     MaxMemory,
+    Method,
     StudySettings,
     parse_assignments,
     print_json,
@@ -44,6 +45,7 @@ def pretrain(
     steps: Annotated[int | None, typer.Option(min=1, help="Length in optimizer updates.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Batch size of all processes together.")] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Micro-batches per process and step.")] = 1,
+    method: Method = None,
     max_memory: MaxMemory = None,
     init: Init = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and views.")] = 0,
@@ -62,6 +64,7 @@ def pretrain(
     from rich.console import Console
 
     from augscale.errors import InterruptedRun
+    from augscale.pretrain_config import method_overrides
     from augscale.pretraining.distributed import global_rank
     from augscale.promotion.full_run import pretrain_full
 
@@ -84,7 +87,7 @@ def pretrain(
             evaluations=evaluations,
             log_every=log_every,
             allow_bad=allow_bad,
-            overrides=parse_assignments(set_, {"data.exclude": exclude}),
+            overrides=parse_assignments(set_, {"data.exclude": exclude}) | method_overrides(method),
             console=Console(stderr=as_json),
         )
     except InterruptedRun as error:

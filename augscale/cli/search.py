@@ -16,6 +16,7 @@ from augscale.cli.options import (
     Init,
     Json,
     MaxMemory,
+    Method,
     StudySettings,
     Unlabelled,
     parse_assignments,
@@ -50,6 +51,7 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Root seed of the search.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/STUDY if not given.")] = None,
     init: Init = None,
+    method: Method = None,
     max_memory: MaxMemory = None,
     set_: StudySettings = None,
     allow_bad: AllowBad = False,
@@ -58,9 +60,10 @@ def search(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Search the scales for your images: short DINO runs, scored by pair distances. The same command resumes."""
+    """Search the scales for your images: short training runs, scored by pair distances. The same command resumes."""
     from rich.console import Console
 
+    from augscale.pretrain_config import method_overrides
     from augscale.system.progress_bar import working
 
     # With --json, standard output is kept for the result.
@@ -71,7 +74,7 @@ def search(
     sources: list[str | Path] | None = [*data] if data else None
     labelled: list[str | Path] | None = [*labels] if labels else None
     flags = {"backbone.init": init, "data.exclude": exclude, "probe.unlabelled": unlabelled}
-    overrides = parse_assignments(set_, flags)
+    overrides = parse_assignments(set_, flags) | method_overrides(method)
     if dry_run:
         from augscale.reporting.search.plan_terminal import print_plan
         from augscale.searching.dry_run import plan_search

@@ -8,6 +8,7 @@ ln(out_dim).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,12 +33,22 @@ class TrainingSigns:
     """Facts on the training from a log, a head or a sidecar; None where unknown."""
 
     loss: float | None = None
-    """DINO's loss at the end, nats."""
+    """Loss at the end, nats."""
     out_dim: int | None = None
+    """Prototypes of a head of the DINO family."""
+    chance_loss: float | None = None
+    """Loss of outputs that say nothing, nats; None: ln(out_dim) if that is known."""
     information: float | None = None
     """Mutual information of image and teacher output, nats, see `dino.information`."""
     source: str = ""
     """Name of the file, for the evidence."""
+
+    @property
+    def chance(self) -> float | None:
+        """The loss by chance as far as it is known, nats."""
+        if self.chance_loss is not None or self.out_dim is None:
+            return self.chance_loss
+        return math.log(self.out_dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +151,7 @@ def _spread_signs(points: npt.NDArray[np.float64], limits: ProbeConfig) -> list[
 
 def _training_signs(training: TrainingSigns, limits: ProbeConfig) -> list[_Sign]:
     checks = training_checks(
-        limits, information=training.information, loss=training.loss, out_dim=training.out_dim, final=True
+        limits, information=training.information, loss=training.loss, chance_loss=training.chance, final=True
     )
     source = f" ({training.source})" if training.source else ""
     signs = [_of_check(check, (_LONGER, _LEAVE_PLATEAU, _TEMPERATURE)) for check in checks]

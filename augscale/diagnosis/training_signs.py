@@ -51,7 +51,15 @@ def training_signs(checkpoint: LoadedCheckpoint, clean: npt.ArrayLike | None = N
     """
     own = checkpoint.sidecar.training
     if own is not None:
-        return TrainingSigns(loss=own.loss, out_dim=own.out_dim, information=own.information, source="sidecar")
+        # The loss of a method that names no chance, e.g. a sum of several losses, is not compared with ln(out_dim).
+        named = checkpoint.sidecar.method is not None
+        return TrainingSigns(
+            loss=own.loss,
+            out_dim=None if named else own.out_dim,
+            chance_loss=own.chance_loss,
+            information=own.information,
+            source="sidecar",
+        )
     facts = checkpoint.training
     loss = _logged_loss(Path(checkpoint.path).with_name(OFFICIAL_LOG), facts.epoch)
     told = None if clean is None or not facts.head else head_information(facts.head, clean, facts.center, facts.args)
@@ -114,6 +122,8 @@ def _logits(head: Mapping[str, Tensor], points: Tensor) -> Tensor:
     layers: dict[int, dict[str, Tensor]] = {}
     last: dict[str, Tensor] = {}
     for name, tensor in head.items():
+        if "ibot" in name:
+            continue  # the second head of iBOT and DINOv2, which reads patch tokens
         if match := _LAYER.match(name):
             layers.setdefault(int(match[1]), {})[match[2]] = tensor.float()
         elif match := _LAST.match(name):

@@ -21,6 +21,7 @@ from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.checkpoint_paths import is_checkpoint_path
 from augscale.networks.loading import LoadReport, load_weights_into
+from augscale.networks.patch_tokens import class_and_patch_tokens, has_patch_tokens
 from augscale.networks.plain_vit import class_token, is_plain
 from augscale.networks.pretrained import WeightsUnavailable, pretrained_arguments, pretrained_size
 from augscale.networks.stochastic_depth import DepthDraws
@@ -81,6 +82,11 @@ class Backbone(nn.Module):
         ratio = getattr(getattr(self.model, "patch_embed", None), "feat_ratio", None)
         return None if ratio is None else int(ratio())
 
+    @property
+    def has_patch_tokens(self) -> bool:
+        """True if `tokens` can be called: the network is a plain ViT."""
+        return has_patch_tokens(self.model)
+
     def forward(self, x: Tensor, draws: DepthDraws | None = None) -> Tensor:
         """Embeddings.
 
@@ -91,10 +97,7 @@ class Backbone(nn.Module):
         Returns:
             float, shape (N, D).
         """
-        self._choose_attention(x.device)
-        if self.input_scale is not None and self.input_shift is not None:
-            x = x * self.input_scale + self.input_shift
-        x = x.contiguous(memory_format=self._memory_format)
+        x = self._prepared(x)
         with self._safe_precision(x):
             if not self._is_plain_vit:
                 embedding: Tensor = self.model(x)
@@ -103,6 +106,28 @@ class Backbone(nn.Module):
             if on_gpu and self.draws_by_image and (draws is not None or not self._drops_paths):
                 return class_token_by_factors(self.model, x, draws, compiled=self.compiled)
             return class_token(self.model, x, draws)
+
+    def tokens(
+        self, x: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None, draws: DepthDraws | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings and patch tokens; only where `has_patch_tokens`.
+
+        Args:
+            x, draws: as for `forward`.
+            mask: bool, shape (N, P), patches that are replaced by the mask token; None: none.
+            mask_token: float32, shape (1, D); needed with a mask.
+        Returns:
+            float, shapes (N, D) and (N, P, D).
+        """
+        x = self._prepared(x)
+        with self._safe_precision(x):
+            return class_and_patch_tokens(self.model, x, mask, mask_token, draws)
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        self._choose_attention(x.device)
+        if self.input_scale is not None and self.input_shift is not None:
+            x = x * self.input_scale + self.input_shift
+        return x.contiguous(memory_format=self._memory_format)
 
     def expect_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         """Makes `forward` convert views from ImageNet's normalization to that of the network's training.

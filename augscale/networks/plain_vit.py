@@ -50,7 +50,7 @@ def class_token(model: Any, x: Tensor, draws: DepthDraws | None = None) -> Tenso
     """
     tokens = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
     for block in model.blocks[:-1]:
-        tokens = _block(block, tokens, draws) if block.training and tokens.device.type == "cpu" else block(tokens)
+        tokens = block_output(block, tokens, draws) if block.training and tokens.device.type == "cpu" else block(tokens)
     token: Tensor = model.fc_norm(model.norm(class_token_after(model.blocks[-1], tokens, draws)))
     return token
 
@@ -74,7 +74,7 @@ def class_token_after(block: Any, tokens: Tensor, draws: DepthDraws | None = Non
     return _residual(token, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2, draws)[:, 0]
 
 
-def _block(block: Any, tokens: Tensor, draws: DepthDraws | None = None) -> Tensor:
+def block_output(block: Any, tokens: Tensor, draws: DepthDraws | None = None) -> Tensor:
     """`block(tokens)` in training mode on a CPU; hooks of the block are not called."""
     tokens = _residual(tokens, lambda rows: block.ls1(attend(block.attn, block.norm1(rows))), block.drop_path1, draws)
     return _residual(tokens, lambda rows: block.ls2(block.mlp(block.norm2(rows))), block.drop_path2, draws)

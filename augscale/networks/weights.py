@@ -25,14 +25,17 @@ MAX_VIEW = 4096
 
 
 class EndOfTraining(Record):
-    """DINO's loss and the teacher's information at the end of training."""
+    """Loss and information at the end of training."""
 
     loss: float | None = None
     """Nats."""
     information: float | None = None
     """Nats."""
     out_dim: int | None = None
-    """K, prototypes of the projection head."""
+    """K, prototypes of the projection head; None for a method without prototypes."""
+    chance_loss: float | None = None
+    """Loss of outputs that say nothing, nats; None where the method has no such number, and in files of versions that
+    knew DINO only, where it is ln(out_dim)."""
 
 
 class HeldOut(Record):
@@ -60,6 +63,8 @@ class Sidecar(Record):
     steps: int | None = None
     batch_norm: str | None = None
     """`PretrainConfig.batch_norm`."""
+    method: str | None = None
+    """`PretrainConfig.method`; None in files of versions that knew DINO only."""
     training: EndOfTraining | None = None
     data: dict[str, Any] = Field(default_factory=dict)
     """Settings of `DataConfig`, as that version of augscale had them."""
@@ -89,7 +94,12 @@ def sidecar_path(path: Path | str) -> Path:
 
 
 def sidecar_facts(
-    config: StudyConfig, scales: AugmentationScales, *, loss: float | None, information: float | None
+    config: StudyConfig,
+    scales: AugmentationScales,
+    *,
+    loss: float | None,
+    information: float | None,
+    chance_loss: float | None,
 ) -> dict[str, Any]:
     """The entries of `Sidecar` that trials and full runs share.
 
@@ -97,6 +107,7 @@ def sidecar_facts(
         config: settings of the study.
         scales: scales of the training.
         loss, information: values at the end of training, nats.
+        chance_loss: loss of outputs that say nothing, nats; None where the method has no such number.
     """
     return {
         "backbone": config.backbone.model_dump(),
@@ -104,7 +115,13 @@ def sidecar_facts(
         "scales": scales.model_dump(),
         "steps": config.pretrain.steps,
         "batch_norm": config.pretrain.batch_norm,
-        "training": {"loss": loss, "information": information, "out_dim": config.pretrain.out_dim},
+        "method": config.pretrain.method,
+        "training": {
+            "loss": loss,
+            "information": information,
+            "out_dim": config.pretrain.out_dim if config.pretrain.has_prototypes else None,
+            "chance_loss": chance_loss,
+        },
         "data": config.data.model_dump(mode="json"),
         "held_out": {"images": config.probe.images, "seed": config.probe.seed},
         "versions": versions(),

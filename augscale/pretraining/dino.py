@@ -1,15 +1,14 @@
-"""DINO's loss, center, and updates as pure functions of tensors (Caron et al. 2021, `DINOLoss` and `utils`).
+"""DINO's loss and center as pure functions of tensors (Caron et al. 2021, `DINOLoss`).
 
 Axes: V views, the two global ones first; B images; K prototypes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from augscale.system.compiling import compiled_version
 
@@ -69,6 +68,30 @@ def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float
     teacher = teacher_probs.view(NUM_GLOBAL, batch_size, out_dim)
     loss: Tensor = _CropCrossEntropy.apply(student, teacher, student_temp, compiled)
     return loss
+
+
+def weighed_dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float, strength: float) -> Tensor:
+    """`dino_loss` in which the pairs of student and teacher views of an image that lie far apart count more.
+
+    The distance of a pair is its cross-entropy. With the P pairs of different views of an image, pair p has the weight
+    P exp(strength d_p) / sum(exp(strength d)), a constant without gradient, whose mean over the pairs is 1. So the loss
+    of a student that says nothing is still ln K.
+
+    Args:
+        student_logits, teacher_probs, student_temp: as for `dino_loss`.
+        strength: per nat, above 0.
+    Returns:
+        float32 scalar, nats.
+    """
+    batch_size, out_dim = len(teacher_probs) // NUM_GLOBAL, teacher_probs.shape[-1]
+    student = student_logits.view(-1, batch_size, out_dim) / student_temp
+    teacher = teacher_probs.view(NUM_GLOBAL, batch_size, out_dim)
+    # i: teacher's view, v: student's view, b: image
+    distances = student.logsumexp(dim=-1) - torch.einsum("ibk,vbk->ivb", teacher, student)
+    different = ~torch.eye(NUM_GLOBAL, len(student), dtype=torch.bool, device=student.device)
+    pairs = distances[different]
+    weights = len(pairs) * torch.softmax(strength * pairs.detach(), dim=0)
+    return (weights * pairs).mean()
 
 
 class _CropCrossEntropy(torch.autograd.Function):
@@ -141,47 +164,3 @@ def information_of_shards(mean_probs: Tensor, entropy: Tensor) -> Tensor:
         entropy: scalar, `mean_entropy` over the whole batch.
     """
     return torch.special.entr(mean_probs).sum() - entropy
-
-
-@torch.no_grad()
-def update_teacher(teacher: Sequence[Tensor], student: Sequence[Tensor], momentum: float) -> None:
-    """teacher = momentum * teacher + (1 - momentum) * student, in place, all parameters in one call."""
-    torch._foreach_lerp_(list(teacher), list(student), 1 - momentum)
-
-
-@torch.no_grad()
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
-    """Scales each tensor's gradient down to `max_norm`; per tensor, as in the official code, not over all tensors.
-
-    The factor is max_norm / (norm + 1e-6) if that is below 1. Nothing is read back from the device.
-
-    Args:
-        parameters: those without a gradient are skipped.
-        max_norm: largest L2 norm of a tensor; 0 switches clipping off.
-    """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients or max_norm == 0:
-        return
-    norms = torch.stack(torch._foreach_norm(gradients))
-    factors = (max_norm / (norms + 1e-6)).clamp_(max=1)
-    torch._foreach_mul_(gradients, list(factors.unbind()))
-
-
-def cancel_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Drops the gradients, so that the optimizer skips the parameters: neither update nor weight decay."""
-    for parameter in parameters:
-        parameter.grad = None
-
-
-def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Two parameter groups for the optimizer: with weight decay, and biases and other 1-D tensors without.
-
-    Returns:
-        [decaying, not decaying]; the second's weight decay is 0.
-    """
-    decaying: list[nn.Parameter] = []
-    fixed: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            (fixed if name.endswith(".bias") or parameter.ndim == 1 else decaying).append(parameter)
-    return [{"params": decaying}, {"params": fixed, "weight_decay": 0.0}]

@@ -70,6 +70,35 @@ class DistributedContext:
         dist.all_reduce(total)
         return total / self.world_size
 
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, on the device of `values`; without gradients."""
+        if self.is_single:
+            return values
+        total = values.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def all_reduce_largest(self, values: Tensor) -> Tensor:
+        """The largest of every element over all processes, on the device of `values`; without gradients."""
+        if self.is_single:
+            return values
+        largest = values.detach().clone()
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        return largest
+
+    def gather(self, part: Tensor, dim: int = 0) -> Tensor:
+        """The parts of all processes, of equal shapes, joined along `dim` in the order of ranks.
+
+        Gradients flow into this process's own part only.
+        """
+        if self.is_single:
+            return part
+        own = part.detach().contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(parts, own)
+        parts[self.rank] = part
+        return torch.cat(parts, dim)
+
     def broadcast_bytes(self, content: bytes | None) -> bytes | None:
         """Returns rank 0's content on every process; the argument of the other ranks is ignored."""
         if self.is_single:

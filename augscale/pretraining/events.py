@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from augscale.networks.backbones import Backbone
-from augscale.networks.head import DINOHead
 from augscale.pretraining.micro_batches import MicroBatches
 
 
@@ -18,7 +19,7 @@ class StepLog:
     loss: float
     """Loss of this step's batch, in nats."""
     information: float
-    """Information of the teacher's outputs on this step's batch, in nats, see `dino.information`."""
+    """Information of the outputs on this step's batch, in nats, see `Method.information`."""
     lr: float
     teacher_temp: float
 
@@ -30,13 +31,13 @@ class RungEvent:
     step: int
     """Optimizer updates done."""
     backbone: Backbone
-    """Backbone of the teacher, in eval mode during the call."""
-    head: DINOHead
-    """Head of the teacher, in eval mode during the call."""
+    """Backbone of the teacher (of the student for a method without), in eval mode during the call."""
+    head: nn.Module
+    """Head of the same network, in eval mode during the call."""
     loss: float
     information: float
-    log_out_dim: float
-    """ln K, the loss of a student that has learned nothing."""
+    chance_loss: float | None
+    """The loss of outputs that say nothing, nats; None where the method has no such number."""
     seconds_by_part: dict[str, float]
     """As in `PretrainResult`, up to this rung."""
 
@@ -46,7 +47,7 @@ class PretrainResult:
     """A finished run."""
 
     backbone: Backbone
-    """Backbone of the teacher, in eval mode."""
+    """Backbone of the teacher (of the student for a method without), in eval mode."""
     loss_history: list[tuple[int, float]]
     """(updates done, loss) at every logged step."""
     information: float

@@ -1,14 +1,13 @@
 """The training loop, the same for a short trial and for a full pre-training.
 
-DINO as in the official code (Caron et al. 2021); one optimizer step is in `step`. Everything random is a function of
-(seed, step), so the saved state holds no random generator, and a resumed run is bit-identical to an uninterrupted one
-(on one CPU; GPUs sum in varying order). The loop knows nothing of searches: at rungs it calls `on_rung`, whose
+One optimizer step is in `step`, what is particular to a method in its class (`method`). Everything random is a function
+of (seed, step), so the saved state holds no random generator, and a resumed run is bit-identical to an uninterrupted
+one (on one CPU; GPUs sum in varying order). The loop knows nothing of searches: at rungs it calls `on_rung`, whose
 exceptions propagate.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,11 +22,13 @@ from augscale.config import StudyConfig
 from augscale.errors import Paused
 from augscale.pretraining.distributed import DistributedContext
 from augscale.pretraining.events import PretrainResult, RungEvent, StepLog
+from augscale.pretraining.forward import ViewFunction
+from augscale.pretraining.methods import method_of
 from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.out_of_memory import capped
 from augscale.pretraining.schedules import step_values
 from augscale.pretraining.state import Progress, TrainingState, load_state, run_fingerprint, save_state
-from augscale.pretraining.step import Trainer, ViewFunction
+from augscale.pretraining.step import Trainer
 from augscale.system.devices import resolve_device
 from augscale.system.memory import memory_limit
 
@@ -52,8 +53,9 @@ def pretrain(
     free_memory: int | None = None,
     largest_micro_batch: int | None = None,
     on_micro_batches: Callable[[MicroBatches], None] | None = None,
+    patients: npt.NDArray[np.int64] | None = None,
 ) -> PretrainResult:
-    """Trains a student and its teacher for `study.pretrain.steps` updates.
+    """Trains a network by `study.pretrain.method` for `study.pretrain.steps` updates.
 
     The weights come from the saved state if there is one, else from `study.backbone.init`, else from the seed.
 
@@ -80,6 +82,8 @@ def pretrain(
             what is free.
         largest_micro_batch: limit of images per micro-batch, with which an earlier run on this device ended.
         on_micro_batches: called before the first step, and whenever a step is repeated because memory ran out.
+        patients: int64, shape (N,), number of every image's patient, for losses that compare images, where those of
+            one patient are no negatives, and for natural positives. None: every image is its own patient.
     Raises:
         ConfigError: the study does not fit the model, the device or the number of processes.
         DataError: fewer images than the batch size.
@@ -92,11 +96,25 @@ def pretrain(
     target = torch.device(resolve_device(context.device or device))
     max_memory = study.pretrain.max_memory
     limit = memory_limit(max_memory, target, free_memory)
-    fingerprint = run_fingerprint(study, seed, scales, images.shape, indices)
+    reads_patients = method_of(study).whole_batch or study.pretrain.natural_positives
+    fingerprint = run_fingerprint(
+        study, seed, scales, images.shape, indices, patients=patients if reads_patients else None
+    )
     context.check_equal(fingerprint | {"accumulate": str(accumulate)})
     with capped(target, None if max_memory is None and free_memory is None else limit):
         trainer = Trainer(
-            images, indices, scales, study, seed, target, context, accumulate, limit, make_views, on_micro_batches
+            images,
+            indices,
+            scales,
+            study,
+            seed,
+            target,
+            context,
+            accumulate,
+            limit,
+            make_views,
+            on_micro_batches,
+            patients,
         )
         run = _Run(
             trainer=trainer,
@@ -175,7 +193,7 @@ class _Run:
         trainer.student.load_state_dict(state.student)
         trainer.teacher.load_state_dict(state.teacher)
         trainer.optimizer.load_state_dict(state.optimizer)
-        trainer.center = state.center.to(trainer.device)
+        trainer.method.state = {name: tensor.to(trainer.device) for name, tensor in state.loss_state.items()}
         trainer.step = trainer.saved_step = state.step
         self.progress = Progress(**state.meta)
         trainer.clock.seconds = dict(self.progress.seconds_by_part)
@@ -200,7 +218,7 @@ class _Run:
                 step=trainer.step,
                 student=trainer.student.state_dict(),
                 teacher=trainer.teacher.state_dict(),
-                center=trainer.center,
+                loss_state=trainer.method.state,
                 optimizer=trainer.optimizer.state_dict(),
                 meta=vars(self.progress),
             )
@@ -217,7 +235,7 @@ class _Run:
         trainer.stop_if_not_finite()
         values = step_values(trainer.recipe, trainer.step - 1)
         progress.loss = trainer.losses.last()
-        progress.information = trainer.statistics.information()
+        progress.information = trainer.method.information(trainer.statistics)
         progress.loss_history.append((trainer.step, progress.loss))
         if self.on_log is not None and trainer.context.is_main:
             self.on_log(
@@ -241,7 +259,7 @@ class _Run:
             head=trainer.teacher.head.eval(),
             loss=progress.loss,
             information=progress.information,
-            log_out_dim=math.log(trainer.recipe.out_dim),
+            chance_loss=trainer.method.chance_loss(trainer.study),
             seconds_by_part=dict(trainer.clock.seconds),
         )
         with trainer.clock.part("rungs"):

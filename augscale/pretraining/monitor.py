@@ -6,53 +6,27 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from augscale.pretraining.dino import information_of_shards
 from augscale.pretraining.distributed import DistributedContext
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepStatistics:
-    """Means over the images of one shard, or of the whole batch."""
+def means_over(parts: Sequence[dict[str, Tensor]], context: DistributedContext) -> dict[str, Tensor]:
+    """Means of statistics over equal parts of all processes; those of a single part are returned as they are.
 
-    loss: Tensor
-    """Loss in nats, scalar."""
-    teacher_logits: Tensor
-    """float32, shape (K,)."""
-    teacher_probs: Tensor | None
-    """float32, shape (K,); None at steps that are not logged."""
-    teacher_entropy: Tensor | None
-    """Mean entropy of single outputs in nats, scalar; None at steps that are not logged."""
-
-    @classmethod
-    def mean(cls, shards: Sequence[StepStatistics], context: DistributedContext) -> StepStatistics:
-        """The mean over equal shards of all processes; a single shard is returned as it is."""
-        if len(shards) == 1 and context.is_single:
-            return shards[0]
-        flat = context.all_reduce_mean(torch.stack([shard._flat() for shard in shards]).mean(dim=0))
-        out_dim = len(shards[0].teacher_logits)
-        loss, logits, rest = flat.split([1, out_dim, len(flat) - 1 - out_dim])
-        return cls(
-            loss=loss[0],
-            teacher_logits=logits,
-            teacher_probs=rest[1:] if len(rest) else None,
-            teacher_entropy=rest[0] if len(rest) else None,
-        )
-
-    def _flat(self) -> Tensor:
-        """One vector, so that a step needs a single all-reduce."""
-        tensors = (self.loss, self.teacher_logits, self.teacher_entropy, self.teacher_probs)
-        return torch.cat([tensor.reshape(-1) for tensor in tensors if tensor is not None])
-
-    def information(self) -> float:
-        """Information in nats, see `dino.information`; at logged steps only."""
-        assert self.teacher_probs is not None, "the step was not logged"
-        assert self.teacher_entropy is not None
-        return float(information_of_shards(self.teacher_probs, self.teacher_entropy))
+    Args:
+        parts: statistics of every part of this process, float32 of the same names and shapes.
+        context: the processes, which need a single all-reduce.
+    """
+    if len(parts) == 1 and context.is_single:
+        return parts[0]
+    first = parts[0]
+    rows = torch.stack([torch.cat([part[name].reshape(-1) for name in first]) for part in parts])
+    flat = context.all_reduce_mean(rows.mean(dim=0))
+    means = flat.split([tensor.numel() for tensor in first.values()])
+    return {name: mean.view(first[name].shape) for name, mean in zip(first, means, strict=True)}
 
 
 class LossCheck:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from augscale.config import PretrainConfig
+from augscale.pretrain_config import PretrainConfig
 
 REFERENCE_BATCH_SIZE = 256
 """The batch size for which `lr` is stated."""

@@ -20,7 +20,9 @@ from augscale.errors import CheckpointError
 from augscale.runs.files import write_atomic
 from augscale.settings import changes, flatten
 
-_FORMAT = 2
+_FORMAT = 3
+_FORMAT_OF_DINO = 2
+"""Until 2026-11 every run was one of DINO, and its center had an entry of its own."""
 
 
 class UnusableState(CheckpointError):
@@ -53,7 +55,9 @@ class TrainingState:
     student: dict[str, Tensor]
     """Backbone and head."""
     teacher: dict[str, Tensor]
-    center: Tensor
+    """The student's tensors once more for a method without teacher."""
+    loss_state: dict[str, Tensor]
+    """`Method.state`."""
     optimizer: dict[str, Any]
     meta: dict[str, Any]
     """Fields of `Progress`."""
@@ -65,15 +69,26 @@ def run_fingerprint(
     scales: AugmentationScales,
     image_shape: tuple[int, ...],
     indices: npt.NDArray[np.int64],
+    *,
+    patients: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, str]:
-    """Facts that must be equal for a state to be continued, by name, so that an error can say which differ."""
-    rows = hashlib.blake2b(np.ascontiguousarray(indices, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
-    return {
+    """Facts that must be equal for a state to be continued, by name, so that an error can say which differ.
+
+    Args:
+        patients: of every image, if the method reads them.
+    """
+    rows = _hash(indices)
+    facts = {} if patients is None else {"patients": _hash(patients[indices])}
+    return facts | {
         "settings": json.dumps(_decisive_settings(study)),
         "seed": str(seed),
         "scales": json.dumps(scales.model_dump(mode="json")),
         "images": f"{'x'.join(map(str, image_shape))} {rows}",
     }
+
+
+def _hash(values: npt.NDArray[np.int64]) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(values, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
 
 
 def _decisive_settings(study: StudyConfig) -> dict[str, Any]:
@@ -88,7 +103,7 @@ def _differences(saved: dict[str, str], wanted: dict[str, str]) -> list[str]:
     found = []
     for name, value in wanted.items():
         if name not in defaults:
-            found += [name] if saved[name] != value else []
+            found += [name] if saved.get(name) != value else []
         elif changed := changes(json.loads(saved[name]), json.loads(value), defaults[name]):
             found.append(f"{name} ({changed})")
     return found
@@ -119,6 +134,8 @@ def load_state(path: Path, fingerprint: dict[str, str], content: bytes | None = 
         source = path if content is None else io.BytesIO(content)
         values = torch.load(source, map_location="cpu", weights_only=True)
         version = values.pop("format")
+        if version == _FORMAT_OF_DINO:
+            version, values["loss_state"] = _FORMAT, {"center": values.pop("center")}
         state = TrainingState(**values)
     except Exception:
         raise UnusableState(f"{path}: damaged, or not a training state; {remedy}") from None

@@ -1,18 +1,17 @@
-"""One optimizer step of DINO, from the batch to the next center (Caron et al. 2021, `train_one_epoch`).
+"""One optimizer step, from the batch to the next weights and the method's next state.
 
 The batch of a step is divided into equal shards: one per process (`distributed`), each of these into consecutive
 micro-batches (`micro_batches`), and on a CPU each micro-batch into one shard per thread (`threads`). All shards see the
-same weights and the same center. Loss, gradients and the center's update are means over the shards, which for equal
-shards are the means over the batch, so the result equals that of the undivided batch up to rounding. Two things depend
-on the division: batch norm, which averages over one micro-batch (on GPUs over those of all processes), and dropout,
-including stochastic depth in networks other than a plain ViT, which is drawn per shard.
+same weights and the same state of the method. For a loss that is a mean over images, loss, gradients and statistics are
+means over the shards, which for equal shards are the means over the batch; a loss that compares images sees all
+micro-batches at once (`whole_batch`), and threads do not divide them. So the result equals that of the undivided batch
+up to rounding. Two things depend on the division: batch norm, which averages over one micro-batch (on GPUs over those
+of all processes), and dropout, including stochastic depth in networks other than a plain ViT, which is drawn per shard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,23 +23,15 @@ from augscale.augmentation.views import MultiCropViews, Views
 from augscale.config import StudyConfig
 from augscale.errors import ConfigError, DivergedError, MemoryShortageError
 from augscale.networks.batch_norm import uses_batch_statistics
-from augscale.networks.precision import autocast, resolve_precision, tf32_products
-from augscale.networks.stochastic_depth import DepthDraws
-from augscale.pretraining.batches import Batches
-from augscale.pretraining.dino import (
-    cancel_gradients,
-    clip_gradients,
-    dino_loss,
-    mean_entropy,
-    parameter_groups,
-    teacher_probabilities,
-    update_teacher,
-    updated_center,
-)
+from augscale.networks.precision import resolve_precision, tf32_products
+from augscale.pretraining.batches import Batches, Shard
 from augscale.pretraining.distributed import DistributedContext, gradient_sync
+from augscale.pretraining.forward import Forward, ViewFunction
 from augscale.pretraining.memory_estimate import measure_step, missing_moments
+from augscale.pretraining.method import StepFacts, Tensors
+from augscale.pretraining.methods import NO_PAIRS, has_pairs, method_of
 from augscale.pretraining.micro_batches import MicroBatches, fewest_that_fit
-from augscale.pretraining.monitor import Clock, LossCheck, StepStatistics
+from augscale.pretraining.monitor import Clock, LossCheck, means_over
 from augscale.pretraining.out_of_memory import (
     allocate_moments,
     drop_cached_memory,
@@ -51,33 +42,23 @@ from augscale.pretraining.out_of_memory import (
 from augscale.pretraining.schedules import StepValues, step_values
 from augscale.pretraining.student_teacher import build_networks, synchronize_batch_norm
 from augscale.pretraining.threads import DataParallelThreads
+from augscale.pretraining.updates import cancel_gradients, clip_gradients, parameter_groups, update_teacher
+from augscale.pretraining.whole_batch import backward_of_whole_batch
 from augscale.seeding import derive_seed
 from augscale.system.compiling import resolve_compile
+from augscale.system.devices import to_device
 from augscale.system.memory import resident_memory
-
-ViewFunction = Callable[[Tensor, npt.NDArray[np.int64]], Views]
-"""Maps the images and sample ids of a batch, see `Batches.draw`, to its views."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Slice `index` of `count` equal slices of a step's batch."""
-
-    index: int
-    count: int
-
-    def split(self, num: int) -> list[Shard]:
-        return [Shard(self.index * num + i, self.count * num) for i in range(num)]
 
 
 class Trainer:
-    """Networks, optimizer and center of one run; `loop.pretrain` calls `train_step` until the run is done.
+    """Networks, optimizer and method of one run; `loop.pretrain` calls `train_step` until the run is done.
 
     Args:
         accumulate: smallest number of micro-batches into which each process divides its shard.
         memory_limit: bytes, see `system.memory.memory_limit`.
         make_views: replaces the views drawn from `scales`.
         on_micro_batches: called when micro-batches are chosen, and when they change; on rank 0 only.
+        patients: int64, shape (N,), number of every image's patient; None: unknown.
     Raises:
         ConfigError: the study does not fit the model, the device or the number of processes.
         DataError: fewer images than the batch size.
@@ -97,6 +78,7 @@ class Trainer:
         memory_limit: int | None = None,
         make_views: ViewFunction | None = None,
         on_micro_batches: Callable[[MicroBatches], None] | None = None,
+        patients: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.study, self.recipe, self.seed = study, study.pretrain, seed
         self.device, self.context = device, context
@@ -104,9 +86,12 @@ class Trainer:
         precision = resolve_precision(self.recipe.precision, device)
         self.precision = "fp32" if context.all_reduce_max(int(precision == "fp32")) else precision
         self.batches = Batches(
-            images, indices, self.recipe.batch_size, derive_seed(seed, "order"), device, memory_limit
+            images, indices, self.recipe.batch_size, derive_seed(seed, "order"), device, memory_limit, patients
         )
+        if self.recipe.natural_positives and not has_pairs(None if patients is None else patients[indices]):
+            raise ConfigError(NO_PAIRS)
         self.student, self.teacher = build_networks(study, seed, device)
+        self.method = method_of(study)(study, self.student.backbone, seed, device)
         batch_norm = uses_batch_statistics(self.student)
         self.micro_batches = MicroBatches.of_batch(
             self.recipe.batch_size, context.world_size, accumulate, batch_norm=batch_norm
@@ -117,25 +102,35 @@ class Trainer:
                     "batch norm over several processes needs GPUs; expected one process, a backbone without batch "
                     "norm and pretrain.head_batch_norm = false, or GPUs"
                 )
-            self.student, self.teacher = synchronize_batch_norm(self.student), synchronize_batch_norm(self.teacher)
+            alone = self.teacher is self.student
+            self.student = synchronize_batch_norm(self.student)
+            self.teacher = self.student if alone else synchronize_batch_norm(self.teacher)
             context.broadcast_weights(self.teacher)
         self.compiled = resolve_compile(self.recipe.compile, device, self.recipe.steps)
         self.student.backbone.compiled = self.teacher.backbone.compiled = self.compiled
         view_seed = derive_seed(seed, "views")
-        self.make_views = make_views or MultiCropViews(
-            scales, study.crops, images.shape[1], view_seed, compiled=self.compiled
-        )
         self.parallel_student = context.data_parallel(self.student)
-        self.draws_by_image = self.student.backbone.draws_by_image
-        self.threads = DataParallelThreads(
-            enabled=device.type == "cpu" and context.is_single and self.draws_by_image and not batch_norm
+        draws_by_image = self.method.draws_by_image
+        dividing = device.type == "cpu" and context.is_single and draws_by_image and not batch_norm
+        self.threads = DataParallelThreads(enabled=dividing and not self.method.whole_batch)
+        self.forward = Forward(
+            self.method,
+            self.batches,
+            make_views or MultiCropViews(scales, study.crops, images.shape[1], view_seed, compiled=self.compiled),
+            seed=seed,
+            device=device,
+            precision=self.precision,
+            keep_casts=self.threads.num_threads == 1,
+            draws_by_image=draws_by_image,
         )
         self.student_parameters: list[nn.Parameter] = list(self.student.parameters())
         self.teacher_parameters: list[Tensor] = list(self.teacher.parameters())
-        self.last_layer = list(self.student.head.last_layer.parameters())
-        self.buffers = [*self.student.buffers(), *self.teacher.buffers()]
+        # A student may have parts, e.g. a predictor, that its teacher lacks.
+        trained = dict(self.student.named_parameters())
+        self.averaged_parameters: list[Tensor] = [trained[name] for name, _ in self.teacher.named_parameters()]
+        self.buffers = list(dict.fromkeys([*self.student.buffers(), *self.teacher.buffers()]))
         self.optimizer = torch.optim.AdamW(parameter_groups(self.student), lr=0.0, fused=True)
-        self.center = torch.zeros(self.recipe.out_dim, device=device)
+        self.patients = patients
         self.step = 0
         self.saved_step = 0
         """Step of the last saved state; 0 if there is none."""
@@ -153,38 +148,69 @@ class Trainer:
         """
         values = step_values(self.recipe, self.step)
         buffers = [buffer.clone() for buffer in self.buffers]
-        next_center = retry_out_of_memory(
+        next_state = retry_out_of_memory(
             lambda: self._accumulate_gradients(values, logged),
             lambda message: self._take_smaller_micro_batches(buffers, message),
         )
         with self.clock.part("optimiser"), not_repeatable():
             self.optimizer.step()
-            update_teacher(self.teacher_parameters, self.student_parameters, values.teacher_momentum)
-            self.center = next_center
+            if self.teacher is not self.student:
+                update_teacher(self.teacher_parameters, self.averaged_parameters, values.teacher_momentum)
+            self.method.state = next_state
         self.step += 1
 
-    def _accumulate_gradients(self, values: StepValues, logged: bool) -> Tensor:
-        """Sets the clipped gradients of the whole batch, learning rate and weight decay; returns the next center."""
+    def _accumulate_gradients(self, values: StepValues, logged: bool) -> Tensors:
+        """Sets the clipped gradients of the whole batch, learning rate and weight decay; returns the next state."""
         self.optimizer.zero_grad(set_to_none=True)
         shards = Shard(self.context.rank, self.context.world_size).split(self.micro_batches.number)
-        statistics = [
-            part for shard in shards for part in self._micro_batch(shard, values, logged, last=shard is shards[-1])
-        ]
-        self.statistics = StepStatistics.mean(statistics, self.context)
-        self.losses.add(self.statistics.loss, self.step + 1)
+        facts = StepFacts(
+            values=values,
+            logged=logged,
+            context=self.context,
+            patients=self._patients_of_batch(),
+            compiled=self.compiled,
+        )
+        if self.method.whole_batch:
+            statistics = [self._whole_batch(shards, facts)]
+        else:
+            statistics = [
+                part for shard in shards for part in self._micro_batch(shard, facts, last=shard is shards[-1])
+            ]
+        self.statistics = means_over(statistics, self.context)
+        self.losses.add(self.statistics["loss"], self.step + 1)
         if self.device.type == "cpu":  # a GPU's loss is read when it is logged, so that steps do not wait for it
             self.stop_if_not_finite()
         with self.clock.part("optimiser"):
             clip_gradients(self.student_parameters, self.recipe.clip_grad)
-            if values.last_layer_frozen:
-                cancel_gradients(self.last_layer)
+            cancel_gradients(self.method.withheld(self.student, values))
             decaying, not_decaying = self.optimizer.param_groups
             decaying["lr"] = not_decaying["lr"] = values.lr
             decaying["weight_decay"] = values.weight_decay
             allocate_moments(self.optimizer)
-            return updated_center(self.center, self.statistics.teacher_logits, self.recipe.center_momentum)
+            return self.method.next_state(self.statistics)
 
-    def _micro_batch(self, shard: Shard, values: StepValues, logged: bool, *, last: bool) -> list[StepStatistics]:
+    def _patients_of_batch(self) -> Tensor | None:
+        if self.patients is None or not self.method.whole_batch:
+            return None
+        return to_device(self.patients[self.batches.rows(self.step)], self.device)
+
+    def _whole_batch(self, shards: Sequence[Shard], facts: StepFacts, views: Views | None = None) -> Tensors:
+        """Adds the gradients of a loss that compares images; returns its statistics."""
+        with tf32_products(self.precision, self.device):
+            return backward_of_whole_batch(
+                self.forward,
+                self.parallel_student,
+                self.student,
+                self.teacher,
+                shards,
+                self.step,
+                facts,
+                self.clock,
+                synchronize=views is None,
+                views=views,
+            )
+
+    def _micro_batch(self, shard: Shard, facts: StepFacts, *, last: bool) -> list[Tensors]:
         """Adds the gradients of one micro-batch to the existing ones; returns the statistics of its shards.
 
         Args:
@@ -192,74 +218,38 @@ class Trainer:
         """
         num_shards = self.threads.num_shards(self.recipe.batch_size // shard.count)
         if num_shards > 1:
-            return self._micro_batch_in_threads(shard.split(num_shards), values, logged)
-        return [self._forward_backward(shard, values, logged, last=last)]
+            return self._micro_batch_in_threads(shard.split(num_shards), facts)
+        return [self._forward_backward(shard, facts, last=last)]
 
-    def _forward_backward(
-        self, shard: Shard, values: StepValues, logged: bool, *, last: bool, views: Views | None = None
-    ) -> StepStatistics:
+    def _forward_backward(self, shard: Shard, facts: StepFacts, *, last: bool, views: Views | None = None) -> Tensors:
         with gradient_sync(self.parallel_student, enabled=last), tf32_products(self.precision, self.device):
-            loss, statistics = self._loss(shard, values, logged, self.clock, views)
+            loss, statistics = self._loss(shard, facts, self.clock, views)
             with self.clock.part("backward"):
                 self._summand(loss, shard).backward()
         return statistics
 
-    def _loss(
-        self, shard: Shard, values: StepValues, logged: bool, clock: Clock, views: Views | None = None
-    ) -> tuple[Tensor, StepStatistics]:
+    def _loss(self, shard: Shard, facts: StepFacts, clock: Clock, views: Views | None = None) -> tuple[Tensor, Tensors]:
         """Loss and statistics of one shard.
 
         Args:
             views: used instead of views of the shard's images.
         """
-        if views is None:
-            with clock.part("views"):
-                images, sample_ids = self.batches.draw(self.step, shard.index, shard.count)
-                views = self.make_views(images, sample_ids)
+        part = self.forward.part(self.step, shard, clock, views)
         with clock.part("forward"):
-            cast = autocast(self.precision, self.device, keep_casts=self.threads.num_threads == 1)
-            with self._stochastic_depth(shard, num_images=len(views.global_crops) // 2) as draws, cast:
-                with torch.no_grad():
-                    teacher_logits = self.teacher(views.global_crops)
-                student_logits = self.parallel_student(views.global_crops, views.local_crops, draws=draws)
-            teacher_probs = teacher_probabilities(teacher_logits, self.center, values.teacher_temp)
-            loss = dino_loss(student_logits, teacher_probs, self.recipe.student_temp, compiled=self.compiled)
-            statistics = StepStatistics(
-                loss=loss.detach(),
-                teacher_logits=teacher_logits.mean(dim=0),
-                teacher_probs=teacher_probs.mean(dim=0) if logged else None,
-                teacher_entropy=mean_entropy(teacher_probs) if logged else None,
-            )
-        return loss, statistics
-
-    @contextmanager
-    def _stochastic_depth(self, shard: Shard, num_images: int) -> Iterator[DepthDraws | None]:
-        """Random numbers of the forward pass: a function of (seed, step), and of the shard if not drawn per image."""
-        if self.draws_by_image:
-            yield DepthDraws(derive_seed(self.seed, "drop-path", self.step), shard.index, shard.count, num_images)
-            return
-        on_gpu = self.device.type == "cuda"
-        seed = derive_seed(self.seed, "drop-path", self.step, *([shard.index] if shard.index else []))
-        with torch.random.fork_rng(devices=[self.device] if on_gpu else []):
-            torch.default_generator.manual_seed(seed)
-            if on_gpu:
-                with torch.cuda.device(self.device):
-                    torch.cuda.manual_seed(seed)
-            yield None
+            outputs, targets = self.forward.both(self.parallel_student, self.teacher, part)
+            return self.method.loss(outputs, targets, facts)
 
     def _summand(self, loss: Tensor, shard: Shard) -> Tensor:
         """The term of a shard in the mean loss of its process; over processes, gradients are averaged instead."""
         shards_of_process = shard.count // self.context.world_size
         return loss if shards_of_process == 1 else loss / shards_of_process
 
-    def _micro_batch_in_threads(
-        self, shards: Sequence[Shard], values: StepValues, logged: bool
-    ) -> list[StepStatistics]:
+    def _micro_batch_in_threads(self, shards: Sequence[Shard], facts: StepFacts) -> list[Tensors]:
         clocks = [Clock(self.device) for _ in shards]
 
-        def in_thread(number: int) -> tuple[StepStatistics, tuple[Tensor | None, ...]]:
+        def in_thread(number: int) -> tuple[Tensors, tuple[Tensor | None, ...]]:
             shard, clock = shards[number], clocks[number]
-            loss, statistics = self._loss(shard, values, logged, clock)
+            loss, statistics = self._loss(shard, facts, clock)
             with clock.part("backward"):
                 # Returned, not accumulated: several threads must not add to the same tensors.
                 loss = self._summand(loss, shard)
@@ -328,14 +318,22 @@ class Trainer:
     def _estimated_bytes(self) -> Callable[[int], int]:
         """Estimated peak of this process as a function of the number of micro-batches."""
         values, shard = step_values(self.recipe, self.step), Shard(self.context.rank, self.context.world_size)
+        facts = StepFacts(values=values, logged=True, context=self.context, compiled=self.compiled)
+
+        def forward_backward(views: Views) -> object:
+            if self.method.whole_batch:
+                return self._whole_batch([shard], facts, views)
+            return self._forward_backward(shard, facts, last=False, views=views)
+
         in_use = resident_memory() + missing_moments(self.optimizer)
         memory = measure_step(
-            lambda views: self._forward_backward(shard, values, logged=True, last=False, views=views),
-            (self.student, self.teacher),
+            forward_backward,
+            (self.student,) if self.teacher is self.student else (self.student, self.teacher),
             self.study.crops,
             key=repr((self.study.backbone, self.study.crops, self.recipe, self.precision, self.context)),
         )
         images, threads = self.micro_batches.images, self.threads.num_threads
+        in_use += self.method.kept_bytes(images)
         return lambda number: in_use + memory.peak(images // number, accumulating=number > 1, num_threads=threads)
 
     def _report_micro_batches(self) -> None:
@@ -357,18 +355,17 @@ class Trainer:
         """Detects gradients of the last step that were not finite although the loss was.
 
         Raises:
-            DivergedError: a weight of the teacher is not finite.
+            DivergedError: a weight of the network that is evaluated is not finite.
         """
         norms = torch.stack(torch._foreach_norm(self.teacher_parameters))
         if not bool(norms.isfinite().all()):
-            raise self._diverged("a weight of the teacher is not finite", self.step)
+            network = "teacher" if self.method.has_teacher else "network"
+            raise self._diverged(f"a weight of the {network} is not finite", self.step)
 
     def _diverged(self, what: str, step: int) -> DivergedError:
         values = step_values(self.recipe, step - 1)
         saved = f"last checkpoint: step {self.saved_step}" if self.saved_step else "no checkpoint"
-        return DivergedError(
-            f"{what} at step {step} (lr {values.lr:.1e}, teacher_temp {values.teacher_temp:g}); {saved}"
-        )
+        return DivergedError(f"{what} at step {step} ({self.method.described(values)}); {saved}")
 
 
 def add_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:

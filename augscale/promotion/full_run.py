@@ -19,6 +19,7 @@ from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, build_cache, default_cache_root
 from augscale.data.sanity import Sanity, check_images
 from augscale.pretraining.distributed import global_rank, init_distributed, started_by_torchrun
+from augscale.pretraining.methods import check_patients
 from augscale.promotion.full_display import FullRunDisplay
 from augscale.promotion.full_folder import FullRunFolder
 from augscale.promotion.full_session import FullRunSession
@@ -125,6 +126,7 @@ def pretrain_full(
     flags = {"data.sources": source_list(data), "pretrain.batch_size": batch_size, "backbone.init": init}
     config = resolve_study(study, arch, flags | {"pretrain.max_memory": max_memory}, overrides or {})
     parameters = check_networks(config)
+    check_patients(config)
     folder = FullRunFolder(out or default_folder(config, name, seed))
     display = FullRunDisplay(console or Console(stderr=True), quiet=quiet or global_rank() > 0)
     cache, sanity = _decode(config, display, allow_bad=allow_bad)

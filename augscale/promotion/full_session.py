@@ -17,6 +17,7 @@ from augscale.augmentation.scales import AugmentationScales, describe
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache
 from augscale.data.grey_levels import range_lines
+from augscale.data.splits import patient_groups
 from augscale.errors import AugscaleError, CheckpointError, ConfigError, InterruptedRun, Paused
 from augscale.pretraining.distributed import DistributedContext
 from augscale.pretraining.events import PretrainResult
@@ -126,6 +127,7 @@ class FullRunSession:
                 accumulate=self.facts.accumulate,
                 context=self.context,
                 on_micro_batches=recorder.on_micro_batches if recorder else None,
+                patients=patient_groups(self.cache.records),
             )
 
     @contextmanager

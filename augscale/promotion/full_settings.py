@@ -13,6 +13,7 @@ from augscale.data.facts import file_facts, file_lines
 from augscale.data.sanity import Sanity
 from augscale.errors import ConfigError
 from augscale.networks.backbones import build_backbone
+from augscale.pretraining.methods import check_method
 from augscale.settings import parse_settings
 
 DEFAULT_EPOCHS = 100
@@ -54,6 +55,7 @@ def check_networks(config: StudyConfig) -> int:
     backbone = build_backbone(config.backbone.model_copy(update={"init": "none"}), config.crops.global_size)
     if config.crops.n_local:
         backbone.check_view_size(config.crops.local_size, "crops.local_size")
+    check_method(config, backbone)
     if config.backbone.init not in ("none", "imagenet") and not Path(config.backbone.init).is_file():
         raise ConfigError(f"--init {config.backbone.init}: no such file; expected none, imagenet or a weights file")
     return sum(parameter.numel() for parameter in backbone.parameters())

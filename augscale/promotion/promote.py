@@ -151,8 +151,11 @@ def promote(
     folder = run.path / "promote"
     options: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "init": init}
     options |= {"max_memory": max_memory, "evaluations": evaluations, "overrides": overrides or {}, "device": device}
+    # Full runs by another method than the search's lie beside those by its own.
+    method = (overrides or {}).get("pretrain.method", study.pretrain.method)
+    suffix = "" if method == study.pretrain.method else f"-{method}"
     contenders = tuple(
-        _pretrain(name, scales, study, out=folder / _slug(name), console=console, **options)
+        _pretrain(name, scales, study, out=folder / f"{_slug(name)}{suffix}", console=console, **options)
         for name, scales in _choose(answer, top, controls, run).items()
     )
     _write_promotion(folder, answer.headline, contenders)

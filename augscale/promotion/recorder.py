@@ -19,6 +19,7 @@ from augscale.config import StudyConfig
 from augscale.networks.batch_norm import common_statistics
 from augscale.networks.weights import save_weights, sidecar_facts
 from augscale.pretraining.events import RungEvent, StepLog
+from augscale.pretraining.methods import chance_loss
 from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.schedules import step_values
 from augscale.promotion.full_display import FullRunDisplay
@@ -121,7 +122,7 @@ class Recorder:
                 bootstrap=probe.bootstrap if last else 0,
                 information=event.information,
                 loss=event.loss,
-                out_dim=self.config.pretrain.out_dim,
+                chance_loss=event.chance_loss,
                 final=last,
                 should_stop=self.should_stop,
             )
@@ -146,7 +147,13 @@ class Recorder:
 
     def _sidecar(self, evaluation: PanelEvaluation) -> dict[str, Any]:
         assert self._micro_batches is not None, "the loop reports them before its first step"
-        shared = sidecar_facts(self.config, self.scales, loss=evaluation.loss, information=evaluation.information)
+        shared = sidecar_facts(
+            self.config,
+            self.scales,
+            loss=evaluation.loss,
+            information=evaluation.information,
+            chance_loss=chance_loss(self.config),
+        )
         return shared | {
             "name": self.facts.scales_name,
             "step": evaluation.step,

@@ -22,7 +22,7 @@ NEAR_LIMIT = 2.0
 SUSPICIOUS_FEATURE_SD = 0.05
 """A feature spread below this is suspicious: the mean cosine of two images is above 0.9975."""
 STUCK_SHARE = 0.995
-"""A loss of at least this share of ln(out_dim) counts as stuck: the outputs carry no information."""
+"""A loss of at least this share of the loss by chance counts as stuck: the outputs carry no information."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def verdict(
     finite: bool = True,
     information: float | None = None,
     loss: float | None = None,
-    out_dim: int | None = None,
+    chance_loss: float | None = None,
     final: bool = False,
 ) -> Health:
     """Judges a run.
@@ -77,15 +77,15 @@ def verdict(
         feature_sd: feature spread of the clean embeddings, in [0, 1].
         probe: `min_effective_rank` and `min_information`; a limit of 0 switches its check off.
         finite: True if all embeddings are finite.
-        information: mutual information of image and teacher output, nats; None without a head.
-        loss: DINO's loss, nats; checked against ln(out_dim) if both are given.
-        out_dim: outputs of the projection head.
+        information: what outputs say about their image, nats, see `Method.information`; None without a head.
+        loss: loss of the training, nats; checked against `chance_loss` if both are given.
+        chance_loss: loss of outputs that say nothing (DINO: ln(out_dim)); None where the method has no such number.
         final: True at the end of training, when too little information is a collapse; earlier it is only suspicious,
             because every run begins without any.
     """
     checks = [] if finite else [Check(sentence="embeddings are not finite, expected finite numbers", shortfall=1.0)]
     checks += spread_checks(effective_rank, feature_sd, probe)
-    checks += training_checks(probe, information=information, loss=loss, out_dim=out_dim, final=final)
+    checks += training_checks(probe, information=information, loss=loss, chance_loss=chance_loss, final=final)
     worst = min((check.verdict for check in checks), key=WORST_FIRST.index)
     reported = [check for check in checks if worst == "healthy" or check.verdict != "healthy"]
     return Health(
@@ -118,21 +118,21 @@ def spread_checks(effective_rank: float, feature_sd: float, probe: ProbeConfig) 
 
 
 def training_checks(
-    probe: ProbeConfig, *, information: float | None, loss: float | None, out_dim: int | None, final: bool
+    probe: ProbeConfig, *, information: float | None, loss: float | None, chance_loss: float | None, final: bool
 ) -> list[Check]:
     """Checks of the head's outputs and of the loss, as far as they are known; see `verdict`."""
     checks = []
     if information is not None and probe.min_information > 0:
         checks.append(_information_check(information, probe.min_information, final))
-    if loss is not None and out_dim is not None:
+    if loss is not None and chance_loss is not None:
         uninformative = information is None or information < probe.min_information
-        checks.append(_loss_check(loss, math.log(out_dim), hard=final and uninformative))
+        checks.append(_loss_check(loss, chance_loss, hard=final and uninformative))
     return checks
 
 
 def _information_check(information: float, limit: float, final: bool) -> Check:
     return Check(
-        sentence=f"teacher outputs carry {information:.3f} nats about the image, limit {limit:g}"
+        sentence=f"outputs carry {information:.3f} nats about the image, limit {limit:g}"
         + ("" if final else " at the end of training"),
         shortfall=_shortfall(information, limit),
         hard=final,
@@ -140,11 +140,11 @@ def _information_check(information: float, limit: float, final: bool) -> Check:
     )
 
 
-def _loss_check(loss: float, log_out_dim: float, *, hard: bool) -> Check:
-    # The shortfall grows from 0 at the limit to 1 at ln(out_dim).
-    limit = STUCK_SHARE * log_out_dim
+def _loss_check(loss: float, chance: float, *, hard: bool) -> Check:
+    # The shortfall grows from 0 at the limit to 1 at chance.
+    limit = STUCK_SHARE * chance
     return Check(
-        sentence=f"loss {loss:.3f}, stuck from {limit:.3f} up (ln(out_dim) = {log_out_dim:.3f}: outputs say nothing)",
-        shortfall=1.0 if math.isnan(loss) else min(1.0, (loss - limit) / (log_out_dim - limit)),
+        sentence=f"loss {loss:.3f}, stuck from {limit:.3f} up ({chance:.3f} by chance: outputs say nothing)",
+        shortfall=1.0 if math.isnan(loss) else min(1.0, (loss - limit) / (chance - limit)),
         hard=hard,
     )

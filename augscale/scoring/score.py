@@ -74,7 +74,7 @@ def score_backbone(
     bootstrap: int = 0,
     information: float | None = None,
     loss: float | None = None,
-    out_dim: int | None = None,
+    chance_loss: float | None = None,
     final: bool = False,
     autocast: bool = False,
     should_stop: Callable[[], bool] | None = None,
@@ -86,7 +86,7 @@ def score_backbone(
         panel: from `build_panel`.
         probe: name of the score, limits of the verdict, seed of the bootstrap.
         device, autocast, should_stop: see `embed`.
-        bootstrap, information, loss, out_dim, final: see `score_embeddings`.
+        bootstrap, information, loss, chance_loss, final: see `score_embeddings`.
     Raises:
         DivergedError: an embedding is not finite.
         Paused: `should_stop` returned True.
@@ -104,7 +104,7 @@ def score_backbone(
         bootstrap=bootstrap,
         information=information,
         loss=loss,
-        out_dim=out_dim,
+        chance_loss=chance_loss,
         final=final,
     )
 
@@ -118,7 +118,7 @@ def score_embeddings(
     bootstrap: int = 0,
     information: float | None = None,
     loss: float | None = None,
-    out_dim: int | None = None,
+    chance_loss: float | None = None,
     final: bool = False,
 ) -> PanelScore:
     """Scores embeddings from any source.
@@ -129,7 +129,7 @@ def score_embeddings(
         probe: `score`, `seed` and limits of the verdict are used.
         groups: int64, shape (n,): patients; None: every image is its own.
         bootstrap: resamples of patients for the intervals; all levels share them.
-        information, loss, out_dim, final: see `health.verdict`.
+        information, loss, chance_loss, final: see `health.verdict`.
     Raises:
         DataError: no levels, wrong shapes, too few images, views or patients, or values that are not finite.
     """
@@ -162,7 +162,7 @@ def score_embeddings(
             probe=probe,
             information=information,
             loss=loss,
-            out_dim=out_dim,
+            chance_loss=chance_loss,
             final=final,
         ),
         num_images=first.num_images,

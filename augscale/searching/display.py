@@ -91,7 +91,9 @@ def render(snapshot: Progress, elapsed: float | None, *, all_trials: bool = Fals
     counts = ", ".join(f"{count} {state.lower()}" for state, count in sorted(snapshot.counts.items()))
     left = f", about {duration(snapshot.seconds_left)} left" if snapshot.seconds_left is not None else ""
     spent = f", {duration(elapsed)}" if elapsed is not None else ""
-    parts = [Text(f"trials {snapshot.finished}/{snapshot.wanted} ({counts or 'starting'}){spent}{left}")]
+    parts = [
+        Text(f"trials {snapshot.finished}/{snapshot.wanted} ({counts or 'starting'}) by {snapshot.method}{spent}{left}")
+    ]
     if snapshot.best is not None:
         best = snapshot.best
         parts.append(Text(f"best so far: {best.name}, score {best.score:.3f}  {best.crops_and_jitter}", style="bold"))

@@ -20,7 +20,7 @@ def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: Manifes
     display.say(
         f"{config.name}: {config.search.trials} trials of {config.pretrain.steps} steps x {config.pretrain.batch_size} "
         f"images, {config.backbone.name} ({parameters:.2g} M parameters) at {config.crops.global_size} px on "
-        f"{manifest.device}"
+        f"{manifest.device}, by {config.pretrain.method}"
     )
     patients = f"of {data.num_patients} patients " if data.num_patients else "without patient ids "
     display.say(

@@ -51,6 +51,7 @@ def check_study(config: StudyConfig) -> int:
     """
     with lasting_imports():
         from augscale.networks.backbones import build_backbone, check_init
+        from augscale.pretraining.methods import check_method
 
     check_space(config.space)
     for name in (*config.search.controls, *config.probe.levels, config.space.base):
@@ -64,6 +65,7 @@ def check_study(config: StudyConfig) -> int:
     backbone = build_backbone(architecture, config.crops.global_size)
     if config.crops.n_local:
         backbone.check_view_size(config.crops.local_size, "crops.local_size")
+    check_method(config, backbone)
     return sum(parameter.numel() for parameter in backbone.parameters())
 
 
@@ -97,6 +99,9 @@ def prepare_run(
     """
     run.create()
     refuse_changes(run, config)
+    with lasting_imports():
+        from augscale.pretraining.methods import check_patients
+    check_patients(config)
     cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
     _say_all(say, cache.source_notes)
     sanity = check_images(cache, allow_bad=allow_bad)

@@ -60,6 +60,8 @@ class Progress:
     """Failed trials by reason."""
     paused_confirmations: int = 0
     """Confirmation runs that have begun and that no worker runs."""
+    method: str = "dino"
+    """`PretrainConfig.method`."""
 
     @property
     def finished(self) -> int:
@@ -69,6 +71,7 @@ class Progress:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
+            "method": self.method,
             "wanted": self.wanted,
             "counts": self.counts,
             "best": vars(self.best) if self.best else None,
@@ -108,6 +111,7 @@ def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> P
         seconds_left=_forecast(lines, config, len(workers), planned - done),
         failures=tuple(failure_groups(trials)),
         paused_confirmations=len(begun),
+        method=config.pretrain.method,
     )
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache, open_cache
+from augscale.data.splits import patient_groups
 from augscale.errors import AugscaleError
 from augscale.evaluation.datasets import LabelledImages
 from augscale.networks.backbones import Backbone
@@ -28,6 +29,7 @@ from augscale.networks.precision import resolve_precision
 from augscale.networks.weights import save_weights, sidecar_facts
 from augscale.pretraining.events import PretrainResult, RungEvent, StepLog
 from augscale.pretraining.loop import pretrain
+from augscale.pretraining.methods import chance_loss
 from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.state import UnusableState
 from augscale.pretraining.student_teacher import build_networks
@@ -203,6 +205,7 @@ class _RunningTrial:
             free_memory=context.free_memory,
             largest_micro_batch=largest_micro_batch,
             on_micro_batches=self.on_micro_batches,
+            patients=patient_groups(context.cache.records),
         )
 
     def on_log(self, entry: StepLog) -> None:
@@ -226,7 +229,7 @@ class _RunningTrial:
             bootstrap=config.probe.bootstrap if last else 0,
             information=event.information,
             loss=event.loss,
-            out_dim=config.pretrain.out_dim,
+            chance_loss=event.chance_loss,
             final=last,
             autocast=not last and _may_be_coarse(self.context),
             should_stop=self.should_stop,
@@ -284,7 +287,7 @@ def score_trial(
         backbone: in train or eval mode; the mode is kept.
         bootstrap: number of resamples for the interval.
         should_stop: called between batches.
-        training: `information`, `loss`, `out_dim`, `final`, `autocast`, see `score_backbone`.
+        training: `information`, `loss`, `chance_loss`, `final`, `autocast`, see `score_backbone`.
     """
     probe = context.config.probe
     shared: dict[str, Any] = {"device": context.device, "bootstrap": bootstrap, "should_stop": should_stop}
@@ -334,7 +337,13 @@ def sidecar(context: TrialContext, record: TrialRecord) -> dict[str, Any]:
 
 def _facts(context: TrialContext, record: TrialRecord, rung: RungRecord) -> dict[str, Any]:
     scales = AugmentationScales.model_validate(record.scales)
-    facts = sidecar_facts(context.config, scales, loss=rung.loss, information=rung.information)
+    facts = sidecar_facts(
+        context.config,
+        scales,
+        loss=rung.loss,
+        information=rung.information,
+        chance_loss=chance_loss(context.config),
+    )
     name = record.control or f"trial {record.number}"
     return facts | {"name": name, "seed": record.seed, "data_fingerprint": context.cache.fingerprint}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from augscale.augmentation.scales import AugmentationScales
+from augscale.data.splits import patient_groups
 from augscale.errors import StudyError
 from augscale.pretraining.events import RungEvent, StepLog
 from augscale.pretraining.loop import pretrain
@@ -91,6 +92,7 @@ def remake_rung(
                 on_rung=at_rung,
                 on_log=log,
                 should_stop=should_stop,
+                patients=patient_groups(context.cache.records),
             )
     except _Reached:
         state_path.unlink(missing_ok=True)

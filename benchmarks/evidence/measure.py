@@ -22,7 +22,8 @@ from augscale.evaluation.protocol_config import ReleasedConfig
 from augscale.evaluation.transforms import random_crops, read_images
 from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import Statistics, gather, limited, use
-from augscale.pretraining.student_teacher import DINONetwork, build_networks
+from augscale.pretraining.headed_network import HeadedNetwork
+from augscale.pretraining.student_teacher import build_networks
 from augscale.scoring.batch_norm_views import common_rows, common_views
 from benchmarks.evidence.baselines import colour_features, pixel_features
 from benchmarks.evidence.data import (
@@ -115,7 +116,7 @@ class Measurer:
         return self.starts[seed]
 
     def network(
-        self, network: DINONetwork, own: Tensor | None, *, seed: int, last: bool, released: bool = False
+        self, network: HeadedNetwork, own: Tensor | None, *, seed: int, last: bool, released: bool = False
     ) -> dict[str, Any]:
         """Scores and outcomes of a network.
 
@@ -218,11 +219,11 @@ class Measurer:
             draws.append(np.concatenate(parts))
         return np.stack(draws)
 
-    def _gathered(self, network: DINONetwork, views: Tensor) -> Statistics:
+    def _gathered(self, network: HeadedNetwork, views: Tensor) -> Statistics:
         return gather(network, views) if self.settings.statistics == "common" else Statistics.none()
 
     def _panel_scores(
-        self, network: DINONetwork, own: Tensor | None, start: Floats32, *, last: bool
+        self, network: HeadedNetwork, own: Tensor | None, start: Floats32, *, last: bool
     ) -> dict[str, dict[str, dict[str, float]]]:
         panel, precision, size = self.panel, self.settings.panel_precision, self.study.crops.global_size
         backbone, head = network.backbone, network.head

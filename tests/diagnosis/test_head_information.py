@@ -35,6 +35,8 @@ def test_information_equals_a_plain_forward_pass(batch_norm, new_names):
     )
     head = {f"head.mlp.{key}": value for key, value in mlp.state_dict().items()}
     head |= {f"head.last_layer.{names[0]}": direction, f"head.last_layer.{names[1]}": gain}
+    # DINOv2's second head, of patch tokens, comes after the one of class tokens and is another network.
+    head |= {key.replace("head.", "ibot_head."): torch.zeros_like(value) for key, value in head.items()}
     points, center = torch.randn(30, 8), torch.randn(1, 20)
     hidden = mlp(points)
     hidden = hidden / hidden.norm(dim=1, keepdim=True)

@@ -47,7 +47,7 @@ def test_saved_weights_and_sidecar_read_back_exactly(tmp_path):
 
 
 def test_a_sidecar_holds_every_entry_that_it_was_given_and_no_other(tmp_path):
-    facts = sidecar_facts(load_study("smoke"), load_scales("weak"), loss=2.5, information=None)
+    facts = sidecar_facts(load_study("smoke"), load_scales("weak"), loss=2.5, information=None, chance_loss=4.1)
     facts |= {"name": "trial 3", "seed": 7, "epoch": 1.25, "metrics": {"score": 0.1, "interval": None}}
     save_weights(tmp_path / "w.safetensors", _backbone(), facts)
     written = json.loads((tmp_path / "w.json").read_text())

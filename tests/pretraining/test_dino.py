@@ -11,15 +11,13 @@ import torch
 
 from augscale.networks.head import DINOHead
 from augscale.pretraining.dino import (
-    cancel_gradients,
-    clip_gradients,
     dino_loss,
     information,
-    parameter_groups,
     teacher_probabilities,
-    update_teacher,
     updated_center,
+    weighed_dino_loss,
 )
+from augscale.pretraining.updates import cancel_gradients, clip_gradients, parameter_groups, update_teacher
 
 V, B, K = 5, 3, 17
 
@@ -176,3 +174,36 @@ def test_loss_and_clipping_agree_between_cpu_and_gpu():
     clip_gradients(moved, 3.0)
     for parameter, copy in zip(parameters, moved, strict=True):
         torch.testing.assert_close(copy.grad.cpu(), parameter.grad, rtol=1e-5, atol=1e-6)
+
+
+def _weighed_loop(student, teacher, center, strength, student_temp=0.1, teacher_temp=0.07):
+    """Every pair of views by itself; an image's weights are constants whose mean is 1."""
+    total = 0.0
+    for image in range(B):
+        pairs = []
+        for i in range(2):
+            q = torch.softmax((teacher[i, image] - center) / teacher_temp, dim=0)
+            for v in range(len(student)):
+                if v != i:
+                    pairs.append(-(q * torch.log_softmax(student[v, image] / student_temp, dim=0)).sum())
+        weights = [math.exp(strength * pair.item()) for pair in pairs]
+        total = total + sum(w * p for w, p in zip(weights, pairs, strict=True)) / sum(weights)
+    return total / B
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3])
+def test_weighed_pairs_equal_the_loop_over_images_and_pairs(strength):
+    student, teacher, center = (torch.tensor(array) for array in _outputs(scale=0.2))
+    student.requires_grad_()
+    expected = _weighed_loop(student, teacher, center, strength)
+    single = student.detach().float().requires_grad_()
+    probs = teacher_probabilities(teacher.float().flatten(0, 1), center.float(), 0.07)
+    found = weighed_dino_loss(single.flatten(0, 1), probs, 0.1, strength)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    (found_grad,), (expected_grad,) = torch.autograd.grad(found, single), torch.autograd.grad(expected, student)
+    torch.testing.assert_close(found_grad.double(), expected_grad, rtol=1e-5, atol=1e-5)
+
+
+def test_weighed_pairs_of_a_student_that_knows_nothing_have_the_loss_of_chance():
+    probs = teacher_probabilities(torch.randn(2 * B, K), torch.zeros(K), 0.04)
+    assert float(weighed_dino_loss(torch.zeros(V * B, K), probs, 0.1, 1.0)) == pytest.approx(math.log(K), rel=1e-5)

@@ -212,7 +212,7 @@ def test_a_rung_sees_the_teacher_in_eval_mode_and_training_goes_on_as_before(run
     events, modes = [], []
 
     def look(event):
-        events.append((event.step, event.loss, event.log_out_dim))
+        events.append((event.step, event.loss, event.chance_loss))
         modes.extend(module.training for module in event.backbone.modules())
         assert event.backbone(torch.zeros(1, 3, 32, 32)).shape == (1, event.backbone.embed_dim)
         torch.rand(5)
@@ -257,6 +257,21 @@ def test_a_state_from_before_a_setting_existed_goes_on_where_the_setting_has_its
     assert run(state_path=state).loss_history == whole.loss_history
     with pytest.raises(CheckpointError, match=r"\(pretrain\.student_temp: 0\.1, now 0\.2\)"):
         run(study=tiny_study(student_temp=0.2), state_path=state)
+
+
+def test_a_state_from_before_there_were_methods_is_continued(run, tmp_path):
+    state = tmp_path / "state.pt"
+    whole = run(state_path=state, rung_steps=[2])
+    content = torch.load(state, weights_only=True)
+    settings = json.loads(content["fingerprint"]["settings"])
+    del settings["pretrain.method"]
+    content["fingerprint"]["settings"] = json.dumps(settings)
+    content |= {"format": 2, "center": content.pop("loss_state")["center"]}
+    torch.save(content, state)
+    logged = []
+    resumed = run(state_path=state, on_log=logged.append)
+    assert [entry.step for entry in logged] == [3, 4, 5, 6]
+    assert _equal(_weights(resumed.backbone), _weights(whole.backbone))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a state", None], ids=["empty", "text", "truncated"])
@@ -304,7 +319,7 @@ def test_weights_that_the_last_step_ruins_are_not_handed_out(run):
         return (student_logits * 0).sum().sqrt()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("augscale.pretraining.step.dino_loss", nan_gradients)
+        patch.setattr("augscale.pretraining.dino_method.dino_loss", nan_gradients)
         with pytest.raises(DivergedError, match="a weight of the teacher is not finite at step 1"):
             run(tiny_study(steps=1, warmup_fraction=0.0))
 

@@ -14,13 +14,14 @@ from tiny_runs import tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.errors import ConfigError, MemoryShortageError, Paused
-from augscale.pretraining import dino, step
-from augscale.pretraining.dino import clip_gradients, dino_loss, parameter_groups
+from augscale.pretraining import dino_method, step
+from augscale.pretraining.dino import dino_loss
 from augscale.pretraining.distributed import DistributedContext
 from augscale.pretraining.loop import pretrain
 from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.out_of_memory import allocate_moments, is_out_of_memory, retry_out_of_memory
 from augscale.pretraining.student_teacher import build_networks
+from augscale.pretraining.updates import cancel_gradients, clip_gradients, parameter_groups
 
 CPU_MESSAGE = (
     "[enforce fail at alloc_cpu.cpp:126] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
@@ -62,7 +63,7 @@ def scarce(monkeypatch):
             if where == "clip":
                 check()
 
-        monkeypatch.setattr(step, "dino_loss", loss)
+        monkeypatch.setattr(dino_method, "dino_loss", loss)
         monkeypatch.setattr(step, "clip_gradients", clip)
 
     return set_up
@@ -191,7 +192,7 @@ def test_moments_are_made_as_adamw_makes_them(frozen):
         if parameter.requires_grad:
             parameter.grad = torch.full_like(parameter, 0.5)
     if frozen:
-        dino.cancel_gradients(student.head.last_layer.parameters())
+        cancel_gradients(student.head.last_layer.parameters())
     other = copy.deepcopy(student)
     for parameter, twin in zip(student.parameters(), other.parameters(), strict=True):
         twin.grad = None if parameter.grad is None else parameter.grad.clone()

@@ -6,7 +6,7 @@ import dino_oracle as official
 import numpy as np
 import pytest
 
-from augscale.config import PretrainConfig
+from augscale.pretrain_config import PretrainConfig
 from augscale.pretraining.schedules import step_values
 
 STEPS = 130

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from method_studies import METHODS, method_study
 from tiny_runs import tiny_study
 
 from augscale.augmentation.scales import PRESETS
@@ -23,6 +24,7 @@ from augscale.errors import AugscaleError, Paused
 from augscale.pretraining.distributed import init_distributed
 from augscale.pretraining.loop import pretrain
 
+PATIENTS = np.arange(14) // 2
 BATCH_NORM = {"backbone": {"name": "resnet10t", "overrides": {}}}
 
 
@@ -50,6 +52,8 @@ def main(folder: Path) -> None:
         keep("whole", run())
         keep("accumulated", run(accumulate=2))
         keep("drop path", run(tiny_study(backbone={"drop_path": 0.5})))
+        for method in METHODS:
+            keep(f"by {method}", run(method_study(method, backbone={"drop_path": 0.3}), patients=PATIENTS))
         keep("resumed", run(state_path=folder / "alone.pt"))
 
         asked = iter([False] * 3 + [True])

@@ -14,6 +14,7 @@ from augscale.errors import ConfigError, DataError
 from augscale.evaluation import evaluate as api
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.which_checkpoints import newest_promotion
+from augscale.pretrain_config import method_overrides
 from augscale.promotion import promote
 from augscale.reporting.evaluation.promotion_terminal import promotion_screen
 from augscale.reporting.shared.screen import plain_screen
@@ -129,3 +130,13 @@ def test_a_plain_search_afterwards_keeps_what_was_confirmed(promoted, run_dir):
     assert [c["confirm_scores"] for c in after["contenders"]] == [c["confirm_scores"] for c in before["contenders"]]
     # A control that was not asked for is confirmed only where it scores above every candidate.
     assert {len(c["confirm_scores"]) for c in after["contenders"]} - {0} == {3}
+
+
+def test_full_runs_by_another_method_lie_beside_those_of_the_search(promoted, run_dir):
+    other = augscale.promote(
+        run_dir, controls=["weak"], steps=3, confirm_seeds=3, workers=1, evaluations=1, datasets=None,
+        overrides=method_overrides("simclr"),
+    )  # fmt: skip
+    assert other.contenders[-1].weights.parent == run_dir / "promote" / "weak-simclr"
+    assert read_json(other.contenders[-1].weights.with_suffix(".json"))["method"] == "simclr"
+    assert read_json(promoted.contenders[-1].weights.with_suffix(".json"))["method"] == "dino"

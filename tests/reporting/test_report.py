@@ -211,3 +211,13 @@ def test_settings_versions_fingerprint_and_bad_files_are_shown(page):
         "1.20 M",
     ):
         assert part in page.words
+
+
+def test_the_method_is_named_and_was_dino_before_there_were_others(tmp_path, page):
+    folder = write_run(tmp_path / "run")
+    study = folder / "study.toml"
+    text = study.read_text(encoding="utf-8")
+    study.write_text(text.replace("out_dim = 1024", 'out_dim = 1024\nmethod = "simclr"'), encoding="utf-8")
+    assert "SimCLR" in report_of(folder).words
+    assert "DINO" in page.words
+    assert "SimCLR" not in page.words

@@ -18,7 +18,7 @@ GOOD: dict[str, Any] = {
     "feature_sd": 0.6,
     "information": 1.2,
     "loss": 4.0,
-    "out_dim": 1024,
+    "chance_loss": math.log(1024),
     "final": True,
 }
 
@@ -41,7 +41,7 @@ def test_a_run_that_learned_is_healthy_and_says_what_was_checked() -> None:
         ({"effective_rank": 1.3}, "1.30", "limit 2"),
         ({"feature_sd": 0.004}, "0.0040", "limit 0.01"),
         ({"information": 0.03}, "0.030", "limit 0.1"),
-        ({"loss": 6.93, "information": None}, "6.930", "ln(out_dim) = 6.931"),
+        ({"loss": 6.93, "information": None}, "6.930", "6.931 by chance"),
         ({"finite": False}, "not finite", "expected finite"),
     ],
     ids=["rank", "feature SD", "information", "loss", "not finite"],
@@ -95,7 +95,9 @@ def test_nan_never_passes() -> None:
 
 def test_a_limit_of_zero_switches_the_information_check_off() -> None:
     probe = ProbeConfig(min_information=0.0, min_effective_rank=1.0)
-    health = verdict(probe=probe, effective_rank=1.0, feature_sd=0.5, information=0.0, loss=7.0, out_dim=64, final=True)
+    health = verdict(
+        probe=probe, effective_rank=1.0, feature_sd=0.5, information=0.0, loss=7.0, chance_loss=math.log(64), final=True
+    )
     assert health.verdict == "suspicious"
     assert health.violation <= 0
 

@@ -78,7 +78,9 @@ def test_no_levels_are_refused() -> None:
 
 
 def test_to_dict_is_plain_json_with_the_agreed_keys() -> None:
-    score = score_embeddings(*_embeddings(), PROBE, bootstrap=10, information=0.7, loss=2.0, out_dim=64, final=True)
+    score = score_embeddings(
+        *_embeddings(), PROBE, bootstrap=10, information=0.7, loss=2.0, chance_loss=math.log(64), final=True
+    )
     values = json.loads(json.dumps(score.to_dict(), allow_nan=False))
     assert set(values) == {
         "score",

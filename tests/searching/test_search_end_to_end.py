@@ -111,6 +111,7 @@ def test_all_trials_start_from_the_same_weights_and_order_so_that_scales_alone_d
 def test_the_best_scales_can_be_used_wherever_a_name_can(finished, environment):
     out, process = finished
     card = tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))
+    assert card["card"]["method"] == "dino"
     answer = json.loads(process.stdout)
     best = next(c for c in answer["contenders"] if c["name"] == answer["best"])
     assert card["card"]["trial"] == best["number"]

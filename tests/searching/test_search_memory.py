@@ -7,7 +7,7 @@ import json
 import pytest
 
 from augscale.config import load_study
-from augscale.pretraining import step
+from augscale.pretraining import dino_method
 from augscale.pretraining.dino import dino_loss
 from augscale.runs.files import read_json
 from augscale.runs.folders import RunFolder
@@ -41,7 +41,7 @@ def searched(tmp_path, monkeypatch):
             raise MemoryError
         return dino_loss(student_logits, teacher_probs, temp, **options)
 
-    monkeypatch.setattr(step, "dino_loss", loss)
+    monkeypatch.setattr(dino_method, "dino_loss", loss)
     run, config = RunFolder(tmp_path / "run"), load_study("smoke", SETTINGS)
     manifest = prepare_run(run, config, storage=None, parameters=1, device_label="cpu")
     study = open_study(config, run.default_storage, manifest.study_name)

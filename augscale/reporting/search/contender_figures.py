@@ -123,7 +123,7 @@ def training(run: RunResults, colors: Colors) -> Plot | None:
     panels = []
     if losses:
         ceiling = _loss_ceiling(run)
-        figure = _curves(losses, colors, "DINO loss (nats)", keep=[ceiling] if ceiling else [])
+        figure = _curves(losses, colors, f"{run.method_name} loss (nats)", keep=[ceiling] if ceiling else [])
         if ceiling:
             figure.add_hline(y=ceiling, line={"color": MUTED, "width": 1, "dash": "dash"})
             figure.add_annotation(
@@ -254,7 +254,12 @@ def _curves(
 
 
 def _loss_ceiling(run: RunResults) -> float | None:
-    """The loss of outputs without information, ln(out_dim); None where the study does not give it."""
+    """The loss of outputs without information, DINO's ln(out_dim); None where the study does not give it.
+
+    The loss of other methods has another ceiling or none, and their information shows what is learned.
+    """
+    if (run.setting("pretrain", "method") or "dino") != "dino":
+        return None
     out_dim = run.setting("pretrain", "out_dim")
     return math.log(out_dim) if isinstance(out_dim, int) and out_dim > 1 else None
 

@@ -18,6 +18,7 @@ from augscale.records.base import FileRecord
 from augscale.records.manifest import ManifestRecord
 from augscale.records.panel import UntrainedRecord
 from augscale.records.trial import TRIAL_FILE, TrialRecord
+from augscale.reporting.shared.wording import METHOD_NAMES
 from augscale.runs.folders import RunFolder
 
 R = TypeVar("R", bound=FileRecord)
@@ -52,6 +53,12 @@ class RunResults:
         """A setting of the study, None where the file does not have it."""
         table = self.study.get(section)
         return table.get(key) if isinstance(table, Mapping) else None
+
+    @property
+    def method_name(self) -> str:
+        """Name of the method of pre-training; studies of earlier versions knew DINO only."""
+        name = str(self.setting("pretrain", "method") or "dino")
+        return METHOD_NAMES.get(name, name)
 
     @property
     def best(self) -> ContenderRecord | None:

@@ -225,6 +225,7 @@ def facts(run: RunResults) -> list[TWO]:
         ("Data fingerprint", data.fingerprint),
         ("Grey levels", "; ".join(range_lines(data.ranges))),
         ("Files set aside", "" if data.num_bad is None else _count(data.num_bad)),
+        ("Method", run.method_name),
         ("Backbone", _backbone(run)),
         ("Trial length", f"{answer.steps} steps of {answer.batch_size} images" if answer and answer.steps else ""),
         ("Trials", ", ".join(f"{count} {STATE_NAMES.get(state, state.lower())}" for state, count in counts.items())),

@@ -95,6 +95,10 @@ PARAMETERS: dict[str, tuple[str, str]] = {
 """Label and unit of the parameters that are not fields themselves."""
 
 
+METHOD_NAMES = {"dino": "DINO", "simclr": "SimCLR", "mocov3": "MoCo v3", "dinov2": "DINOv2"}
+"""Names of `pretrain.method` in reports."""
+
+
 def score_label(score_name: str) -> str:
     return SCORE_NAMES.get(score_name, score_name)
 
