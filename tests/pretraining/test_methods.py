@@ -22,6 +22,7 @@ from augscale.networks.checkpoints import load_checkpoint
 from augscale.networks.weights import read_sidecar
 from augscale.pretrain_config import method_overrides
 from augscale.pretraining.batches import partners
+from augscale.pretraining.forward import Forward
 from augscale.pretraining.loop import pretrain
 from augscale.pretraining.methods import chance_loss
 from augscale.pretraining.student_teacher import build_networks
@@ -240,3 +241,20 @@ def test_a_full_run_by_another_method_says_so_in_its_sidecar_and_is_diagnosed_by
     assert facts.training.information == pytest.approx(run.information)
     signs = training_signs(load_checkpoint(run.last_weights))
     assert (signs.loss, signs.chance) == (facts.training.loss, facts.training.chance_loss)
+
+
+@pytest.mark.parametrize("method", ["simclr", "dinov2"])
+def test_a_run_that_is_short_of_memory_equals_one_in_smaller_micro_batches(run, monkeypatch, method):
+    study, plain = method_study(method, backbone={"drop_path": 0.3}, steps=2), Forward.outputs
+    wanted = run(study, accumulate=2)
+
+    def scarce(forward, student, part):
+        if part.num_images > 4:
+            raise MemoryError
+        return plain(forward, student, part)
+
+    monkeypatch.setattr(Forward, "outputs", scarce)
+    found = run(study)
+    assert [(change.step, change.before, change.after) for change in found.micro_batches.changes] == [(1, 1, 2)]
+    assert found.loss_history == wanted.loss_history
+    assert _equal(_weights(found.backbone), _weights(wanted.backbone))
