@@ -117,6 +117,8 @@ def _check(words: list[str]) -> None:
     elif program == "python" and arguments[:1] == ["-m"]:
         module = ROOT / arguments[1].replace(".", "/")
         assert module.is_dir() or module.with_suffix(".py").is_file(), f"no module {arguments[1]}"
+    elif program == "python" and arguments[0].startswith("examples/"):
+        assert (ROOT / arguments[0]).is_file(), f"no script {arguments[0]}"
     elif program == "python" and arguments[:1] == ["-c"]:
         exec(arguments[1], {})
     elif program == "make":
