@@ -11,7 +11,7 @@ from augscale.system.devices import cpu_cores, plan_workers
 def test_every_built_in_study_is_valid_down_to_its_backbone_and_scales(name):
     config = load_study(name)
     assert config.name == name
-    overrides = {"backbone.init": "none"}
+    overrides = {"backbone.init": "none", "pretrain.batch_norm": "train"}
     assert check_study(load_study(name, overrides)) > 10_000
 
 

@@ -114,7 +114,7 @@ def pretraining_study(study: StudyConfig, settings: MeasureSettings, data_root: 
 def open_pretraining(study: StudyConfig, settings: MeasureSettings) -> tuple[ImageCache, Integers, Panel]:
     """The images to pre-train on, the rows to train on, and the panel of the others."""
     cache = build_cache(study.data)
-    train, held_out = checked_panel_split(cache, study)
+    train, held_out = checked_panel_split(cache.records, study)
     records = [cache.records[row] for row in held_out]
     pixels = torch.from_numpy(np.ascontiguousarray(cache.images[held_out]))
     keys = image_keys(records)

@@ -88,7 +88,7 @@ def test_torchvision_code_and_our_views_have_the_same_statistics(photographs: Te
     theirs = torch.stack([view(image) for _ in range(400)])
     crops = CropsConfig(global_size=224, n_local=1, local_size=96)
     ours = MultiCropViews(PRESETS["strong"], crops, 96, 0)
-    local = ours._views(photographs[6:7].expand(400, -1, -1, -1), np.arange(400), ["local0"], 96)
+    local = ours._views(photographs[6:7].expand(400, -1, -1, -1), np.arange(400), ["local0"], 96, None)
     for statistic in (
         lambda x: x.mean(dim=(1, 2, 3)),
         lambda x: x.std(dim=(1, 2, 3)),

@@ -12,7 +12,8 @@ from augscale.cli.app import app
 
 
 def test_built_in_studies_are_completed():
-    assert set(completion.studies("fundus-c")) == {"fundus-cpu", "fundus-cpu-resnet"}
+    assert set(completion.studies("fundus-v")) == {"fundus-vits16", "fundus-vits16-dinov2"}
+    assert {"fundus-cpu", "fundus-cpu-resnet"} < set(completion.studies("fundus-c"))
     assert completion.studies("nothing") == []
 
 

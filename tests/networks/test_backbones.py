@@ -218,7 +218,7 @@ def test_all_images_dropped_from_a_block_leave_it_out():
     block = backbone.model.blocks[0]
     block.drop_path1, block.drop_path2 = DropPath(1 - 1e-9), DropPath(1 - 1e-9)
     tokens = torch.randn(3, 5, 48)
-    assert torch.equal(plain_vit._block(block, tokens), tokens)
+    assert torch.equal(plain_vit.block_output(block, tokens), tokens)
 
 
 def test_networks_of_convolutions_are_channels_last_and_vits_are_not():

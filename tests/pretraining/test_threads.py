@@ -11,7 +11,7 @@ from tiny_runs import TINY_VIT, tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.networks.stochastic_depth import DepthDraws
-from augscale.pretraining import step
+from augscale.pretraining import dino_method, step
 from augscale.pretraining.loop import pretrain
 from augscale.pretraining.threads import DataParallelThreads
 
@@ -37,13 +37,13 @@ def run(images, indices):
 def threads_of_losses(monkeypatch):
     """Names of the threads that have computed losses."""
     names: set[str] = set()
-    loss = step.dino_loss
+    loss = dino_method.dino_loss
 
     def watched(*arguments, **options):
         names.add(threading.current_thread().name)
         return loss(*arguments, **options)
 
-    monkeypatch.setattr(step, "dino_loss", watched)
+    monkeypatch.setattr(dino_method, "dino_loss", watched)
     return names
 
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_divided_stays_in_one_thread(run, threads_of_losses, two_
 
 def test_memory_that_runs_out_in_one_thread_is_survived(run, two_threads, monkeypatch):
     wanted = run(tiny_study(), accumulate=2)
-    loss, calls = step.dino_loss, []
+    loss, calls = dino_method.dino_loss, []
 
     def scarce(student_logits, *arguments, **options):
         calls.append(len(student_logits))
@@ -98,7 +98,7 @@ def test_memory_that_runs_out_in_one_thread_is_survived(run, two_threads, monkey
             raise MemoryError
         return loss(student_logits, *arguments, **options)
 
-    monkeypatch.setattr(step, "dino_loss", scarce)
+    monkeypatch.setattr(dino_method, "dino_loss", scarce)
     result = run(tiny_study())
     assert result.loss_history == wanted.loss_history
     assert [(change.step, change.after) for change in result.micro_batches.changes] == [(1, 2)]

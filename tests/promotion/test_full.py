@@ -349,16 +349,16 @@ def test_torchrun_gives_the_run_of_one_process(tmp_path):
 
 
 def test_a_full_run_says_logs_and_keeps_how_its_batches_are_cut(tmp_path, monkeypatch):
-    from augscale.pretraining import step
+    from augscale.pretraining import dino_method
 
-    loss = step.dino_loss
+    loss = dino_method.dino_loss
 
     def scarce(student_logits, teacher_probs, temp, **options):
         if len(student_logits) > 4 * 4:  # images x views
             raise MemoryError
         return loss(student_logits, teacher_probs, temp)
 
-    monkeypatch.setattr(step, "dino_loss", scarce)
+    monkeypatch.setattr(dino_method, "dino_loss", scarce)
     finished = _run(tmp_path, max_memory="1TB")
     assert finished.micro_batches["number"] == 2
     assert read_json(tmp_path / "result.json")["micro_batches"] == json.loads(json.dumps(finished.micro_batches))
