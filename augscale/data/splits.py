@@ -73,8 +73,8 @@ def hold_out(records: Sequence[ImageRecord], num_images: int, seed: int) -> tupl
     limit = int(len(records) * MAX_HELD_OUT_SHARE)
     if not 1 <= num_images <= limit:
         raise DataError(
-            f"{num_images} images are to be held out of {len(records)}; expected 1 to {limit}: "
-            "lower probe.images or give more images"
+            f"{num_images} images are to be held out of {len(records)}; expected 1 to {limit}: lower probe.images "
+            f"(--set probe.images={max(1, len(records) // 3)}) or give more images"
         )
     names = [record.content or record.image_id for record in records]
     groups = _members(records, names)

@@ -69,6 +69,10 @@ def headline(
         return f"{name} {do} better than {_list(better)}."
     if level:
         return f"{name} {scores} highest, but {are} not distinguishable from {_list(level)}."
+    if best.confirm_scores:
+        return (
+            f"{name} {scores} highest, on a single fresh seed, which cannot be compared: use confirm.seeds = 2 or more."
+        )
     return f"{name} {scores} highest in the search; nothing was confirmed on fresh seeds."
 
 

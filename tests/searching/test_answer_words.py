@@ -68,3 +68,12 @@ def test_whether_scales_differ_is_said_apart_from_whether_training_helped(pretra
     strong = _contender("strong", "control", -0.2, distinguishable)
     before = UntrainedComparison(score=1.0, difference=-0.1, beaten=False)
     assert headline(BEST, [BEST, strong], before, (), "dprime", pretrained=pretrained) == expected
+
+
+def test_one_fresh_seed_is_said_and_nothing_is_compared():
+    best = BEST.model_copy(update={"confirm_scores": (1.0,)})
+    said = headline(best, [best, _contender("weak", "control")], None, (), "dprime")
+    assert said == (
+        "The scales of trial 7 score highest, on a single fresh seed, which cannot be compared: use confirm.seeds = 2 "
+        "or more."
+    )

@@ -16,6 +16,9 @@ from augscale.reporting.shared.wording import SCORE_DIRECTIONS, score_label
 STYLES = {"best": "bold green", "level": "", "clear": "dim", "": "dim"}
 
 
+_SEARCH_ONLY = ' "Search only": another seed, not comparable with the others.'
+
+
 def print_answer(answer: AnswerRecord, run_dir: Path, console: Console) -> None:
     """Prints the answer in a panel on a terminal, as plain lines elsewhere."""
     print_screen(answer_screen(answer, run_dir), console)
@@ -35,7 +38,7 @@ def answer_screen(answer: AnswerRecord, run_dir: Path | None = None) -> Screen:
         heads=heads(answer),
         rows=[Row(cells=row.cells, style=STYLES[row.kind]) for row in contender_rows(answer)],
         legend=f"Crops in % of the image. Score: {label}{', ' + direction if direction else ''}; 95 % intervals. "
-        "Verdicts are paired by seed.",
+        f"Verdicts are paired by seed.{_SEARCH_ONLY if _mixed(answer) else ''}",
     )
     return Screen(
         headline=answer.headline,
@@ -44,3 +47,9 @@ def answer_screen(answer: AnswerRecord, run_dir: Path | None = None) -> Screen:
         commands=next_commands(answer, run_dir),
         files=(("Report, with all caveats and figures", run_dir / "report.html"),) if run_dir is not None else (),
     )
+
+
+def _mixed(answer: AnswerRecord) -> bool:
+    """True if scores of the search stand beside those of fresh seeds."""
+    confirmed = [bool(contender.confirm_scores) for contender in answer.contenders]
+    return any(confirmed) and (not all(confirmed) or answer.null is not None)
