@@ -13,9 +13,9 @@ COPY studies ./studies
 RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX}" ".[${EXTRA}]" \
     && useradd --create-home augscale
 
-ENV AUGSCALE_CACHE=/work/.augscale-cache
-WORKDIR /work
-RUN chown augscale /work
+ENV AUGSCALE_CACHE=/workspace/.augscale-cache
+WORKDIR /workspace
+RUN chown augscale /workspace
 USER augscale
 ENTRYPOINT ["augscale"]
 CMD ["--help"]
