@@ -106,6 +106,7 @@ class DINOv2(Method):
         return found if patches is None else found | {"patches": patches.unsqueeze(0)}
 
     def loss(self, outputs: Tensors, targets: Tensors, facts: StepFacts) -> tuple[Tensor, Tensors]:
+        """DINO on class tokens, iBOT on masked patches, and KoLeo on the student's class tokens, each by its weight."""
         recipe, context = self.recipe, facts.context
         logits = targets["logits"].flatten(0, 1)
         probs = self._assigned(logits, "center", facts)

@@ -95,7 +95,9 @@ def open_labelled(
         )
         for name in config.probe.labelled or ()
     )
-    for dataset in datasets:
+    for place, dataset in enumerate(datasets):
+        if any(dataset.name == other.name for other in datasets[:place]):
+            raise DataError(f"probe.labelled: two datasets are called {dataset.name}; expected different names")
         _check(dataset, config.probe.score)
     return datasets
 

@@ -275,3 +275,10 @@ def test_the_panel_is_still_scored_for_checkpoints_of_such_a_study():
     probe = load_study("smoke", {"probe.score": "knn-auroc", "probe.labelled": ["x"]}).probe
     assert probe.separation == "dprime"
     assert load_study("smoke", {"probe.score": "pair_auroc"}).probe.separation == "pair_auroc"
+
+
+def test_two_datasets_of_one_name_are_refused(labelled, tmp_path):
+    twin = _folder(tmp_path / "labelled", ("train", "val", "train", "test"))
+    study = load_study("smoke", {"probe.score": "cv-auroc", "probe.labelled": [str(labelled), str(twin)]})
+    with pytest.raises(DataError, match="two datasets are called labelled; expected different names"):
+        open_labelled(study)
