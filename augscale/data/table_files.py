@@ -215,7 +215,7 @@ def workbook(path: Path, *, data_only: bool) -> Any:
             f"{path}: Excel tables need openpyxl: pip install 'augscale[excel]', or save the table as CSV (UTF-8)"
         ) from None
     try:
-        return openpyxl.loadworkbook(path, data_only=data_only)
+        return openpyxl.load_workbook(path, data_only=data_only)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # a damaged archive makes openpyxl raise almost anything
