@@ -4,7 +4,7 @@
         [--plan methods] [--known docs/evidence] [--device cuda] [--set KEY=VALUE]
     python -m benchmarks.evidence status --out DIR
     python -m benchmarks.evidence collect OUT --to docs/evidence
-    python -m benchmarks.evidence tables --csv docs/evidence
+    python -m benchmarks.evidence tables --csv docs/evidence [--methods]
 
 `run` may be killed or stopped at any time and goes on when it is called again. With `--known` it leaves out the runs
 that a folder of CSVs of the same method has already; `collect` into that folder then adds the new ones. `DIR` of the
@@ -112,8 +112,12 @@ def _collect(options: argparse.Namespace) -> int:
 
 def _tables(options: argparse.Namespace) -> int:
     from benchmarks.evidence.document import write_document
+    from benchmarks.evidence.method_tables import write_methods
     from benchmarks.evidence.trust import TRUST_FILE
 
+    if options.methods:
+        print(write_methods(options.csv, bootstrap=options.bootstrap))
+        return 0
     trust_file = TRUST_FILE if options.trust else None
     for path in write_document(options.csv, bootstrap=options.bootstrap, trust_file=trust_file):
         print(path)
@@ -180,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("tables")
     command.add_argument("--csv", type=Path, required=True)
     command.add_argument("--bootstrap", type=int, default=2000)
+    command.add_argument("--methods", action="store_true", help="the comparison of methods instead")
     command.add_argument("--trust", action="store_true", help="also write what `augscale search` says about its score")
     command.set_defaults(function=_tables)
     return parser
