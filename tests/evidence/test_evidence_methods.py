@@ -189,6 +189,7 @@ def test_what_cannot_be_compared_is_refused(write: Write) -> None:
     with pytest.raises(DataError, match="no runs of another method than dino"):
         read_methods(folder, 0)
     write("simclr")
+    write("mocov3")
     study = folder / "methods" / "simclr" / "study.toml"
     text = study.read_text()
     study.write_text(text.replace("[crops]", "steps = 7\n[crops]"))
