@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from augscale.settings import Settings, parse_settings, read_toml
+from benchmarks.evidence.plan import Plan
 
 DEFAULT_FILE = Path(__file__).with_name("measure.toml")
 LESIONS = "synthetic_lesions"
@@ -23,8 +24,8 @@ Layer = Literal["embedding", "earlier", "bottleneck"]
 class MeasureSettings(Settings):
     """Settings of the measurements."""
 
-    plan: Literal["scratch", "pretrained"] = "scratch"
-    """Which runs there are, see `plan`."""
+    plan: Plan = "scratch"
+    """Which runs there are, see `plan`; `--plan` of a command chooses another one."""
     statistics: Literal["own", "common"] = "own"
     """Which batch norm statistics networks are measured with: "own", gathered on the views that each was trained on, as
     until 2026-11-27, or "common", gathered anew on the same images for all."""
