@@ -199,10 +199,12 @@ def export(
                 print(f"note: {note}", file=sys.stderr)
         return
     from augscale.augmentation.export import export_scales
-    from augscale.augmentation.scales import load_scales
+    from augscale.augmentation.scales import card_warning, load_scales
     from augscale.runs.files import write_text_atomic
 
     text = export_scales(load_scales(card), to)
+    if warning := card_warning(card):
+        print(f"warning: {warning}", file=sys.stderr)
     text += "" if text.endswith("\n") else "\n"
     if out is not None:
         write_text_atomic(out, text)

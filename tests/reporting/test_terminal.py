@@ -177,11 +177,31 @@ def test_a_longer_search_is_the_only_next_step_when_training_did_not_pay(answer)
 def test_without_confirmation_scores_of_the_search_are_shown_with_a_caveat(answer):
     for contender in answer["contenders"]:
         contender |= {"confirm_scores": [], "confirm_mean": None, "confirm_interval": None, "versus_best": None}
+    answer["untrained"] |= {"seeds": 1}
     text = plain(answer)
     best = next(contender for contender in answer["contenders"] if contender["name"] == answer["best"])
+    assert "worse" not in text
     assert f"{best['search_score']:.3f} (" in row(text, best["name"])
     assert "score in the search" in text
     assert "- Not repeated on fresh seeds" in text
+
+
+@pytest.mark.parametrize("seeds", [1, None])
+def test_one_fresh_seed_gives_no_verdict_on_anything(answer, seeds):
+    """Also for files of earlier versions, which do not say how many seeds the network before training has."""
+    for contender in answer["contenders"]:
+        kept = contender["confirm_scores"][:1]
+        contender |= {"confirm_scores": kept, "confirm_mean": sum(kept), "confirm_interval": None, "versus_best": None}
+        contender["confirm_mean"] = kept[0] if kept else None
+    answer["untrained"] |= {"seeds": seeds}
+    text = plain(answer)
+    assert row(text, answer["best"]).endswith("highest")
+    repeated = [contender["name"] for contender in answer["contenders"] if contender["confirm_scores"]]
+    for name in {*repeated, "untrained"} - {answer["best"]}:
+        assert row(text, name).endswith("no verdict"), name
+    assert "worse" not in text
+    assert "distinguishable" not in text.split("\n\n")[1]
+    assert "One seed allows no verdict" in " ".join(text.split())
 
 
 def test_a_pipe_gets_the_same_content_without_boxes_or_typographic_signs(answer):

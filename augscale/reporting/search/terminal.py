@@ -8,7 +8,7 @@ from rich.console import Console
 
 from augscale.records.answer import AnswerRecord
 from augscale.reporting.search.caveats import short_caveats
-from augscale.reporting.search.contenders import contender_rows, heads
+from augscale.reporting.search.contenders import contender_rows, heads, verdict_legend
 from augscale.reporting.search.next_steps import next_commands
 from augscale.reporting.shared.screen import Row, Screen, ScreenTable, print_screen
 from augscale.reporting.shared.wording import SCORE_DIRECTIONS, score_label
@@ -38,7 +38,7 @@ def answer_screen(answer: AnswerRecord, run_dir: Path | None = None) -> Screen:
         heads=heads(answer),
         rows=[Row(cells=row.cells, style=STYLES[row.kind]) for row in contender_rows(answer)],
         legend=f"Crops in % of the image. Score: {label}{', ' + direction if direction else ''}; 95 % intervals. "
-        f"Verdicts are paired by seed.{_SEARCH_ONLY if _mixed(answer) else ''}",
+        f"{verdict_legend(answer)}{_SEARCH_ONLY if _mixed(answer) else ''}",
     )
     return Screen(
         headline=answer.headline,
