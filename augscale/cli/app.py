@@ -31,7 +31,8 @@ from augscale.system.signals import ignore_further
 
 app = typer.Typer(
     name="augscale",
-    help="Finds the augmentation scales for self-supervised pre-training on your own medical images.",
+    help="Finds the augmentation scales for self-supervised pre-training on your own medical images.\n\n"
+    "Messages name pages of the documentation (docs: PAGE, SECTION): the folder docs of the source code.",
     epilog="Exit codes: 0 done, 1 other error, 2 wrong setting, 3 images unusable, 4 checkpoint unusable, "
     "5 diverged, 6 study cannot go on, 130/138/140/143 stopped by a signal with everything saved.",
     no_args_is_help=True,

@@ -97,8 +97,8 @@ def _nothing_learned(
     remedy = "longer trials or a lower learning rate" if pretrained else "longer trials"
     if untrained.seeds == 1:
         return (
-            f"No answer: on one seed even {best.name}, the highest, does not show that training helps to {do}, compared "
-            f"with {start}; {order}. A ranking of scales needs {remedy}, and confirm.seeds = 2 or more."
+            f"No answer: on one seed even {best.name}, the highest, does not show that training helps to {do}, "
+            f"compared with {start}; {order}. A ranking of scales needs {remedy}, and confirm.seeds = 2 or more."
         )
     return (
         f"No answer: even {best.name}, the best, does not {do} better than {start}; {order}. A ranking of scales needs "

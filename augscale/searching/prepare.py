@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from augscale import doc_pages
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig, lasting_sources, study_text
 from augscale.data.cache import ImageCache, build_cache
@@ -184,7 +185,8 @@ def refuse_own_statistics(run: RunFolder, manifest: ManifestRecord, config: Stud
     if manifest.statistics != COMMON and gathers_statistics(config):
         raise ConfigError(
             f"{run.path}: its trials were scored by an earlier version, each with the batch norm statistics of its own "
-            "views; expected another --out for a new search (docs/score.md says why such scores do not compare)"
+            "views; expected another --out for a new search (why such scores do not compare: "
+            f"{doc_pages.COMMON_STATISTICS})"
         )
 
 
