@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from augscale.reporting.search.caveats import short_caveats
 from augscale.reporting.search.contenders import contender_rows, heads, verdict_legend
 from augscale.reporting.search.next_steps import command_text, next_commands
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.search.tables import scales_table
 from augscale.reporting.shared.page import nav
+from augscale.reporting.shared.screen import MOST_NOTES
 from augscale.reporting.shared.templates import render
 from augscale.reporting.shared.wording import (
     SCORE_MEANINGS,
@@ -83,6 +85,7 @@ def answer_section(run: RunResults) -> str:
         contender_heads=heads(run.answer) if run.answer and run.best else (),
         contenders=contender_rows(run.answer) if run.answer and run.best else (),
         verdict_legend=verdict_legend(run.answer) if run.answer and run.best else "",
+        notes=short_caveats(run.answer)[:MOST_NOTES] if run.answer and run.best else (),
         verdicts=_verdicts(run),
         description=[line[:1].upper() + line[1:] for line in words.splitlines() if line],
         scales=scales_table(run),

@@ -24,12 +24,13 @@ def print_answer(answer: AnswerRecord, run_dir: Path, console: Console) -> None:
     print_screen(answer_screen(answer, run_dir), console)
 
 
-def answer_screen(answer: AnswerRecord, run_dir: Path | None = None) -> Screen:
+def answer_screen(answer: AnswerRecord, run_dir: Path | None = None, library: str | None = None) -> Screen:
     """Headline, contenders, short caveats, the next commands and the report.
 
     Args:
         answer: of the search.
         run_dir: the run folder; None names no report.
+        library: target of the export that is proposed; None takes the library at hand.
     """
     if answer.best_contender is None:
         return Screen(headline=answer.headline)
@@ -44,7 +45,7 @@ def answer_screen(answer: AnswerRecord, run_dir: Path | None = None) -> Screen:
         headline=answer.headline,
         tables=(table,),
         notes=short_caveats(answer),
-        commands=next_commands(answer, run_dir),
+        commands=next_commands(answer, run_dir, library),
         files=(("Report, with all caveats and figures", run_dir / "report.html"),) if run_dir is not None else (),
     )
 

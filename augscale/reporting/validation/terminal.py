@@ -10,8 +10,9 @@ from augscale import doc_pages
 from augscale.records.validation import STUDY_KEY, NetworkRow, ValidationRecord
 from augscale.reporting.shared.screen import MOST_NOTES, Note, Row, Screen, ScreenTable, more_words, print_screen
 from augscale.reporting.shared.wording import NOTHING, interval, number, signed
-from augscale.reporting.validation.section import FIRST_LEVELS
 
+FIRST_LEVELS = ("study", "ladder", "clean", "training")
+"""Levels of the metrics that are shown first; metrics of single panel levels are on the page only, collapsed."""
 MOST_TRIALS = 8
 """Trials shown; the page lists all."""
 
