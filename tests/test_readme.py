@@ -50,8 +50,8 @@ def test_every_figure_of_the_results_stands_in_the_log_or_the_evidence():
         parts = FIGURES.findall(" ".join((time, *answers)))
         assert parts
         assert [part for part in parts if part not in logged] == []
-    section = README.partition("## What was measured\n")[2].partition("\n| ")[0]
-    correlations = FIGURES.findall(" ".join(section.split()))
+    sentence = README.partition("\nRank correlation of ")[2].partition("The [evidence]")[0]
+    correlations = FIGURES.findall(" ".join(sentence.split()))
     assert len(correlations) == 7
     assert [part for part in correlations if part not in logged] == []
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from pathlib import Path
 from typing import Annotated
@@ -224,7 +226,10 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
+        # A terminal wraps between words, a pipe has one line for each finding.
+        width = min(shutil.get_terminal_size().columns, 100) if sys.stdout.isatty() else 10_000
         for finding in findings:
-            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+            line = f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}"
+            print(textwrap.fill(line, width, subsequent_indent=" " * 6, break_on_hyphens=False, break_long_words=False))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -148,6 +148,7 @@ def test_a_pipe_gets_the_same_as_ascii_lines(values):
     assert [row.cells[0] for row in networks].count("untrained") == 1
     assert len(networks) == 8 + 3
     assert "without 2 more trials" in text
+    assert text.index("- The score picks ") < text.index("- Correlations hold for the trials of one study")
     assert text.endswith("Data: out/validation.json")
 
 
