@@ -112,10 +112,11 @@ def render(snapshot: Progress, elapsed: float | None, *, all_trials: bool = Fals
 
 
 def _trials_table(snapshot: Progress, all_trials: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
     for name, justify, width in _COLUMNS:
         table.add_column(name, justify=justify, no_wrap=True, min_width=width)
-    table.add_column("", no_wrap=True, overflow="ellipsis")
+    # The note has what the other columns leave.
+    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
     for line in snapshot.trials if all_trials else snapshot.trials[-ROWS_SHOWN:]:
         mark = "* " if snapshot.best is not None and line.number == snapshot.best.number else "  "
         table.add_row(
