@@ -11,6 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from augscale import doc_pages
+
 _ENOUGH = 0.5
 """Rank correlation from which a score counts as useful for choosing scales, as in the study."""
 _PICKED = {"alpha_req": "It was picked out of 28 scores on the same scales, as they were measured before 2026-11-27. "}
@@ -38,8 +40,9 @@ def trust_statement(score: str, *, pretrained: bool = False) -> str | None:
         return None
     if known.get("statistics") != "common":
         return (
-            f"How far {score} can be trusted is being measured again: the study in docs/evidence compared networks "
-            "with the batch norm statistics of their own training views, so its correlations are not repeated here. "
+            f"How far {score} can be trusted is being measured again: the study ({doc_pages.EVIDENCE}) compared "
+            "networks with the batch norm statistics of their own training views, so its correlations are not repeated "
+            "here. "
             "`augscale validate RUN --datasets DIR` measures it on your labels."
         )
     shown = [name for name, values in measured.items() if values["interval"][0] > 0]
@@ -54,8 +57,8 @@ def trust_statement(score: str, *, pretrained: bool = False) -> str | None:
         verdict += f", and it ranked them against accuracy on {' and '.join(against)}"
     return (
         f"How far {score} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
-        f"photographs ({known['setting']}; docs/evidence) its rank agreed with the AUROC of a linear probe at Spearman "
-        f"{_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_OTHER_START if pretrained else ''}"
+        f"photographs ({known['setting']}; {doc_pages.EVIDENCE}) its rank agreed with the AUROC of a linear probe at "
+        f"Spearman {_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_OTHER_START if pretrained else ''}"
         f"{_PICKED.get(score, '')}"
         f"{_better(score) if len(useful) < 2 else ''}"
         "`augscale validate RUN --datasets DIR` measures it on your labels."

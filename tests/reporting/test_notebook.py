@@ -19,6 +19,7 @@ ANSWER = {
         {
             "name": "trial 3", "kind": "best", "scales": PRESETS["strong"].model_dump(mode="json"),
             "search_score": 1.25, "confirm_mean": 1.163, "confirm_interval": [0.993, 1.334],
+            "confirm_scores": [1.1, 1.163, 1.226],
         },
         {
             "name": "weak", "kind": "control", "scales": PRESETS["weak"].model_dump(mode="json"), "search_score": 1.1,
@@ -38,7 +39,7 @@ def test_a_search_shows_its_headline_the_contenders_and_the_report():
 def test_rows_name_verdicts_and_a_dash_stands_for_what_was_not_measured():
     columns, rows = contenders_table(ANSWER)
     assert all(len(row) == len(columns) for row in rows)
-    assert [row[-1] for row in rows] == ["best", "worse"]
+    assert [row[-1] for row in rows] == ["best", "worse by 0.100"]
     assert rows[1][5] == estimate(None, None)
 
 

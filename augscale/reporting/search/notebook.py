@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from augscale.records.answer import AnswerRecord
+from augscale.reporting.search.contenders import verdict_on
 from augscale.reporting.shared.notebook import estimate
-from augscale.reporting.shared.wording import NOTHING, field_value, score_label
+from augscale.reporting.shared.wording import field_value, score_label
 
 
 def contenders_table(answer: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -20,8 +21,7 @@ def contenders_table(answer: Mapping[str, Any]) -> tuple[tuple[str, ...], list[t
     label = score_label(record.score_name)
     rows: list[tuple[str, ...]] = []
     for contender in record.contenders:
-        versus = contender.versus_best
-        verdict = "best" if contender is record.best_contender else versus.verdict if versus else NOTHING
+        verdict, _ = verdict_on(contender, record)
         crops = [
             field_value(name, contender.scales.get(name)) + " %" for name in ("global_crops_scale", "local_crops_scale")
         ]
