@@ -150,9 +150,9 @@ def planned(recipe: Recipe) -> PlannedRun:
 def table(out: Path, recipes: Sequence[Recipe]) -> str:
     """The finished recipes as CSV.
 
-    Columns: recipe, kind, its settings, statistics, state; loss and information at the end; pair_auroc and dprime, means
-    over the panel's levels; cka_to_start; `cv` AUROC by dataset and their mean; gain_NAME, the difference from the start
-    of equal statistics; seconds of one core.
+    Columns: recipe, kind, its settings, statistics, state; loss and information at the end; pair_auroc and dprime,
+    means over the panel's levels; cka_to_start; `cv` AUROC by dataset and their mean; gain_NAME, the difference from
+    the start of equal statistics; seconds of one core.
     """
     rows: list[dict[str, Any]] = []
     starts: dict[str, dict[str, float]] = {}
