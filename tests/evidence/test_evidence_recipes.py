@@ -90,5 +90,5 @@ def test_every_recipe_is_a_study_from_imagenet_weights_that_differs_in_what_it_n
     assert type(study).model_validate(study.model_dump(mode="json")) == study
     assert (study.backbone.init, study.pretrain.lr_scaling) == ("imagenet", False)
     assert study.pretrain.batch_norm == recipe.batch_norm
-    assert study.pretrain.head_warmup_steps == round(recipe.head_warmup_fraction * 70)
+    assert study.pretrain.head_warmup_steps == round(recipe.head_warmup_fraction * 60)
     assert load_settings(recipes.MEASURE).protocols == ("cv",)
