@@ -266,6 +266,11 @@ class StudyConfig(Settings):
                 'pretrain.batch_norm = "frozen" with backbone.init = "none": a network without training has no '
                 'statistics to keep; expected batch_norm = "train", or init = "imagenet" or a weights file'
             )
+        if self.pretrain.head_warmup_fraction and self.backbone.init == "none":
+            raise ValueError(
+                f'pretrain.head_warmup_fraction = {self.pretrain.head_warmup_fraction:g} with backbone.init = "none": '
+                'a network without training has nothing to keep; expected 0, or init = "imagenet" or a weights file'
+            )
         if self.crops.n_local and not self.pretrain.multi_crop:
             raise ValueError(
                 f'pretrain.method = "{self.pretrain.method}" takes two global views; found crops.n_local = '

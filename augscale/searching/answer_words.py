@@ -170,7 +170,7 @@ def caveats(
         f"{config.backbone.name}{' (changed: ' + _overrides(config) + ')' if config.backbone.overrides else ''}; "
         "a full pre-training may rank scales otherwise.",
     ]
-    trust = None if labelled else trust_statement(config.probe.score, pretrained=config.backbone.init != "none")
+    trust = None if labelled else trust_statement(config)
     if trust is not None:
         caveats.insert(1, trust)
     if config.backbone.init == "none":

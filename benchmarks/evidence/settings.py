@@ -43,6 +43,8 @@ class MeasureSettings(Settings):
     """Side of the panel's ladder views drawn once more at another size, at the last rung only; None: not at all."""
     grey_images: Annotated[int, Field(ge=50)] | None = None
     """Use so many images of a dataset seen without colour, whole patients; None: all."""
+    protocols: Annotated[tuple[Literal["linear", "knn", "cv"], ...], Field(min_length=1)] = ("linear", "knn", "cv")
+    """Outcomes to measure, see `outcomes`; the tables of the study need all."""
     natural_pairs: tuple[str, ...] = ("odir3", "srahim_dr")
     """Datasets whose patients' two eyes are natural positive pairs."""
     released_datasets: tuple[str, ...] = ("aptos2019", "odir3", "srahim_dr", "palm")
