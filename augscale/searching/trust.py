@@ -81,7 +81,7 @@ def trust_line(config: StudyConfig) -> str | None:
     values = ", ".join(f"{values['value']:+.2f} on {name}" for name, values in measured.items())
     unlike = " (unlike your start)" if _other_start(row, config) else ""
     return (
-        f"nearest study of scores (docs/evidence): {_start_words(row)}{unlike}, {row['network']}, {row['images']:,} "
+        f"nearest study of scores ({doc_pages.EVIDENCE}): {_start_words(row)}{unlike}, {row['network']}, {row['images']:,} "
         f"images per run: {config.probe.score} ranked scales as labels do at Spearman {values}"
     )
 
@@ -99,7 +99,7 @@ def labels_line(config: StudyConfig) -> str | None:
     if not known:
         return hint
     values = ", ".join(f"{value:+.2f} on {name}" for name, value in known["spearman"].items())
-    return f"{hint}; {known['images']} labelled images ranked scales at Spearman {values} (docs/evidence)"
+    return f"{hint}; {known['images']} labelled images ranked scales at Spearman {values} ({doc_pages.EVIDENCE})"
 
 
 def trust_statement(config: StudyConfig) -> str | None:

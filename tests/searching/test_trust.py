@@ -142,4 +142,4 @@ def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monke
     own = SETTING | {"init": "imagenet", "spearman": {}, "labels": few}
     monkeypatch.setattr(trust, "measured_regimes", lambda: [own])
     said = trust.labels_line(_study(init="imagenet"))
-    assert said == f"{unmeasured}; 50 labelled images ranked scales at Spearman +0.61 on a (docs/evidence)"
+    assert said == f"{unmeasured}; 50 labelled images ranked scales at Spearman +0.61 on a (docs: evidence)"
