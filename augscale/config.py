@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -97,7 +98,8 @@ class ProbeConfig(Settings):
     """The fixed panel that scores every trial: the same held-out images and the same pre-drawn views."""
 
     images: Annotated[int, Field(ge=3)] = 256
-    """Number of held-out images; whole patients are held out where patient ids are known."""
+    """Number of held-out images; whole patients are held out where patient ids are known. If it is more than half of
+    the images, a built-in study holds out a third of them, at least 20; a number that you set is never changed."""
     views: Annotated[int, Field(ge=2, le=64)] = 2
     """Number of views of each image at each level."""
     levels: Annotated[tuple[str, ...], Field(min_length=1)] = ("strong@0.25", "strong@0.5", "strong")
@@ -264,6 +266,11 @@ class StudyConfig(Settings):
                 'pretrain.batch_norm = "frozen" with backbone.init = "none": a network without training has no '
                 'statistics to keep; expected batch_norm = "train", or init = "imagenet" or a weights file'
             )
+        if self.pretrain.head_warmup_fraction and self.backbone.init == "none":
+            raise ValueError(
+                f'pretrain.head_warmup_fraction = {self.pretrain.head_warmup_fraction:g} with backbone.init = "none": '
+                'a network without training has nothing to keep; expected 0, or init = "imagenet" or a weights file'
+            )
         if self.crops.n_local and not self.pretrain.multi_crop:
             raise ValueError(
                 f'pretrain.method = "{self.pretrain.method}" takes two global views; found crops.n_local = '
@@ -325,6 +332,20 @@ def load_study(study: str | Path = "default", overrides: dict[str, Any] | None =
             )
     values = apply_overrides(read_toml(path), overrides or {})
     return parse_settings(StudyConfig, values, str(study))
+
+
+def sets_panel(study: str | Path | StudyConfig, overrides: Mapping[str, Any]) -> bool:
+    """True if `probe.images` is the user's own: an override, or set in a study file or StudyConfig of his.
+
+    Args:
+        study: a study that can be read, as `load_study` takes it.
+        overrides: values by dotted key.
+    """
+    if overrides.get("probe.images") is not None:
+        return True
+    if isinstance(study, StudyConfig):
+        return "images" in study.probe.model_fields_set
+    return Path(study).suffix == ".toml" and "images" in read_toml(Path(study)).get("probe", {})
 
 
 def apply_overrides(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,13 @@ class PretrainConfig(Settings):
     """Learning rate at which the cosine schedule ends; at most `lr`."""
     warmup_fraction: Fraction = 0.1
     """Share of the steps in which the learning rate rises linearly to its peak (official: 10 of 100 epochs)."""
+    head_warmup_fraction: Fraction = 0.0
+    """Share of the steps, from the first, in which only the head is trained, for a start from weights: the backbone
+    keeps its parameters, without gradients and weight decay, and its batch norm goes on as `batch_norm` says. Then the
+    backbone's learning rate rises from 0 in as many steps as the head's did."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from each layer of the backbone to the one below it (BEiT: 0.65 to 0.95, DINOv2:
+    0.9); the head has the whole rate, the last layer `layer_decay` times it. 1 is the same rate everywhere."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.04
     """Weight decay at the first step; it follows a cosine to `weight_decay_end`."""
     weight_decay_end: Annotated[float, Field(ge=0)] = 0.4
@@ -109,6 +116,11 @@ class PretrainConfig(Settings):
     determines the number of micro-batches per step."""
 
     @property
+    def head_warmup_steps(self) -> int:
+        """Steps in which only the head is trained."""
+        return round(self.head_warmup_fraction * self.steps)
+
+    @property
     def has_prototypes(self) -> bool:
         """True if the head has `out_dim` prototypes, i.e. the method belongs to the DINO family."""
         return self.method not in TWO_VIEW_METHODS
@@ -150,6 +162,15 @@ class PretrainConfig(Settings):
         if self.negative_prior and self.pair_weighting == "none":
             raise ValueError(
                 f'negative_prior = {self.negative_prior:g} belongs to pair_weighting = "hard"; found "none"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _backbone_has_steps(self) -> PretrainConfig:
+        if self.head_warmup_steps >= self.steps:
+            raise ValueError(
+                f"head_warmup_fraction = {self.head_warmup_fraction:g} of steps = {self.steps} leaves no step for the "
+                "backbone; expected less"
             )
         return self
 

@@ -5,22 +5,18 @@ Needs `pip install lightly`, which is not among this project's dependencies.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightly.loss import DINOLoss
-from lightly.models.modules import DINOProjectionHead
-from lightly.models.utils import deactivate_requires_grad, update_momentum
 from lightly.transforms.dino_transform import DINOTransform
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from augscale.config import StudyConfig
-from benchmarks.official_recipe import build_timm
+from benchmarks.lightly_methods import LightlyDINO
 
 
 class _Files(Dataset[list[torch.Tensor]]):
@@ -37,21 +33,11 @@ class _Files(Dataset[list[torch.Tensor]]):
 
 
 class LightlyLoop:
-    """One step at a time; the backbone sees view after view, as in lightly's example."""
+    """One step at a time, from files to updated weights."""
 
     def __init__(self, files: list[Path], config: StudyConfig, device: str, num_workers: int) -> None:
         self.device, recipe, crops = device, config.pretrain, config.crops
-        torch.manual_seed(0)
-        self.student = build_timm(config).to(device)
-        self.teacher = copy.deepcopy(self.student)
-        dims = (self.student.num_features, recipe.head_hidden_dim, recipe.head_bottleneck_dim, recipe.out_dim)
-        options = {"batch_norm": recipe.head_batch_norm, "norm_last_layer": recipe.norm_last_layer}
-        self.student_head = DINOProjectionHead(*dims, freeze_last_layer=1, **options).to(device)
-        self.teacher_head = DINOProjectionHead(*dims, **options).to(device)
-        deactivate_requires_grad(self.teacher)
-        deactivate_requires_grad(self.teacher_head)
-        self.loss = DINOLoss(output_dim=recipe.out_dim, warmup_teacher_temp_epochs=5).to(device)
-        self.optimizer = torch.optim.AdamW([*self.student.parameters(), *self.student_head.parameters()], lr=1e-4)
+        self.trainer = LightlyDINO(config, device)
         transform = DINOTransform(
             global_crop_size=crops.global_size, local_crop_size=crops.local_size, n_local_views=crops.n_local
         )
@@ -75,14 +61,5 @@ class LightlyLoop:
         start = time.perf_counter()
         batch = next(self._batches)
         waited = time.perf_counter() - start
-        update_momentum(self.student, self.teacher, m=0.996)
-        update_momentum(self.student_head, self.teacher_head, m=0.996)
-        views = [view.to(self.device, non_blocking=True) for view in batch]
-        teacher = [self.teacher_head(self.teacher(view)) for view in views[:2]]
-        student = [self.student_head(self.student(view)) for view in views]
-        loss = self.loss(teacher, student, epoch=0)
-        loss.backward()
-        self.student_head.cancel_last_layer_gradients(current_epoch=1)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.trainer.step([view.to(self.device, non_blocking=True) for view in batch])
         return waited

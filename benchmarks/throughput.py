@@ -4,6 +4,7 @@
     python -m benchmarks.throughput --study fundus-vits16 --data DIR         # the paper's setting
     python -m benchmarks.throughput --study fundus-vits16 --data DIR --batch-size 16 --set pretrain.out_dim=4096 \
         --set backbone.name=vit_tiny_patch16_224 --set backbone.init=none    # what two CPU cores can do of it
+    python -m benchmarks.throughput --methods dino,simclr,mocov3,dinov2 --study evidence     # steps alone
 
 lightly's loops need `pip install lightly lightly-train` and are left out without.
 
@@ -12,7 +13,8 @@ drift of the machine's speed meets all; bare matrix products take their turn too
 the same crops, batch and prototypes on the same images. Counted is everything from files (ours: the decoded cache) to
 the updated weights; not counted are imports, set-up and the first steps. Printed: medians over the turns, the share of
 the measured peak that the step's arithmetic reaches, ratios of ours to the fastest configuration of each other, and
-where the time goes; of lightly-train, which is one call, also what a call costs besides its steps.
+where the time goes; of lightly-train, which is one call, also what a call costs besides its steps. `--methods` compares
+steps alone, of every method, see `method_steps`.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from augscale.runs.folders import versions
 from augscale.system.devices import cpu_cores, resolve_device
 from augscale.system.startup import large_pages_environment
 from benchmarks.flops import step_flops
+from benchmarks.method_steps import known_methods, method_study, print_comparison
 
 NEEDS = {
     "official": None,
@@ -128,6 +131,11 @@ def main() -> None:
     overrides |= {"data.max_images": arguments.images}
     config = load_study(arguments.study, overrides | parse_assignments(arguments.set or []))
     device = resolve_device(arguments.device)
+    if arguments.methods:
+        overrides |= parse_assignments(arguments.set or [])
+        studies = [method_study(arguments.study, method, overrides) for method in arguments.methods]
+        print_comparison(studies, device, steps=arguments.steps, turns=arguments.repeats)
+        return
     recipe = {"batch_size": arguments.others_batch_size or config.pretrain.batch_size}
     others = config.model_copy(update={"pretrain": config.pretrain.model_copy(update=recipe)})
     contenders = _contenders(arguments, device)
@@ -239,6 +247,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default="default")
     parser.add_argument("--data", action="append", help="folder or manifest; the study's if not given")
+    parser.add_argument(
+        "--methods",
+        type=known_methods,
+        help="compare a step of these methods on given views with lightly's modules instead, e.g. simclr,mocov3",
+    )
     parser.add_argument("--images", type=int, help="use a subset of this many images")
     parser.add_argument("--set", action="append", help="any setting of the study, KEY=VALUE")
     parser.add_argument("--device", default="auto")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "augscale"
 LOW_TO_HIGH = (
-    ("errors", "settings", "seeding"),
+    ("errors", "settings", "seeding", "doc_pages"),
     ("system",),
     ("config", "pretrain_config"),
     ("runs",),

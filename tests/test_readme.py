@@ -46,18 +46,42 @@ def test_every_figure_of_the_results_stands_in_the_log_or_the_evidence():
     logged = " ".join(" ".join(source.read_text(encoding="utf-8").split()) for source in SOURCES)
     results = _results()
     assert len(results) == 4
-    for _, _, time, answer in results:
-        parts = FIGURES.findall(f"{time} {answer}")
+    for _, _, time, *answers in results:
+        parts = FIGURES.findall(" ".join((time, *answers)))
         assert parts
         assert [part for part in parts if part not in logged] == []
+    sentence = README.partition("\nRank correlation of ")[2].partition("The [evidence]")[0]
+    correlations = FIGURES.findall(" ".join(sentence.split()))
+    assert len(correlations) == 7
+    assert [part for part in correlations if part not in logged] == []
 
 
-def test_the_picture_is_small_and_the_script_makes_it():
-    path = ROOT / "docs" / "images" / "views.png"
+def test_what_is_not_shown_stands_above_the_results_and_a_row_has_one_metric():
+    assert README.index("**Not shown:") < README.index("| first minus second")
+    for first, _, _, *answers in _results():
+        assert " minus " in first
+        (answer,) = filter(None, answers)
+        difference, low, high = map(float, re.match(r"(\S+) \((\S+) to (\S+)\)", answer).groups())
+        assert low < difference < high
+        verdict = "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
+        assert answer.endswith(f": {verdict}")
+
+
+@pytest.mark.parametrize(("name", "script"), [("views", "make_views"), ("answer", "make_terminal")])
+def test_the_picture_is_small_and_the_script_makes_it(name, script):
+    path = ROOT / "docs" / "images" / f"{name}.png"
     assert path.stat().st_size < 200_000
-    made = Image.open(BytesIO(runpy.run_path(str(ROOT / "docs" / "make_views.py"))["picture"]())).convert("RGB")
+    made = Image.open(BytesIO(runpy.run_path(str(ROOT / "docs" / f"{script}.py"))["picture"]())).convert("RGB")
     committed = Image.open(path).convert("RGB")
     assert committed.size == made.size
     # Fonts and rounding differ a little between versions of Pillow and torch.
     difference = np.abs(np.asarray(made, dtype=float) - np.asarray(committed, dtype=float)).mean()
-    assert difference == pytest.approx(0, abs=2), "python docs/make_views.py writes the picture again"
+    assert difference == pytest.approx(0, abs=2), f"python docs/{script}.py writes the picture again"
+
+
+def test_the_picture_of_the_answer_is_described_and_printed_as_text():
+    """For readers without pictures: the headline in README, all of it in docs/start.md."""
+    terminal = runpy.run_path(str(ROOT / "docs" / "make_terminal.py"))
+    headline = terminal["screen"]().headline
+    assert f"![{headline}](docs/images/answer.png)" in README
+    assert f"```text\n{terminal['plain']()}\n```" in (ROOT / "docs" / "start.md").read_text(encoding="utf-8")

@@ -215,6 +215,24 @@ def _read_card(path: Path) -> AugmentationScales:
     return parse_settings(AugmentationScales, table, f"{path} [scales]")
 
 
+def card_warning(name_or_path: str | Path) -> str | None:
+    """A line about a card whose search ended without an answer; None for other cards and for presets.
+
+    Args:
+        name_or_path: as for `load_scales`, which must be able to read it.
+    """
+    name = str(name_or_path)
+    name = name if name.endswith(".toml") else name.rpartition("@")[0]
+    card = read_toml(Path(name)).get("card") if name.endswith(".toml") else None
+    if not isinstance(card, dict):
+        return None
+    headline = str(card.get("headline", ""))
+    # Cards of earlier versions have no outcome, but a headline that begins so.
+    if card.get("outcome") == "training taught nothing" or headline.startswith("No answer"):
+        return f"{name}: its search has no answer, so these scales are not shown to be good. {headline}".strip()
+    return None
+
+
 def describe(scales: AugmentationScales) -> str:
     """The scales in words and numbers, crops in the first line and colors in the second."""
     g, low = scales.global_crops_scale, scales.local_crops_scale

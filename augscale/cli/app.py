@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +33,8 @@ from augscale.system.signals import ignore_further
 
 app = typer.Typer(
     name="augscale",
-    help="Finds the augmentation scales for self-supervised pre-training on your own medical images.",
+    help="Finds the augmentation scales for self-supervised pre-training on your own medical images.\n\n"
+    "Messages name pages of the documentation (docs: PAGE, SECTION): the folder docs of the source code.",
     epilog="Exit codes: 0 done, 1 other error, 2 wrong setting, 3 images unusable, 4 checkpoint unusable, "
     "5 diverged, 6 study cannot go on, 130/138/140/143 stopped by a signal with everything saved.",
     no_args_is_help=True,
@@ -199,10 +202,12 @@ def export(
                 print(f"note: {note}", file=sys.stderr)
         return
     from augscale.augmentation.export import export_scales
-    from augscale.augmentation.scales import load_scales
+    from augscale.augmentation.scales import card_warning, load_scales
     from augscale.runs.files import write_text_atomic
 
     text = export_scales(load_scales(card), to)
+    if warning := card_warning(card):
+        print(f"warning: {warning}", file=sys.stderr)
     text += "" if text.endswith("\n") else "\n"
     if out is not None:
         write_text_atomic(out, text)
@@ -221,7 +226,10 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
+        # A terminal wraps between words, a pipe has one line for each finding.
+        width = min(shutil.get_terminal_size().columns, 100) if sys.stdout.isatty() else 10_000
         for finding in findings:
-            print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+            line = f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}"
+            print(textwrap.fill(line, width, subsequent_indent=" " * 6, break_on_hyphens=False, break_long_words=False))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from timm.layers import resample_abs_pos_embed
 
+from augscale import doc_pages
 from augscale.config import BackboneConfig, StudyConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.backbones import Backbone, build_backbone
@@ -92,7 +93,7 @@ def export_weights(
     if any(name.endswith("running_mean") for name in source.networks["teacher"]):
         notes.append(
             "batch norm's statistics are those of the training's own augmented views; augscale evaluates with others, "
-            "gathered on each dataset's training images (docs/score.md)"
+            f"gathered on each dataset's training images ({doc_pages.COMMON_STATISTICS})"
         )
     if to == "dino":
         notes.append(_check_dino_has(source, path))

@@ -87,6 +87,10 @@ class DINO(Method):
         """Mutual information of image and teacher output, see `dino.information`."""
         return float(information_of_shards(means["teacher_probs"], means["teacher_entropy"]))
 
+    def schedules(self, values: StepValues) -> dict[str, float]:
+        temps = {"teacher_temp": values.teacher_temp, "student_temp": self.recipe.student_temp}
+        return super().schedules(values) | temps
+
     def described(self, values: StepValues) -> str:
         return f"{super().described(values)}, teacher_temp {values.teacher_temp:g}"
 

@@ -159,6 +159,10 @@ class DINOv2(Method):
             rows += 2 * round(NUM_GLOBAL * images * self.recipe.mask_probability * self._grid**2)
         return 4 * _COPIES * rows * self.recipe.out_dim
 
+    def schedules(self, values: StepValues) -> dict[str, float]:
+        temps = {"teacher_temp": values.teacher_temp, "student_temp": self.recipe.student_temp}
+        return super().schedules(values) | temps
+
     def described(self, values: StepValues) -> str:
         return f"{super().described(values)}, teacher_temp {values.teacher_temp:g}"
 

@@ -29,6 +29,11 @@ class DINOv2Network(HeadedNetwork):
         if ibot_head is not None:
             self.mask_token = nn.Parameter(torch.zeros(1, backbone.embed_dim))
 
+    def body_parameters(self) -> dict[str, nn.Parameter]:
+        """The backbone's parameters and the mask token, which is part of its input."""
+        token = {} if self.ibot_head is None else {"mask_token": self.mask_token}
+        return super().body_parameters() | token
+
     def forward(  # type: ignore[override]  # three outputs of one call, as a wrapper for several processes needs it
         self,
         global_crops: Tensor,

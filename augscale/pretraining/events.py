@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -20,8 +21,8 @@ class StepLog:
     """Loss of this step's batch, in nats."""
     information: float
     """Information of the outputs on this step's batch, in nats, see `Method.information`."""
-    lr: float
-    teacher_temp: float
+    schedules: Mapping[str, float]
+    """Learning rate and the other values of this step that the method uses, see `Method.schedules`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,10 @@ class HeadedNetwork(nn.Module):
                 layer.eval()
         return self
 
+    def body_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters below the heads, by name."""
+        return {f"backbone.{name}": parameter for name, parameter in self.backbone.named_parameters()}
+
     def forward(self, *crops: Tensor, draws: DepthDraws | None = None) -> Tensor:
         """Head outputs of all crops.
 

@@ -243,8 +243,7 @@ class _Run:
                     step=trainer.step,
                     loss=progress.loss,
                     information=progress.information,
-                    lr=values.lr,
-                    teacher_temp=values.teacher_temp,
+                    schedules=trainer.method.schedules(values),
                 )
             )
 

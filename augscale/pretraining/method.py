@@ -187,6 +187,11 @@ class Method(ABC):
         """
         return 0
 
+    def schedules(self, values: StepValues) -> dict[str, float]:
+        """What of a step's values the method uses, by the names of the settings, for the log of a run."""
+        found = {"lr": values.lr, "weight_decay": values.weight_decay}
+        return found | ({"teacher_momentum": values.teacher_momentum} if self.has_teacher else {})
+
     def described(self, values: StepValues) -> str:
         """Schedules at one step, for messages."""
         return f"lr {values.lr:.1e}"

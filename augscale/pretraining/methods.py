@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from augscale import doc_pages
 from augscale.config import StudyConfig
 from augscale.data.sources import scan_data
 from augscale.data.splits import patient_groups
@@ -20,7 +21,7 @@ METHODS: dict[str, type[Method]] = {method.name: method for method in (DINO, Sim
 
 NO_PAIRS = (
     "pretrain.natural_positives = true: no patient has two images to train on; expected data.sources with a column "
-    "patient_id (docs/tables.md), or false"
+    f"patient_id ({doc_pages.TABLES}), or false"
 )
 
 

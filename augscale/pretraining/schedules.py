@@ -21,10 +21,15 @@ class StepValues:
     """Values of all schedules at one step."""
 
     lr: float
+    """Learning rate of the head, and of the backbone unless the head was trained alone first."""
+    backbone_lr: float
+    """Learning rate of the backbone; see `backbone_lr`."""
     weight_decay: float
     teacher_momentum: float
     teacher_temp: float
     last_layer_frozen: bool
+    backbone_frozen: bool
+    """Only the head is trained."""
 
 
 def linear_warmup(step: int, start: float, end: float, warmup_steps: int) -> float:
@@ -58,6 +63,23 @@ def peak_lr(config: PretrainConfig) -> float:
     return config.lr * config.batch_size / REFERENCE_BATCH_SIZE if config.lr_scaling else config.lr
 
 
+def backbone_lr(config: PretrainConfig, step: int, lr: float) -> float:
+    """Learning rate of the backbone.
+
+    It is `lr`, the head's. Where the head is trained alone first, it is 0 until then, and afterwards has the warm-up
+    that the head had: a line from 0 to the peak in as many steps, but never above `lr`.
+    """
+    begin = config.head_warmup_steps
+    if not begin:
+        return lr
+    if step < begin:
+        return 0.0
+    rising = round(config.warmup_fraction * config.steps)
+    if step >= begin + rising:
+        return lr
+    return min(lr, linear_warmup(step - begin, 0.0, peak_lr(config), rising))
+
+
 def step_values(config: PretrainConfig, step: int) -> StepValues:
     """All schedules at one step.
 
@@ -66,12 +88,15 @@ def step_values(config: PretrainConfig, step: int) -> StepValues:
         step: number of optimizer updates already done, in [0, config.steps).
     """
     steps = config.steps
+    lr = cosine_with_warmup(step, peak_lr(config), config.min_lr, steps, round(config.warmup_fraction * steps))
     return StepValues(
-        lr=cosine_with_warmup(step, peak_lr(config), config.min_lr, steps, round(config.warmup_fraction * steps)),
+        lr=lr,
+        backbone_lr=backbone_lr(config, step, lr),
         weight_decay=cosine_with_warmup(step, config.weight_decay, config.weight_decay_end, steps),
         teacher_momentum=cosine_with_warmup(step, config.teacher_momentum, config.teacher_momentum_end, steps),
         teacher_temp=linear_warmup(
             step, config.teacher_temp_start, config.teacher_temp, round(config.teacher_temp_warmup_fraction * steps)
         ),
         last_layer_frozen=step < round(config.freeze_last_layer_fraction * steps),
+        backbone_frozen=step < config.head_warmup_steps,
     )

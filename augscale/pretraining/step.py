@@ -39,10 +39,11 @@ from augscale.pretraining.out_of_memory import (
     put_back,
     retry_out_of_memory,
 )
+from augscale.pretraining.parameter_groups import groups_of
 from augscale.pretraining.schedules import StepValues, step_values
 from augscale.pretraining.student_teacher import build_networks, synchronize_batch_norm
 from augscale.pretraining.threads import DataParallelThreads
-from augscale.pretraining.updates import cancel_gradients, clip_gradients, parameter_groups, update_teacher
+from augscale.pretraining.updates import cancel_gradients, clip_gradients, update_teacher, without_gradients
 from augscale.pretraining.whole_batch import backward_of_whole_batch
 from augscale.seeding import derive_seed
 from augscale.system.compiling import resolve_compile
@@ -123,13 +124,15 @@ class Trainer:
             keep_casts=self.threads.num_threads == 1,
             draws_by_image=draws_by_image,
         )
-        self.student_parameters: list[nn.Parameter] = list(self.student.parameters())
+        self.student_parameters: list[nn.Parameter] = [p for p in self.student.parameters() if p.requires_grad]
+        self.body_parameters = list(self.student.body_parameters().values())
         self.teacher_parameters: list[Tensor] = list(self.teacher.parameters())
         # A student may have parts, e.g. a predictor, that its teacher lacks.
         trained = dict(self.student.named_parameters())
         self.averaged_parameters: list[Tensor] = [trained[name] for name, _ in self.teacher.named_parameters()]
         self.buffers = list(dict.fromkeys([*self.student.buffers(), *self.teacher.buffers()]))
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.student), lr=0.0, fused=True)
+        self.groups = groups_of(self.student, self.recipe)
+        self.optimizer = torch.optim.AdamW([group.for_optimizer() for group in self.groups], lr=0.0, fused=True)
         self.patients = patients
         self.step = 0
         self.saved_step = 0
@@ -148,10 +151,11 @@ class Trainer:
         """
         values = step_values(self.recipe, self.step)
         buffers = [buffer.clone() for buffer in self.buffers]
-        next_state = retry_out_of_memory(
-            lambda: self._accumulate_gradients(values, logged),
-            lambda message: self._take_smaller_micro_batches(buffers, message),
-        )
+        with without_gradients(self._skipped(values)):
+            next_state = retry_out_of_memory(
+                lambda: self._accumulate_gradients(values, logged),
+                lambda message: self._take_smaller_micro_batches(buffers, message),
+            )
         with self.clock.part("optimiser"), not_repeatable():
             self.optimizer.step()
             if self.teacher is not self.student:
@@ -183,11 +187,18 @@ class Trainer:
         with self.clock.part("optimiser"):
             clip_gradients(self.student_parameters, self.recipe.clip_grad)
             cancel_gradients(self.method.withheld(self.student, values))
-            decaying, not_decaying = self.optimizer.param_groups
-            decaying["lr"] = not_decaying["lr"] = values.lr
-            decaying["weight_decay"] = values.weight_decay
+            cancel_gradients(self.body_parameters if values.backbone_frozen else [])
+            for group, settings in zip(self.groups, self.optimizer.param_groups, strict=True):
+                settings.update(group.values(values))
             allocate_moments(self.optimizer)
             return self.method.next_state(self.statistics)
+
+    def _skipped(self, values: StepValues) -> list[nn.Parameter]:
+        """Parameters that the backward pass can leave out.
+
+        With several processes there are none: their gradients are exchanged for a fixed set of parameters.
+        """
+        return self.body_parameters if values.backbone_frozen and self.context.is_single else []
 
     def _patients_of_batch(self) -> Tensor | None:
         if self.patients is None or not self.method.whole_batch:
@@ -246,6 +257,7 @@ class Trainer:
 
     def _micro_batch_in_threads(self, shards: Sequence[Shard], facts: StepFacts) -> list[Tensors]:
         clocks = [Clock(self.device) for _ in shards]
+        trained = [parameter for parameter in self.student_parameters if parameter.requires_grad]
 
         def in_thread(number: int) -> tuple[Tensors, tuple[Tensor | None, ...]]:
             shard, clock = shards[number], clocks[number]
@@ -253,14 +265,14 @@ class Trainer:
             with clock.part("backward"):
                 # Returned, not accumulated: several threads must not add to the same tensors.
                 loss = self._summand(loss, shard)
-                gradients = torch.autograd.grad(loss, self.student_parameters, allow_unused=True)
+                gradients = torch.autograd.grad(loss, trained, allow_unused=True)
             return statistics, gradients
 
         done = self.threads.map(in_thread, len(shards))
         self.clock.add_mean(clocks)
         with self.clock.part("backward"):
             for _, gradients in done:
-                add_gradients(self.student_parameters, gradients)
+                add_gradients(trained, gradients)
         return [statistics for statistics, _ in done]
 
     def _take_smaller_micro_batches(self, buffers: list[Tensor], message: str) -> None:

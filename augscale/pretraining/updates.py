@@ -1,9 +1,9 @@
-"""Updates of weights that all methods share: moving average, clipping, parameter groups (Caron et al. 2021)."""
+"""Updates of weights that all methods share: moving average, clipping, frozen parameters (Caron et al. 2021)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -39,15 +39,14 @@ def cancel_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parameter.grad = None
 
 
-def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Two parameter groups for the optimizer: with weight decay, and biases and other 1-D tensors without.
-
-    Returns:
-        [decaying, not decaying]; the second's weight decay is 0.
-    """
-    decaying: list[nn.Parameter] = []
-    fixed: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            (fixed if name.endswith(".bias") or parameter.ndim == 1 else decaying).append(parameter)
-    return [{"params": decaying}, {"params": fixed, "weight_decay": 0.0}]
+@contextmanager
+def without_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """No gradients are computed for the parameters, so a backward pass ends above them; afterwards they are again."""
+    frozen = [parameter for parameter in parameters if parameter.requires_grad]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)

@@ -90,12 +90,14 @@ def backward_of_whole_batch(
         with gradient_sync(student, enabled=synchronize and shard is shards[-1]):
             with clock.part("forward"):
                 again = forward.outputs(student, part)
-            slices = []
+            slices = {}
             for name in again:
-                slices.append(gradients[name].narrow(1, begin[name], length[name]))
+                slices[name] = gradients[name].narrow(1, begin[name], length[name])
                 begin[name] += length[name]
+            # Those of a frozen backbone have no gradient.
+            trained = [name for name in again if again[name].requires_grad]
             with clock.part("backward"):
-                torch.autograd.backward(list(again.values()), slices)
+                torch.autograd.backward([again[name] for name in trained], [slices[name] for name in trained])
     return statistics
 
 

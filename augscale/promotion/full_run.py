@@ -15,7 +15,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
-from augscale.config import StudyConfig, source_list
+from augscale.config import StudyConfig, sets_panel, source_list
 from augscale.data.cache import ImageCache, build_cache, default_cache_root
 from augscale.data.facts import data_facts
 from augscale.data.sanity import Sanity, check_images
@@ -34,7 +34,7 @@ from augscale.promotion.full_settings import (
     with_steps,
 )
 from augscale.records.full_run import FullRunFacts, FullRunResult
-from augscale.scoring.panel import checked_panel_split
+from augscale.scoring.panel import checked_panel_split, fit_panel, fitted_words
 
 
 class FullRun(FullRunResult):
@@ -129,6 +129,9 @@ def pretrain_full(
     folder = FullRunFolder(out or default_folder(config, name, seed))
     display = FullRunDisplay(console or Console(stderr=True), quiet=quiet or global_rank() > 0)
     cache, sanity = _decode(config, display, allow_bad=allow_bad)
+    asked, config = config, config if sets_panel(study, overrides or {}) else fit_panel(config, len(cache.records))
+    for line in fitted_words(asked, config, len(cache.records)):
+        display.say(line)
     train, panel = checked_panel_split(cache.records, config)
     steps_per_epoch = len(train) // config.pretrain.batch_size
     config = with_steps(config, steps or max(1, round((epochs or DEFAULT_EPOCHS) * steps_per_epoch)))

@@ -21,7 +21,6 @@ from augscale.networks.weights import save_weights, sidecar_facts
 from augscale.pretraining.events import RungEvent, StepLog
 from augscale.pretraining.methods import chance_loss
 from augscale.pretraining.micro_batches import MicroBatches
-from augscale.pretraining.schedules import step_values
 from augscale.promotion.full_display import FullRunDisplay
 from augscale.promotion.full_folder import FullRunFolder
 from augscale.promotion.tensorboard import TensorBoard
@@ -63,16 +62,10 @@ class Recorder:
         if self._nothing_logged:
             self.folder.forget_log_from(entry.step)
             self._nothing_logged = False
-        recipe = self.config.pretrain
-        schedules = step_values(recipe, entry.step - 1)
         values = {
             "epoch": self._epoch(entry.step),
             "loss": entry.loss,
-            "lr": entry.lr,
-            "weight_decay": schedules.weight_decay,
-            "teacher_momentum": schedules.teacher_momentum,
-            "teacher_temp": entry.teacher_temp,
-            "student_temp": recipe.student_temp,
+            **entry.schedules,
             "information": entry.information,
             "images_per_second": self._images_per_second(entry.step),
         }

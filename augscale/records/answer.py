@@ -64,6 +64,8 @@ class UntrainedComparison(Record):
     interval: Interval = None
     beaten: bool
     """False if training taught nothing that the score measures; there is no answer then."""
+    seeds: int | None = None
+    """Number of seeds that the difference rests on; one allows no verdict. None in files of earlier versions."""
 
 
 class NullRun(Record):
@@ -163,6 +165,16 @@ class AnswerRecord(FileRecord):
         if self.best_contender is None:
             return "no usable trial"
         return "training taught nothing" if self.untrained and not self.untrained.beaten else "best found"
+
+    @property
+    def untrained_judged(self) -> bool:
+        """True if the best was compared with the networks before training on two or more seeds."""
+        if self.untrained is None:
+            return False
+        seeds = self.untrained.seeds
+        if seeds is None and self.best_contender:
+            seeds = len(self.best_contender.confirm_scores)
+        return (seeds or 0) >= 2
 
     def contender(self, name: str) -> ContenderRecord | None:
         return next((contender for contender in self.contenders if contender.name == name), None)

@@ -23,13 +23,18 @@ from augscale.augmentation.views import apply_views, normalize
 from augscale.config import CropsConfig, ProbeConfig, StudyConfig
 from augscale.data.cache import ImageCache
 from augscale.data.image_records import ImageRecord
-from augscale.data.splits import hold_out, patient_groups
+from augscale.data.splits import MAX_HELD_OUT_SHARE, hold_out, patient_groups
 from augscale.errors import ConfigError, DataError
 from augscale.seeding import derive_seed
 
 FLOAT32_BYTES = 2**30
 """Larger panels are kept in float16, which changes a normalized value by at most 0.001, a seventeenth of one of 256
 grey levels, equally for every trial."""
+LEAST_IMAGES = 20
+"""A panel does not shrink below this: over so few images, the interval of a score is already some 3.6 times as wide as
+over 256 (it grows with the root of their number)."""
+FITTED_SHARE = 3
+"""A panel that does not fit shrinks to one image in three, so that most are left to train on."""
 _CHUNK_IMAGES = 128
 
 
@@ -137,6 +142,41 @@ def _names(records: Sequence[ImageRecord]) -> list[str]:
 def panel_split(cache: ImageCache, config: StudyConfig) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows of the cache to train on, and rows held out for the panel; no patient is in both."""
     return split_off_panel(cache.records, config.probe.images, config.probe.seed)
+
+
+def fit_panel(config: StudyConfig, num_images: int) -> StudyConfig:
+    """The study with a panel that fits: a third of the images where `probe.images` is more than half of them.
+
+    Unchanged where it fits, and where a third is less than `LEAST_IMAGES`, so that the split is refused as too small.
+
+    Args:
+        config: a study whose `probe.images` the user did not set, see `config.sets_panel`.
+        num_images: number of usable images.
+    """
+    fitted = num_images // FITTED_SHARE
+    return config if panel_fits(config, num_images) or fitted < LEAST_IMAGES else with_panel(config, fitted)
+
+
+def panel_fits(config: StudyConfig, num_images: int) -> bool:
+    """True if the study's panel is at most half of the images."""
+    return config.probe.images <= int(num_images * MAX_HELD_OUT_SHARE)
+
+
+def with_panel(config: StudyConfig, images: int) -> StudyConfig:
+    """The study with another number of held-out images."""
+    return config.model_copy(update={"probe": config.probe.model_copy(update={"images": images})})
+
+
+def fitted_words(asked: StudyConfig, fitted: StudyConfig, num_images: int) -> tuple[str, ...]:
+    """A line that says that the panel is smaller than the study asks for, and why; empty if it is not."""
+    if fitted.probe.images == asked.probe.images:
+        return ()
+    number = fitted.probe.images
+    share = "a third is" if number == num_images // FITTED_SHARE else f"{number} are, as when this run began"
+    return (
+        f"up to {number} of {num_images} images are held out for the score: the study's {asked.probe.images} are more "
+        f"than half of them, so {share} (at least {LEAST_IMAGES}); --set probe.images=N sets another number",
+    )
 
 
 def checked_panel_split(

@@ -251,6 +251,7 @@ def versus_untrained(
         difference=difference,
         interval=interval,
         beaten=interval[0] > 0 if interval else difference > 0,
+        seeds=len(shared),
     )
 
 

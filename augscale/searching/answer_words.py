@@ -51,7 +51,7 @@ def headline(
         else _PHRASES.get(score, _SEPARATION_PHRASE)
     )
     if untrained and not untrained.beaten:
-        return _nothing_learned(best, contenders, do, pretrained=pretrained)
+        return _nothing_learned(best, contenders, untrained, do, pretrained=pretrained)
     better, level, ahead = _controls_by_verdict(best, contenders)
     name, is_preset = (
         (f"The preset {best.name}", True) if best.kind == "control" else (f"The scales of {best.name}", False)
@@ -71,13 +71,18 @@ def headline(
     if level:
         return f"{name} {scores} highest, but {are} not distinguishable from {joined(level)}."
     if best.confirm_scores:
-        return (
-            f"{name} {scores} highest, on a single fresh seed, which cannot be compared: use confirm.seeds = 2 or more."
-        )
+        return f"{name} {scores} highest on one fresh seed, which allows no verdict: use confirm.seeds = 2 or more."
     return f"{name} {scores} highest in the search; nothing was confirmed on fresh seeds."
 
 
-def _nothing_learned(best: ContenderRecord, contenders: Sequence[ContenderRecord], do: str, *, pretrained: bool) -> str:
+def _nothing_learned(
+    best: ContenderRecord,
+    contenders: Sequence[ContenderRecord],
+    untrained: UntrainedComparison,
+    do: str,
+    *,
+    pretrained: bool,
+) -> str:
     """The headline where training has not beaten its start: that, and apart from it whether scales differ."""
     start = "the pre-trained network that it began with" if pretrained else "the network before training"
     worse = [
@@ -85,12 +90,17 @@ def _nothing_learned(best: ContenderRecord, contenders: Sequence[ContenderRecord
         for contender in contenders
         if contender is not best and contender.versus_best and contender.versus_best.verdict == "worse"
     ]
-    order = (
-        f"{best.name} is better than {joined(worse)}, but that may only mean that it harms the start less"
-        if worse
-        else "the scales are not distinguishable from each other either"
-    )
+    order = "the scales are not distinguishable from each other either"
+    if worse:
+        order = f"{best.name} is better than {joined(worse)}, but that may only mean that it harms the start less"
+    elif not any(contender.versus_best for contender in contenders):
+        order = "the scales were not compared with each other, because one seed allows no verdict"
     remedy = "longer trials or a lower learning rate" if pretrained else "longer trials"
+    if untrained.seeds == 1:
+        return (
+            f"No answer: on one seed even {best.name}, the highest, does not show that training helps to {do}, "
+            f"compared with {start}; {order}. A ranking of scales needs {remedy}, and confirm.seeds = 2 or more."
+        )
     return (
         f"No answer: even {best.name}, the best, does not {do} better than {start}; {order}. A ranking of scales needs "
         f"{remedy}."
@@ -124,7 +134,8 @@ def sentences(
     sentences = [f"{best.name}: {' '.join(best.description.split())}."]
     if untrained:
         edges = untrained.interval
-        between = f" (95 % interval {edges[0]:+.3f} to {edges[1]:+.3f})" if edges else ""
+        over = " over images, one seed: no verdict" if untrained.seeds == 1 else ""
+        between = f" (95 % interval {edges[0]:+.3f} to {edges[1]:+.3f}{over})" if edges else ""
         sentences.append(
             f"{best.name} minus the network before training: {untrained.difference:+.3f} {score}{between}."
         )
@@ -160,7 +171,7 @@ def caveats(
         f"{config.backbone.name}{' (changed: ' + _overrides(config) + ')' if config.backbone.overrides else ''}; "
         "a full pre-training may rank scales otherwise.",
     ]
-    trust = None if labelled else trust_statement(config.probe.score, pretrained=config.backbone.init != "none")
+    trust = None if labelled else trust_statement(config)
     if trust is not None:
         caveats.insert(1, trust)
     if config.backbone.init == "none":
@@ -169,7 +180,7 @@ def caveats(
         caveats.append("Nothing was confirmed on fresh seeds: the best of many noisy scores is partly luck.")
     elif best:
         caveats.append(
-            f"Intervals rest on {len(best.confirm_scores)} fresh seeds and the images of one panel, by which the "
+            f"Intervals rest on {_seeds(len(best.confirm_scores))} and the images of one panel, by which the "
             "candidates were chosen, too."
         )
     for contender in contenders:
@@ -178,6 +189,10 @@ def caveats(
     if best and best.health and best.health.verdict == "suspicious":
         caveats.append(f"{best.name} looks suspicious: {'; '.join(best.health.evidence)}.")
     return caveats
+
+
+def _seeds(count: int) -> str:
+    return "1 fresh seed" if count == 1 else f"{count} fresh seeds"
 
 
 def _overrides(config: StudyConfig) -> str:

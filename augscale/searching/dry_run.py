@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from augscale.augmentation.scales import load_scales
-from augscale.config import StudyConfig
+from augscale.config import StudyConfig, sets_panel
 from augscale.data.sources import SYNTHETIC_SEED, SourceScan, scan_data
 from augscale.data.splits import choose_subset
 from augscale.pretraining.distributed import DistributedContext
@@ -24,8 +24,8 @@ from augscale.pretraining.step import Trainer
 from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import RunFolder
 from augscale.scoring.embeddings import embed
-from augscale.scoring.panel import checked_panel_split
-from augscale.searching.prepare import check_study, default_run_folder, refuse_changes
+from augscale.scoring.panel import checked_panel_split, fit_panel, fitted_words
+from augscale.searching.prepare import check_study, default_run_folder, kept_panel, refuse_changes
 from augscale.searching.search import resolved_study
 from augscale.searching.trial import rung_steps
 from augscale.seeding import derive_seed
@@ -113,6 +113,8 @@ def plan_search(
     )
     run = RunFolder(out or default_run_folder(config))
     begun = ManifestRecord.read_if_there(run.manifest_file) is not None
+    given = sets_panel(study, overrides or {})
+    asked, config = config, config if given else kept_panel(run, config)
     if begun:
         refuse_changes(run, config)
     parameters = check_study(config)
@@ -120,6 +122,7 @@ def plan_search(
     scan = scan_data(config.data)
     if config.data.max_images is not None:
         scan = replace(scan, records=choose_subset(scan.records, config.data.max_images, SYNTHETIC_SEED))
+    config = config if given else fit_panel(config, len(scan.records))
     train, panel = checked_panel_split(scan.records, config)
     cost = measure_cost(config, plan)
     confirmations = (config.confirm.top_k + len(config.confirm.controls)) * config.confirm.seeds
@@ -146,7 +149,7 @@ def plan_search(
         workers=len(plan.devices),
         cost=cost,
         seconds=_seconds(config, cost, config.search.trials + confirmations + nulls, len(plan.devices)),
-        notes=_notes(config, scan, begun),
+        notes=(*fitted_words(asked, config, len(scan.records)), *_notes(config, scan, begun)),
     )
 
 

@@ -8,6 +8,7 @@ from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import RunFolder
 from augscale.searching.display import SearchDisplay
 from augscale.searching.storage import PASSWORD_VARIABLE, Storage
+from augscale.searching.trust import labels_line, trust_line
 
 DEMONSTRATION = "default"
 """The study that a search without `--study` runs: made for the built-in photographs."""
@@ -39,6 +40,9 @@ def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: Manifes
             f"  {config.search.trials} trials are not more than the controls ({', '.join(config.search.controls)}), "
             "which come first: no scales are searched"
         )
+    for said in (trust_line(config), labels_line(config)):
+        if said is not None:
+            display.say(f"  {said}")
     for line in data.remarks:
         display.say(f"  {line}")
     for bad in data.bad[:BAD_SHOWN]:

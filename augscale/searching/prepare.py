@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from augscale import doc_pages
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig, study_text
 from augscale.data.cache import ImageCache, build_cache
@@ -17,7 +18,7 @@ from augscale.errors import ConfigError
 from augscale.records.manifest import DataRecord, LabelledRecord, ManifestRecord
 from augscale.runs.files import write_text_atomic
 from augscale.runs.folders import RunFolder, now, versions
-from augscale.scoring.panel import checked_panel_split
+from augscale.scoring.panel import checked_panel_split, fit_panel, fitted_words, panel_fits, with_panel
 from augscale.searching.space import check_space
 from augscale.searching.storage import Storage, run_storage
 from augscale.seeding import derive_seed
@@ -71,6 +72,7 @@ def prepare_run(
     storage: Storage | None,
     parameters: int,
     device_label: str,
+    panel_given: bool = True,
     allow_bad: bool = False,
     on_progress: OnProgress | None = None,
     say: Say | None = None,
@@ -83,6 +85,8 @@ def prepare_run(
         storage: where the Optuna study is kept; None for study.db in the run folder.
         parameters: of the backbone.
         device_label: for the manifest.
+        panel_given: the user set `probe.images`; else it shrinks if there are few images, and the run's study.toml has
+            the number that was taken (`kept_panel`).
         allow_bad: go on although many files could not be used.
         on_progress: called with images decoded and their total.
         say: called with remarks on tables and folders, and with the classes of labelled datasets.
@@ -93,15 +97,19 @@ def prepare_run(
         DataError: no usable images, or too few for the panel and a batch.
     """
     run.create()
+    asked, config = config, config if panel_given else kept_panel(run, config)
     refuse_changes(run, config)
     with lasting_imports():
         from augscale.pretraining.methods import check_patients
     check_patients(config)
     cache = build_cache(config.data, allow_bad=allow_bad, on_progress=on_progress)
-    _say_all(say, cache.source_notes)
+    config = config if panel_given else fit_panel(config, len(cache.records))
+    notes = (*cache.source_notes, *fitted_words(asked, config, len(cache.records)))
+    _say_all(say, notes)
     sanity = check_images(cache, allow_bad=allow_bad)
     train, held_out = checked_panel_split(cache.records, config)
-    data = DataRecord.model_validate(data_facts(config.data, cache, sanity, len(train), len(held_out)))
+    facts = data_facts(config.data, cache, sanity, len(train), len(held_out)) | {"notes": list(notes)}
+    data = DataRecord.model_validate(facts)
     old = ManifestRecord.read_if_there(run.manifest_file)
     if old is not None:
         _refuse_other_images(run, old, cache)
@@ -122,6 +130,20 @@ def prepare_run(
     write_text_atomic(run.study_file, study_text(config))
     manifest.write(run.manifest_file)
     return manifest
+
+
+def kept_panel(run: RunFolder, config: StudyConfig) -> StudyConfig:
+    """The study with the number of held-out images that an existing run began with, if the study's does not fit."""
+    manifest = ManifestRecord.read_if_there(run.manifest_file)
+    total = manifest.data.num_images if manifest else None
+    if total is None or panel_fits(config, total):
+        return config
+    try:
+        probe = tomllib.loads(run.study_file.read_text(encoding="utf-8")).get("probe")
+    except (OSError, ValueError):  # a run that `refuse_changes` refuses
+        return config
+    images = probe.get("images") if isinstance(probe, dict) else None
+    return with_panel(config, images) if isinstance(images, int) and images >= 3 else config
 
 
 def refuse_changes(run: RunFolder, config: StudyConfig) -> None:
@@ -163,7 +185,8 @@ def refuse_own_statistics(run: RunFolder, manifest: ManifestRecord, config: Stud
     if manifest.statistics != COMMON and gathers_statistics(config):
         raise ConfigError(
             f"{run.path}: its trials were scored by an earlier version, each with the batch norm statistics of its own "
-            "views; expected another --out for a new search (docs/score.md says why such scores do not compare)"
+            "views; expected another --out for a new search (why such scores do not compare: "
+            f"{doc_pages.COMMON_STATISTICS})"
         )
 
 

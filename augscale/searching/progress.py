@@ -41,6 +41,8 @@ class TrialLine:
     seconds: float | None
     note: str
     crops_and_jitter: str
+    short_scales: tuple[str, str, str]
+    """Areas of global and local crops in whole percents, and jitter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,11 @@ def _line(run: RunFolder, config: StudyConfig, trial: FrozenTrial, at_work: Coll
         note=note,
         crops_and_jitter=f"g {scales.global_crops_scale[0]:.2f}-{scales.global_crops_scale[1]:.2f}  "
         f"l {scales.local_crops_scale[0]:.2f}-{scales.local_crops_scale[1]:.2f}  j {scales.brightness:.2f}",
+        short_scales=(
+            f"{scales.global_crops_scale[0]:.0%}-{scales.global_crops_scale[1]:.0%}".replace("%", ""),
+            f"{scales.local_crops_scale[0]:.0%}-{scales.local_crops_scale[1]:.0%}".replace("%", ""),
+            f"{scales.brightness:.2f}",
+        ),
     )
 
 

@@ -11,14 +11,14 @@ import optuna
 from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
-from augscale.config import CV_AUROC, StudyConfig, apply_overrides, load_study, source_list
+from augscale.config import CV_AUROC, StudyConfig, apply_overrides, load_study, sets_panel, source_list
 from augscale.errors import ConfigError
 from augscale.records.answer import AnswerRecord
 from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import RunFolder, Stopwatch
 from augscale.searching.display import SearchDisplay
 from augscale.searching.introduction import say_what_runs, say_where_it_is_kept
-from augscale.searching.prepare import check_study, default_run_folder, prepare_run
+from augscale.searching.prepare import check_study, default_run_folder, kept_panel, prepare_run
 from augscale.searching.progress import Progress, read_progress
 from augscale.searching.session import Session
 from augscale.searching.storage import Storage, open_storage, parse_storage, run_storage
@@ -108,6 +108,7 @@ def search(
     config = resolved_study(
         study, data=data, labels=labels, trials=trials, seed=seed, max_memory=max_memory, overrides=overrides
     )
+    given = sets_panel(study, overrides or {})
     seconds_allowed, watch = parse_budget(budget), Stopwatch()
     run = RunFolder(out or default_run_folder(config))
     address = _storage_address(run, storage)
@@ -123,10 +124,12 @@ def search(
             storage=address,
             parameters=parameters,
             device_label=str(plan),
+            panel_given=given,
             allow_bad=allow_bad,
             on_progress=on_progress,
             say=display.say,
         )
+    config = config if given else kept_panel(run, config)
     say_what_runs(display, config, manifest, run)
     address = address or run_storage(run, manifest.storage)
     optuna_study = begin_study(run, config, opened or address, manifest.study_name)

@@ -1,45 +1,118 @@
-"""States how far a label-free score can be trusted, from this project's study of scores against accuracy on labels.
+"""States how far a label-free score can be trusted, from this project's studies of scores against accuracy on labels.
 
-`python -m benchmarks.evidence tables --trust` writes `trust.json` from the study's CSVs (docs/evidence), so users are
-told what was measured.
+`python -m benchmarks.evidence tables --trust` writes `trust.json` from a study's CSVs (docs/evidence), so users are
+told what was measured. The file has a row for every regime: how the runs of a study began, with which network, how long
+they were. A user is told of the regime that is nearest to the own run.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from augscale import doc_pages
+from augscale.config import StudyConfig
+
 _ENOUGH = 0.5
 """Rank correlation from which a score counts as useful for choosing scales, as in the study."""
 _PICKED = {"alpha_req": "It was picked out of 28 scores on the same scales, as they were measured before 2026-11-27. "}
-"""Remark on a score that was selected on the study's own results, which are therefore optimistic; ends with a space."""
-_OTHER_START = "Those runs began with random weights, unlike yours, so this says little about your trials. "
+"""Remark on a score that was selected on the results of the study from random weights, which are therefore optimistic;
+ends with a space."""
+
+Row = dict[str, Any]
 
 
 @cache
-def measured_trust() -> dict[str, Any]:
-    """The content of `trust.json`: runs, scales, setting, gain of pre-training, Spearman correlations by dataset."""
-    content: dict[str, Any] = json.loads(files("augscale.searching").joinpath("trust.json").read_text("utf-8"))
-    return content
+def measured_regimes() -> tuple[Row, ...]:
+    """The rows of `trust.json`.
 
-
-def trust_statement(score: str, *, pretrained: bool = False) -> str | None:
-    """The result of the study for a score, in a few sentences; None for a score that it did not measure.
-
-    Args:
-        score: of `probe.score`.
-        pretrained: the trials begin with pre-trained weights; the runs of the study did not.
+    Each has init ("none", "imagenet" or "weights": a file), network, images (number that a run saw) and size (of a
+    global view, pixels); runs, scales, setting, statistics, gain of pre-training, Spearman correlations by score and
+    dataset; labels: None, or what a score from a few labels reached (images, spearman by dataset).
     """
-    known = measured_trust()
-    measured = known["spearman"].get(score)
-    if not measured:
+    content: Row = json.loads(files("augscale.searching").joinpath("trust.json").read_text("utf-8"))
+    return tuple(content["regimes"])
+
+
+def regime_of(config: StudyConfig) -> Row:
+    """init, network, images and size of a study's runs, as in `trust.json`."""
+    init, recipe = config.backbone.init, config.pretrain
+    return {
+        "init": init if init in ("none", "imagenet") else "weights",
+        "network": config.backbone.name,
+        "images": recipe.steps * recipe.batch_size,
+        "size": config.crops.global_size,
+    }
+
+
+def nearest_regime(config: StudyConfig) -> Row | None:
+    """The measured regime that is nearest to a study's runs; None if there is none.
+
+    Random weights are never near pre-trained ones if there is a choice; then the network counts, then its family
+    (letters that its name begins with), then the ratio of the numbers of images.
+    """
+    own = regime_of(config)
+
+    def distance(row: Row) -> tuple[bool, bool, bool, float]:
+        families = [re.match(r"[a-z]*", str(name))[0] for name in (row["network"], own["network"])]  # type: ignore[index]
+        return (
+            (row["init"] == "none") != (own["init"] == "none"),
+            row["network"] != own["network"],
+            families[0] != families[1],
+            abs(math.log(row["images"] / own["images"])),
+        )
+
+    return min(measured_regimes(), key=distance, default=None)
+
+
+def trust_line(config: StudyConfig) -> str | None:
+    """What the nearest regime says of the study's score, in one line; None where nothing was measured.
+
+    Correlations are those of the score's rank with the AUROC of a linear probe.
+    """
+    row = nearest_regime(config)
+    measured = row and row["spearman"].get(config.probe.score)
+    if row is None or not measured or row.get("statistics") != "common" or config.probe.uses_labels:
+        return None
+    values = ", ".join(f"{values['value']:+.2f} on {name}" for name, values in measured.items())
+    unlike = " (unlike your start)" if _other_start(row, config) else ""
+    return (
+        f"nearest study of scores ({doc_pages.EVIDENCE}): {_start_words(row)}{unlike}, {row['network']}, {row['images']:,} "
+        f"images per run: {config.probe.score} ranked scales as labels do at Spearman {values}"
+    )
+
+
+def labels_line(config: StudyConfig) -> str | None:
+    """One line on `--labels` for trials that begin with pre-trained weights and are scored without labels; else None.
+
+    What labels gain is said only if it was measured for such a start.
+    """
+    if config.probe.uses_labels or config.backbone.init == "none":
+        return None
+    hint = "with labels at hand, --labels DIR scores trials by how well classes are told apart"
+    row = nearest_regime(config)
+    known = row.get("labels") if row is not None and not _other_start(row, config) else None
+    if not known:
+        return hint
+    values = ", ".join(f"{value:+.2f} on {name}" for name, value in known["spearman"].items())
+    return f"{hint}; {known['images']} labelled images ranked scales at Spearman {values} ({doc_pages.EVIDENCE})"
+
+
+def trust_statement(config: StudyConfig) -> str | None:
+    """The result of the nearest regime for a study's score, in a few sentences; None where it was not measured."""
+    known, score = nearest_regime(config), config.probe.score
+    measured = known["spearman"].get(score) if known is not None else None
+    if known is None or not measured:
         return None
     if known.get("statistics") != "common":
         return (
-            f"How far {score} can be trusted is being measured again: the study in docs/evidence compared networks "
-            "with the batch norm statistics of their own training views, so its correlations are not repeated here. "
+            f"How far {score} can be trusted is being measured again: the study ({doc_pages.EVIDENCE}) compared "
+            "networks with the batch norm statistics of their own training views, so its correlations are not repeated "
+            "here. "
             "`augscale validate RUN --datasets DIR` measures it on your labels."
         )
     shown = [name for name, values in measured.items() if values["interval"][0] > 0]
@@ -54,12 +127,27 @@ def trust_statement(score: str, *, pretrained: bool = False) -> str | None:
         verdict += f", and it ranked them against accuracy on {' and '.join(against)}"
     return (
         f"How far {score} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
-        f"photographs ({known['setting']}; docs/evidence) its rank agreed with the AUROC of a linear probe at Spearman "
-        f"{_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_OTHER_START if pretrained else ''}"
-        f"{_PICKED.get(score, '')}"
-        f"{_better(score) if len(useful) < 2 else ''}"
+        f"photographs ({known['setting']}; {doc_pages.EVIDENCE}) its rank agreed with the AUROC of a linear probe at "
+        f"Spearman {_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_other_start(known, config)}"
+        f"{_picked(score, known)}"
+        f"{_better(score, known) if len(useful) < 2 else ''}"
         "`augscale validate RUN --datasets DIR` measures it on your labels."
     )
+
+
+def _start_words(row: Row) -> str:
+    return {"none": "random weights", "imagenet": "ImageNet weights"}.get(row["init"], "weights from a file")
+
+
+def _other_start(row: Row, config: StudyConfig) -> str:
+    """Sentence for a run that begins otherwise than those of the study, ending with a space; else ""."""
+    if (row["init"] == "none") == (config.backbone.init == "none"):
+        return ""
+    return f"Those runs began with {_start_words(row)}, unlike yours, so this says little about your trials. "
+
+
+def _picked(score: str, row: Row) -> str:
+    return _PICKED.get(score, "") if row["init"] == "none" else ""
 
 
 def _gain(gain: dict[str, Any] | None) -> str:
@@ -73,12 +161,12 @@ def _gain(gain: dict[str, Any] | None) -> str:
     )
 
 
-def _better(score: str) -> str:
+def _better(score: str, row: Row) -> str:
     """Sentence on another score that was useful, with its values on all datasets, ending with a space; else ""."""
-    for other, measured in measured_trust()["spearman"].items():
+    for other, measured in row["spearman"].items():
         useful = _useful(measured)
         if other != score and len(useful) >= 2:
-            return f"`--set probe.score={other}` reached {_by_dataset(measured)}. {_PICKED.get(other, '')}"
+            return f"`--set probe.score={other}` reached {_by_dataset(measured)}. {_picked(other, row)}"
     return ""
 
 

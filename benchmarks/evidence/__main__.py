@@ -1,14 +1,15 @@
 """Command line of the evidence study.
 
     python -m benchmarks.evidence run --data-root DIR --out DIR [--workers 2] [--study FILE] [--measure FILE] [--smoke]
-        [--known docs/evidence] [--device cuda] [--set KEY=VALUE]
+        [--plan methods] [--known docs/evidence] [--device cuda] [--set KEY=VALUE]
     python -m benchmarks.evidence status --out DIR
     python -m benchmarks.evidence collect OUT --to docs/evidence
-    python -m benchmarks.evidence tables --csv docs/evidence
+    python -m benchmarks.evidence tables --csv docs/evidence [--methods]
 
 `run` may be killed or stopped at any time and goes on when it is called again. With `--known` it leaves out the runs
-that a folder of CSVs has already; `collect` into that folder then adds the new ones. `DIR` of the data root holds the
-prepared photographs: a folder for each dataset with labels.csv (file, label, split) and meta.csv (file, patient).
+that a folder of CSVs of the same method has already; `collect` into that folder then adds the new ones. `DIR` of the
+data root holds the prepared photographs: a folder for each dataset with labels.csv (file, label, split) and meta.csv
+(file, patient).
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from augscale.cli.options import parse_assignments
 from augscale.config import StudyConfig, load_study
 from augscale.errors import AugscaleError, DataError, StudyError
 from augscale.runs.files import read_json
-from benchmarks.evidence.plan import PlannedRun, planned_runs, smoke_plan
+from benchmarks.evidence.plan import Plan, PlannedRun, planned_runs
 from benchmarks.evidence.settings import MeasureSettings, load_settings
 
 DEFAULT_STUDY = "evidence"
@@ -110,8 +112,12 @@ def _collect(options: argparse.Namespace) -> int:
 
 def _tables(options: argparse.Namespace) -> int:
     from benchmarks.evidence.document import write_document
+    from benchmarks.evidence.method_tables import write_methods
     from benchmarks.evidence.trust import TRUST_FILE
 
+    if options.methods:
+        print(write_methods(options.csv, bootstrap=options.bootstrap))
+        return 0
     trust_file = TRUST_FILE if options.trust else None
     for path in write_document(options.csv, bootstrap=options.bootstrap, trust_file=trust_file):
         print(path)
@@ -123,10 +129,15 @@ def _what(options: argparse.Namespace) -> tuple[StudyConfig, MeasureSettings, li
 
     study = load_study(options.study, parse_assignments(options.set))
     settings = load_settings(options.measure)
-    plan = smoke_plan(study.space) if options.smoke else planned_runs(settings.plan, study.space)
-    known = complete_runs(options.known) if options.known else set()
-    if options.known and load_settings(options.known / "measure.toml") != settings:
-        raise DataError(f"--known {options.known}: was measured with other settings; expected the same measure.toml")
+    plan = planned_runs(options.plan or settings.plan, study.space, smoke=options.smoke)
+    known: set[str] = set()
+    for folder in options.known or []:
+        known |= complete_runs(folder)
+        if load_settings(folder / "measure.toml") != settings:
+            raise DataError(f"--known {folder}: was measured with other settings; expected the same measure.toml")
+        method = load_study(str(folder / "study.toml")).pretrain.method
+        if method != study.pretrain.method:
+            raise DataError(f"--known {folder}: runs of {method}; expected runs of {study.pretrain.method}")
     return study, settings, [run for run in plan if run.run_id not in known]
 
 
@@ -134,7 +145,8 @@ def _passed_on(options: argparse.Namespace) -> list[str]:
     passed = ["--data-root", str(options.data_root), "--out", str(options.out), "--study", str(options.study)]
     passed += ["--device", options.device, *(f"--set={assignment}" for assignment in options.set or [])]
     passed += ["--measure", str(options.measure)] if options.measure else []
-    passed += ["--known", str(options.known)] if options.known else []
+    passed += ["--plan", options.plan] if options.plan else []
+    passed += [f"--known={folder}" for folder in options.known or []]
     passed += ["--smoke"] if options.smoke else []
     return passed + (["--retry-failed"] if options.retry_failed else [])
 
@@ -152,7 +164,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--study", default=DEFAULT_STUDY, help="built-in study or TOML file")
     command.add_argument("--measure", type=Path, help="TOML file of what is measured")
     command.add_argument("--smoke", action="store_true", help="a plan of a few runs, to try the chain")
-    command.add_argument("--known", type=Path, help="folder of CSVs of `collect`; its complete runs are left out")
+    command.add_argument("--plan", choices=get_args(Plan), help="which runs, instead of the plan of --measure")
+    command.add_argument(
+        "--known", type=Path, action="append", help="folder of CSVs of `collect`; its complete runs are left out"
+    )
     command.add_argument("--set", action="append", help="a setting of the study, e.g. pretrain.steps=500")
     command.add_argument("--device", default="cpu", help="cpu or cuda; several workers share one GPU")
     command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
@@ -169,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("tables")
     command.add_argument("--csv", type=Path, required=True)
     command.add_argument("--bootstrap", type=int, default=2000)
+    command.add_argument("--methods", action="store_true", help="the comparison of methods instead")
     command.add_argument("--trust", action="store_true", help="also write what `augscale search` says about its score")
     command.set_defaults(function=_tables)
     return parser

@@ -16,6 +16,7 @@ from augscale.errors import ConfigError, DivergedError
 from augscale.networks.backbones import Backbone
 from augscale.networks.head import DINOHead
 from augscale.networks.precision import resolve_precision
+from augscale.networks.projection_head import PredictorHead, ProjectionHead
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -24,23 +25,24 @@ BATCH_SIZE = 128
 
 
 def embed_layers(
-    backbone: Backbone, head: DINOHead, images: Tensor | npt.NDArray[np.uint8], *, precision: str = "bf16"
+    backbone: Backbone, head: nn.Module, images: Tensor | npt.NDArray[np.uint8], *, precision: str = "bf16"
 ) -> dict[str, Floats32]:
     """Embeds images in evaluation mode.
 
     Args:
         backbone: the encoder; images are moved to its device.
-        head: its projection head.
+        head: its projection head, of any method.
         images: normalised float views, shape (N, 3, S, S), or pixels, uint8, shape (N, S, S, 3).
         precision: "bf16" (autocast; fp32 on a device that is not faster in bf16, see `_autocast`) or "fp32".
     Returns:
         float32 by layer: "embedding" (N, D), the backbone's output; "earlier" (N, D'), the mean over places (a
         transformer's patch tokens) of the last stage but one; "bottleneck" (N, B), what the head's MLP gives before it
-        is normalised.
+        is normalised (of contrastive methods: the projection).
     Raises:
         DivergedError: a value is not finite.
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
+    mlp = _mlp(head)
     modes = backbone.training, head.training
     backbone.eval()
     head.eval()
@@ -50,7 +52,7 @@ def embed_layers(
             for batch in _batches(images):
                 with _autocast(precision, device):
                     embedding = backbone(batch.to(device))
-                    bottleneck = head.mlp(embedding)
+                    bottleneck = mlp(embedding)
                 parts["embedding"].append(embedding.float().cpu())
                 parts["earlier"].append(earlier.pop().cpu())
                 parts["bottleneck"].append(bottleneck.float().cpu())
@@ -63,6 +65,13 @@ def embed_layers(
         if bad:
             raise DivergedError(f"{bad} of {len(values)} outputs of the layer {name} are not finite; expected numbers")
     return layers
+
+
+def _mlp(head: nn.Module) -> nn.Module:
+    """The part of a head that maps embeddings to what its loss, or its prototypes, normalise."""
+    found = head.projector if isinstance(head, PredictorHead) else head
+    assert isinstance(found, (DINOHead, ProjectionHead))
+    return found.mlp
 
 
 def embed_views(backbone: Backbone, views: Tensor, *, precision: str = "bf16") -> Floats32:

@@ -220,7 +220,10 @@ class Measurer:
         return np.stack(draws)
 
     def _gathered(self, network: HeadedNetwork, views: Tensor) -> Statistics:
-        return gather(network, views) if self.settings.statistics == "common" else Statistics.none()
+        if self.settings.statistics != "common":
+            return Statistics.none()
+        # A plain network of the same parts: some methods' networks do not map one batch of views to one output.
+        return gather(HeadedNetwork(network.backbone, network.head), views)
 
     def _panel_scores(
         self, network: HeadedNetwork, own: Tensor | None, start: Floats32, *, last: bool

@@ -46,7 +46,7 @@ class Outcome:
 def measure_outcomes(
     features: Floats32, data: OutcomeData, settings: MeasureSettings, *, draws: bool
 ) -> dict[str, Outcome]:
-    """The three outcomes of one dataset.
+    """The outcomes of one dataset that the settings name.
 
     Args:
         features: float32, shape (N, D), of all its images.
@@ -55,16 +55,19 @@ def measure_outcomes(
     columns = slice(None) if draws else slice(1)
     train, val, test = (data.part(split) for split in ("train", "val", "test"))
     weights, labels = data.test_weights[:, columns], data.labels
-    scores, penalty = linear_scores(features, labels, train, val, test, data.num_classes, settings)
-    votes, neighbours = neighbour_scores(features, labels, train, val, test, data.num_classes, settings)
-    repeats, ridge = out_of_fold_scores(features, data.labels, data.folds)
-    areas = [macro_areas(labels, one, data.all_weights[:, columns]) for one in repeats]
-    auroc, aupr = np.mean(areas, axis=0)
-    return {
-        "linear": _outcome(*macro_areas(labels[test], scores, weights), penalty),
-        "knn": _outcome(*macro_areas(labels[test], votes, weights), neighbours),
-        "cv": _outcome(auroc, aupr, ridge),
-    }
+    found = {}
+    if "linear" in settings.protocols:
+        scores, penalty = linear_scores(features, labels, train, val, test, data.num_classes, settings)
+        found["linear"] = _outcome(*macro_areas(labels[test], scores, weights), penalty)
+    if "knn" in settings.protocols:
+        votes, neighbours = neighbour_scores(features, labels, train, val, test, data.num_classes, settings)
+        found["knn"] = _outcome(*macro_areas(labels[test], votes, weights), neighbours)
+    if "cv" in settings.protocols:
+        repeats, ridge = out_of_fold_scores(features, data.labels, data.folds)
+        areas = [macro_areas(labels, one, data.all_weights[:, columns]) for one in repeats]
+        auroc, aupr = np.mean(areas, axis=0)
+        found["cv"] = _outcome(auroc, aupr, ridge)
+    return found
 
 
 def _outcome(auroc: Floats, aupr: Floats, chosen: float) -> Outcome:

@@ -1,6 +1,6 @@
 """Which runs a study consists of, and in which order, so that an early stop leaves a usable study.
 
-The setting `plan` chooses between two. "scratch" (`full_plan`), from random weights:
+The setting `plan`, or `--plan`, chooses one. "scratch" (`full_plan`), from random weights:
 
 Part "spread": scales from a scrambled Sobol sequence over the study's search space and the four controls, two seeds.
 Part "fresh": further scales of that sequence, added later to test what the spread had suggested on unseen scales.
@@ -12,6 +12,13 @@ Part "gate": settings that should differ much, two seeds. If their outcomes do n
 the rest is not worth its hours.
 Part "spread": as above.
 
+"methods" (`methods_plan`), the same for every method of pre-training, so that methods can be compared: untrained
+networks, nulls, and
+Part "methods": the controls and the first scales of the spread, two seeds, and a third of the controls.
+Part "hard": the controls with weighed pairs (`pretrain.pair_weighting = "hard"`), three seeds.
+
+"check" (`check_plan`) asks only whether a method learns: untrained network, nulls, two controls.
+
 Seed k means the same weights, order and draws in every run, so that differences can be taken seed by seed.
 """
 
@@ -19,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from scipy.stats import qmc
 
@@ -29,6 +36,7 @@ from augscale.searching.space import distributions, scales_from_params
 from augscale.seeding import derive_seed
 
 Kind = Literal["run", "null", "untrained", "pixels8", "pixels16", "colour"]
+Plan = Literal["scratch", "pretrained", "methods", "check"]
 
 CONTROLS = ("none", "weak", "strong", "weak+med")
 NUM_SPREAD = 24
@@ -37,6 +45,13 @@ NUM_FRESH = 16
 QUESTION_SEEDS = 5
 FIRST_SEEDS = 3
 """Of the question's, before the spread's second."""
+METHODS_SPREAD = 8
+METHODS_SEEDS = 2
+HARD_SEEDS = 3
+HARD = "hard-"
+"""Beginning of the name of a run with weighed pairs, before the name of its scales."""
+NO_LEARNING = (("lr", 0.0), ("min_lr", 0.0))
+"""Everything but learning."""
 _SOBOL_BITS = 6
 
 
@@ -51,7 +66,9 @@ class PlannedRun:
     scales: AugmentationScales | None = None
     """None for baselines, which train nothing."""
     parts: tuple[str, ...] = ()
-    """"spread", "question", "gate", "fresh", "null" or "baseline"."""
+    """"spread", "question", "gate", "fresh", "methods", "hard", "null" or "baseline"."""
+    recipe: tuple[tuple[str, Any], ...] = ()
+    """Settings of `pretrain` that differ from the study's, by name."""
 
     @property
     def run_id(self) -> str:
@@ -156,15 +173,61 @@ def pretrained_plan(space: SpaceConfig) -> list[PlannedRun]:
     return runs + _runs(left, range(SPREAD_SEEDS), ("spread",))
 
 
-def planned_runs(plan: Literal["scratch", "pretrained"], space: SpaceConfig) -> list[PlannedRun]:
-    """All runs of the plan of a name."""
+def methods_plan(
+    space: SpaceConfig, *, controls: Sequence[str] = CONTROLS, count: int = METHODS_SPREAD, hard_seeds: int = HARD_SEEDS
+) -> list[PlannedRun]:
+    """The runs of one method in the comparison of methods, in the order in which they are to be done.
+
+    Untrained networks and nulls, the controls and scales with seed 0, the same with seed 1, then the controls with
+    weighed pairs, and what these lack of plain ones. The scales are those of `full_plan` in the same space.
+
+    Args:
+        space: the same for all methods.
+        controls: their names.
+        count: number of scales of the spread.
+        hard_seeds: of the controls, with weighed and plain pairs.
+    """
+    named, spread = {name: load_scales(name) for name in controls}, spread_scales(space, count)
+    runs = _untrained(METHODS_SEEDS) + null_runs({name: load_scales(name) for name in ("none", "strong")})
+    for seed in range(METHODS_SEEDS):
+        runs += _runs(named, [seed], ("methods",)) + _runs(spread, [seed], ("methods",))
+    for seed in range(hard_seeds):
+        if seed >= METHODS_SEEDS:
+            runs += _runs(named, [seed], ("methods",))
+        runs += [
+            PlannedRun(
+                name=HARD + name, seed=seed, scales=scales, parts=("hard",), recipe=(("pair_weighting", "hard"),)
+            )
+            for name, scales in named.items()
+        ]
+    return runs
+
+
+def check_plan() -> list[PlannedRun]:
+    """Whether a method learns at all: one seed of two controls."""
+    controls = {name: load_scales(name) for name in ("none", "weak")}
+    return _untrained(1) + null_runs(controls) + _runs(controls, [0], ("methods",))
+
+
+def planned_runs(plan: Plan, space: SpaceConfig, *, smoke: bool = False) -> list[PlannedRun]:
+    """All runs of the plan of a name.
+
+    Args:
+        smoke: a few runs of every kind instead, to try the whole chain.
+    """
+    if plan == "check":
+        return check_plan()
+    if plan == "methods":
+        return methods_plan(space, controls=("weak", "strong"), count=2, hard_seeds=1) if smoke else methods_plan(space)
+    if smoke:
+        return smoke_plan(space)
     return full_plan(space) if plan == "scratch" else pretrained_plan(space)
 
 
 def null_runs(controls: dict[str, AugmentationScales]) -> list[PlannedRun]:
     """The controls with learning rate 0: whatever differs between them is no learning."""
     return [
-        PlannedRun(name=f"null-{name}", seed=0, kind="null", scales=scales, parts=("null",))
+        PlannedRun(name=f"null-{name}", seed=0, kind="null", scales=scales, parts=("null",), recipe=NO_LEARNING)
         for name, scales in controls.items()
     ]
 
@@ -180,10 +243,11 @@ def baselines(num_seeds: int) -> list[PlannedRun]:
     """What needs no pre-training: pixels and colours, and the network that each seed starts from."""
     kinds: Sequence[Kind] = ("colour", "pixels8", "pixels16")
     fixed = [PlannedRun(name=kind, seed=0, kind=kind, parts=("baseline",)) for kind in kinds]
-    untrained = [
-        PlannedRun(name="untrained", seed=seed, kind="untrained", parts=("baseline",)) for seed in range(num_seeds)
-    ]
-    return fixed + untrained
+    return fixed + _untrained(num_seeds)
+
+
+def _untrained(num_seeds: int) -> list[PlannedRun]:
+    return [PlannedRun(name="untrained", seed=seed, kind="untrained", parts=("baseline",)) for seed in range(num_seeds)]
 
 
 def _runs(named: dict[str, AugmentationScales], seeds: Iterable[int], parts: tuple[str, ...]) -> list[PlannedRun]:

@@ -25,7 +25,9 @@ import tomli_w
 import torch
 
 from augscale.config import StudyConfig
+from augscale.data.splits import patient_groups
 from augscale.errors import AugscaleError, ConfigError
+from augscale.pretrain_config import PretrainConfig
 from augscale.pretraining.events import RungEvent
 from augscale.pretraining.loop import pretrain
 from augscale.pretraining.student_teacher import build_networks
@@ -170,11 +172,7 @@ def train(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
         return known
     assert run.scales is not None
     folder.mkdir(parents=True, exist_ok=True)
-    study = measurer.study
-    if run.kind == "null":
-        # Everything but learning.
-        recipe = study.pretrain.model_copy(update={"lr": 0.0, "min_lr": 0.0})
-        study = study.model_copy(update={"pretrain": recipe})
+    study = study_of(run, measurer.study)
     begun = time.process_time()
     rungs: list[dict[str, Any]] = []
 
@@ -200,6 +198,7 @@ def train(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
         state_path=out / "work" / run.run_id / "state.pt",
         rung_steps=rung_steps(study),
         on_rung=on_rung,
+        patients=patient_groups(measurer.cache.records),
     )
     training = {
         "rungs": rungs,
@@ -209,6 +208,12 @@ def train(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
     }
     write_json(folder / TRAINING_FILE, training)
     return training
+
+
+def study_of(run: PlannedRun, study: StudyConfig) -> StudyConfig:
+    """The study with the run's own settings of `pretrain`."""
+    recipe = PretrainConfig.model_validate(study.pretrain.model_dump() | dict(run.recipe))
+    return study.model_copy(update={"pretrain": recipe})
 
 
 def rung_file(out: Path, run: PlannedRun, step: int) -> Path:
@@ -225,14 +230,15 @@ def _baseline(run: PlannedRun, measurer: Measurer) -> dict[str, Any]:
 
 
 def _new_record(run: PlannedRun) -> dict[str, Any]:
-    """run, name, seed, kind, parts and scales say what it is; rungs hold what `Measurer.network` gives; seconds are
-    of one core, of all sessions that a resumed run had up to its last rungs."""
+    """run, name, seed, kind, parts, recipe and scales say what it is; rungs hold what `Measurer.network` gives; seconds
+    are of one core, of all sessions that a resumed run had up to its last rungs."""
     return {
         "run": run.run_id,
         "name": run.name,
         "seed": run.seed,
         "kind": run.kind,
         "parts": list(run.parts),
+        "recipe": dict(run.recipe),
         "scales": None if run.scales is None else run.scales.model_dump(mode="json"),
         "state": "running",
         "reason": None,

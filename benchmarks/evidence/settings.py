@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from augscale.settings import Settings, parse_settings, read_toml
+from benchmarks.evidence.plan import Plan
 
 DEFAULT_FILE = Path(__file__).with_name("measure.toml")
 LESIONS = "synthetic_lesions"
@@ -23,8 +24,8 @@ Layer = Literal["embedding", "earlier", "bottleneck"]
 class MeasureSettings(Settings):
     """Settings of the measurements."""
 
-    plan: Literal["scratch", "pretrained"] = "scratch"
-    """Which runs there are, see `plan`."""
+    plan: Plan = "scratch"
+    """Which runs there are, see `plan`; `--plan` of a command chooses another one."""
     statistics: Literal["own", "common"] = "own"
     """Which batch norm statistics networks are measured with: "own", gathered on the views that each was trained on, as
     until 2026-11-27, or "common", gathered anew on the same images for all."""
@@ -42,6 +43,8 @@ class MeasureSettings(Settings):
     """Side of the panel's ladder views drawn once more at another size, at the last rung only; None: not at all."""
     grey_images: Annotated[int, Field(ge=50)] | None = None
     """Use so many images of a dataset seen without colour, whole patients; None: all."""
+    protocols: Annotated[tuple[Literal["linear", "knn", "cv"], ...], Field(min_length=1)] = ("linear", "knn", "cv")
+    """Outcomes to measure, see `outcomes`; the tables of the study need all."""
     natural_pairs: tuple[str, ...] = ("odir3", "srahim_dr")
     """Datasets whose patients' two eyes are natural positive pairs."""
     released_datasets: tuple[str, ...] = ("aptos2019", "odir3", "srahim_dr", "palm")

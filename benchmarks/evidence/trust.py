@@ -1,4 +1,4 @@
-"""What `augscale search` says about its score, taken from the study."""
+"""What `augscale search` says about its score: the row of a study in `trust.json`, taken from the study's results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import augscale.searching
 from augscale.config import StudyConfig
-from augscale.runs.files import write_text_atomic
+from augscale.runs.files import read_json, write_text_atomic
+from augscale.searching.trust import regime_of
 from benchmarks.evidence.correlations import Spread
+from benchmarks.evidence.label_tables import ranked
 from benchmarks.evidence.plan import CONTROLS
 from benchmarks.evidence.question import by_seed, student
 from benchmarks.evidence.records import MEAN, Evidence, Score
@@ -19,12 +21,20 @@ PROTOCOL = "linear"
 """The protocol of the first primary outcome, on test images that no network has seen."""
 SCORES = ("dprime", "pair_auroc", "alpha_req")
 """What `probe.score` may be without labels."""
+LABELS = 50
+"""Number of labelled images whose score is named beforehand (issue of the second study)."""
+REGIME = ("init", "network", "images", "size")
+"""What tells two rows apart."""
 TRUST_FILE = Path(augscale.searching.__path__[0]) / "trust.json"
 
 
 def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict[str, Any]:
-    """Correlations within a seed of the scores that a search may use with the first primary outcome, as printed."""
-    recipe, crops = study.pretrain, study.crops
+    """The row of a study, figures as printed.
+
+    Correlations are within a seed, of the scores that a search may use with the first primary outcome; labels: what a
+    score from `LABELS` labelled images reached on the other images, if the study has that.
+    """
+    regime = regime_of(study)
     spearman: dict[str, dict[str, Any]] = {}
     for score in SCORES:
         spearman[score] = {}
@@ -33,17 +43,24 @@ def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict
             if found.value is not None and found.interval is not None:
                 interval = [round(edge, 2) for edge in found.interval]
                 spearman[score][dataset] = {"value": round(found.value, 2), "interval": interval}
-    setting = (
-        f"a narrow {study.backbone.name}, {recipe.steps * recipe.batch_size:,} images at {crops.global_size} px per run"
-    )
-    return {
+    narrow = "narrow " if study.backbone.overrides else ""
+    setting = f"a {narrow}{regime['network']}, {regime['images']:,} images at {regime['size']} px per run"
+    return regime | {
         "runs": len(spread.runs),
         "scales": len(set(spread.names)),
         "setting": setting,
         "statistics": measured.statistics,
         "gain": gain(spread.evidence),
         "spearman": spearman,
+        "labels": few_labels(spread),
     }
+
+
+def few_labels(spread: Spread) -> dict[str, Any] | None:
+    """images and spearman, by dataset, of the score from `LABELS` labelled images; None where a study has none."""
+    found = {name: ranked(spread, "labels", name, LABELS) for name in spread.evidence.real_datasets}
+    known = {name: round(one.correlation, 2) for name, one in found.items() if one is not None}
+    return {"images": LABELS, "spearman": known} if known else None
 
 
 def gain(evidence: Evidence) -> dict[str, Any] | None:
@@ -63,6 +80,9 @@ def gain(evidence: Evidence) -> dict[str, Any] | None:
 
 
 def write_trust(spread: Spread, study: StudyConfig, measured: MeasureSettings, path: Path = TRUST_FILE) -> Path:
-    """Writes the file that the program reads."""
-    write_text_atomic(path, json.dumps(trust(spread, study, measured), indent=1) + "\n")
+    """Writes the study's row into the file that the program reads; rows of other regimes are kept."""
+    row = trust(spread, study, measured)
+    known = (read_json(path) or {}).get("regimes", [])
+    others = [other for other in known if any(other[name] != row[name] for name in REGIME)]
+    write_text_atomic(path, json.dumps({"regimes": [*others, row]}, indent=1) + "\n")
     return path

@@ -83,6 +83,29 @@ def test_assignments_take_toml_values_and_bare_words():
         parse_assignments(["pretrain.steps"])
 
 
+NO_ANSWER = "No answer: even trial 3, the best, does not keep pairs apart better than the network before training."
+
+
+@pytest.mark.parametrize(
+    ("card", "warned"),
+    [
+        (f'outcome = "training taught nothing"\nheadline = "{NO_ANSWER}"', True),
+        (f'headline = "{NO_ANSWER}"', True),  # written by 0.2.0
+        ('outcome = "best found"\nheadline = "The scales of trial 3 keep pairs apart better than weak."', False),
+    ],
+)
+def test_export_of_a_card_without_an_answer_warns_in_one_line_and_exports_all_the_same(tmp_path, card, warned):
+    file = tmp_path / "best.toml"
+    file.write_text(f"[card]\n{card}\n[scales]\nbrightness = 0.1\n", encoding="utf-8")
+    for name in (str(file), f"{file}@0.5"):
+        done = CliRunner().invoke(app, ["export", name, "--to", "dino"])
+        assert done.exit_code == 0
+        assert done.stdout.startswith("--global_crops_scale")
+        lines = done.stderr.splitlines()
+        assert len(lines) == warned
+        assert not warned or (lines[0].startswith(f"warning: {file}") and "No answer: even trial 3" in lines[0])
+
+
 def test_export_writes_scales_to_a_file_where_one_is_given(tmp_path):
     file = tmp_path / "flags.txt"
     printed = CliRunner().invoke(app, ["export", "weak", "--to", "dino"]).output

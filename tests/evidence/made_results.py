@@ -20,20 +20,27 @@ ScoreOf = Callable[[PlannedRun, float, str, str], float]
 OutcomeOf = Callable[[PlannedRun, str, str], float]
 
 
-def write_results(out: Path, score: ScoreOf, outcome: OutcomeOf) -> list[PlannedRun]:
+def write_results(
+    out: Path,
+    score: ScoreOf,
+    outcome: OutcomeOf,
+    plan: list[PlannedRun] | None = None,
+    study_text: str = 'name = "made"\n',
+) -> list[PlannedRun]:
     """Writes a folder of finished runs.
 
     Args:
+        plan: the runs; None: those of the whole study.
+        study_text: the study file.
         score: of (run, fraction, level, metric), for every layer.
         outcome: AUROC of (run, dataset, protocol); draws are equal to it.
     """
-    study = load_study("evidence")
-    plan = full_plan(study.space)
+    plan = full_plan(load_study("evidence").space) if plan is None else plan
     (out / "results").mkdir(parents=True)
-    (out / "study.toml").write_text('name = "made"\n')
+    (out / "study.toml").write_text(study_text)
     (out / "measure.toml").write_text("repeats = 3\n")
     for run in plan:
-        fractions = (0.5, 1.0) if run.kind == "run" else (0.0,)
+        fractions = (0.5, 1.0) if run.kind in ("run", "null") else (0.0,)
         rungs = [_rung(run, fraction, score, outcome) for fraction in fractions]
         record = {
             "run": run.run_id,

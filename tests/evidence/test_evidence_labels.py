@@ -14,6 +14,7 @@ from benchmarks.evidence.data import OutcomeData
 from benchmarks.evidence.label_draws import drawn_images, label_scores
 from benchmarks.evidence.records import Evidence, Run
 from benchmarks.evidence.settings import MeasureSettings
+from benchmarks.evidence.trust import few_labels
 
 SETTINGS = MeasureSettings(label_sizes=(10, 40, 400), label_draws=4)
 
@@ -106,6 +107,8 @@ def test_ranks_and_regret_are_those_of_scipy_and_of_the_pick() -> None:
     assert found.correlation > 0.95
     assert found.regret < 0.005
     assert abs(unrelated.correlation) < 0.2
+    assert few_labels(good)["images"] == 50
+    assert few_labels(good)["spearman"]["eyes"] > 0.95
     assert unrelated.regret > 0.02
     # Draw 0 by hand: seeds differ by 0.2, which is no merit of the scales.
     runs = good.runs

@@ -12,6 +12,7 @@ from scipy import stats
 
 from augscale.config import load_study
 from augscale.errors import DataError
+from augscale.searching.trust import regime_of
 from benchmarks.evidence.collect import collect, complete_runs
 from benchmarks.evidence.correlations import Spread, leave_one_out, paired_difference, seed_noise
 from benchmarks.evidence.document import write_document
@@ -194,8 +195,13 @@ def test_collect_without_results_says_what_it_expects(tmp_path: Path) -> None:
 def test_what_the_program_says_of_its_score_is_what_was_measured(evidence: Evidence, tmp_path: Path) -> None:
     """On the made results, where accuracy follows the score exactly."""
     spread = Spread.of(evidence, 200)
-    file = write_trust(spread, load_study("evidence"), load_settings(None), tmp_path / "trust.json")
-    said = json.loads(file.read_text("utf-8"))
+    file = tmp_path / "trust.json"
+    longer = load_study("evidence", {"pretrain.steps": 999})
+    for study in (load_study("evidence"), longer, load_study("evidence")):
+        write_trust(spread, study, load_settings(None), file)
+    other, said = json.loads(file.read_text("utf-8"))["regimes"]
+    assert (other["images"], said["images"]) == (999 * longer.pretrain.batch_size, 15360)
+    assert (said["init"], said["network"], said["size"]) == ("none", "resnet10t", 64)
     assert said["statistics"] == "common"
     assert said["runs"] == len(spread.runs)
     for dataset in evidence.real_datasets:
@@ -206,7 +212,9 @@ def test_what_the_program_says_of_its_score_is_what_was_measured(evidence: Evide
 
 def test_the_program_says_what_the_committed_study_found() -> None:
     folder = Path(__file__).parents[2] / "docs" / "evidence"
-    committed = json.loads(TRUST_FILE.read_text("utf-8"))
+    regime = regime_of(load_study(str(folder / "study.toml")))
+    rows = json.loads(TRUST_FILE.read_text("utf-8"))["regimes"]
+    (committed,) = (row for row in rows if row.items() >= regime.items())
     spread = Spread.of(read_evidence(folder), 0)
     assert (committed["runs"], committed["scales"]) == (len(spread.runs), len(set(spread.names)))
     for score, by_dataset in committed["spearman"].items():

@@ -17,7 +17,8 @@ from augscale.pretraining.dino import (
     updated_center,
     weighed_dino_loss,
 )
-from augscale.pretraining.updates import cancel_gradients, clip_gradients, parameter_groups, update_teacher
+from augscale.pretraining.parameter_groups import parameter_groups
+from augscale.pretraining.updates import cancel_gradients, clip_gradients, update_teacher
 
 V, B, K = 5, 3, 17
 
@@ -141,21 +142,22 @@ def test_biases_and_one_dimensional_tensors_do_not_decay():
     head = DINOHead(8, 10, hidden_dim=6, bottleneck_dim=4, batch_norm=True, norm_last_layer=False)
     decaying, fixed = parameter_groups(head)
     names = {id(parameter): name for name, parameter in head.named_parameters()}
-    assert {names[id(p)] for p in fixed["params"]} == {
+    assert {names[id(p)] for p in fixed.parameters} == {
         *(f"mlp.{i}.{kind}" for i in (1, 4) for kind in ("weight", "bias")),
         *(f"mlp.{i}.bias" for i in (0, 3, 6)),
     }
-    assert {names[id(p)] for p in decaying["params"]} == {
+    assert {names[id(p)] for p in decaying.parameters} == {
         *(f"mlp.{i}.weight" for i in (0, 3, 6)),
         "last_layer.direction",
         "last_layer.gain",
     }
-    assert fixed["weight_decay"] == 0
+    assert (decaying.decays, fixed.decays) == (True, False)
+    assert fixed.for_optimizer()["weight_decay"] == 0
 
 
 def test_a_frozen_gain_is_not_given_to_the_optimiser():
     head = DINOHead(8, 10, hidden_dim=6, bottleneck_dim=4, norm_last_layer=True)
-    given = {id(p) for group in parameter_groups(head) for p in group["params"]}
+    given = {id(p) for group in parameter_groups(head) for p in group.parameters}
     assert id(head.last_layer.gain) not in given
     assert id(head.last_layer.direction) in given
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
@@ -239,6 +240,10 @@ def test_a_full_run_by_another_method_says_so_in_its_sidecar_and_is_diagnosed_by
     assert facts.training.out_dim is None
     assert facts.training.chance_loss == pytest.approx(math.log(2 * 8 - 1))
     assert facts.training.information == pytest.approx(run.information)
+    steps = [json.loads(line) for line in (run.run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    logged = {name for entry in steps if entry["event"] == "step" for name in entry}
+    assert {"lr", "weight_decay"} <= logged
+    assert not {"teacher_momentum", "teacher_temp", "student_temp"} & logged
     signs = training_signs(load_checkpoint(run.last_weights))
     assert (signs.loss, signs.chance) == (facts.training.loss, facts.training.chance_loss)
 

@@ -20,8 +20,9 @@ from augscale.pretraining.distributed import DistributedContext
 from augscale.pretraining.loop import pretrain
 from augscale.pretraining.micro_batches import MicroBatches
 from augscale.pretraining.out_of_memory import allocate_moments, is_out_of_memory, retry_out_of_memory
+from augscale.pretraining.parameter_groups import parameter_groups
 from augscale.pretraining.student_teacher import build_networks
-from augscale.pretraining.updates import cancel_gradients, clip_gradients, parameter_groups
+from augscale.pretraining.updates import cancel_gradients, clip_gradients
 
 CPU_MESSAGE = (
     "[enforce fail at alloc_cpu.cpp:126] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
@@ -196,7 +197,10 @@ def test_moments_are_made_as_adamw_makes_them(frozen):
     other = copy.deepcopy(student)
     for parameter, twin in zip(student.parameters(), other.parameters(), strict=True):
         twin.grad = None if parameter.grad is None else parameter.grad.clone()
-    ours, plain = (torch.optim.AdamW(parameter_groups(net), lr=1e-2, fused=True) for net in (student, other))
+    ours, plain = (
+        torch.optim.AdamW([group.for_optimizer() for group in parameter_groups(net)], lr=1e-2, fused=True)
+        for net in (student, other)
+    )
     allocate_moments(ours)
     made = _layout(ours)
     ours.step()

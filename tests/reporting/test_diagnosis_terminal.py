@@ -56,7 +56,7 @@ def test_answer_table_notes_files_in_this_order():
 def test_only_what_is_not_healthy_is_explained_with_its_first_advice():
     text = " ".join(plain(diagnosis()).split())
     assert "- broken: RankMe 1.0 is below 4; Check that the keys fit: 12 % matched" in text
-    assert "(docs/diagnosis.md#health)" in text
+    assert "(docs: diagnosis, Health)" in text
     assert "- run-b" not in text
     assert "- untrained" not in text
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from html import unescape
+from html import escape, unescape
 
 import pytest
 from made_predictions import made_evaluation, made_run
@@ -11,7 +11,9 @@ from augscale.errors import DataError
 from augscale.evaluation.summary import summarize
 from augscale.records.evaluation import EvaluationSummary
 from augscale.reporting.evaluation import figures
+from augscale.reporting.evaluation.page import write_evaluation_page
 from augscale.reporting.evaluation.section import evaluation_sections
+from augscale.reporting.evaluation.terminal import evaluation_screen, headline
 from augscale.reporting.shared.page import shell
 from augscale.reporting.shared.style import Colors
 
@@ -78,6 +80,23 @@ def test_tables_values_and_notes_are_on_the_page(summary):
     assert "0.933" in html, "the paper's value for APTOS2019"
     assert "compare orders and differences, not values" in html
     assert "Pre-training seeds are not covered" in html
+
+
+def test_the_page_opens_with_the_answer_a_table_and_at_most_three_notes(summary, tmp_path):
+    page = write_evaluation_page(tmp_path / "page.html", summary).read_text(encoding="utf-8")
+    assert f"<h1>{escape(headline(summary))}</h1>" in page
+    top, below = page[page.index("<main>") :].split("<h3>All protocols</h3>")
+    screen = evaluation_screen(summary, tmp_path)
+    for table in screen.tables:
+        for line in table.rows:
+            assert f'<td data-head="verdict">{escape(str(line.cells[-1]))}</td>' in top
+    notes = top[top.index('<ul class="notes">') :].split("</ul>")[0]
+    assert notes.count("<li>") == min(3, len(screen.notes))
+    assert "Pre-training seeds are not covered" in notes
+    assert "How often one checkpoint" in below
+    assert headline(summary) not in unescape(top), "the header has it"
+    in_a_report = evaluation_sections(summary, {})[1]
+    assert headline(summary) in unescape(in_a_report)
 
 
 def test_disagreements_say_who_wins_where_and_how_sure(summary):

@@ -236,6 +236,24 @@ def test_the_loss_ceiling_is_the_logarithm_of_the_outputs(finished):
     assert low < heights[0] < high
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ('method = "simclr"\nbatch_size = 32', [np.log(2 * 32 - 1)]),
+        ('method = "mocov3"\nbatch_size = 32\ncontrast_temp = 0.5', [4 * 0.5 * np.log(32)]),
+        ('method = "dinov2"\nibot_weight = 0.0', []),
+        ("unheard_of = 1", []),
+    ],
+)
+def test_the_loss_ceiling_is_that_of_the_method(tmp_path, settings, expected):
+    folder = write_run(tmp_path / "run")
+    study = folder / "study.toml"
+    study.write_text(f'name = "x"\n[pretrain]\n{settings}\n[crops]\nn_local = 0\n', encoding="utf-8")
+    run = read_run(folder)
+    figure = contender_figures.training(run, colors_of(run)).panels[0].figure
+    assert [shape.y0 for shape in figure.layout.shapes] == pytest.approx(expected)
+
+
 def test_importance_bars_are_the_answers_shares(finished):
     plot = figures.importance(finished, colors_of(finished))
     (panel,) = plot.panels

@@ -18,6 +18,7 @@ ANSWER = {
         {
             "name": "trial 3", "kind": "best", "scales": PRESETS["strong"].model_dump(mode="json"),
             "search_score": 1.25, "confirm_mean": 1.163, "confirm_interval": [0.993, 1.334],
+            "confirm_scores": [1.1, 1.163, 1.226],
         },
         {
             "name": "weak", "kind": "control", "scales": PRESETS["weak"].model_dump(mode="json"), "search_score": 1.1,

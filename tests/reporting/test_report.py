@@ -57,7 +57,7 @@ def test_the_table_of_the_terminal_stands_above_the_differences_with_their_inter
     top = page.words[: page.words.index("What this does not show")]
     for row in contender_rows(finished.answer):
         assert " ".join(cell for cell in row.cells if cell) in top
-    assert top.index("95 % intervals; verdicts are differences to the best") < top.index("95 % interval +")
+    assert top.index("95 % intervals. Verdicts are differences to the best") < top.index("95 % interval +")
 
 
 def test_verdicts_say_best_minus_other_and_how_sure_that_is(tmp_path):

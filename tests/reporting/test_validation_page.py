@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from augscale.reporting.shared.screen import plain_screen
 from augscale.reporting.shared.style import Colors
 from augscale.reporting.validation import figures
 from augscale.reporting.validation.page import run_validation, write_validation_page
-from augscale.reporting.validation.section import validation_sections
+from augscale.reporting.validation.section import CAVEATS, validation_sections
 from augscale.reporting.validation.terminal import print_validation, validation_screen
 
 WIDTHS = (390, 1280)
@@ -50,6 +50,18 @@ def test_the_page_says_the_verdict_first_and_every_note(values, page):
     for sentence in (values.headline, *values.sentences, *values.notes):
         assert sentence in text
     assert text.index(values.headline) < text.index("Each mark is a trial")
+
+
+def test_the_page_opens_with_the_verdict_tables_and_at_most_three_notes(values, page):
+    assert f"<h1>{escape(values.headline, quote=False)}</h1>" in page.replace("&#39;", "'")
+    opening = page[page.index('<section id="validation">') :].split("</section>")[0]
+    assert opening.index("Study") < opening.index("Networks, highest first") < opening.index('<ul class="notes">')
+    first, rest = opening.split("<details>")
+    assert first[first.index('<ul class="notes">') :].count("<li>") == 3
+    for caveat in CAVEATS:
+        assert caveat in rest
+    assert values.headline not in unescape(opening), "the header has it"
+    assert values.headline in unescape(validation_sections(values, {})[1])
 
 
 def test_every_network_is_a_row_and_every_metric_too(values, page):
@@ -136,6 +148,7 @@ def test_a_pipe_gets_the_same_as_ascii_lines(values):
     assert [row.cells[0] for row in networks].count("untrained") == 1
     assert len(networks) == 8 + 3
     assert "without 2 more trials" in text
+    assert text.index("- The score picks ") < text.index("- Correlations hold for the trials of one study")
     assert text.endswith("Data: out/validation.json")
 
 

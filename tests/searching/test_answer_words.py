@@ -3,7 +3,7 @@
 import pytest
 
 from augscale.records.answer import ContenderRecord, UntrainedComparison, VersusRecord
-from augscale.searching.answer_words import headline
+from augscale.searching.answer_words import headline, sentences
 
 
 def _contender(name, kind, difference=None, distinguishable=False):
@@ -74,6 +74,25 @@ def test_one_fresh_seed_is_said_and_nothing_is_compared():
     best = BEST.model_copy(update={"confirm_scores": (1.0,)})
     said = headline(best, [best, _contender("weak", "control")], None, (), "dprime")
     assert said == (
-        "The scales of trial 7 score highest, on a single fresh seed, which cannot be compared: use confirm.seeds = 2 "
-        "or more."
+        "The scales of trial 7 score highest on one fresh seed, which allows no verdict: use confirm.seeds = 2 or more."
     )
+
+
+def test_one_seed_below_the_network_before_training_is_no_answer_and_no_verdict():
+    best = BEST.model_copy(update={"confirm_scores": (1.0,)})
+    before = UntrainedComparison(score=1.0, difference=-0.1, beaten=False, seeds=1)
+    said = headline(best, [best, _contender("weak", "control")], before, (), "dprime")
+    assert said.startswith("No answer: on one seed even trial 7, the highest, does not show that training helps")
+    assert "not compared with each other, because one seed allows no verdict" in said
+    assert "confirm.seeds = 2 or more" in said
+    (words,) = [line for line in sentences(best, [best], before, "dprime") if "network before" in line]
+    assert words.endswith("-0.100 dprime.")
+    with_bounds = before.model_copy(update={"interval": (-0.2, 0.1)})
+    assert "over images, one seed: no verdict" in sentences(best, [best], with_bounds, "dprime")[1]
+
+
+def test_one_seed_above_the_network_before_training_is_called_highest_only():
+    best = BEST.model_copy(update={"confirm_scores": (1.0,)})
+    before = UntrainedComparison(score=0.5, difference=0.5, interval=(0.4, 0.6), beaten=True, seeds=1)
+    said = headline(best, [best, _contender("weak", "control")], before, (), "dprime")
+    assert said.startswith("The scales of trial 7 score highest on one fresh seed, which allows no verdict")

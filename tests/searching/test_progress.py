@@ -4,6 +4,7 @@ import io
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -103,3 +104,25 @@ def test_a_confirmation_run_that_was_stopped_is_counted_as_paused(begun):
     progress = read_progress(run, config, study)
     assert "confirmation on fresh seeds: 0/" in _shown(progress)
     assert ", 1 paused" in _shown(progress)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_80_columns_names_scales_and_scores_are_whole_and_only_notes_are_cut(begun, columns):
+    run, config, study, _ = begun
+    progress = read_progress(run, config, study)
+    control, scales = progress.trials[0], ("40-100", "5-40", "0.40")
+    lines = [
+        replace(control, name="weak+med", state="COMPLETE", score=1.186, seconds=3000.0, short_scales=scales),
+        replace(
+            control, number=16, name="trial 16", state="PRUNED", note="pruned at step 60, " * 9, short_scales=scales
+        ),
+    ]
+    console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
+    console.print(render(replace(progress, trials=lines), None, all_trials=True))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= columns
+    rows = [line.split() for line in text.splitlines()]
+    assert ["weak+med", "complete", "1.186", "1", "50:00", *scales] in [row[:8] for row in rows]
+    cut = next(row for row in rows if row[:2] == ["trial", "16"])
+    assert cut[6:9] == list(scales)
+    assert "…" in cut[-1]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import searched
 
+from augscale.config import load_study
 from augscale.runs.files import read_json
 from augscale.searching.trust import trust_statement
 
@@ -43,6 +44,6 @@ def test_the_card_the_report_and_the_terminal_name_it_and_say_how_far_it_goes(fi
     report = unescape((out / "report.html").read_text(encoding="utf-8"))
     assert "spectrum slope" in report.lower()
     assert "how evenly the embeddings of a fixed panel use their directions" in report
-    assert trust_statement("alpha_req") in report
+    assert trust_statement(load_study(out / "study.toml")) in report
     assert "Score: spectrum slope, 0 is best" in " ".join(said.split())
     assert "pairs apart" not in said

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import pytest
 
+from augscale.config import StudyConfig, load_study
 from augscale.searching import trust
 
-SETTING = {"runs": 50, "scales": 28, "setting": "a small network", "statistics": "common"}
+REGIME = {"init": "none", "network": "resnet10t", "images": 15360, "size": 64}
+SETTING = REGIME | {"runs": 50, "scales": 28, "setting": "a small network", "statistics": "common"}
+
+
+def _study(score: str = "dprime", init: str = "none", **settings: object) -> StudyConfig:
+    return load_study("default", {"probe.score": score, "backbone.init": init} | settings)
 
 
 def _said(monkeypatch: pytest.MonkeyPatch, **correlations: tuple[float, float, float]) -> str | None:
     measured = {name: {"value": value, "interval": [low, high]} for name, (value, low, high) in correlations.items()}
-    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": {"dprime": measured}})
-    return trust.trust_statement("dprime")
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": {"dprime": measured}}])
+    return trust.trust_statement(_study())
 
 
 def test_correlations_from_networks_own_statistics_are_not_repeated(monkeypatch):
     measured = {"a": {"value": 0.4, "interval": [0.1, 0.7]}}
     known = {name: value for name, value in SETTING.items() if name != "statistics"}
-    monkeypatch.setattr(trust, "measured_trust", lambda: known | {"spearman": {"dprime": measured}})
-    said = trust.trust_statement("dprime")
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [known | {"spearman": {"dprime": measured}}])
+    said = trust.trust_statement(_study())
     assert "is being measured again" in said
     assert "0.4" not in said
     assert "augscale validate" in said
 
 
-def test_the_measured_correlations_are_named_with_their_intervals(monkeypatch):
-    measured = trust.measured_trust() | {"statistics": "common"}
-    monkeypatch.setattr(trust, "measured_trust", lambda: measured)
+def test_the_measured_correlations_are_named_with_their_intervals():
     for score in ("dprime", "pair_auroc", "alpha_req"):
-        said = trust.trust_statement(score)
+        said = trust.trust_statement(_study(score))
+        row = trust.nearest_regime(_study(score))
         assert said is not None
-        assert f"over {trust.measured_trust()['runs']} short runs" in said
-        for name, values in trust.measured_trust()["spearman"][score].items():
+        assert f"over {row['runs']} short runs" in said
+        for name, values in row["spearman"][score].items():
             assert -1 <= values["interval"][0] <= values["interval"][1] <= 1
             assert f"{values['value']:+.2f}" in said
             assert f"on {name}" in said
@@ -62,32 +67,79 @@ def test_a_score_that_did_better_is_named_beside_one_that_did_not(monkeypatch):
     good["c"] = {"value": -0.4, "interval": [-0.6, -0.1]}
     bad = {"a": {"value": 0.1, "interval": [-0.2, 0.4]}}
     scores = {"dprime": bad, "pair_auroc": bad, "alpha_req": good}
-    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": scores})
-    said = trust.trust_statement("dprime")
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": scores}])
+    said = trust.trust_statement(_study())
     assert said is not None
     assert "`--set probe.score=alpha_req` reached +0.60 [+0.20, +0.80] on a, +0.60 [+0.20, +0.80] on b, -0.40" in said
     assert "picked out of 28 scores" in said
-    assert "ranked them against accuracy on c. It was picked out of 28" in (trust.trust_statement("alpha_req") or "")
-    assert "--set probe.score" not in (trust.trust_statement("alpha_req") or "")
-    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": {"dprime": bad}})
-    assert "--set probe.score" not in (trust.trust_statement("dprime") or "")
+    assert "ranked them against accuracy on c. It was picked out of 28" in (
+        trust.trust_statement(_study("alpha_req")) or ""
+    )
+    assert "--set probe.score" not in (trust.trust_statement(_study("alpha_req")) or "")
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": {"dprime": bad}}])
+    assert "--set probe.score" not in (trust.trust_statement(_study()) or "")
 
 
 def test_what_pre_training_gained_is_said(monkeypatch):
     measured = {"dprime": {"a": {"value": 0.4, "interval": [0.1, 0.7]}}}
     known = SETTING | {"spearman": measured, "gain": {"value": 0.004, "interval": [-0.002, 0.01], "seeds": 5}}
-    monkeypatch.setattr(trust, "measured_trust", lambda: known)
-    assert "moved that AUROC by +0.004 [-0.002, +0.010] over the network before it" in trust.trust_statement("dprime")
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [known])
+    assert "moved that AUROC by +0.004 [-0.002, +0.010] over the network before it" in trust.trust_statement(_study())
 
 
 def test_a_score_that_was_not_measured_is_not_spoken_of(monkeypatch):
-    assert trust.trust_statement("knn-auroc") is None
-    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": {"dprime": {}}})
-    assert trust.trust_statement("dprime") is None
+    assert trust.trust_statement(_study("knn-auroc", **{"probe.labelled": ["x"]})) is None
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": {"dprime": {}}}])
+    assert trust.trust_statement(_study()) is None
 
 
 def test_another_start_than_the_studys_is_said(monkeypatch):
     measured = {"dprime": {"a": {"value": 0.4, "interval": [0.1, 0.7]}}}
-    monkeypatch.setattr(trust, "measured_trust", lambda: SETTING | {"spearman": measured})
-    assert "began with random weights, unlike yours" in trust.trust_statement("dprime", pretrained=True)
-    assert "unlike yours" not in trust.trust_statement("dprime")
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": measured}])
+    assert "began with random weights, unlike yours" in trust.trust_statement(_study(init="imagenet"))
+    assert "unlike yours" not in trust.trust_statement(_study())
+
+
+def test_the_nearest_regime_has_the_same_start_then_the_network_then_the_length(monkeypatch):
+    other = {"init": "imagenet", "network": "tf_efficientnet_lite0", "images": 16000, "size": 112}
+    longer, wide = other | {"images": 128_000}, REGIME | {"network": "resnet50", "images": 64_000}
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [REGIME, wide, other, longer])
+    network = {"backbone.name": "tf_efficientnet_lite0", "backbone.overrides": {}, "pretrain.batch_size": 64}
+    for steps, nearest in ((100, other), (4000, longer)):
+        study = _study(init="imagenet", **network | {"pretrain.steps": steps})
+        assert trust.nearest_regime(study) == nearest
+    assert trust.nearest_regime(_study(**network)) in (REGIME, wide), "random weights"
+    small = {"backbone.name": "resnet18", "backbone.overrides": {}, "pretrain.steps": 240, "pretrain.batch_size": 64}
+    assert trust.nearest_regime(_study(**small)) == REGIME
+    assert trust.nearest_regime(_study(**small | {"backbone.name": "resnet50"})) == wide
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [])
+    assert trust.nearest_regime(_study()) is None
+    assert trust.trust_statement(_study()) is None
+
+
+def test_a_search_says_in_one_line_what_the_nearest_study_found(monkeypatch):
+    measured = {"dprime": {"a": {"value": 0.4, "interval": [0.1, 0.7]}}}
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": measured}])
+    line = trust.trust_line(_study())
+    assert line is not None
+    assert "\n" not in line
+    assert line.endswith(
+        "random weights, resnet10t, 15,360 images per run: dprime ranked scales as labels do at Spearman +0.40 on a"
+    )
+    assert "random weights (unlike your start)" in trust.trust_line(_study(init="imagenet"))
+    assert trust.trust_line(_study("alpha_req")) is None
+    assert trust.trust_line(_study("cv-auroc", **{"probe.labelled": ["x"]})) is None
+
+
+def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monkeypatch):
+    unmeasured = "with labels at hand, --labels DIR scores trials by how well classes are told apart"
+    few = {"images": 50, "spearman": {"a": 0.61}}
+    assert trust.labels_line(_study(init="imagenet")) == unmeasured
+    assert trust.labels_line(_study()) is None, "random weights"
+    assert trust.labels_line(_study("cv-auroc", "imagenet", **{"probe.labelled": ["x"]})) is None, "labels are used"
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": {}, "labels": few}])
+    assert trust.labels_line(_study(init="imagenet")) == unmeasured, "measured for random weights"
+    own = SETTING | {"init": "imagenet", "spearman": {}, "labels": few}
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [own])
+    said = trust.labels_line(_study(init="imagenet"))
+    assert said == f"{unmeasured}; 50 labelled images ranked scales at Spearman +0.61 on a (docs: evidence)"

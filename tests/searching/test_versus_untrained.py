@@ -39,6 +39,7 @@ def test_each_network_is_compared_with_the_one_that_it_began_with():
     assert found.difference == pytest.approx(0.11)
     assert found.score == pytest.approx(np.mean(STARTS))
     assert found.beaten
+    assert found.seeds == 3
     assert 0 < found.interval[0] < 0.11 < found.interval[1]
     taken_off = versus_untrained(0, [best, other], _untrained(), 0.1)
     assert taken_off.difference == pytest.approx(0.01)
@@ -72,5 +73,6 @@ def test_one_seed_has_an_interval_over_images_only():
     best = _contender((0.1, 0.1, 0.1))
     best = _scored({0: best.scores[0]}, {0: best.replicates[0]})
     found = versus_untrained(0, [best], _untrained(), 0.0)
+    assert found.seeds == 1
     assert found.interval[0] == pytest.approx(0.1 - 1.96 * 0.01 * 2**0.5, abs=0.01)
     assert versus_untrained(0, [best], None, 0.0) is None

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from augscale import doc_pages
 from augscale.records.diagnosis import DiagnosisRecord
 from augscale.reporting.diagnosis.display import displayed
 from augscale.reporting.diagnosis.overview import Overview, OverviewRow, overview
 from augscale.reporting.diagnosis.wording import headline, where_words
-from augscale.reporting.shared import doc_pages
 from augscale.reporting.shared.screen import MOST_NOTES, Note, Row, Screen, ScreenTable, more_words, print_screen
 
 STYLES = {"healthy": "green", "suspicious": "yellow", "collapsed": "red"}

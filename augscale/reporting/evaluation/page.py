@@ -9,6 +9,7 @@ from markupsafe import Markup
 from augscale.errors import DataError
 from augscale.records.evaluation import EvaluationSummary
 from augscale.reporting.evaluation.section import evaluation_sections
+from augscale.reporting.evaluation.terminal import headline
 from augscale.reporting.shared.page import nav, shell
 from augscale.reporting.shared.templates import render
 from augscale.reporting.shared.wording import moment
@@ -22,11 +23,13 @@ def write_evaluation_page(path: Path, summary: EvaluationSummary) -> Path:
         StudyError: it cannot be written.
     """
     drawings: dict[str, str] = {}
-    links, sections = evaluation_sections(summary, drawings)
+    links, sections = evaluation_sections(summary, drawings, titled=False)
     finished = moment(summary.facts.get("finished", ""))
     page = shell(
         title="Downstream evaluation",
-        header=render("evaluation/header.html", finished=finished, links=Markup(nav(links))),
+        header=render(
+            "evaluation/header.html", finished=finished, headline=headline(summary), links=Markup(nav(links))
+        ),
         main=sections,
         data=drawings,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from augscale import doc_pages
 from augscale.promotion.promote import Contender, Promotion
 from augscale.reporting.evaluation.terminal import evaluation_notes, evaluation_tables, headline
-from augscale.reporting.shared import doc_pages
 from augscale.reporting.shared.screen import MOST_NOTES, Note, Row, Screen, ScreenTable, more_words, print_screen
 from augscale.reporting.shared.wording import duration, number, score_label
 

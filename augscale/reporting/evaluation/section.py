@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -28,7 +29,9 @@ from augscale.reporting.evaluation.tables import (
     protocols_table,
     slug,
 )
+from augscale.reporting.evaluation.terminal import evaluation_screen
 from augscale.reporting.shared.page import figure
+from augscale.reporting.shared.screen_page import screen_html
 from augscale.reporting.shared.style import Colors, Plot
 from augscale.reporting.shared.templates import render
 from augscale.reporting.shared.wording import interval, number, signed
@@ -62,20 +65,21 @@ class ProtocolTables:
 
 
 def evaluation_sections(
-    summary: EvaluationSummary, drawings: dict[str, str], *, best: str | None = None
+    summary: EvaluationSummary, drawings: dict[str, str], *, best: str | None = None, titled: bool = True
 ) -> tuple[list[tuple[str, str]], Markup]:
     """Links and HTML of all sections; without results, one section that says so.
 
     Args:
         drawings: each plot's JSON is added here by element id, as `page.shell` takes it.
         best: the checkpoint to draw in the color of the best; None takes the one called `best`, if any.
+        titled: begin with a heading and the headline; False if the page's header has them.
     """
     if not summary.cells:
         return [("evaluation", LINKS["evaluation"])], render("evaluation/nothing.html", notes=summary.notes)
     colors = Colors(best or ("best" if "best" in summary.checkpoints else None), summary.checkpoints)
     detailed = next((p for p in CURVE_PROTOCOLS if p in summary.protocols), summary.protocols[0])
     sections: dict[str, dict[str, Any]] = {
-        "evaluation": _overview(summary),
+        "evaluation": _overview(summary, titled=titled),
         "internal": _internal(summary, colors, drawings),
         "external": _external(summary),
         "disagreements": _disagreements(summary),
@@ -86,7 +90,7 @@ def evaluation_sections(
     return [(anchor, LINKS[anchor]) for anchor, values in sections.items() if values], html
 
 
-def _overview(summary: EvaluationSummary) -> dict[str, Any]:
+def _overview(summary: EvaluationSummary, *, titled: bool) -> dict[str, Any]:
     counts = [
         _count(len(summary.checkpoints), "checkpoint"),
         f"{_count(len(summary.protocols), 'protocol')} ({', '.join(summary.protocols)})",
@@ -95,11 +99,14 @@ def _overview(summary: EvaluationSummary) -> dict[str, Any]:
         _count(sum(len(cell.seeds) for cell in summary.cells), "run"),
     ]
     table = protocols_table(summary)
+    screen = evaluation_screen(summary, Path())
     return {
+        "titled": titled,
+        "headline": screen.headline,
+        "opening": screen_html(screen),
         "counts": ", ".join(counts),
         "tallies": [_tally(summary, *pair) for pair in dict.fromkeys((c.first, c.second) for c in summary.comparisons)],
         "table": to_html(table) if table.rows else "",
-        "notes": summary.notes,
         "meanings": [(METRIC_LABELS[metric], METRIC_MEANINGS[metric]) for metric in METRIC_LABELS],
     }
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from augscale import doc_pages
 from augscale.records.evaluation import Cell, Comparison, EvaluationSummary
-from augscale.reporting.shared import doc_pages
 from augscale.reporting.shared.screen import MOST_NOTES, Note, Row, Screen, ScreenTable, more_words, print_screen
 from augscale.reporting.shared.wording import NOTHING, interval, number
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from augscale.reporting.search.contenders import contender_rows, heads
+from augscale.reporting.search.caveats import short_caveats
+from augscale.reporting.search.contenders import contender_rows, heads, verdict_legend
 from augscale.reporting.search.next_steps import command_text, next_commands
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.search.tables import scales_table
 from augscale.reporting.shared.page import nav
+from augscale.reporting.shared.screen import MOST_NOTES
 from augscale.reporting.shared.templates import render
 from augscale.reporting.shared.wording import (
     SCORE_MEANINGS,
@@ -82,6 +84,8 @@ def answer_section(run: RunResults) -> str:
         "search/answer.html",
         contender_heads=heads(run.answer) if run.answer and run.best else (),
         contenders=contender_rows(run.answer) if run.answer and run.best else (),
+        verdict_legend=verdict_legend(run.answer) if run.answer and run.best else "",
+        notes=short_caveats(run.answer)[:MOST_NOTES] if run.answer and run.best else (),
         verdicts=_verdicts(run),
         description=[line[:1].upper() + line[1:] for line in words.splitlines() if line],
         scales=scales_table(run),
@@ -106,8 +110,10 @@ def _verdicts(run: RunResults) -> list[Verdict]:
     numbers = f"{where}{', 95 % interval ' + bounds if bounds else ''}"
     found = [Verdict(sentence=f"{best.name}: {score_label(run.score_name)} {mean}", numbers=numbers, kind="best")]
     if answer.untrained:
-        sentence, numbers = untrained_verdict(best.name, answer.untrained, run.score_name)
-        found.append(Verdict(sentence=sentence, numbers=numbers, kind="clear" if answer.untrained.beaten else ""))
+        judged = answer.untrained_judged
+        sentence, numbers = untrained_verdict(best.name, answer.untrained, run.score_name, judged=judged)
+        kind = "clear" if judged and answer.untrained.beaten else ""
+        found.append(Verdict(sentence=sentence, numbers=numbers, kind=kind))
     if answer.null and answer.null_sentence:
         still = answer.null.still
         sentence = "The null stands still" if still else "The null moves"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from augscale import doc_pages
 from augscale.records.answer import AnswerRecord
-from augscale.reporting.shared import doc_pages
 from augscale.reporting.shared.screen import Note
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from augscale import doc_pages
 from augscale.reporting.search.contenders import contender_rows
-from augscale.reporting.shared import doc_pages
 from augscale.reporting.shared.screen import Note, Row, Screen, ScreenTable, print_screen
 from augscale.reporting.shared.wording import NOTHING, UNTRAINED, duration, number, score_label
 from augscale.searching.compare import ComparedRun, ControlScores, RunComparison

@@ -11,6 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from augscale.config import StudyConfig
 from augscale.records.answer import ContenderRecord
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.shared import ridges
@@ -128,8 +129,8 @@ def training(run: RunResults, colors: Colors) -> Plot | None:
         if ceiling:
             figure.add_hline(y=ceiling, line={"color": MUTED, "width": 1, "dash": "dash"})
             figure.add_annotation(
-                x=0, xref="paper", xanchor="left", y=ceiling, yanchor="bottom", text="nothing learned: ln(outputs)",
-                showarrow=False, font={"color": MUTED, "size": 11},
+                x=0, xref="paper", xanchor="left", y=ceiling, yanchor="bottom", showarrow=False,
+                text=f"nothing learned: {number(ceiling)}", font={"color": MUTED, "size": 11},
             )  # fmt: skip
         panels.append(Panel(title="Loss", figure=figure))
     if information:
@@ -248,14 +249,16 @@ def _curves(
 
 
 def _loss_ceiling(run: RunResults) -> float | None:
-    """The loss of outputs without information, DINO's ln(out_dim); None where the study does not give it.
+    """The loss of outputs that say nothing, of the run's method; None where it has no such number or no study file."""
+    from augscale.pretraining.methods import chance_loss
 
-    The loss of other methods has another ceiling or none, and their information shows what is learned.
-    """
-    if (run.setting("pretrain", "method") or "dino") != "dino":
+    if "pretrain" not in run.study:
         return None
-    out_dim = run.setting("pretrain", "out_dim")
-    return math.log(out_dim) if isinstance(out_dim, int) and out_dim > 1 else None
+    try:
+        study = StudyConfig.model_validate(run.study)
+    except ValueError:  # a study of another version
+        return None
+    return chance_loss(study)
 
 
 def _threshold(run: RunResults) -> float | None:

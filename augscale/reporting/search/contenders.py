@@ -12,6 +12,9 @@ from augscale.reporting.shared.wording import NOTHING, UNTRAINED, field_value, i
 _ONE_SEED = " (search only)"
 """Follows a score that no fresh seed repeated."""
 
+NO_VERDICT = "no verdict"
+"""Verdict where one seed was run."""
+
 _FIRST: dict[Outcome, str] = {"best found": "best", "training taught nothing": "highest", "no usable trial": NOTHING}
 """The first row's verdict: the highest of scores that training did not raise is not called best."""
 
@@ -47,22 +50,23 @@ def contender_rows(answer: AnswerRecord) -> list[ContenderRow]:
     """The best, the other contenders, the network before training, and the runs with learning rate 0."""
     confirmed = any(contender.confirm_scores for contender in answer.contenders)
     rows = [_contender(contender, answer, confirmed) for contender in _ordered(answer.contenders, answer)]
-    rows += [_untrained(answer.untrained)] if answer.untrained else []
+    rows += [_untrained(answer.untrained, judged=answer.untrained_judged)] if answer.untrained else []
     if answer.null:
         ended = [run for run in answer.null.runs if run.score is not None]
         rows += [_null(run, answer, confirmed, alone=len(ended) == 1) for run in ended]
     return rows
 
 
+def verdict_legend(answer: AnswerRecord) -> str:
+    """What the verdicts rest on, or why there are none."""
+    if answer.best_contender and len(answer.best_contender.confirm_scores) >= 2:
+        return "Verdicts are differences to the best, paired by seed."
+    return "One seed allows no verdict; confirm.seeds = 2 or more does."
+
+
 def _contender(contender: ContenderRecord, answer: AnswerRecord, confirmed: bool) -> ContenderRow:
-    scales, versus = contender.scales, contender.versus_best
-    is_best = contender is answer.best_contender
-    verdict, kind = (_FIRST[answer.outcome], "best") if is_best else (NOTHING, "")
-    if versus is not None and not is_best:
-        by = f" by {number(abs(versus.difference))}" if versus.distinguishable else ""
-        verdict, kind = versus.verdict + by, "clear" if versus.distinguishable else "level"
-    if not contender.usable:
-        verdict = "cannot be used"
+    scales = contender.scales
+    verdict, kind = verdict_on(contender, answer)
     return ContenderRow(
         name=contender.name,
         global_area=_area(scales.get("global_crops_scale")),
@@ -74,6 +78,22 @@ def _contender(contender: ContenderRecord, answer: AnswerRecord, confirmed: bool
     )
 
 
+def verdict_on(contender: ContenderRecord, answer: AnswerRecord) -> tuple[str, str]:
+    """The verdict in words, and `ContenderRow.kind`. One seed allows none; the highest is not called the best then."""
+    best, versus = answer.best_contender, contender.versus_best
+    seeds = len(best.confirm_scores) if best else 0
+    if not contender.usable:
+        return "cannot be used", ""
+    if contender is best:
+        return ("highest" if seeds < 2 and len(answer.contenders) > 1 else _FIRST[answer.outcome]), "best"
+    if versus is None:
+        # Beside contenders that were repeated, one that was not is marked as such in the column of scores.
+        return (NO_VERDICT if seeds < 2 or contender.confirm_scores else NOTHING), ""
+    if not versus.distinguishable:
+        return versus.verdict, "level"
+    return f"{versus.verdict} by {number(abs(versus.difference))}", "clear"
+
+
 def _score(contender: ContenderRecord, confirmed: bool) -> str:
     if contender.confirm_mean is not None:
         return _with_bounds(contender.confirm_mean, contender.confirm_interval)
@@ -82,7 +102,9 @@ def _score(contender: ContenderRecord, confirmed: bool) -> str:
     return _with_bounds(contender.search_score, contender.search_interval)
 
 
-def _untrained(untrained: UntrainedComparison) -> ContenderRow:
+def _untrained(untrained: UntrainedComparison, *, judged: bool) -> ContenderRow:
+    if not judged:
+        return ContenderRow(name=UNTRAINED, score=number(untrained.score), verdict=NO_VERDICT)
     clear = untrained.beaten
     return ContenderRow(
         name=UNTRAINED,

@@ -15,12 +15,13 @@ _LIBRARIES = {"lightly_train": "lightly-train", "lightly": "lightly", "solo": "s
 Words = tuple[str, ...]
 
 
-def next_commands(answer: AnswerRecord, run_dir: Path | None) -> tuple[Words, ...]:
+def next_commands(answer: AnswerRecord, run_dir: Path | None, library: str | None = None) -> tuple[Words, ...]:
     """Export, validation and promotion of the best scales, or a longer search if trials were too short.
 
     Args:
         answer: an answer that has a best.
         run_dir: the run folder; None writes RUN in its place.
+        library: target of `export --to`; None takes the library at hand.
     """
     run_dir = run_dir or Path("RUN")
     if answer.outcome == "training taught nothing" and answer.steps is not None:
@@ -30,7 +31,7 @@ def next_commands(answer: AnswerRecord, run_dir: Path | None) -> tuple[Words, ..
     # Without the weights of its rungs, a search can only be validated after its trials are trained again.
     remake = () if next(run_dir.glob("trials/*/rung-*.safetensors"), None) else ("--remake",)
     return (
-        ("augscale", "export", str(run_dir / "best.toml"), "--to", library_at_hand()),
+        ("augscale", "export", str(run_dir / "best.toml"), "--to", library or library_at_hand()),
         ("augscale", "validate", str(run_dir), "--datasets", "DIR", *remake),
         ("augscale", "promote", str(run_dir), "--epochs", "100"),
     )

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from augscale.records.answer import AnswerRecord
 from augscale.reporting.search.caveats import short_caveats
-from augscale.reporting.search.contenders import contender_rows, heads
+from augscale.reporting.search.contenders import contender_rows, heads, verdict_legend
 from augscale.reporting.search.next_steps import next_commands
 from augscale.reporting.shared.screen import Row, Screen, ScreenTable, print_screen
 from augscale.reporting.shared.wording import SCORE_DIRECTIONS, score_label
@@ -24,12 +24,13 @@ def print_answer(answer: AnswerRecord, run_dir: Path, console: Console) -> None:
     print_screen(answer_screen(answer, run_dir), console)
 
 
-def answer_screen(answer: AnswerRecord, run_dir: Path | None = None) -> Screen:
+def answer_screen(answer: AnswerRecord, run_dir: Path | None = None, library: str | None = None) -> Screen:
     """Headline, contenders, short caveats, the next commands and the report.
 
     Args:
         answer: of the search.
         run_dir: the run folder; None names no report.
+        library: target of the export that is proposed; None takes the library at hand.
     """
     if answer.best_contender is None:
         return Screen(headline=answer.headline)
@@ -38,13 +39,13 @@ def answer_screen(answer: AnswerRecord, run_dir: Path | None = None) -> Screen:
         heads=heads(answer),
         rows=[Row(cells=row.cells, style=STYLES[row.kind]) for row in contender_rows(answer)],
         legend=f"Crops in % of the image. Score: {label}{', ' + direction if direction else ''}; 95 % intervals. "
-        f"Verdicts are paired by seed.{_SEARCH_ONLY if _mixed(answer) else ''}",
+        f"{verdict_legend(answer)}{_SEARCH_ONLY if _mixed(answer) else ''}",
     )
     return Screen(
         headline=answer.headline,
         tables=(table,),
         notes=short_caveats(answer),
-        commands=next_commands(answer, run_dir),
+        commands=next_commands(answer, run_dir, library),
         files=(("Report, with all caveats and figures", run_dir / "report.html"),) if run_dir is not None else (),
     )
 

@@ -17,6 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from augscale.doc_pages import DocPage
 from augscale.reporting.shared.wording import plain
 
 WIDTH = 100
@@ -52,7 +53,7 @@ class Note:
     """One line, and the section of the documentation that explains it."""
 
     text: str
-    page: str = ""
+    page: DocPage | None = None
 
     def __str__(self) -> str:
         return f"{self.text} ({self.page})" if self.page else self.text

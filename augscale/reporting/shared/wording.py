@@ -182,11 +182,17 @@ def verdict(best: str, other: ContenderRecord, score_name: str) -> tuple[str, st
     return f"{best} is {'better' if versus.difference < 0 else 'worse'} than {other.name}", numbers
 
 
-def untrained_verdict(best: str, versus: UntrainedComparison, score_name: str) -> tuple[str, str]:
-    """Compares the best with the network before training: a sentence and its numbers."""
+def untrained_verdict(best: str, versus: UntrainedComparison, score_name: str, *, judged: bool) -> tuple[str, str]:
+    """Compares the best with the network before training: a sentence and its numbers.
+
+    Args:
+        judged: False if one seed was run, which allows no verdict.
+    """
     numbers = f"difference {signed(versus.difference)} {score_label(score_name)}"
     if versus.interval:
-        numbers += f", 95 % interval {interval(versus.interval, sign=True)}"
+        numbers += f", 95 % interval {'' if judged else 'over images '}{interval(versus.interval, sign=True)}"
+    if not judged:
+        return f"{best} against {UNTRAINED_WORDS}: one seed, no verdict", numbers
     return f"{best} is {'' if versus.beaten else 'not '}better than {UNTRAINED_WORDS}", numbers
 
 

@@ -22,12 +22,13 @@ def write_validation_page(path: Path, values: ValidationRecord) -> Path:
         StudyError: it cannot be written.
     """
     drawings: dict[str, str] = {}
-    links, sections = validation_sections(values, drawings)
+    links, sections = validation_sections(values, drawings, titled=False)
     page = shell(
         title=f"Validation: {values.study}",
         header=render(
             "validation/header.html",
             study=values.study,
+            headline=values.headline,
             finished=moment(values.finished),
             score=score_label(values.score_name),
             links=Markup(nav([*links, ("validation-made-with", "Settings")])),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from markupsafe import Markup
 
 from augscale.records.validation import STUDY_KEY, CorrelationCell, MetricColumn, NetworkRow, ValidationRecord
 from augscale.reporting.shared.page import plot_section
+from augscale.reporting.shared.screen_page import screen_html
 from augscale.reporting.shared.style import Colors
 from augscale.reporting.shared.templates import render
 from augscale.reporting.shared.wording import NOTHING, interval, number, signed
 from augscale.reporting.validation import figures
+from augscale.reporting.validation.terminal import FIRST_LEVELS, validation_screen
 
-FIRST_LEVELS = ("study", "ladder", "clean", "training")
-"""Levels of the metrics in the open table; metrics of single panel levels are in a collapsed one."""
 LEVEL_WORDS = {"study": "what the search used", "ladder": "mean over the ladder", "clean": "no augmentation"}
 CAVEATS = (
     "Correlations are over the trials of one study: other images, networks or lengths of training can rank otherwise.",
@@ -31,8 +32,16 @@ LINKS = (
 )
 
 
-def validation_sections(values: ValidationRecord, drawings: dict[str, str]) -> tuple[list[tuple[str, str]], Markup]:
-    """Links, and HTML; each plot's JSON is added to `drawings` by element id."""
+def validation_sections(
+    values: ValidationRecord, drawings: dict[str, str], *, titled: bool = True
+) -> tuple[list[tuple[str, str]], Markup]:
+    """Links and HTML.
+
+    Args:
+        values: the content of validation.json.
+        drawings: each plot's JSON is added here by element id.
+        titled: begin with a heading and the verdict; False if the page's header has them.
+    """
     colors = Colors(None, [row.name for row in values.rows])
     score = plot_section(
         "validation-score",
@@ -54,7 +63,8 @@ def validation_sections(values: ValidationRecord, drawings: dict[str, str]) -> t
     html = render(
         "validation/sections.html",
         values=values,
-        caveats=CAVEATS,
+        titled=titled,
+        opening=screen_html(validation_screen(values, Path()), CAVEATS),
         plots=(Markup(score), Markup(metrics)),
         tables=list(_correlation_tables(values)),
         reliabilities=[

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from augscale import doc_pages
 from augscale.records.validation import STUDY_KEY, NetworkRow, ValidationRecord
-from augscale.reporting.shared import doc_pages
 from augscale.reporting.shared.screen import MOST_NOTES, Note, Row, Screen, ScreenTable, more_words, print_screen
 from augscale.reporting.shared.wording import NOTHING, interval, number, signed
-from augscale.reporting.validation.section import FIRST_LEVELS
 
+FIRST_LEVELS = ("study", "ladder", "clean", "training")
+"""Levels of the metrics that are shown first; metrics of single panel levels are on the page only, collapsed."""
 MOST_TRIALS = 8
 """Trials shown; the page lists all."""
 
@@ -23,10 +24,11 @@ def print_validation(values: ValidationRecord, out: Path, console: Console) -> N
 
 def validation_screen(values: ValidationRecord, out: Path) -> Screen:
     """The verdict, every metric against the outcome of the headline, the networks, notes, files."""
-    notes = tuple(Note(text=text) for text in (*values.sentences, *values.notes))
     limits = Note(text="Correlations hold for the trials of one study", page=doc_pages.VALIDATION_LIMITS)
-    # The first sentence states what choosing by the score costs.
-    shown = (*notes[:1], limits, *notes[1:])
+    # The first sentence states what choosing by the score costs, with all intervals; the page has it.
+    first, *others = values.sentences or ("",)
+    long = (*others, *([first] if first else []), *values.notes)
+    shown = (*_cost(values), limits, *(Note(text=text) for text in long))
     page = f"Page{more_words('note', len(shown) - MOST_NOTES)}"
     return Screen(
         headline=values.headline,
@@ -34,6 +36,16 @@ def validation_screen(values: ValidationRecord, out: Path) -> Screen:
         notes=shown,
         files=((page, out / "validation.html"), ("Data", out / "validation.json")),
     )
+
+
+def _cost(values: ValidationRecord) -> tuple[Note, ...]:
+    """What choosing by the score costs, by the outcome of the headline."""
+    for row in values.regrets:
+        v = row.values
+        if row.outcome == values.primary and v.regret is not None:
+            picked, best = f"{v.pick} ({number(v.pick_outcome)})", f"{v.best} ({number(v.best_outcome)})"
+            return (Note(text=f"The score picks {picked}, labels would pick {best}: regret {number(v.regret)}"),)
+    return ()
 
 
 def _metrics(values: ValidationRecord) -> ScreenTable:

@@ -1,0 +1,209 @@
+"""Compares recipes for a start from ImageNet weights, in short runs: does training beat its start, on panel and labels?
+
+    python -m benchmarks.recipes --data-root DIR --out OUT [--device cuda] [--set KEY=VALUE] [--smoke]
+
+Every recipe trains with the scales `weak` from the same weights with seed 0, and its teacher is measured. Two networks
+are its references: the start, and the start with learning switched off (lr 0). The rows of OUT/recipes.csv come in the
+order of `RECIPES`, the most informative first, so an early stop is usable. The same command goes on after a stop; a
+second process may work on the same folder. Learning rates are those of the batch as it is, not scaled.
+
+With `batch_norm = "frozen"` all networks have the start's statistics. With "train" every network gathers them anew on
+the same photographs, the start too, so that a difference from the start is one of weights. Only rows of equal
+`statistics` may be compared: their gains are taken from the start of the same kind.
+
+One seed, and short runs: a gain of the size of the difference between two seeds shows nothing. What looks best here is
+to be run again, longer and with other seeds, before it is called a recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from augscale.augmentation.scales import WEAK
+from augscale.cli.options import parse_assignments
+from augscale.config import StudyConfig, load_study
+from augscale.errors import AugscaleError
+from augscale.runs.files import read_json, write_text_atomic
+from benchmarks.evidence.data import LADDER, pretraining_study
+from benchmarks.evidence.measure import Measurer, limit_threads
+from benchmarks.evidence.plan import Kind, PlannedRun
+from benchmarks.evidence.runner import prepare_folder, result_file, work
+from benchmarks.evidence.settings import load_settings
+
+STUDY = Path(__file__).parent / "evidence" / "study-recipes.toml"
+MEASURE = Path(__file__).parent / "evidence" / "measure-recipes.toml"
+CSV_FILE = "recipes.csv"
+LAYER_DECAY, HEAD_WARMUP = 0.7, 0.2
+SMOKE = ("start-frozen", "frozen-1e-4", "null-frozen", "frozen-1e-4-head-layers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One row."""
+
+    kind: Kind = "run"
+    """"run", "null" or "untrained" (the start)."""
+    lr: float = 0.0
+    batch_norm: Literal["train", "frozen"] = "frozen"
+    head_warmup_fraction: float = 0.0
+    layer_decay: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """As in "frozen-1e-4-head-layers" or "start-train"; the name of its files."""
+        if self.kind != "run":
+            return f"{'start' if self.kind == 'untrained' else 'null'}-{self.batch_norm}"
+        mantissa, exponent = f"{self.lr:e}".split("e")
+        parts = [self.batch_norm, f"{float(mantissa):g}e{int(exponent)}"]
+        parts += ["head"] if self.head_warmup_fraction else []
+        return "-".join(parts + (["layers"] if self.layer_decay < 1 else []))
+
+    @property
+    def statistics(self) -> Literal["own", "common"]:
+        return "own" if self.batch_norm == "frozen" else "common"
+
+    def study(self, base: StudyConfig) -> StudyConfig:
+        """The study with this recipe; starts and nulls have the learning rate of the base, which does not matter."""
+        recipe: dict[str, Any] = {
+            "batch_norm": self.batch_norm,
+            "head_warmup_fraction": self.head_warmup_fraction,
+            "layer_decay": self.layer_decay,
+        }
+        recipe |= {"lr": self.lr} if self.kind == "run" else {}
+        return base.model_copy(update={"pretrain": base.pretrain.model_copy(update=recipe)})
+
+
+def _recipes() -> tuple[Recipe, ...]:
+    """Starts; learning rates; then one thing at a time; nulls; and combinations."""
+    starts = [Recipe(kind="untrained"), Recipe(kind="untrained", batch_norm="train")]
+    rates = [Recipe(lr=lr) for lr in (1e-4, 3e-4, 3e-5)]
+    middle = rates[0]
+    single = [
+        replace(middle, batch_norm="train"),
+        replace(middle, head_warmup_fraction=HEAD_WARMUP),
+        replace(middle, layer_decay=LAYER_DECAY),
+    ]
+    nulls = [Recipe(kind="null", batch_norm="train"), Recipe(kind="null")]
+    careful = [replace(rate, head_warmup_fraction=HEAD_WARMUP, layer_decay=LAYER_DECAY) for rate in rates]
+    fast = [
+        replace(rates[1], head_warmup_fraction=HEAD_WARMUP),
+        replace(rates[1], layer_decay=LAYER_DECAY),
+        replace(careful[0], batch_norm="train"),
+    ]
+    return (*starts, *rates, *single, *nulls, *careful, *fast)
+
+
+RECIPES = _recipes()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except AugscaleError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    limit_threads()
+    base, settings = load_study(options.study, parse_assignments(options.set)), load_settings(options.measure)
+    prepare_folder(options.out, base, settings)
+    base = pretraining_study(base, settings, options.data_root)
+    recipes = [recipe for recipe in RECIPES if not options.smoke or recipe.name in SMOKE]
+    shared: Measurer | None = None
+    for recipe in recipes:
+        if result_file(options.out, planned(recipe)).exists():
+            continue
+        if shared is None:
+            shared = Measurer.build(base, settings, options.data_root, options.out / "work", options.device)
+        measurer = replace(
+            shared,
+            study=recipe.study(base),
+            settings=settings.model_copy(update={"statistics": recipe.statistics}),
+            starts={},
+        )
+        work(options.out, [planned(recipe)], measurer)
+        write_text_atomic(options.out / CSV_FILE, table(options.out, recipes))
+    write_text_atomic(options.out / CSV_FILE, table(options.out, recipes))
+    print(options.out / CSV_FILE)
+
+
+def planned(recipe: Recipe) -> PlannedRun:
+    """The recipe as a run of the evidence study, whose chain trains, measures and resumes it."""
+    scales = None if recipe.kind == "untrained" else WEAK
+    return PlannedRun(name=recipe.name, seed=0, kind=recipe.kind, scales=scales)
+
+
+def table(out: Path, recipes: Sequence[Recipe]) -> str:
+    """The finished recipes as CSV.
+
+    Columns: recipe, kind, its settings, statistics, state; loss and information at the end; pair_auroc and dprime,
+    means over the panel's levels; cka_to_start; `cv` AUROC by dataset and their mean; gain_NAME, the difference from
+    the start of equal statistics; seconds of one core.
+    """
+    rows: list[dict[str, Any]] = []
+    starts: dict[str, dict[str, float]] = {}
+    for recipe in recipes:
+        result = read_json(result_file(out, planned(recipe)))
+        if result is None:
+            continue
+        row = {"recipe": recipe.name, "kind": recipe.kind, "state": result["state"], "statistics": recipe.statistics}
+        if recipe.kind == "run":
+            row |= {name: getattr(recipe, name) for name in ("lr", "batch_norm", "head_warmup_fraction", "layer_decay")}
+        values = _values(result["rungs"][-1]) if result["state"] == "complete" else {}
+        if recipe.kind == "untrained" and values:
+            starts[recipe.statistics] = values
+        begin = starts.get(recipe.statistics, {})
+        gains = {f"gain_{name}": values[name] - begin[name] for name in values if name in begin}
+        facts = {name: result["rungs"][-1][name] for name in ("step", "loss", "information")} if values else {}
+        shown = {name: f"{value:.5f}" for name, value in (values | gains).items()}
+        rows.append(row | facts | shown | {"seconds": result["seconds"]})
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _values(rung: dict[str, Any]) -> dict[str, float]:
+    scores = rung["scores"]["embedding"]
+    found = {
+        metric: sum(scores[level][metric] for level in LADDER) / len(LADDER) for metric in ("pair_auroc", "dprime")
+    }
+    found["cka_to_start"] = scores["clean"]["cka_to_start"]
+    areas = {f"cv_{name}": protocols["cv"]["auroc"] for name, protocols in rung["outcomes"].items()}
+    return found | areas | {"cv_mean": sum(areas.values()) / len(areas)}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.recipes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--study", default=str(STUDY), help="built-in study or TOML file")
+    parser.add_argument("--measure", type=Path, default=MEASURE, help="TOML file of what is measured")
+    parser.add_argument("--set", action="append", help="a setting of the study, e.g. pretrain.steps=100")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--smoke", action="store_true", help="four recipes only, to try the chain")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
