@@ -284,6 +284,13 @@ class StudyConfig(Settings):
         return self
 
 
+def source_list(data: str | Path | list[str | Path] | None) -> list[str] | None:
+    """One or several sources, as `data.sources` has them; None for None."""
+    if data is None:
+        return None
+    return [str(source) for source in ([data] if isinstance(data, str | Path) else data)]
+
+
 def lasting_sources(config: DataConfig) -> list[str]:
     """The sources as absolute paths, so that they are found from any folder."""
     return [source if source == "synthetic" else str(Path(source).expanduser().absolute()) for source in config.sources]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,6 +81,11 @@ def changes(
             changed.append(f"{key}: {old!r}, now {new!r}")
     more = len(changed) - _CHANGES_SHOWN
     return "; ".join(changed[:_CHANGES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def joined(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; at least one name."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -7,7 +7,7 @@ smaller ones.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import timm
 import torch
 from document_blocks import DOCUMENTS, ROOT, blocks
 from PIL import Image
+from tiny_runs import worker_in_this_process
 
 import augscale
 from augscale.demo import render
@@ -64,7 +65,7 @@ def _smaller(name: str, **arguments: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def toy_size(readers_files, monkeypatch) -> None:
+def toy_size(readers_files, monkeypatch) -> Iterator[None]:
     monkeypatch.chdir(readers_files)
     few_trials = {
         "pretrain.steps": 4,
@@ -98,6 +99,8 @@ def toy_size(readers_files, monkeypatch) -> None:
     }  # fmt: skip
     for name, arguments in sizes.items():
         monkeypatch.setattr(augscale, name, _smaller(name, **arguments))
+    with worker_in_this_process():
+        yield
 
 
 @pytest.fixture

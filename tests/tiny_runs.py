@@ -1,8 +1,15 @@
-"""A study whose training takes milliseconds."""
+"""A study whose training takes milliseconds, and searches without processes of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from augscale.config import StudyConfig
 
@@ -38,3 +45,33 @@ def tiny_study(
             "pretrain": recipe | pretrain,
         }
     )
+
+
+@contextmanager
+def worker_in_this_process() -> Iterator[None]:
+    """A search trains in this process instead of in workers: for tests whose subject is not the processes.
+
+    The start of a worker costs more than all trials of the study `smoke`.
+    """
+    from augscale.runs.folders import RunFolder
+    from augscale.searching import session
+    from augscale.searching.worker import Worker
+    from augscale.system.devices import WorkerPlan
+
+    def work(
+        run: RunFolder, plan: WorkerPlan, *, deadline: float | None, on_poll: Callable[[], None], **_: Any
+    ) -> None:
+        Worker(run, device=plan.devices[0], deadline=deadline).work()
+        on_poll()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "supervise", work)
+        yield
+
+
+def searched(out: Path, *arguments: str) -> Result:
+    """`augscale search --study smoke` in this process; an error is the result's `exception`."""
+    from augscale.cli.app import app
+
+    with worker_in_this_process():
+        return CliRunner().invoke(app, ["search", "--study", "smoke", "--out", str(out), "--workers", "1", *arguments])

@@ -189,7 +189,7 @@ def worker(
 ) -> None:
     """Join a prepared search as one more process."""
     with lasting_imports():
-        from augscale.searching.worker_process import run_worker
+        from augscale.searching.worker import run_worker
     run_worker(
         run_dir,
         device=device,

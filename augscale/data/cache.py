@@ -33,7 +33,7 @@ from augscale.data.file_types import OWN_PICTURES, PassedOver, count_passed
 from augscale.data.image_records import BadFile, ImageRecord, first_reasons
 from augscale.data.parallel import Progress, num_workers
 from augscale.data.source_ranges import PLAIN_LEVELS, GreyLevels, SourceRange, find_grey_levels
-from augscale.data.sources import SYNTHETIC_SEED, scan_sources
+from augscale.data.sources import SYNTHETIC_SEED, scan_data
 from augscale.data.splits import choose_subset
 from augscale.errors import DataError
 
@@ -110,16 +110,10 @@ def build_cache(
     Raises:
         DataError: no images, too many files that cannot be used, or the disk is full or cannot be written.
     """
-    scan = scan_sources(
-        config.sources,
-        splits=config.splits,
-        synthetic_patients=config.synthetic_patients,
-        exclude=config.exclude,
-    )
+    scan = scan_data(config)
     whole = records = scan.records
     if config.splits is not None:
-        scanned = scan_sources(config.sources, synthetic_patients=config.synthetic_patients, exclude=config.exclude)
-        whole = scanned.records
+        whole = scan_data(config.model_copy(update={"splits": None})).records
     if config.max_images is not None:
         records = choose_subset(records, config.max_images, SYNTHETIC_SEED)
     root = (cache_root or default_cache_root()).absolute()

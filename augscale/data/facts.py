@@ -1,16 +1,33 @@
-"""Entries for manifests and printed lines about unused files of a cache and about odd images."""
+"""What manifests and screens say about the images of a run, its unused files and its odd images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from augscale.config import DataConfig, lasting_sources
 from augscale.data.cache import ImageCache
 from augscale.data.file_types import passed_over_lines
 from augscale.data.folders import excluded_lines
 from augscale.data.sanity import Sanity
 
 MOST_BAD_LISTED = 1000
+
+
+def data_facts(config: DataConfig, cache: ImageCache, sanity: Sanity, num_train: int, num_panel: int) -> dict[str, Any]:
+    """`data` of a manifest: sources, fingerprint, numbers of images, and what was not used."""
+    return {
+        "sources": lasting_sources(config),
+        "fingerprint": cache.fingerprint,
+        "ranges": cache.levels.facts(),
+        "num_images": len(cache),
+        "num_patients": len({record.patient_id for record in cache.records if record.patient_id is not None}),
+        "num_train": num_train,
+        "num_panel": num_panel,
+        **file_facts(cache, sanity),
+        "remarks": file_lines(cache, sanity),
+        "notes": list(cache.source_notes),
+    }
 
 
 def file_facts(cache: ImageCache, sanity: Sanity) -> dict[str, Any]:

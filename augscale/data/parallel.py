@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 from augscale.data.image_records import ImageRecord
+from augscale.system.devices import cpu_cores
 
 MAX_WORKERS = 32
 _IN_FLIGHT = 4 * MAX_WORKERS
@@ -19,9 +19,7 @@ R = TypeVar("R")
 
 def num_workers() -> int:
     """Cores that this process may use, at most MAX_WORKERS: each thread may hold one large decoded image."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
-    return min(MAX_WORKERS, os.cpu_count() or 1)
+    return min(MAX_WORKERS, cpu_cores())
 
 
 def map_in_order(pool: Executor, task: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from augscale.config import DataConfig
 from augscale.data.file_types import PassedOver, count_passed
 from augscale.data.folders import Exclusion
 from augscale.data.image_records import MISSING, BadFile, ImageRecord
@@ -104,6 +105,16 @@ def scan_sources(
         excluded=exclusion.counts,
         notes=notes,
         label_notes=tuple(note for listing in listings for note in listing.label_notes),
+    )
+
+
+def scan_data(config: DataConfig) -> SourceScan:
+    """Lists the images that `data` of a study names, before a random subset of them is drawn."""
+    return scan_sources(
+        config.sources,
+        splits=config.splits,
+        synthetic_patients=config.synthetic_patients,
+        exclude=config.exclude,
     )
 
 

@@ -178,7 +178,7 @@ def _excel_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _sheet(path: Path) -> Any:
-    book = _workbook(path, data_only=True)
+    book = workbook(path, data_only=True)
     sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
     named = [sheet for sheet in sheets if has_file_column(_first_row(sheet))]
     if len(named) > 1:
@@ -197,7 +197,7 @@ def _first_row(sheet: Any) -> list[str]:
 
 def _refuse_formulas(path: Path, values: Any) -> None:
     """Refuses formulas without a stored value: such cells would silently be empty."""
-    for row in _workbook(path, data_only=False)[values.title].iter_rows():
+    for row in workbook(path, data_only=False)[values.title].iter_rows():
         for cell in row:
             if cell.data_type == "f" and values[cell.coordinate].value is None:
                 raise DataError(
@@ -206,7 +206,8 @@ def _refuse_formulas(path: Path, values: Any) -> None:
                 )
 
 
-def _workbook(path: Path, *, data_only: bool) -> Any:
+def workbook(path: Path, *, data_only: bool) -> Any:
+    """An Excel file as openpyxl reads it, with the values of formulas or with the formulas; raises DataError."""
     try:
         import openpyxl
     except ImportError:

@@ -10,7 +10,8 @@ THUMB_SIDE = 32
 """Pixels; fine enough for the vessel tree, coarse enough for compression not to matter."""
 _CHUNK_IMAGES = 1024
 MIN_CORRELATION = 0.998
-"""Least correlation of two nearly identical thumbnails, as in `augscale.diagnosis.near_duplicates`."""
+"""Least Pearson correlation of the thumbnails of near-duplicates. On real photographs, copies have .9998 and more, and
+different eyes behind haze up to .9978 (docs/experiments.md, 2026-11-24)."""
 MOST_QUERIES = 2048
 _CHUNK_QUERIES = 256
 

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from augscale.data.thumbnails import thumbnails_standardised
+from augscale.data.thumbnails import MIN_CORRELATION, thumbnails_standardised
 from augscale.scoring.distances import nearest_rows
 
-MIN_CORRELATION = 0.998
-"""Least Pearson correlation of the thumbnails of near-duplicates. On real photographs, copies have .9998 and more, and
-different eyes behind haze up to .9978 (docs/experiments.md, 2026-11-24)."""
 _NEIGHBOURS = 4
 
 

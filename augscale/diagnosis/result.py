@@ -72,7 +72,7 @@ class Diagnosis(DiagnosisRecord):
         Raises:
             StudyError, CheckpointError: a file cannot be written; files written before are whole.
         """
-        from augscale.reporting.diagnosis.report import write_diagnosis
+        from augscale.reporting.diagnosis.page import write_diagnosis
 
         folder = Path(path)
         super().write(folder / "diagnosis.json")

@@ -21,8 +21,7 @@ from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.checkpoint_paths import is_checkpoint_path
 from augscale.networks.loading import LoadReport, load_weights_into
-from augscale.networks.patch_tokens import class_and_patch_tokens, has_patch_tokens
-from augscale.networks.plain_vit import class_token, is_plain
+from augscale.networks.plain_vit import class_and_patch_tokens, class_token, has_patch_tokens, is_plain
 from augscale.networks.pretrained import WeightsUnavailable, pretrained_arguments, pretrained_size
 from augscale.networks.stochastic_depth import DepthDraws
 from augscale.networks.vit_on_gpu import class_token_by_factors

@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from augscale import doc_pages
 from augscale.config import StudyConfig
-from augscale.data.sources import scan_sources
+from augscale.data.sources import scan_data
 from augscale.data.splits import patient_groups
 from augscale.errors import ConfigError
-from augscale.networks.backbones import Backbone
+from augscale.networks.backbones import Backbone, build_backbone
 from augscale.pretraining.contrastive_methods import MoCoV3, SimCLR
 from augscale.pretraining.dino_method import DINO
 from augscale.pretraining.dinov2_method import DINOv2
@@ -39,6 +39,22 @@ def check_method(study: StudyConfig, backbone: Backbone) -> None:
     method_of(study).check(study, backbone)
 
 
+def check_networks(study: StudyConfig) -> int:
+    """Checks the backbone, sizes of views and method of a study without loading weights.
+
+    Returns:
+        The number of parameters of the backbone.
+    Raises:
+        ConfigError: they do not fit together; the message says what to change.
+    """
+    architecture = study.backbone.model_copy(update={"init": "none"})
+    backbone = build_backbone(architecture, study.crops.global_size)
+    if study.crops.n_local:
+        backbone.check_view_size(study.crops.local_size, "crops.local_size")
+    check_method(study, backbone)
+    return sum(parameter.numel() for parameter in backbone.parameters())
+
+
 def chance_loss(study: StudyConfig) -> float | None:
     """The loss of a network whose outputs say nothing, nats; None where the method has no such number."""
     return method_of(study).chance_loss(study)
@@ -58,9 +74,5 @@ def check_patients(study: StudyConfig) -> None:
     """
     if not study.pretrain.natural_positives:
         return
-    data = study.data
-    scan = scan_sources(
-        data.sources, splits=data.splits, synthetic_patients=data.synthetic_patients, exclude=data.exclude
-    )
-    if not has_pairs(patient_groups(scan.records)):
+    if not has_pairs(patient_groups(scan_data(study.data).records)):
         raise ConfigError(NO_PAIRS)

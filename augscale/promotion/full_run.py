@@ -15,8 +15,9 @@ from filelock import FileLock
 from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
-from augscale.config import StudyConfig, sets_panel
+from augscale.config import StudyConfig, sets_panel, source_list
 from augscale.data.cache import ImageCache, build_cache, default_cache_root
+from augscale.data.facts import data_facts
 from augscale.data.sanity import Sanity, check_images
 from augscale.pretraining.distributed import global_rank, init_distributed, started_by_torchrun
 from augscale.pretraining.methods import check_patients
@@ -26,12 +27,10 @@ from augscale.promotion.full_session import FullRunSession
 from augscale.promotion.full_settings import (
     DEFAULT_EPOCHS,
     check_lengths,
-    check_networks,
-    data_facts,
+    checked_parameters,
     default_folder,
     resolve_study,
     scales_label,
-    source_list,
     with_steps,
 )
 from augscale.records.full_run import FullRunFacts, FullRunResult
@@ -125,7 +124,7 @@ def pretrain_full(
     name = scales_name or scales_label(scales)
     flags = {"data.sources": source_list(data), "pretrain.batch_size": batch_size, "backbone.init": init}
     config = resolve_study(study, arch, flags | {"pretrain.max_memory": max_memory}, overrides or {})
-    parameters = check_networks(config)
+    parameters = checked_parameters(config)
     check_patients(config)
     folder = FullRunFolder(out or default_folder(config, name, seed))
     display = FullRunDisplay(console or Console(stderr=True), quiet=quiet or global_rank() > 0)
@@ -144,7 +143,7 @@ def pretrain_full(
             epochs=config.pretrain.steps / steps_per_epoch,
             accumulate=accumulate,
             evaluations=evaluations,
-            data=data_facts(config, cache, sanity, len(train), len(panel)),
+            data=data_facts(config.data, cache, sanity, len(train), len(panel)),
             device=str(context.device),
             processes=context.world_size,
         )

@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
-from augscale.config import StudyConfig, apply_overrides, lasting_sources, load_study
-from augscale.data.cache import ImageCache
-from augscale.data.facts import file_facts, file_lines
-from augscale.data.sanity import Sanity
+from augscale.config import StudyConfig, apply_overrides, load_study
 from augscale.errors import ConfigError
-from augscale.networks.backbones import build_backbone
-from augscale.pretraining.methods import check_method
+from augscale.pretraining.methods import check_networks
 from augscale.settings import parse_settings
 
 DEFAULT_EPOCHS = 100
@@ -43,43 +39,19 @@ def with_steps(config: StudyConfig, steps: int) -> StudyConfig:
     return config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"steps": steps})})
 
 
-def check_networks(config: StudyConfig) -> int:
-    """Checks names and sizes.
-
-    Returns:
-        The number of parameters of the backbone.
-    """
+def checked_parameters(config: StudyConfig) -> int:
+    """Checks names and sizes; returns the number of parameters of the backbone."""
     for level in config.probe.levels:
         load_scales(level)
-    # Only the architecture: loading weights would take long.
-    backbone = build_backbone(config.backbone.model_copy(update={"init": "none"}), config.crops.global_size)
-    if config.crops.n_local:
-        backbone.check_view_size(config.crops.local_size, "crops.local_size")
-    check_method(config, backbone)
+    parameters = check_networks(config)
     if config.backbone.init not in ("none", "imagenet") and not Path(config.backbone.init).is_file():
         raise ConfigError(f"--init {config.backbone.init}: no such file; expected none, imagenet or a weights file")
-    return sum(parameter.numel() for parameter in backbone.parameters())
+    return parameters
 
 
 def evaluation_steps(steps: int, evaluations: int) -> list[int]:
     """Evenly spread steps, the last at the end."""
     return sorted({max(1, round(steps * (k + 1) / evaluations)) for k in range(evaluations)})
-
-
-def data_facts(
-    config: StudyConfig, cache: ImageCache, sanity: Sanity, num_train: int, num_panel: int
-) -> dict[str, Any]:
-    """`data` of a full run's manifest: sources, fingerprint, numbers of images and what was not used."""
-    return {
-        "sources": lasting_sources(config.data),
-        "fingerprint": cache.fingerprint,
-        "ranges": cache.levels.facts(),
-        "num_images": len(cache),
-        "num_train": num_train,
-        "num_panel": num_panel,
-        **file_facts(cache, sanity),
-        "remarks": file_lines(cache, sanity),
-    }
 
 
 def scales_label(scales: str | Path | AugmentationScales) -> str:
@@ -95,9 +67,3 @@ def scales_label(scales: str | Path | AugmentationScales) -> str:
 def default_folder(config: StudyConfig, scales_name: str, seed: int) -> Path:
     name = re.sub(r"[^A-Za-z0-9._@+-]+", "-", f"{config.name}-{scales_name}" + (f"-seed{seed}" if seed else ""))
     return Path("runs") / "pretrain" / name
-
-
-def source_list(data: str | Path | list[str | Path] | None) -> list[str] | None:
-    if data is None:
-        return None
-    return [str(source) for source in ([data] if isinstance(data, str | Path) else data)]

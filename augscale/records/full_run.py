@@ -22,7 +22,7 @@ class FullRunFacts(Record):
     evaluations: int
     """Requested number of evaluations."""
     data: dict[str, Any]
-    """See `full_settings.data_facts`."""
+    """See `data.facts.data_facts`."""
     device: str = ""
     processes: int = 1
 

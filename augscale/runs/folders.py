@@ -75,13 +75,6 @@ class RunFolder:
         self.confirm_dir = self.path / "confirm"
         self.database = self.path / "study.db"
 
-    @property
-    def default_storage(self) -> str:
-        """SQLAlchemy's URL of `database`."""
-        from sqlalchemy import URL
-
-        return URL.create("sqlite", database=str(self.database.resolve())).render_as_string(hide_password=False)
-
     def trial_dir(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}"
 

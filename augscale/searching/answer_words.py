@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from augscale.config import CV_AUROC, KNN_AUROC, StudyConfig
 from augscale.records.answer import ContenderRecord, UntrainedComparison
 from augscale.searching.trust import trust_statement
+from augscale.settings import joined
 
 _SEPARATION_PHRASE = "keep pairs apart"
 _PHRASES = {"alpha_req": "use the directions of the embedding"}
@@ -45,7 +46,7 @@ def headline(
     if best is None:
         return "No trial completed without collapsing, so there is no answer."
     do = (
-        f"tell the classes of {_list(labelled)} apart (labels were used)"
+        f"tell the classes of {joined(labelled)} apart (labels were used)"
         if labelled
         else _PHRASES.get(score, _SEPARATION_PHRASE)
     )
@@ -60,15 +61,15 @@ def headline(
     if ahead:
         its = "it has" if len(ahead) == 1 else "they have"
         return (
-            f"{name} {scores} highest of those that were confirmed in full, but {_list(ahead)} did better on the "
+            f"{name} {scores} highest of those that were confirmed in full, but {joined(ahead)} did better on the "
             f"fresh seeds that {its}."
         )
     if better and level:
-        return f"{name} {do} better than {_list(better)}, and {are} not distinguishable from {_list(level)}."
+        return f"{name} {do} better than {joined(better)}, and {are} not distinguishable from {joined(level)}."
     if better:
-        return f"{name} {do} better than {_list(better)}."
+        return f"{name} {do} better than {joined(better)}."
     if level:
-        return f"{name} {scores} highest, but {are} not distinguishable from {_list(level)}."
+        return f"{name} {scores} highest, but {are} not distinguishable from {joined(level)}."
     if best.confirm_scores:
         return f"{name} {scores} highest on one fresh seed, which allows no verdict: use confirm.seeds = 2 or more."
     return f"{name} {scores} highest in the search; nothing was confirmed on fresh seeds."
@@ -91,7 +92,7 @@ def _nothing_learned(
     ]
     order = "the scales are not distinguishable from each other either"
     if worse:
-        order = f"{best.name} is better than {_list(worse)}, but that may only mean that it harms the start less"
+        order = f"{best.name} is better than {joined(worse)}, but that may only mean that it harms the start less"
     elif not any(contender.versus_best for contender in contenders):
         order = "the scales were not compared with each other, because one seed allows no verdict"
     remedy = "longer trials or a lower learning rate" if pretrained else "longer trials"
@@ -161,7 +162,7 @@ def caveats(
     steps, batch = config.pretrain.steps, config.pretrain.batch_size
     meaning = _MEANINGS.get(config.probe.score, _SEPARATION_MEANING)
     caveats = [
-        f"The score used labels: {_LABEL_MEANINGS[config.probe.score].format(_list(labelled))}. Test images were not "
+        f"The score used labels: {_LABEL_MEANINGS[config.probe.score].format(joined(labelled))}. Test images were not "
         "read, but the scales were chosen with these labels, and other datasets may rank them otherwise."
         if labelled
         else f"The score is label-free: it says {meaning}, not how accurate a "
@@ -196,7 +197,3 @@ def _seeds(count: int) -> str:
 
 def _overrides(config: StudyConfig) -> str:
     return ", ".join(f"{name} {value}" for name, value in config.backbone.overrides.items())
-
-
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

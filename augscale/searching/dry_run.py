@@ -17,7 +17,7 @@ import torch
 
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig, sets_panel
-from augscale.data.sources import SYNTHETIC_SEED, SourceScan, scan_sources
+from augscale.data.sources import SYNTHETIC_SEED, SourceScan, scan_data
 from augscale.data.splits import choose_subset
 from augscale.pretraining.distributed import DistributedContext
 from augscale.pretraining.step import Trainer
@@ -119,12 +119,7 @@ def plan_search(
         refuse_changes(run, config)
     parameters = check_study(config)
     plan = plan_workers(device, workers, config.search.trials)
-    scan = scan_sources(
-        config.data.sources,
-        splits=config.data.splits,
-        synthetic_patients=config.data.synthetic_patients,
-        exclude=config.data.exclude,
-    )
+    scan = scan_data(config.data)
     if config.data.max_images is not None:
         scan = replace(scan, records=choose_subset(scan.records, config.data.max_images, SYNTHETIC_SEED))
     config = config if given else fit_panel(config, len(scan.records))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from augscale import doc_pages
 from augscale.augmentation.scales import load_scales
-from augscale.config import StudyConfig, lasting_sources, study_text
+from augscale.config import StudyConfig, study_text
 from augscale.data.cache import ImageCache, build_cache
-from augscale.data.facts import file_facts, file_lines
-from augscale.data.sanity import Sanity, check_images
+from augscale.data.facts import data_facts
+from augscale.data.sanity import check_images
 from augscale.data.suspects import write_suspects
 from augscale.errors import ConfigError
 from augscale.records.manifest import DataRecord, LabelledRecord, ManifestRecord
@@ -51,8 +51,8 @@ def check_study(config: StudyConfig) -> int:
         ConfigError, CheckpointError: the study cannot be run; nothing has been trained.
     """
     with lasting_imports():
-        from augscale.networks.backbones import build_backbone, check_init
-        from augscale.pretraining.methods import check_method
+        from augscale.networks.backbones import check_init
+        from augscale.pretraining.methods import check_networks
 
     check_space(config.space)
     for name in (*config.search.controls, *config.probe.levels, config.space.base):
@@ -62,12 +62,7 @@ def check_study(config: StudyConfig) -> int:
             raise ConfigError(f"confirm.controls: {name!r} is not among search.controls {list(config.search.controls)}")
     check_init(config.backbone)
     # The workers load the weights; only the architecture is checked here, so that this is quick.
-    architecture = config.backbone.model_copy(update={"init": "none"})
-    backbone = build_backbone(architecture, config.crops.global_size)
-    if config.crops.n_local:
-        backbone.check_view_size(config.crops.local_size, "crops.local_size")
-    check_method(config, backbone)
-    return sum(parameter.numel() for parameter in backbone.parameters())
+    return check_networks(config)
 
 
 def prepare_run(
@@ -112,7 +107,9 @@ def prepare_run(
     notes = (*cache.source_notes, *fitted_words(asked, config, len(cache.records)))
     _say_all(say, notes)
     sanity = check_images(cache, allow_bad=allow_bad)
-    data = _data(config, cache, sanity, notes)
+    train, held_out = checked_panel_split(cache.records, config)
+    facts = data_facts(config.data, cache, sanity, len(train), len(held_out)) | {"notes": list(notes)}
+    data = DataRecord.model_validate(facts)
     old = ManifestRecord.read_if_there(run.manifest_file)
     if old is not None:
         _refuse_other_images(run, old, cache)
@@ -147,23 +144,6 @@ def kept_panel(run: RunFolder, config: StudyConfig) -> StudyConfig:
         return config
     images = probe.get("images") if isinstance(probe, dict) else None
     return with_panel(config, images) if isinstance(images, int) and images >= 3 else config
-
-
-def _data(config: StudyConfig, cache: ImageCache, sanity: Sanity, notes: Iterable[str]) -> DataRecord:
-    train, held_out = checked_panel_split(cache.records, config)
-    facts = {
-        "sources": lasting_sources(config.data),
-        "fingerprint": cache.fingerprint,
-        "ranges": cache.levels.facts(),
-        "num_images": len(cache.records),
-        "num_patients": len({r.patient_id for r in cache.records if r.patient_id is not None}),
-        "num_train": len(train),
-        "num_panel": len(held_out),
-        **file_facts(cache, sanity),
-        "remarks": file_lines(cache, sanity),
-        "notes": list(notes),
-    }
-    return DataRecord.model_validate(facts)
 
 
 def refuse_changes(run: RunFolder, config: StudyConfig) -> None:

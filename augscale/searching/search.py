@@ -11,7 +11,7 @@ import optuna
 from rich.console import Console
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
-from augscale.config import CV_AUROC, StudyConfig, apply_overrides, load_study, sets_panel
+from augscale.config import CV_AUROC, StudyConfig, apply_overrides, load_study, sets_panel, source_list
 from augscale.errors import ConfigError
 from augscale.records.answer import AnswerRecord
 from augscale.records.manifest import ManifestRecord
@@ -51,10 +51,12 @@ class SearchResult:
         return f"{self.headline}\n{self.report}"
 
     def _repr_html_(self) -> str:
-        from augscale.reporting.search.notebook import contenders_table
+        from augscale.reporting.search.contenders import contender_rows, heads
         from augscale.reporting.shared.notebook import notebook_html
 
-        return notebook_html(self.headline, *contenders_table(self.answer), page=self.report)
+        answer = AnswerRecord.model_validate(self.answer)
+        rows = [row.cells for row in contender_rows(answer)]
+        return notebook_html(self.headline, heads(answer), rows, page=self.report)
 
 
 def search(
@@ -204,13 +206,6 @@ def _storage_address(run: RunFolder, storage: str | None) -> Storage | None:
     return run_storage(run, known.storage) if known and known.study_name else None
 
 
-def _sources(data: str | Path | list[str | Path] | None) -> list[str] | None:
-    if data is None:
-        return None
-    sources = [data] if isinstance(data, (str, Path)) else list(data)
-    return [str(source) for source in sources]
-
-
 def resolved_study(
     study: str | Path | StudyConfig,
     *,
@@ -229,8 +224,8 @@ def resolved_study(
     named = {
         "search.trials": trials,
         "search.seed": seed,
-        "data.sources": _sources(data),
-        "probe.labelled": _sources(labels),
+        "data.sources": source_list(data),
+        "probe.labelled": source_list(labels),
         "probe.score": None if labels is None else (overrides or {}).get("probe.score", CV_AUROC),
         "pretrain.max_memory": max_memory,
     }

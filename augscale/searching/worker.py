@@ -1,7 +1,8 @@
 """A worker: claims trials until none are left, then confirmation runs.
 
-Workers share the run folder and the storage, nothing else. `worker_process` starts a worker in a process of its own,
-and `worker_runs` runs what a worker has claimed.
+Workers share the run folder and the storage, nothing else. The supervisor starts `python -m augscale worker RUN ...`
+once per GPU or core; the same command joins a search from another terminal, where the password of a storage must be in
+the environment. `worker_runs` runs what a worker has claimed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import os
 import signal
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
+import optuna
+import torch
 from optuna.trial import TrialState
 
 from augscale.config import load_study
@@ -39,6 +43,7 @@ from augscale.searching.study import any_running, claim_trial, open_study, trial
 from augscale.searching.trial import build_context, score_untrained
 from augscale.searching.worker_runs import ClaimedTrial, run_confirmation
 from augscale.seeding import derive_seed
+from augscale.system.memory import memory_limit
 from augscale.system.signals import StopFlag
 
 POLL_SECONDS = 0.2
@@ -198,3 +203,44 @@ class Worker:
         runs = len(self.nulls) + expected_runs(self.config, self.study)
         rounds = 1 + math.ceil(runs / self.num_workers)
         return time.time() + rounds * full_trial > self.deadline
+
+
+def run_worker(
+    run_dir: Path,
+    *,
+    device: str,
+    threads: int | None = None,
+    num_workers: int = 1,
+    deadline: float | None = None,
+    free_memory: int | None = None,
+    sharing: int = 1,
+    parent: int | None = None,
+) -> None:
+    """Runs a worker. It saves and stops at a signal, and when the process that started it dies.
+
+    Args:
+        run_dir: a run folder prepared by `search`.
+        device: e.g. "cpu" or "cuda:1".
+        threads: CPU threads; None keeps torch's choice.
+        num_workers: how many workers share the work, for the forecast of the time budget.
+        deadline: seconds since the epoch after which no trial is started; None for no limit.
+        free_memory: bytes that this worker may use where the study sets no limit; None: measured now.
+        sharing: number of workers on this GPU, among which its free memory is divided when it is measured.
+        parent: id of the process whose end makes this one save and stop.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    stop = StopFlag(parent=parent)
+    stop.install()
+    # Measured once, so that all trials get the same micro-batches: later the other workers use some of the memory.
+    free_memory = free_memory or memory_limit(None, torch.device(device), sharing=sharing)
+    worker = Worker(
+        RunFolder(run_dir),
+        device=device,
+        num_workers=num_workers,
+        deadline=deadline,
+        free_memory=free_memory,
+        stop=stop,
+    )
+    worker.work()

@@ -36,7 +36,7 @@ def conclude(
     column = next(outcome for outcome in outcomes if outcome.key == study.primary.key)
     cells = comparison.cells()
     cell = next(c for c in cells if (c.score, c.outcome) == (STUDY_KEY, study.primary.key))
-    rows = [_trial_row(trial, study.measured.get(trial.number), study.step) for trial in study.trials]
+    rows = [_trial_row(trial, study.measured.get(trial.record.number), study.step) for trial in study.trials]
     rows += [_row(found, name=name, kind="reference") for name, found in study.references.items()]
     sentences = [
         verdict.regret_sentence(comparison.regret(study.primary), column),
@@ -75,15 +75,15 @@ def conclude(
 
 
 def _compare(study: MeasuredStudy, bootstrap: int, seed: int) -> Comparison:
-    used = [trial for trial in study.trials if trial.number in study.measured and not trial.collapsed]
+    used = [trial for trial in study.trials if trial.record.number in study.measured and not trial.record.collapsed]
     if len(used) < MIN_ROWS:
         raise AugscaleError(
             f"{study.run}: {len(used)} trials at step {study.step} have weights and did not collapse; expected at "
             f"least {MIN_ROWS}"
         )
     return Comparison(
-        [study.measured[trial.number] for trial in used],
-        [trial.name for trial in used],
+        [study.measured[trial.record.number] for trial in used],
+        [trial.record.name for trial in used],
         study.references,
         score_metrics(study.config.probe.levels),
         bootstrap=bootstrap,
@@ -94,12 +94,12 @@ def _compare(study: MeasuredStudy, bootstrap: int, seed: int) -> Comparison:
 def _network_notes(study: MeasuredStudy) -> list[str]:
     notes = [note for found in (*study.references.values(), *study.measured.values()) for note in found.notes]
     notes += [verdict.adaptive_note()] if study.adaptive else []
-    shorter = [trial for trial in study.trials if trial.rung(study.step) is None]
+    shorter = [trial for trial in study.trials if trial.record.rung(study.step) is None]
     if shorter:
         notes.append(f"{len(shorter)} trials were pruned before step {study.step} and are not compared")
     if study.missing:
         count = len(study.missing)
-        names = ", ".join(trial.name for trial in study.missing[:5]) + (", ..." if count > 5 else "")
+        names = ", ".join(trial.record.name for trial in study.missing[:5]) + (", ..." if count > 5 else "")
         notes.append(f"no weights at step {study.step} of {count} trials ({names}): {KEEP_HINT}")
         kept = len(study.measured)
         selection = verdict.selection_note(kept, kept + count, study.config.search.keep_weights)
@@ -109,20 +109,20 @@ def _network_notes(study: MeasuredStudy) -> list[str]:
 
 def _trial_row(trial: FinishedTrial, found: Measured | None, step: int) -> NetworkRow:
     reason = ""
-    if trial.rung(step) is None:
+    if trial.record.rung(step) is None:
         reason = "pruned before"
     elif found is None:
         reason = "no weights"
-    elif trial.collapsed:
+    elif trial.record.collapsed:
         reason = "collapsed"
     scales = AugmentationScales.model_validate(trial.record.scales)
     return _row(
         found,
-        name=trial.name,
+        name=trial.record.name,
         kind="trial",
-        number=trial.number,
-        state=trial.state,
-        control=trial.control is not None,
+        number=trial.record.number,
+        state=trial.record.state,
+        control=trial.record.control is not None,
         used=not reason,
         reason=reason,
         scales=" ".join(describe(scales).split()),

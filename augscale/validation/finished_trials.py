@@ -15,9 +15,8 @@ from augscale.errors import CheckpointError, ConfigError
 from augscale.evaluation.interface import Encoder
 from augscale.networks.checkpoint_paths import TRIAL_WEIGHTS
 from augscale.networks.checkpoints import load_checkpoint
-from augscale.records.trial import RungRecord, TrialRecord
+from augscale.records.trial import TrialRecord
 from augscale.runs.folders import RunFolder
-from augscale.searching.confirm import trial_name
 from augscale.searching.study import trials_started
 from augscale.searching.trial import rung_steps, rung_weights
 from augscale.statistics.trial_rows import MIN_ROWS
@@ -29,26 +28,13 @@ KEEP_HINT = "search with --set search.keep_weights=rungs keeps them; --remake tr
 class FinishedTrial:
     """A trial that ended, complete or pruned."""
 
-    number: int
-    name: str
-    state: str
-    control: str | None
     record: TrialRecord
     directory: Path
-
-    @property
-    def collapsed(self) -> bool:
-        """True if its embedding has collapsed, so that the search excludes it from the answer."""
-        return self.record.collapsed
-
-    def rung(self, step: int) -> RungRecord | None:
-        """The score at a rung, None where the trial did not get there."""
-        return self.record.rung(step)
 
     def weights(self, step: int, steps: int) -> Path | None:
         """File with the weights after `step` updates; None if they were not kept."""
         kept = [rung_weights(self.directory, step)]
-        if step == steps and self.state == TrialState.COMPLETE.name:
+        if step == steps and self.record.state == TrialState.COMPLETE.name:
             kept.append(self.directory / TRIAL_WEIGHTS)
         return next((path for path in kept if path.is_file()), None)
 
@@ -59,16 +45,7 @@ def finished_trials(run: RunFolder, study: optuna.Study) -> list[FinishedTrial]:
     for trial in trials_started(study):
         record = TrialRecord.in_folder(run.trial_dir(trial.number))
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and record and record.rungs:
-            found.append(
-                FinishedTrial(
-                    number=trial.number,
-                    name=trial_name(trial),
-                    state=trial.state.name,
-                    control=trial.user_attrs.get("control"),
-                    record=record,
-                    directory=run.trial_dir(trial.number),
-                )
-            )
+            found.append(FinishedTrial(record=record, directory=run.trial_dir(trial.number)))
     return found
 
 

@@ -116,18 +116,18 @@ class Measuring:
         references = self._references()
         measured: dict[int, Measured] = {}
         missing = []
-        at_rung = [trial for trial in trials if trial.rung(step) is not None]
+        at_rung = [trial for trial in trials if trial.record.rung(step) is not None]
         for done, trial in enumerate(at_rung):
             if self.on_progress is not None:
-                self.on_progress(f"{trial.name} at step {step}", done, len(at_rung))
+                self.on_progress(f"{trial.record.name} at step {step}", done, len(at_rung))
             path = trial.weights(step, self.context.config.pretrain.steps)
             if path is None and remake:
                 path = self._remake(trial, step)
             if path is None:
                 missing.append(trial)
                 continue
-            encoder = load_encoder(path, trial.name, common_statistics=self.context.common_views is not None)
-            measured[trial.number] = self.measure(encoder, f"step-{step:06d}", trial.rung(step))
+            encoder = load_encoder(path, trial.record.name, common_statistics=self.context.common_views is not None)
+            measured[trial.record.number] = self.measure(encoder, f"step-{step:06d}", trial.record.rung(step))
         return MeasuredStudy(
             run=run,
             config=self.context.config,
@@ -159,13 +159,13 @@ class Measuring:
     def _remake(self, trial: FinishedTrial, step: int) -> Path:
         def on_step(done: int) -> None:
             if self.on_progress is not None:
-                self.on_progress(f"training {trial.name} again", done, step)
+                self.on_progress(f"training {trial.record.name} again", done, step)
 
         return remake_rung(
             self.context,
             trial,
             step,
-            state_path=self.folder / "remake" / f"{trial.number:04d}.pt",
+            state_path=self.folder / "remake" / f"{trial.record.number:04d}.pt",
             on_step=on_step,
             should_stop=self.should_stop,
         )

@@ -54,7 +54,7 @@ def remake_rung(
         StudyError: the score differs from the recorded one; nothing is kept.
         Paused: `should_stop` returned True; the state is saved.
     """
-    rung = trial.rung(step)
+    rung = trial.record.rung(step)
     assert rung is not None
     recorded = rung.score
     assert recorded is not None
@@ -66,7 +66,7 @@ def remake_rung(
             if not math.isclose(score, recorded, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
                 state_path.unlink(missing_ok=True)
                 raise StudyError(
-                    f"{trial.name}, step {step}: made again it scores {score:.6f}, the record says "
+                    f"{trial.record.name}, step {step}: made again it scores {score:.6f}, the record says "
                     f"{recorded:.6f}; expected the same trial (same device, versions and threads as the search: "
                     f"{trial.record.threads or 'unknown'})"
                 )

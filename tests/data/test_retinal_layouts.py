@@ -103,7 +103,7 @@ def test_papila_without_openpyxl_names_the_package(tmp_path: Path, monkeypatch: 
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"pip install openpyxl \(or augscale\[papila\]\)"):
+    with pytest.raises(DataError, match=r"Excel tables need openpyxl: pip install 'augscale\[excel\]'"):
         read_download(get_dataset("PAPILA"), root)
 
 

@@ -13,8 +13,7 @@ from augscale.reporting.diagnosis import tables as diagnosis_tables
 from augscale.reporting.diagnosis import wording as diagnosis_wording
 from augscale.reporting.diagnosis.display import displayed
 from augscale.reporting.diagnosis.figures import distance_grid
-from augscale.reporting.diagnosis.page import render_diagnosis
-from augscale.reporting.diagnosis.report import write_diagnosis
+from augscale.reporting.diagnosis.page import render_diagnosis, write_diagnosis
 
 
 def parse_diagnosis(data):

@@ -43,7 +43,6 @@ def all_plots(summary):
     first, dataset = summary.protocols[0], summary.datasets[0]
     return {
         "internal": figures.internal(summary, colors, "auroc"),
-        "external": figures.external_matrix(summary, first),
         "roc": figures.roc_curves(summary, first, dataset, colors),
         "pr": figures.pr_curves(summary, first, dataset, colors),
         "calibration": figures.calibration(summary, first, colors),
@@ -162,22 +161,6 @@ def test_internal_marks_stand_at_their_means_with_both_intervals(summary):
     expected = [tuple(b) for c in cells for b in (c.metrics["aupr"].test_images, c.metrics["aupr"].seeds_t)]
     assert sorted(tuple(t.x) for t in lines) == sorted(expected)
     assert len({trace.y[0] for trace in figure.data if trace.mode == "markers"}) == len(cells), "no two overlap"
-
-
-def test_the_matrix_has_training_sets_as_rows(summary):
-    plot = figures.external_matrix(summary, "linear")
-    assert [panel.title for panel in plot.panels] == list(summary.checkpoints)
-    heat = plot.panels[1].figure.data[0]
-    for row, source in enumerate(summary.datasets):
-        for column, target in enumerate(summary.datasets):
-            mean = summary.cell("linear", "weak", source, target).metrics["auroc"].mean
-            assert heat.z[row][column] == pytest.approx(mean)
-            texts = [a.text for a in plot.panels[1].figure.layout.annotations if (a.x, a.y) == (column, row)]
-            assert f"{mean:.3f}" in texts
-
-
-def test_no_external_results_no_matrix():
-    assert figures.external_matrix(summarize([made_run()], resamples=10), "linear") is None
 
 
 def test_many_classes_show_those_that_differ_and_say_what_is_left_out():

@@ -9,10 +9,11 @@ from run_folder import UNTRAINED_SCORE, put, versus_untrained, write_run
 from augscale.errors import ConfigError
 from augscale.reporting.search import next_steps, report
 from augscale.reporting.search.contenders import contender_rows
-from augscale.reporting.search.page import PNG_SIGNATURE
 from augscale.reporting.search.report import write_report
 
 HOSTILE = '<img src=x onerror="alert(1)">&\'"</script>'
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(scope="module")

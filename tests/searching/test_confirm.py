@@ -20,6 +20,7 @@ from augscale.searching import worker_runs
 from augscale.searching.confirm import expected_runs, plan_confirmation
 from augscale.searching.prepare import prepare_run
 from augscale.searching.progress import read_progress
+from augscale.searching.storage import sqlite_storage
 from augscale.searching.study import claim_trial, enqueue_controls, open_study
 from augscale.searching.worker import Worker
 from augscale.system.signals import StopFlag
@@ -34,7 +35,7 @@ class Search:
     def __init__(self, path, **settings):
         self.run, self.config = RunFolder(path), load_study("smoke", SETTINGS | settings)
         manifest = prepare_run(self.run, self.config, storage=None, parameters=1, device_label="cpu")
-        self.study = open_study(self.config, self.run.default_storage, manifest.study_name)
+        self.study = open_study(self.config, sqlite_storage(self.run.database), manifest.study_name)
         enqueue_controls(self.study, self.run, self.config)
 
     def run_trials(self, number: int) -> None:

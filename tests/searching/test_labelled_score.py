@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tiny_runs import searched
 
 from augscale.config import load_study
 from augscale.demo import render
@@ -33,10 +31,6 @@ from augscale.searching import labelled_score
 from augscale.searching.labelled_score import NEIGHBOURS, TEMPERATURE, open_labelled, score_labelled
 
 ARGUMENTS = (
-    "--study",
-    "smoke",
-    "--workers",
-    "1",
     "--trials",
     "5",
     "--set",
@@ -49,11 +43,10 @@ ARGUMENTS = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
+def _cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUGSCALE_CACHE", str(folder))
-        yield folder
+        patch.setenv("AUGSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def _folder(path: Path, splits: tuple[str, ...]) -> Path:
@@ -74,16 +67,10 @@ def labelled(tmp_path_factory) -> Path:
     return _folder(tmp_path_factory.mktemp("data") / "labelled", ("train", "val", "train", "test"))
 
 
-def _search(cache: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "augscale", "search", "--out", str(out), *ARGUMENTS, *arguments]
-    environment = os.environ | {"AUGSCALE_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-
-
 @pytest.fixture(scope="module")
-def finished(cache_folder, labelled, tmp_path_factory):
+def finished(labelled, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "labelled"
-    return out, _search(cache_folder, out, "--labels", str(labelled))
+    return out, searched(out, *ARGUMENTS, "--labels", str(labelled))
 
 
 def plain_knn_auroc(features, labels, gallery, queries):
@@ -119,7 +106,7 @@ def plain_cv_auroc(features, labels, groups):
 
 def test_the_recorded_score_is_the_plain_loops_on_the_kept_weights(finished, labelled):
     out, process = finished
-    assert process.returncode == 0, process.stderr
+    assert process.exit_code == 0, process.exception
     dataset = open_dataset(labelled, size=40)
     views = evaluation_views(torch.from_numpy(np.array(dataset.images[dataset.rows])), 32)
     used = np.concatenate([dataset.part("train"), dataset.part("val")])
@@ -179,17 +166,17 @@ def test_weights_at_every_rung_are_kept_also_of_confirmation_runs_and_loads(fini
             assert (sidecar["trained_steps"], sidecar["metrics"]["score"]) == (rung["step"], rung["score"])
 
 
-def test_other_labels_are_refused_on_resuming(finished, cache_folder, labelled, tmp_path):
+def test_other_labels_are_refused_on_resuming(finished, labelled):
     out, _ = finished
     table = labelled / "labels.csv"
     before = table.read_text()
     try:
         table.write_text(before.replace(",val", ",train", 1).replace(",train", ",val", 1))
-        done = _search(cache_folder, out, "--labels", str(labelled))
+        done = searched(out, *ARGUMENTS, "--labels", str(labelled))
     finally:
         table.write_text(before)
-    assert done.returncode == 2
-    assert "are not those this run began with" in done.stderr
+    assert isinstance(done.exception, ConfigError)
+    assert "are not those this run began with" in str(done.exception)
 
 
 class _Mean(torch.nn.Module):

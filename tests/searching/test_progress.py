@@ -18,6 +18,7 @@ from augscale.runs.files import write_json
 from augscale.runs.folders import RunFolder, this_host
 from augscale.searching.display import SearchDisplay, render
 from augscale.searching.progress import read_progress
+from augscale.searching.storage import sqlite_storage
 from augscale.searching.study import claim_trial, enqueue_controls, open_study, stopped_file
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -29,7 +30,7 @@ def begun(tmp_path: Path):
     run = RunFolder(tmp_path / "run")
     run.create()
     config = load_study("smoke")
-    study = open_study(config, run.default_storage, "test")
+    study = open_study(config, sqlite_storage(run.database), "test")
     enqueue_controls(study, run, config)
     claim = claim_trial(study, run, config)
     rungs = (RungRecord(step=4, score=0.5),)

@@ -1,4 +1,7 @@
-"""The command line from images to answer, with real worker processes; kills and signals included."""
+"""The command line from images to answer, with real worker processes; kills and signals included.
+
+What is not about processes runs in this one: starting Python costs more than a search of this size.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,18 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from tiny_runs import searched
+from typer.testing import CliRunner
 
 from augscale.augmentation.scales import load_scales
+from augscale.cli.app import app
+from augscale.errors import AugscaleError, StudyError
 from augscale.runs.files import read_json
 from augscale.searching.search import status as read_status
 
 LONG = (
     "--set",
-    "pretrain.steps=300",
+    "pretrain.steps=200",
     "--set",
     "pretrain.checkpoint_seconds=5",
     "--set",
@@ -53,6 +60,19 @@ def _start(environment, out: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+
+
+def _said(*arguments: str) -> str:
+    """What a command prints, run in this process."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.exception
+    return done.stdout
+
+
+@pytest.fixture
+def in_cache(environment, monkeypatch) -> None:
+    """The decoded images of the searches in other processes are used in this one, too."""
+    monkeypatch.setenv("AUGSCALE_CACHE", environment["AUGSCALE_CACHE"])
 
 
 def _rows(out: Path, *kinds: str) -> list[dict[str, str]]:
@@ -108,7 +128,7 @@ def test_all_trials_start_from_the_same_weights_and_order_so_that_scales_alone_d
     assert len({_trial(out, number)["seed"] for number in range(6)}) == 1
 
 
-def test_the_best_scales_can_be_used_wherever_a_name_can(finished, environment):
+def test_the_best_scales_can_be_used_wherever_a_name_can(finished):
     out, process = finished
     card = tomllib.loads((out / "best.toml").read_text(encoding="utf-8"))
     assert card["card"]["method"] == "dino"
@@ -116,12 +136,7 @@ def test_the_best_scales_can_be_used_wherever_a_name_can(finished, environment):
     best = next(c for c in answer["contenders"] if c["name"] == answer["best"])
     assert card["card"]["trial"] == best["number"]
     assert load_scales(str(out / "best.toml")).model_dump(mode="json") == best["scales"]
-    export = subprocess.run(
-        [sys.executable, "-m", "augscale", "export", str(out / "best.toml"), "--to", "dino"],
-        env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert export.returncode == 0, export.stderr
-    assert "--global_crops_scale" in export.stdout
+    assert "--global_crops_scale" in _said("export", str(out / "best.toml"), "--to", "dino")
 
 
 def test_weights_of_the_controls_are_kept_with_a_sidecar_that_says_what_they_are(finished):
@@ -164,40 +179,32 @@ def test_the_log_tells_what_the_workers_did_all_their_life(finished):
     assert "workers ended" in by_name
 
 
-def test_status_reads_the_finished_run(finished, environment):
-    process = subprocess.run(
-        [sys.executable, "-m", "augscale", "status", str(finished[0]), "--json"],
-        env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    progress = json.loads(process.stdout)
+def test_status_reads_the_finished_run(finished):
+    progress = json.loads(_said("status", str(finished[0]), "--json"))
     assert sum(progress["counts"].values()) == progress["wanted"] == 6
     assert progress["best"]["score"] is not None
 
 
-def test_a_run_folder_can_be_copied_and_read_elsewhere(finished, environment, tmp_path):
+def test_a_run_folder_can_be_copied_and_read_elsewhere(finished, tmp_path):
     out, _ = finished
     shutil.copytree(out, tmp_path / "copy")
     (tmp_path / "copy" / "trials.csv").unlink()
-    process = subprocess.run(
-        [sys.executable, "-m", "augscale", "report", str(tmp_path / "copy")],
-        env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
+    _said("report", str(tmp_path / "copy"))
     assert _rows(tmp_path / "copy") == _rows(out)
     config = tomllib.loads((tmp_path / "copy" / "study.toml").read_text(encoding="utf-8"))
     storage = read_json(tmp_path / "copy" / "manifest.json")["storage"]
     assert storage is None, f"the copy would read {storage}, the study of {config['name']} where it was before"
 
 
-def test_the_same_command_with_more_trials_adds_only_the_difference(finished, environment):
+def test_the_same_command_with_more_trials_adds_only_the_difference(finished, in_cache):
     """Also where the study was written by a version that did not know one of today's settings yet."""
     out, _ = finished
     study = tomllib.loads((out / "study.toml").read_text())
     del study["pretrain"]["norm_last_layer"], study["pretrain"]["compile"]
     (out / "study.toml").write_text(tomli_w.dumps(study))
     before = {number: _trial(out, number)["finished"] for number in range(6)}
-    process = _search(environment, out, "--trials", "7", "--workers", "1")
-    assert process.returncode == 0, process.stderr
+    done = searched(out, "--trials", "7")
+    assert done.exit_code == 0, done.exception
     assert len(_rows(out)) == 7
     assert {number: _trial(out, number)["finished"] for number in range(6)} == before
 
@@ -211,7 +218,7 @@ def test_a_changed_setting_is_refused_and_named(finished, environment):
 
 def test_a_killed_search_continues_its_trial_from_the_checkpoint_and_keeps_the_total(environment, tmp_path):
     out = tmp_path / "killed"
-    arguments = ("--trials", "3", "--workers", "1", *LONG)
+    arguments = ("--trials", "2", "--workers", "1", *LONG)
     process = _start(environment, out, *arguments)
     # Trial 0 finished and trial 1 past its first rung: kill the supervisor and the worker as a power cut would.
     _wait_for(lambda: len(_trial(out, 1).get("rungs", [])) >= 1 and _trial(out, 1)["finished"] is None)
@@ -225,7 +232,7 @@ def test_a_killed_search_continues_its_trial_from_the_checkpoint_and_keeps_the_t
 
     again = _search(environment, out, *arguments)
     assert again.returncode == 0, again.stderr
-    assert len(_rows(out)) == 3
+    assert len(_rows(out)) == 2
     assert _trial(out, 0)["finished"] == finished_before, "a finished trial is not run twice"
     # The rung was told again if its worker died before the next save: the same numbers, in another time.
     first, first_before = (rungs[0] | {"seconds": None} for rungs in (_trial(out, 1)["rungs"], rungs_before))
@@ -236,15 +243,16 @@ def test_a_killed_search_continues_its_trial_from_the_checkpoint_and_keeps_the_t
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_a_signal_saves_says_so_and_ends_within_ten_seconds(environment, tmp_path, number, code):
+def test_a_signal_saves_says_so_and_ends_within_ten_seconds(environment, in_cache, tmp_path, number, code):
     """SIGUSR1 comes to every process at once, as SLURM sends it."""
     out = tmp_path / "stopped"
-    arguments = ("--trials", "2", "--workers", "2", *LONG)
+    workers = "2" if number == signal.SIGUSR1 else "1"
+    arguments = ("--trials", "2", "--workers", workers, *LONG)
     process = _start(environment, out, *arguments)
     _wait_for(lambda: len(_trial(out, 0).get("loss_history", [])) >= 1 or _trial(out, 0).get("rungs"))
     start = time.monotonic()
-    workers = [read_json(path)["pid"] for path in (out / "workers").glob("*.json")]
-    for pid in workers if number == signal.SIGUSR1 else []:
+    pids = [read_json(path)["pid"] for path in (out / "workers").glob("*.json")]
+    for pid in pids if number == signal.SIGUSR1 else []:
         os.kill(pid, number)
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
@@ -256,33 +264,33 @@ def test_a_signal_saves_says_so_and_ends_within_ten_seconds(environment, tmp_pat
         assert {line.state for line in read_status(out).trials} == {"PAUSED"}
 
     if number == signal.SIGTERM:
-        again = _search(environment, out, *arguments)
-        assert again.returncode == 0, again.stderr
+        again = searched(out, *arguments)
+        assert again.exit_code == 0, again.exception
         assert _trial(out, 0)["starts"] == 1, "a trial that was stopped in good order has not died"
         assert len(_rows(out)) == 2
 
 
 def test_a_diverged_trial_fails_with_the_step_in_its_reason_and_the_search_says_that_nothing_is_left(
-    environment, tmp_path
+    in_cache, tmp_path
 ):
     out = tmp_path / "diverged"
-    process = _search(
-        environment, out, "--trials", "2", "--workers", "1", "--set", "pretrain.lr=1e36",
-        "--set", "pretrain.warmup_fraction=0", "--set", "confirm.seeds=0",
-    )  # fmt: skip
-    assert process.returncode == 6
+    settings = ("pretrain.lr=1e36", "pretrain.warmup_fraction=0", "confirm.seeds=0")
+    done = searched(out, "--trials", "2", *(word for setting in settings for word in ("--set", setting)))
+    assert isinstance(done.exception, StudyError), done.exception
+    assert done.exception.exit_code == 6
+    message = str(done.exception)
     rows = _rows(out)
     assert [row["state"] for row in rows] == ["FAIL", "FAIL"]
     assert "at step" in rows[0]["reason"]
-    assert "no trial can be used: all 2 trials failed: 2 x" in process.stderr
-    assert "lower pretrain.lr" in process.stderr
+    assert "no trial can be used: all 2 trials failed: 2 x" in message
+    assert "lower pretrain.lr" in message
     assert not list(out.glob("null/*/trial.json")), "there is nothing to compare"
 
 
-def test_a_time_budget_that_is_used_up_starts_no_further_trial(environment, tmp_path):
+def test_a_time_budget_that_is_used_up_starts_no_further_trial(in_cache, tmp_path):
     out = tmp_path / "budget"
-    process = _search(environment, out, "--trials", "1000", "--workers", "1", "--budget", "15s")
-    assert process.returncode == 0, process.stderr
+    done = searched(out, "--trials", "1000", "--budget", "8s")
+    assert done.exit_code == 0, done.exception
     assert 1 <= len(_rows(out)) < 1000
 
 
@@ -310,11 +318,6 @@ def _text_folder(path: Path) -> Path:
     ],
 )  # fmt: skip
 def test_wrong_input_is_refused_before_training_with_one_clear_line(tmp_path, arguments, code, message):
-    from typer.testing import CliRunner
-
-    from augscale.cli.app import app
-    from augscale.errors import AugscaleError
-
     arguments = [str(_text_folder(tmp_path / "text")) if a == "TEXT" else a for a in arguments]
     if "--study" not in arguments:
         arguments = ["--study", "smoke", *arguments]

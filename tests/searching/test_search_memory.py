@@ -15,6 +15,7 @@ from augscale.searching import supervisor
 from augscale.searching.answer import write_answer
 from augscale.searching.prepare import prepare_run
 from augscale.searching.progress import read_progress
+from augscale.searching.storage import sqlite_storage
 from augscale.searching.study import enqueue_controls, open_study
 from augscale.searching.worker import Worker
 from augscale.system.devices import WorkerPlan
@@ -44,7 +45,7 @@ def searched(tmp_path, monkeypatch):
     monkeypatch.setattr(dino_method, "dino_loss", loss)
     run, config = RunFolder(tmp_path / "run"), load_study("smoke", SETTINGS)
     manifest = prepare_run(run, config, storage=None, parameters=1, device_label="cpu")
-    study = open_study(config, run.default_storage, manifest.study_name)
+    study = open_study(config, sqlite_storage(run.database), manifest.study_name)
     enqueue_controls(study, run, config)
     Worker(run, device="cpu", free_memory=10**12).work()
     return run, config, study

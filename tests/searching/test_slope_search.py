@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tomllib
 from html import unescape
 from pathlib import Path
 
 import pytest
+from tiny_runs import searched
 
 from augscale.config import load_study
 from augscale.runs.files import read_json
@@ -20,12 +18,9 @@ from augscale.searching.trust import trust_statement
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("slope") / "run"
-    command = [sys.executable, "-m", "augscale", "search", "--study", "smoke", "--out", str(out)]
-    command += ["--set", "probe.score=alpha_req", "--set", "confirm.seeds=1", "--workers", "1"]
-    command += ["--trials", "5", "--set", "search.null_trials=0"]
-    environment = os.environ | {"AUGSCALE_CACHE": str(out.parent / "cache"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    settings = ("probe.score=alpha_req", "confirm.seeds=1", "search.null_trials=0")
+    done = searched(out, "--trials", "5", *(word for setting in settings for word in ("--set", setting)))
+    assert done.exit_code == 0, done.exception
     return out, done.stdout
 
 

@@ -55,7 +55,7 @@ def test_a_study_lies_in_the_folder_that_was_named_whatever_its_characters(tmp_p
 def test_the_url_of_a_run_in_an_odd_folder_leads_to_the_same_file(tmp_path):
     run = RunFolder(tmp_path / ODD)
     run.path.mkdir()
-    assert parse_storage(run.default_storage).file == run.database.resolve()
+    assert parse_storage(sqlite_storage(run.database).stored).file == run.database.resolve()
 
 
 def test_a_relative_file_is_kept_by_its_whole_path_and_may_have_odd_characters(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from augscale.config import load_study
 from augscale.errors import StudyError
 from augscale.runs.folders import RunFolder
-from augscale.searching.storage import Connection, merge_write_ahead_log
+from augscale.searching.storage import Connection, merge_write_ahead_log, sqlite_storage
 from augscale.searching.study import (
     STALE_SECONDS,
     any_running,
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def _open(run: RunFolder, trials: int = 6, **search):
     config = load_study("smoke", {"search.trials": trials} | {f"search.{key}": value for key, value in search.items()})
-    study = open_study(config, run.default_storage, "test")
+    study = open_study(config, sqlite_storage(run.database), "test")
     enqueue_controls(study, run, config)
     return config, study
 
@@ -111,7 +111,7 @@ def test_the_same_trial_number_gets_the_same_random_start_whoever_asks(tmp_path)
             claim = claim_trial(study, run, config)
             study.tell(claim.trial, 1.0)
             claim.lock.release()
-            study = open_study(config, run.default_storage, "test")
+            study = open_study(config, sqlite_storage(run.database), "test")
         drawn.append(study.trials[4].params)
     assert drawn[0] == drawn[1]
 

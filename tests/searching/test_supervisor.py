@@ -15,6 +15,7 @@ from augscale.records.worker import WorkerRecord
 from augscale.runs.folders import RunFolder
 from augscale.searching import supervisor, worker_runs
 from augscale.searching.phases import PhaseClock
+from augscale.searching.storage import sqlite_storage
 from augscale.searching.study import claim_trial, enqueue_controls, open_study, stopped_file
 from augscale.searching.worker import Worker
 from augscale.searching.worker_runs import ClaimedTrial
@@ -59,7 +60,7 @@ class _Trained(Worker):
     def __init__(self, run: RunFolder, stop: StopFlag) -> None:
         self.run, self.stop, self.clock = run, stop, PhaseClock()
         self.config = load_study("smoke")
-        self.study = open_study(self.config, run.default_storage, "test")
+        self.study = open_study(self.config, sqlite_storage(run.database), "test")
         enqueue_controls(self.study, run, self.config)
         self.context = SimpleNamespace(rung_steps=[])
         self.largest_micro_batch, self._status = None, WorkerRecord(host="here", pid=1)
@@ -109,7 +110,7 @@ def test_a_trial_whose_worker_is_killed_after_a_stop_signal_has_not_died(run, mo
     for lock in run.path.glob("trials/*/lock"):
         lock.unlink()  # the operating system releases it
     config = load_study("smoke")
-    again = claim_trial(open_study(config, run.default_storage, "test"), run, config)
+    again = claim_trial(open_study(config, sqlite_storage(run.database), "test"), run, config)
     assert (again.number, again.starts) == (0, 1)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny_runs import searched
 
 from augscale.demo import render
 from augscale.demo.patients import synthetic_records
@@ -54,17 +52,10 @@ def there(tmp_path_factory) -> Path:
     return labelled_folder(tmp_path_factory.mktemp("data") / "there", 30)
 
 
-def run_search(cache: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "augscale", "search", "--study", "smoke", "--out", str(out), "--workers", "1"]
-    command += ["--set", "confirm.seeds=0", *arguments]
-    environment = os.environ | {"AUGSCALE_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-
-
 @pytest.fixture(scope="session")
-def finished_study(cache_folder, tmp_path_factory) -> Path:
+def finished_study(tmp_path_factory) -> Path:
     """Eight trials; tests only read it, or copy it first."""
     out = tmp_path_factory.mktemp("runs") / "smoke"
-    done = run_search(cache_folder, out, "--trials", "8", "--set", "search.keep_weights=rungs")
-    assert done.returncode == 0, done.stderr
+    done = searched(out, "--trials", "8", "--set", "confirm.seeds=0", "--set", "search.keep_weights=rungs")
+    assert done.exit_code == 0, done.exception
     return out

@@ -40,6 +40,20 @@ def study(finished_study, tmp_path):
 
 
 @pytest.fixture(scope="module")
+def kept(finished_study, here, tmp_path_factory):
+    """A copy with kept results of all networks at step 2, so that a test computes only what it has changed."""
+    run = shutil.copytree(finished_study, tmp_path_factory.mktemp("kept") / "run")
+    validated(run, here, rung=2, protocols=["knn"])
+    return run
+
+
+@pytest.fixture
+def measured(kept, tmp_path):
+    """A copy of `kept` that a test may change."""
+    return shutil.copytree(kept, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
 def found(finished_study, here, there, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "validation"
     with pytest.MonkeyPatch.context() as patch:
@@ -150,10 +164,10 @@ def test_the_default_rung_is_the_last_that_most_trials_reached(finished_study, h
     assert sum(row.reason == "pruned before" for row in found.rows) == shorter
 
 
-def test_weights_that_are_missing_are_named_with_the_way_out(study, here):
+def test_weights_that_are_missing_are_named_with_the_way_out(measured, here):
     for number in (4, 5):
-        (study / "trials" / f"{number:04d}" / "rung-000002.safetensors").unlink()
-    found = validated(study, here, rung=2, protocols=["knn"])
+        (measured / "trials" / f"{number:04d}" / "rung-000002.safetensors").unlink()
+    found = validated(measured, here, rung=2, protocols=["knn"])
     assert [row.number for row in found.rows if row.reason == "no weights"] == [4, 5]
     note = next(note for note in found.notes if note.startswith("no weights"))
     assert "trial 4, trial 5" in note
@@ -174,47 +188,47 @@ def test_too_few_weights_are_refused_before_anything_is_computed(study, here):
     assert not (study / "validation").exists()
 
 
-def test_a_trial_that_is_made_again_has_the_same_weights(study, here):
-    path = study / "trials" / "0006" / "rung-000002.safetensors"
+def test_a_trial_that_is_made_again_has_the_same_weights(measured, here):
+    path = measured / "trials" / "0006" / "rung-000002.safetensors"
     before = safetensors.torch.load_file(path)
-    for kept in study.glob("trials/*/rung-*.safetensors"):
-        kept.unlink()
-    validated(study, here, rung=2, remake=True, protocols=["knn"])
+    for weights in measured.glob("trials/000[67]/rung-*.safetensors"):
+        weights.unlink()
+    validated(measured, here, rung=2, remake=True, protocols=["knn"])
     after = safetensors.torch.load_file(path)
     assert before.keys() == after.keys()
     assert all((before[name] == after[name]).all() for name in before)
     assert read_json(path.with_suffix(".json"))["trained_steps"] == 2
-    assert not list((study / "validation").rglob("*.pt")), "the resumable state is not needed any more"
+    assert not list((measured / "validation").rglob("*.pt")), "the resumable state is not needed any more"
 
 
-def test_a_trial_that_is_made_again_and_scores_otherwise_is_refused(study, here):
-    directory = study / "trials" / "0006"
+def test_a_trial_that_is_made_again_and_scores_otherwise_is_refused(measured, here):
+    directory = measured / "trials" / "0006"
     (directory / "rung-000002.safetensors").unlink()
     record = read_json(directory / "trial.json")
     record["rungs"][0]["score"] += 0.01
     write_json(directory / "trial.json", record)
     with pytest.raises(StudyError, match=r"trial 6, step 2: made again it scores .* expected the same trial"):
-        validated(study, here, rung=2, remake=True, protocols=["knn"])
+        validated(measured, here, rung=2, remake=True, protocols=["knn"])
     assert not (directory / "rung-000002.safetensors").exists()
 
 
-def test_a_collapsed_trial_is_shown_and_not_counted(study, here):
-    record_file = study / "trials" / "0005" / "trial.json"
+def test_a_collapsed_trial_is_shown_and_not_counted(measured, here):
+    record_file = measured / "trials" / "0005" / "trial.json"
     record = read_json(record_file)
     record["health"]["verdict"] = "collapsed"
     write_json(record_file, record)
-    found = validated(study, here, rung=2, protocols=["knn"])
+    found = validated(measured, here, rung=2, protocols=["knn"])
     row = next(row for row in found.rows if row.number == 5)
     assert (row.used, row.reason) == (False, "collapsed")
     assert row.outcomes
     assert found.correlation("study/score", found.primary).n == 7
 
 
-def test_the_report_of_the_run_shows_the_validation(study, here):
+def test_the_report_of_the_run_shows_the_validation(measured, here):
     from augscale.searching.search import rewrite_report
 
-    validated(study, here, rung=2, protocols=["knn"])
-    page = rewrite_report(study).read_text(encoding="utf-8")
+    validated(measured, here, rung=2, protocols=["knn"])
+    page = rewrite_report(measured).read_text(encoding="utf-8")
     assert 'id="validation-correlations"' in page
     assert 'href="#validation"' in page
 
@@ -266,9 +280,9 @@ def test_the_command_line_prints_the_result_as_json_or_in_words(finished_study, 
     assert plain.stdout.isascii()
 
 
-def test_a_stopped_validation_keeps_what_is_finished_and_goes_on(study, here, cache_folder):
+def test_a_stopped_validation_keeps_what_is_finished_and_goes_on(study, here):
     command = [sys.executable, "-m", "augscale", "validate", str(study), "--datasets", str(here), "--rung", "2"]
-    environment = os.environ | {"AUGSCALE_CACHE": str(cache_folder), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     end = time.monotonic() + 120
     predictions = study / "validation" / "step-000002" / "predictions"
@@ -280,7 +294,7 @@ def test_a_stopped_validation_keeps_what_is_finished_and_goes_on(study, here, ca
     assert "stopped by SIGTERM; finished parts are kept" in errors
     kept = {path: path.stat().st_mtime_ns for path in predictions.glob("*.json")}
     assert 0 < len(kept) < 16
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert again.returncode == 0, again.stderr
+    again = CliRunner().invoke(app, command[3:])
+    assert again.exit_code == 0, again.exception
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len(list(predictions.glob("*.json"))) == 16

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from augscale.data.retinal.downloads import (
     NATIVE,
@@ -26,8 +25,8 @@ from augscale.data.retinal.downloads import (
 )
 from augscale.data.retinal.published import leading_number, read_published
 from augscale.data.retinal.registry import RetinalDataset
-from augscale.data.table_files import read_lines
-from augscale.errors import ConfigError, DataError
+from augscale.data.table_files import read_lines, workbook
+from augscale.errors import DataError
 
 _IDRID_SUBSETS = {"training": "train", "testing": "test"}
 _RETINA_FOLDERS = {"1_normal": 0, "2_cataract": 1, "2_glaucoma": 2, "3_retina_disease": 3}
@@ -183,7 +182,7 @@ def _papila_patients(paths: Iterable[Path]) -> dict[Path, tuple[str, str]]:
 
 def _papila_labels(table: Path) -> list[tuple[str, int]]:
     """Patient number and class of each row; rows that do not begin with `#002` or a number are headers."""
-    rows = _excel_rows(table)
+    rows = list(workbook(table, data_only=True).worksheets[0].iter_rows(values_only=True))
     headers = [[str(cell).strip().casefold() for cell in cells] for cells in rows[:_PAPILA_HEADER_ROWS]]
     column = next((names.index("diagnosis") for names in headers if "diagnosis" in names), None)
     if column is None:
@@ -203,24 +202,6 @@ def _papila_labels(table: Path) -> list[tuple[str, int]]:
     if not found:
         raise DataError(f"{table}: no row begins with a patient number such as #002")
     return found
-
-
-def _excel_rows(table: Path) -> list[tuple[Any, ...]]:
-    try:
-        import openpyxl
-    except ImportError:
-        raise ConfigError(
-            "PAPILA's diagnoses are Excel files, read by openpyxl, which is not installed; "
-            "pip install openpyxl (or augscale[papila])"
-        ) from None
-    try:
-        book = openpyxl.load_workbook(table, read_only=True, data_only=True)
-        try:
-            return list(book.worksheets[0].iter_rows(values_only=True))
-        finally:
-            book.close()
-    except Exception as error:  # a damaged archive makes openpyxl raise almost anything
-        raise DataError(f"{table}: cannot be read as an Excel table ({type(error).__name__}: {error})") from None
 
 
 def _left_out(count: int, what: str) -> list[str]:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from augscale.records.diagnosis import DiagnosisRecord, PointMap
 from augscale.reporting.diagnosis.plots import PALETTE
-from augscale.reporting.shared.style import FAINT, SURFACE, Key, Panel, Plot, new_figure
+from augscale.reporting.shared.style import FAINT, SURFACE, Key, Panel, Plot, new_figure, scatter
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross")
 MAPS = {
@@ -76,7 +76,7 @@ def _view_groups(points: PointMap) -> go.Figure:
     for (x0, y0), (x1, y1) in spokes(points):
         xs += [x0, x1, None]
         ys += [y0, y1, None]
-    figure.add_trace(go.Scatter(x=xs, y=ys, mode="lines", line={"color": FAINT, "width": 1}, hoverinfo="skip"))
+    figure.add_trace(scatter(xs, ys, mode="lines", line={"color": FAINT, "width": 1}))
     order = {image: index for index, image in enumerate(dict.fromkeys(points.images))}
     looks = [group_look(order[image]) for image in points.images]
     figure.add_trace(_points(points, [color for color, _ in looks], [symbol for _, symbol in looks], 8))

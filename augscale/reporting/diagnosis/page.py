@@ -1,16 +1,21 @@
-"""The diagnosis as one HTML page. Templates escape texts from files; the page's script only writes them as text."""
+"""The diagnosis as one HTML page, and its figures as files.
+
+Templates escape texts from files; the page's script only writes them as text.
+"""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 from augscale.records.diagnosis import CheckpointRecord, Confusion, DiagnosisRecord
 from augscale.reporting.diagnosis import plots, tables
+from augscale.reporting.diagnosis.display import displayed
+from augscale.reporting.diagnosis.figures import all_figures
 from augscale.reporting.diagnosis.map_plots import MAPS, map_plot
 from augscale.reporting.diagnosis.overview import overview
 from augscale.reporting.diagnosis.plots import CheckpointColors
@@ -22,12 +27,12 @@ from augscale.reporting.diagnosis.wording import (
 )
 from augscale.reporting.shared.page import css_color, facts_table, figure, nav, plot_section, shell
 from augscale.reporting.shared.style import Plot
-from augscale.reporting.shared.templates import render
+from augscale.reporting.shared.templates import image_source, render
 from augscale.reporting.shared.wording import moment
+from augscale.runs.files import write_bytes_atomic, write_text_atomic
 
 MOST_CONFUSIONS = 24
 """Largest number of confusions shown per checkpoint; diagnosis.json lists all."""
-SIGNATURES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 LINKS = [
     ("health", "Health"), ("distances", "Distances"), ("metrics", "Metrics"), ("spectrum", "Spectrum"),
     ("maps", "Maps"), ("confusions", "Confusions"), ("duplicates", "Near-duplicates"), ("loaded", "Loaded"),
@@ -79,6 +84,29 @@ class _Image(NamedTuple):
 class _Pair(NamedTuple):
     images: list[_Image]
     words: str
+
+
+def write_diagnosis(out_dir: Path, diagnosis: DiagnosisRecord, thumbnails: Mapping[int, bytes]) -> list[Path]:
+    """Writes the page and the PNG figures.
+
+    Args:
+        out_dir: an existing folder.
+        diagnosis: the content of diagnosis.json.
+        thumbnails: JPEG or PNG bytes by row of `images`; other kinds of files are not shown.
+    Returns:
+        The files, the page first. A figure for which there is nothing to draw is not written. A reader sees an old
+        file or a new one, never a part.
+    Raises:
+        StudyError: a file cannot be written.
+    """
+    shown = displayed(diagnosis)
+    page = out_dir / "diagnosis.html"
+    write_text_atomic(page, render_diagnosis(shown, thumbnails))
+    written = [page]
+    for name, png in all_figures(shown).items():
+        write_bytes_atomic(out_dir / name, png)
+        written.append(out_dir / name)
+    return written
 
 
 def render_diagnosis(diagnosis: DiagnosisRecord, thumbnails: Mapping[int, bytes]) -> str:
@@ -239,10 +267,5 @@ def _images(diagnosis: DiagnosisRecord, thumbnails: Mapping[int, bytes]) -> dict
         {"id": i.image_id, "label": i.label, "patient": "" if i.patient is None else str(i.patient)}
         for i in diagnosis.images
     ]
-    sources = {
-        row: f"data:{kind};base64,{base64.b64encode(content).decode()}"
-        for row, content in sorted(thumbnails.items())
-        for signature, kind in SIGNATURES.items()
-        if content.startswith(signature)
-    }
+    sources = {row: source for row, content in sorted(thumbnails.items()) if (source := image_source(content))}
     return {"images": json.dumps(images), "thumbnails": json.dumps(sources)}

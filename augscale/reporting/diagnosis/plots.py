@@ -22,15 +22,16 @@ from augscale.reporting.shared.style import (
     INK,
     MUTED,
     OTHERS,
-    SURFACE,
     UNTRAINED_COLOR,
     Key,
     Panel,
     Plot,
     hover,
     label_margin,
+    marker,
     new_figure,
     robust_range,
+    scatter,
     text,
 )
 
@@ -196,12 +197,8 @@ def spectra(diagnosis: DiagnosisRecord, colors: CheckpointColors) -> Plot | None
     for checkpoint, points in rows:
         color = colors[checkpoint.name]
         said = [hover(checkpoint.name, f"direction {x}: {100 * y:.3g} %") for x, y in points]
-        figure.add_trace(
-            go.Scatter(
-                x=[x for x, _ in points], y=[y for _, y in points], mode="lines", text=said, hoverinfo="text",
-                line={"color": color, "width": 2},
-            )
-        )  # fmt: skip
+        xs, ys = zip(*points, strict=True)
+        figure.add_trace(scatter(xs, ys, hover=said, mode="lines", line={"color": color, "width": 2}))
         labels.append((text(checkpoint.name), math.log10(points[-1][1]), color))
     label_margin(figure, labels, bounds)
     longest = max(len(points) for _, points in rows)
@@ -282,22 +279,10 @@ def _over_levels(checkpoint: CheckpointRecord, levels: Sequence[Level], key: str
 def _add_points(figure: go.Figure, points: Sequence[_Point], name: str, label: str, color: str) -> None:
     for point in points:
         if point.interval:
-            figure.add_trace(
-                go.Scatter(
-                    x=[point.x, point.x], y=list(point.interval), mode="lines", hoverinfo="skip",
-                    line={"color": color, "width": 2},
-                )
-            )  # fmt: skip
-    figure.add_trace(
-        go.Scatter(
-            x=[point.x for point in points],
-            y=[point.value for point in points],
-            mode="markers",
-            marker={"color": color, "size": 8, "line": {"color": SURFACE, "width": 1}},
-            text=[hover(name, f"{label} {p.words[0]} at {text(p.level)}", p.words[1]) for p in points],
-            hoverinfo="text",
-        )
-    )
+            line = {"color": color, "width": 2}
+            figure.add_trace(scatter([point.x, point.x], point.interval, mode="lines", line=line))
+    texts = [hover(name, f"{label} {p.words[0]} at {text(p.level)}", p.words[1]) for p in points]
+    figure.add_trace(scatter([p.x for p in points], [p.value for p in points], marker(color), texts))
 
 
 def _add_paper_lines(figure: go.Figure) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from augscale.records.diagnosis import LADDER, CheckpointRecord, Comparison, DiagnosisRecord, Metric
 from augscale.reporting.shared.wording import NOTHING, interval, number, signed
+from augscale.settings import joined
 
 MAIN = "pair_auroc"
 PAPER_SILHOUETTES = {"strong": 0.117, "weak": 0.201, "weak+med": 0.130}
@@ -81,7 +80,7 @@ def headline(diagnosis: DiagnosisRecord) -> str:
     alike = [name for name, c in found.items() if c and not c.distinguishable]
     if not alike:
         return f"{leader.name} separates pairs best, by {label} {where}"
-    return f"{leader.name} has the highest {label} {where}, but is not distinguishable from {listed(alike)}"
+    return f"{leader.name} has the highest {label} {where}, but is not distinguishable from {joined(alike)}"
 
 
 def comparison(diagnosis: DiagnosisRecord, a: str, b: str, metric: str = MAIN) -> Comparison | None:
@@ -123,11 +122,6 @@ def difference_text(found: Comparison) -> str:
     """`+0.300 (+0.100 to +0.500)`."""
     bounds = interval(found.interval, sign=True)
     return f"{signed(found.difference)} ({bounds})" if bounds else signed(found.difference)
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _main(checkpoint: CheckpointRecord) -> float | None:

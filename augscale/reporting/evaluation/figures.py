@@ -1,4 +1,4 @@
-"""Figures of an evaluation: results per dataset, external transfer, curves of each class, calibration.
+"""Figures of an evaluation: results per dataset, curves of each class, calibration.
 
 Each function reads a finished summary and returns a `Plot`, or None where there is nothing to draw. A checkpoint has
 the same color in all of them.
@@ -17,16 +17,16 @@ from augscale.reporting.shared.style import (
     FAINT,
     GRID,
     INK,
-    MUTED,
-    SURFACE,
     Colors,
     Key,
     Panel,
     Plot,
     hover,
+    label_rows,
     marker,
     new_figure,
     robust_range,
+    scatter,
     text,
 )
 from augscale.reporting.shared.wording import interval, number
@@ -37,11 +37,6 @@ CURVE_CLASSES = 6
 """Largest number of classes that get a panel of curves."""
 LEAST_METRIC = 0.04
 """Smallest extent of a metric's axis."""
-HEAT = ((0.0, "#eef2f6"), (1.0, "#2f5d6c"))
-"""Light to dark. Not from the palette, whose colors the page swaps in the dark scheme."""
-HEAT_TEXT = ("#111317", "#fffffe")
-DARK_FROM = 0.75
-"""Position on the scale from which numbers are drawn in a light color (contrast above 4 on both sides)."""
 
 
 def internal(summary: EvaluationSummary, colors: Colors, metric: str) -> Plot | None:
@@ -60,27 +55,6 @@ def internal(summary: EvaluationSummary, colors: Colors, metric: str) -> Plot | 
             Key(label="thin: 95 % interval over test images; thick: over head seeds", color=INK, mark="bar"),
         ),
     )
-
-
-def external_matrix(summary: EvaluationSummary, protocol: str, metric: str = "auroc") -> Plot | None:
-    """A panel per checkpoint: training set by test set, internal results on the diagonal."""
-    names = list(dict.fromkeys(name for pair in summary.pairs for name in pair))
-    cells = {
-        (c.checkpoint, c.trained_on, c.tested_on): c.metrics[metric].mean
-        for c in summary.select(protocol)
-        if c.trained_on in names and c.tested_on in names
-    }
-    known = [value for value in cells.values() if value is not None]
-    if not known or not any(source != target for _, source, target in cells):
-        return None
-    bounds = (min(known), max(known)) if max(known) > min(known) else (min(known) - 0.01, max(known) + 0.01)
-    panels = []
-    for checkpoint in summary.checkpoints:
-        grid = [[cells.get((checkpoint, source, target)) for target in names] for source in names]
-        if any(value is not None for line in grid for value in line):
-            figure = _heat_map(names, grid, bounds, checkpoint, METRIC_LABELS[metric])
-            panels.append(Panel(title=checkpoint, figure=figure))
-    return Plot(panels=tuple(panels), notes=("Empty: not evaluated. The diagonal is internal evaluation.",))
 
 
 def roc_curves(summary: EvaluationSummary, protocol: str, dataset: str, colors: Colors) -> Plot | None:
@@ -106,28 +80,18 @@ def calibration(summary: EvaluationSummary, protocol: str, colors: Colors) -> Pl
                 continue
             drawn, color = True, colors[cell.checkpoint]
             most = max(b.count for b in bins)
-            figure.add_trace(
-                go.Scatter(
-                    x=[b.confidence for b in bins],
-                    y=[b.accuracy for b in bins],
-                    mode="lines+markers",
-                    line={"color": color, "width": 1.5},
-                    marker={
-                        "color": color,
-                        "size": [4 + 8 * (b.count / most) ** 0.5 for b in bins],
-                        "line": {"color": SURFACE, "width": 1},
-                    },
-                    text=[
-                        hover(
-                            cell.checkpoint,
-                            f"scores {number(b.low, 2)} to {number(b.high, 2)}: {b.count} predictions",
-                            f"mean score {number(b.confidence)}, right {number(b.accuracy)}",
-                        )
-                        for b in bins
-                    ],
-                    hoverinfo="text",
+            look = marker(color) | {"size": [4 + 8 * (b.count / most) ** 0.5 for b in bins]}
+            texts = [
+                hover(
+                    cell.checkpoint,
+                    f"scores {number(b.low, 2)} to {number(b.high, 2)}: {b.count} predictions",
+                    f"mean score {number(b.confidence)}, right {number(b.accuracy)}",
                 )
-            )
+                for b in bins
+            ]
+            line = {"color": color, "width": 1.5}
+            confidences, accuracies = [b.confidence for b in bins], [b.accuracy for b in bins]
+            figure.add_trace(scatter(confidences, accuracies, look, texts, mode="lines+markers", line=line))
         if drawn:
             figure.update_xaxes(title="highest score", range=[0, 1.02], nticks=6)
             figure.update_yaxes(title="share right", range=[-0.02, 1.04], nticks=6)
@@ -157,86 +121,17 @@ def _internal_panel(summary: EvaluationSummary, cells: Sequence[Cell], colors: C
                 every += bounds
                 figure.add_trace(_line(bounds, [y, y], color, width=width))
         every.append(mean)
-        figure.add_trace(
-            go.Scatter(
-                x=[mean],
-                y=[y],
-                mode="markers",
-                marker=marker(color, colors.symbol(cell.checkpoint), 9),
-                text=[
-                    hover(
-                        cell.checkpoint,
-                        f"{html.escape(cell.tested_on)}: {METRIC_LABELS[metric]} {number(mean)}",
-                        f"{len(cell.seeds)} seeds {interval(found.seeds_t)}" if found.seeds_t else "",
-                        f"test images {interval(found.test_images)}" if found.test_images else "",
-                    )
-                ],
-                hoverinfo="text",
-            )
+        words = hover(
+            cell.checkpoint,
+            f"{html.escape(cell.tested_on)}: {METRIC_LABELS[metric]} {number(mean)}",
+            f"{len(cell.seeds)} seeds {interval(found.seeds_t)}" if found.seeds_t else "",
+            f"test images {interval(found.test_images)}" if found.test_images else "",
         )
+        figure.add_trace(scatter([mean], [y], marker(color, colors.symbol(cell.checkpoint), 9), [words]))
     for boundary in range(len(datasets) - 1):
         figure.add_hline(y=boundary + 0.5, line={"color": GRID, "width": 1})
     figure.update_xaxes(title=METRIC_LABELS[metric], range=robust_range([], every, LEAST_METRIC), nticks=6)
-    figure.update_yaxes(
-        range=[-0.55, len(datasets) - 0.45],
-        tickvals=list(range(len(datasets))),
-        ticktext=[text(name) for name in datasets],
-        showgrid=False,
-        ticks="",
-        showline=False,
-    )
-    return figure
-
-
-def _heat_map(
-    names: Sequence[str],
-    grid: Sequence[Sequence[float | None]],
-    bounds: tuple[float, float],
-    checkpoint: str,
-    label: str,
-) -> go.Figure:
-    figure = new_figure(height=54 * len(names) + 92, left=94, right=10, top=10, bottom=66)
-    places = list(range(len(names)))
-    figure.add_trace(
-        go.Heatmap(
-            x=places,
-            y=places,
-            z=[list(line) for line in grid],
-            zmin=bounds[0],
-            zmax=bounds[1],
-            colorscale=[list(step) for step in HEAT],
-            showscale=False,
-            xgap=3,
-            ygap=3,
-            text=[
-                [
-                    hover(
-                        checkpoint,
-                        f"{html.escape(source)} to {html.escape(target)}",
-                        f"{label} {number(grid[row][column])}",
-                    )
-                    for column, target in enumerate(names)
-                ]
-                for row, source in enumerate(names)
-            ],
-            hoverinfo="text",
-        )
-    )
-    dark_from = bounds[0] + DARK_FROM * (bounds[1] - bounds[0])
-    for row, line in enumerate(grid):
-        for column, value in enumerate(line):
-            if value is not None:
-                color = HEAT_TEXT[value >= dark_from]
-                figure.add_annotation(x=column, y=row, text=number(value), showarrow=False, font={"color": color})
-    labels = [text(name) for name in names]
-    plain: dict[str, Any] = {"tickvals": places, "ticktext": labels, "showgrid": False, "ticks": "", "showline": False}
-    edges = [-0.5, len(names) - 0.5]
-    figure.update_xaxes(title="tested on", range=edges, **plain)
-    figure.update_yaxes(range=edges[::-1], **plain)
-    figure.add_annotation(
-        x=0, xref="paper", xanchor="right", xshift=-8, y=0, yref="paper", yanchor="top", yshift=-8,
-        text="trained on ↑", showarrow=False, font={"color": MUTED},
-    )  # fmt: skip
+    label_rows(figure, [text(name) for name in datasets])
     return figure
 
 
@@ -258,17 +153,10 @@ def _curves(summary: EvaluationSummary, protocol: str, dataset: str, colors: Col
             found = cell.per_class[index]
             ys = found.true_positive_rate if roc else found.precision
             value, kind = (found.auroc, "AUROC") if roc else (found.aupr, "AUPR")
-            xs = [0.0, *summary.grid] if roc else list(summary.grid)
-            ys = (0.0, *ys) if roc else ys
+            xs, ys = ((0.0, *summary.grid), (0.0, *ys)) if roc else (summary.grid, ys)
+            texts = [hover(cell.checkpoint, f"{kind} {number(value)}")] * len(xs)
             figure.add_trace(
-                go.Scatter(
-                    x=xs,
-                    y=list(ys),
-                    mode="lines",
-                    line={"color": colors[cell.checkpoint], "width": 2},
-                    text=[hover(cell.checkpoint, f"{kind} {number(value)}")] * len(xs),
-                    hoverinfo="text",
-                )
+                scatter(xs, ys, hover=texts, mode="lines", line={"color": colors[cell.checkpoint], "width": 2})
             )
         figure.update_xaxes(title="false positive rate" if roc else "recall", range=[0, 1.01], nticks=6)
         figure.update_yaxes(title="true positive rate" if roc else "precision", range=[0, 1.03], nticks=6)
@@ -307,4 +195,4 @@ def _internal_cells(summary: EvaluationSummary, protocol: str, dataset: str) -> 
 
 def _line(xs: Sequence[float], ys: Sequence[float], color: str, *, width: float, dash: str | None = None) -> go.Scatter:
     look: dict[str, Any] = {"color": color, "width": width} | ({"dash": dash} if dash else {})
-    return go.Scatter(x=list(xs), y=list(ys), mode="lines", line=look, hoverinfo="skip")
+    return scatter(xs, ys, mode="lines", line=look)

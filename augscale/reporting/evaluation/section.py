@@ -81,7 +81,7 @@ def evaluation_sections(
     sections: dict[str, dict[str, Any]] = {
         "evaluation": _overview(summary, titled=titled),
         "internal": _internal(summary, colors, drawings),
-        "external": _external(summary, drawings),
+        "external": _external(summary),
         "disagreements": _disagreements(summary),
         "curves": _curves(summary, detailed, colors, drawings),
         "calibration": _calibration(summary, detailed, colors, drawings),
@@ -121,15 +121,9 @@ def _internal(summary: EvaluationSummary, colors: Colors, drawings: dict[str, st
     return {"tables": tables, "plots": list(drawn.values())} if tables else {}
 
 
-def _external(summary: EvaluationSummary, drawings: dict[str, str]) -> dict[str, Any]:
+def _external(summary: EvaluationSummary) -> dict[str, Any]:
     tables = _protocol_tables(summary, internal=False)
-    plots = []
-    for protocol in (found.protocol for found in tables):
-        plot = figures.external_matrix(summary, protocol)
-        if plot is not None:
-            title = f"AUROC from training set to test set, protocol {protocol}"
-            plots.append(_drawn(f"external-{slug(protocol)}", title, plot, drawings))
-    return {"tables": tables, "plots": plots} if tables else {}
+    return {"tables": tables} if tables else {}
 
 
 def _protocol_tables(summary: EvaluationSummary, *, internal: bool) -> list[ProtocolTables]:

@@ -28,6 +28,7 @@ from augscale.reporting.shared.style import (
     Plot,
     hover,
     label_margin,
+    label_rows,
     marker,
     new_figure,
     robust_range,
@@ -200,14 +201,7 @@ def _differences(rows: Sequence[ContenderRecord], colors: Colors, label: str) ->
 
 def _rows_figure(rows: Sequence[ContenderRecord], colors: Colors) -> go.Figure:
     figure = new_figure(height=ROW_PIXELS * len(rows) + 62, left=94, right=14)
-    figure.update_yaxes(
-        range=[-0.55, len(rows) - 0.45],
-        tickvals=list(range(len(rows))),
-        ticktext=[ridges.row_label(c.name, "", colors[c.name]) for c in rows],
-        showgrid=False,
-        ticks="",
-        showline=False,
-    )
+    label_rows(figure, [ridges.row_label(c.name, "", colors[c.name]) for c in rows])
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The contenders of a search as rows, the same on the terminal and at the top of the report."""
+"""The contenders of a search as rows, the same on the terminal, at the top of the report and in notebooks."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +12,8 @@ from augscale.reporting.search.answer_section import answer_section, header
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.shared.page import plot_section, shell
 from augscale.reporting.shared.style import Colors, Plot
-from augscale.reporting.shared.templates import render
+from augscale.reporting.shared.templates import image_source, render
 from augscale.reporting.validation.page import run_validation
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +114,7 @@ def render_page(run: RunResults, contact_sheets: Mapping[str, bytes]) -> str:
 
     Args:
         run: the content of the run folder.
-        contact_sheets: PNG bytes by name of the scales, in the order to show; others than PNG are left out.
+        contact_sheets: PNG bytes by name of the scales, in the order to show; other bytes than an image are left out.
     """
     best = run.best_name
     names = [c.name for c in run.answer.contenders] if run.answer else []
@@ -129,7 +126,7 @@ def render_page(run: RunResults, contact_sheets: Mapping[str, bytes]) -> str:
     ]
     evaluation_links, evaluation = run_sections(run.path / "evaluation" / "evaluation.json", drawings, best)
     validation_links, validation = run_validation(run.path / "validation" / "validation.json", drawings)
-    sheets = [(name, source) for name, png in contact_sheets.items() if (source := _png_source(png))]
+    sheets = [(name, source) for name, png in contact_sheets.items() if (source := image_source(png))]
     links = [
         *((s.anchor, s.link) for s in SECTIONS),
         *evaluation_links,
@@ -156,7 +153,7 @@ def _rest(run: RunResults, sheets: Sequence[tuple[str, str]]) -> str:
     return render(
         "search/rest.html",
         findings=run.manifest.data.findings,
-        suspects=_png_source(suspects),
+        suspects=image_source(suspects),
         sheets=sheets,
         trial_heads=tables.trial_heads(run),
         trial_rows=tables.trial_rows(run),
@@ -166,8 +163,3 @@ def _rest(run: RunResults, sheets: Sequence[tuple[str, str]]) -> str:
         settings=tables.settings(run),
         has_study=bool(run.study),
     )
-
-
-def _png_source(png: bytes) -> str | None:
-    """The address of an image that is inside the page; None where the bytes are no PNG."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}" if png.startswith(PNG_SIGNATURE) else None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from augscale.reporting.shared.templates import render
+from augscale.reporting.shared.templates import image_source, render
 from augscale.reporting.shared.wording import NOTHING, interval, number
-
-_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 
 
 def notebook_html(
@@ -33,7 +30,7 @@ def notebook_html(
             headline=headline,
             columns=columns,
             rows=rows,
-            picture=_embedded(picture) if picture else "",
+            picture=image_source(picture.read_bytes()) if picture and picture.is_file() else "",
             notes=notes,
             page=str(page) if page else "",
         )
@@ -45,10 +42,3 @@ def estimate(value: float | None, bounds: tuple[float, float] | None, digits: in
     if value is None:
         return NOTHING
     return number(value, digits) + (f" ({interval(bounds, digits=digits)})" if bounds else "")
-
-
-def _embedded(picture: Path) -> str:
-    kind = _TYPES.get(picture.suffix.lower())
-    if kind is None or not picture.is_file():
-        return ""
-    return f"data:{kind};base64,{base64.b64encode(picture.read_bytes()).decode('ascii')}"

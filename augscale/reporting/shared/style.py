@@ -219,6 +219,18 @@ def label_margin(figure: go.Figure, labels: Sequence[tuple[str, float, str]], bo
         )
 
 
+def label_rows(figure: go.Figure, labels: Sequence[str]) -> None:
+    """Gives rows at the heights 0, 1, ... their labels in place of ticks."""
+    figure.update_yaxes(
+        range=[-0.55, len(labels) - 0.45],
+        tickvals=list(range(len(labels))),
+        ticktext=list(labels),
+        showgrid=False,
+        ticks="",
+        showline=False,
+    )
+
+
 def hover(name: str, *lines: str) -> str:
     """Hover text: the name in bold, then the lines that are not empty."""
     return "<br>".join([f"<b>{html.escape(name, quote=False)}</b>", *(line for line in lines if line)])

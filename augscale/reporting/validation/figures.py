@@ -26,6 +26,7 @@ from augscale.reporting.shared.style import (
     marker,
     new_figure,
     robust_range,
+    scatter,
     text,
 )
 from augscale.reporting.shared.wording import interval, number, signed
@@ -97,27 +98,14 @@ def _panel(
 def _point(row: NetworkRow, score: str, key: str, colors: Colors, *, bars: bool) -> go.Scatter:
     x, y = _score(row, score), row.outcomes[key]
     across, up = row.score_interval if bars else None, row.outcome_intervals[key]
-    return go.Scatter(
-        x=[x],
-        y=[y],
-        mode="markers",
-        marker=marker(
-            colors[row.name] if row.control else MUTED,
-            colors.symbol(row.name) if row.control else "circle",
-            10 if row.control else 8,
-        ),
-        error_x=_bar(x, across),
-        error_y=_bar(y, up if bars else None),
-        text=[
-            hover(
-                row.name,
-                f"score {number(x)}{' (' + interval(across) + ')' if across else ''}",
-                f"outcome {number(y)}{' (' + interval(up) + ')' if up else ''}",
-                escape(row.scales),
-            )
-        ],
-        hoverinfo="text",
+    look = marker(colors[row.name], colors.symbol(row.name), 10) if row.control else marker(MUTED)
+    words = hover(
+        row.name,
+        f"score {number(x)}{' (' + interval(across) + ')' if across else ''}",
+        f"outcome {number(y)}{' (' + interval(up) + ')' if up else ''}",
+        escape(row.scales),
     )
+    return scatter([x], [y], look, [words], error_x=_bar(x, across), error_y=_bar(y, up if bars else None))
 
 
 def _score(row: NetworkRow, key: str) -> float:
