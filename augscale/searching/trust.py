@@ -81,8 +81,8 @@ def trust_line(config: StudyConfig) -> str | None:
     values = ", ".join(f"{values['value']:+.2f} on {name}" for name, values in measured.items())
     unlike = " (unlike your start)" if _other_start(row, config) else ""
     return (
-        f"nearest study of scores ({doc_pages.EVIDENCE}): {_start_words(row)}{unlike}, {row['network']}, {row['images']:,} "
-        f"images per run: {config.probe.score} ranked scales as labels do at Spearman {values}"
+        f"nearest study of scores ({doc_pages.EVIDENCE}): {_start_words(row)}{unlike}, {row['network']}, "
+        f"{row['images']:,} images per run: {config.probe.score} ranked scales as labels do at Spearman {values}"
     )
 
 
