@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def examine_subjects(
     probe: ProbeConfig,
     device: str = "auto",
     common: CommonViews | None = None,
+    features: Path | None = None,
     near_duplicates: Sequence[NearDuplicate] = (),
     facts: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -67,13 +69,16 @@ def examine_subjects(
         probe: views per photograph, seed, bootstrap and limits.
         device: "auto", "cpu", "cuda" or "cuda:N".
         common: see `CommonViews`; None: every network keeps its own statistics.
+        features: see `embed_photographs`.
         near_duplicates, facts, notes: included in the result.
         on_progress: see `Progress`.
     """
     target = resolve_device(device)
     sizes = [subject.view_size for subject in subjects]
     photographs = Photographs(pixels=pixels, records=records, levels=levels, probe=probe, view_size=sizes[0])
-    embedded = embed_photographs(subjects, photographs, device=target, common=common, on_progress=on_progress)
+    embedded = embed_photographs(
+        subjects, photographs, device=target, common=common, features=features, on_progress=on_progress
+    )
     found: dict[str, CheckpointDiagnosis] = {}
     thumbnails = thumbnails_standardised(pixels)
     # References first, because `examine` compares checkpoints with them.
