@@ -1,12 +1,11 @@
 """How long a person waits for `evaluate` and `diagnose`: an older commit against this one, in turns.
 
     git worktree add --detach /tmp/before 525a746                      # version 0.2.0
-    python -m benchmarks.waiting_against /tmp/before evaluate --data DIR [--data DIR ...] --arch tf_efficientnet_lite0 \\
-        --init imagenet --size 224
+    python -m benchmarks.waiting_against /tmp/before evaluate --data DIR --arch tf_efficientnet_lite0 --init imagenet
     python -m benchmarks.waiting_against /tmp/before diagnose --data DIR --images 300 --size 224
 
-Two checkpoints of one architecture are written: its weights (random, or timm's) with a little noise. Each side then runs,
-every time in a process and an output folder of its own:
+Two checkpoints of one architecture are written: its weights (random, or timm's) with a little noise. Each side then
+runs, every time in a process and an output folder of its own:
 
 1. `first`: nothing is cached;
 2. `next`: the other checkpoint, on the same images, which are decoded now;

@@ -59,6 +59,7 @@ def diagnose(
     seed: int = 0,
     bootstrap: int = 200,
     out: str | Path | None = None,
+    figures: bool = False,
     cache_root: Path | None = None,
     allow_bad: bool = False,
     unlabelled: Collection[str] = (),
@@ -88,7 +89,8 @@ def diagnose(
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: seed of the choice of photographs, the views, the bootstrap and the maps.
         bootstrap: resamples of patients for the intervals; 0 for none.
-        out: folder for diagnosis.json, distances.npz, diagnosis.html and the figures; None writes nothing.
+        out: folder for diagnosis.json, distances.npz and diagnosis.html; None writes nothing.
+        figures: also write the figures as PNG files for a paper (300 dpi).
         cache_root, allow_bad: see `build_cache`; embeddings are kept in `features` of `cache_root`, too.
         unlabelled: labels that mean no label, e.g. ["-1"].
         on_progress: see `Progress`.
@@ -124,8 +126,8 @@ def diagnose(
     kept = features_folder(cache_root)
     diagnosis = _examine(loaded, decoded, subjects, levels, level_notes, images, probe, device, kept, report)
     if folder is not None:
-        report("writing the page and the figures", len(subjects), len(subjects))
-        diagnosis.write(folder)
+        report("writing the page", len(subjects), len(subjects))
+        diagnosis.write(folder, figures=figures)
     return diagnosis
 
 

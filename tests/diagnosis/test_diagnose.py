@@ -92,7 +92,7 @@ def official(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def both(ours, official, photographs, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "diagnosis"
-    return augscale.diagnose([ours, official], data=photographs, out=out, **SMALL), out
+    return augscale.diagnose([ours, official], data=photographs, out=out, figures=True, **SMALL), out
 
 
 def _numbers(level) -> dict[str, float | None]:
@@ -163,7 +163,6 @@ def test_views_do_not_depend_on_which_other_checkpoints_are_examined(both, ours,
         assert _numbers(alone["weak"].levels[name]) == pytest.approx(_numbers(diagnosis["weak"].levels[name]))
 
 
-@pytest.mark.parametrize("count", [1, 2])
 def test_a_second_diagnosis_runs_no_network_and_has_the_same_numbers_to_the_last_bit(
     ours, photographs, tmp_path, monkeypatch
 ):
@@ -197,6 +196,7 @@ def test_another_seed_or_checkpoint_finds_no_kept_views_but_those_of_the_untrain
         assert len(passes) == new, (checkpoint, seed)
 
 
+@pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_images_give_a_result_that_says_what_could_not_be_computed(ours, photographs, tmp_path, count):
     for index in range(count):
         Image.open(photographs / f"{index * 4:02d}.png").save(tmp_path / f"{index}.png")
@@ -296,6 +296,7 @@ def test_the_command_prints_the_verdict_or_json(ours, photographs, tmp_path):
     assert done.exit_code == 0, done.exception
     assert "pair AUROC" in done.output.replace("Pair", "pair")
     assert str(tmp_path / "out" / "diagnosis.html") in done.output.replace("\n", "")
+    assert not list((tmp_path / "out").glob("*.png")), "they take --figures"
     values = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert values["num_images"] == 6
 
