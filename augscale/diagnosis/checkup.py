@@ -233,10 +233,10 @@ def _listed_distances(
 def _negative_pairs(
     groups: npt.NDArray[np.int64], num_views: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows of both views of every pair of views of different groups, the first row below the second, in rising order."""
+    """Both rows of every pair of views of different groups, in the order of the upper triangle."""
     of_view = np.repeat(groups, num_views)
-    left, right = np.nonzero(np.triu(of_view[:, None] != of_view[None], 1))
-    return left, right
+    first, second = np.nonzero(np.triu(of_view[:, None] != of_view[None], 1))
+    return first, second
 
 
 def _notes(embedded: Sequence[Embedded], records: Sequence[ImageRecord]) -> list[str]:
