@@ -165,8 +165,11 @@ def statistics_digest(statistics: Statistics) -> str:
 def environment(device: torch.device) -> dict[str, str]:
     """Everything besides network and images that moves features by rounding or more."""
     found = versions()
-    kind = device.type if device.type != "cpu" else f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    return {"code": _code_digest(), "device": kind} | {name: found.get(name, "") for name in ("torch", "timm", "numpy")}
+    on_gpu = device.type == "cuda"
+    kind = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+    return {"code": _code_digest(), "device": f"{device.type} {kind}"} | {
+        name: found.get(name, "") for name in ("torch", "timm", "numpy")
+    }
 
 
 def _tensors_digest(tensors: Mapping[str, Tensor]) -> str:
