@@ -64,6 +64,7 @@ def main() -> None:
                 for side, tree in sides.items():
                     out = folder / f"{side}-{repeat}-{step}"
                     command = command_line(arguments, checkpoints[number], out)
+                    command += ["--figures"] if arguments.figures and side == "new" else []
                     spent[step, side].append(run(command, tree, folder / f"cache-{side}-{repeat}", arguments.threads))
         print_table(arguments, spent)
         for step in STEPS:
@@ -154,6 +155,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=224, help="side of the views, pixels")
     parser.add_argument("--protocol", default="linear,knn", help="of evaluate")
     parser.add_argument("--images", type=int, default=128, help="of diagnose")
+    parser.add_argument("--figures", action="store_true", help="the new side, too, draws diagnose's PNG figures")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
