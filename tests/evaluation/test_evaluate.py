@@ -149,7 +149,7 @@ def test_another_folder_runs_no_network_and_gives_the_same_numbers(checkpoints, 
 
     def scores(out: str, cache: str) -> list:
         found = augscale.evaluate(
-            checkpoints[0],
+            checkpoints[1],
             datasets=here,
             protocols=["linear", "knn"],
             config=QUICK,
