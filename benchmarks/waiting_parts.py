@@ -221,9 +221,8 @@ def _plain_maps(clean: Any, views: Any, level: str, *, seed: int) -> tuple[str, 
     from sklearn.manifold import TSNE
 
     start = time.process_time()
-    TSNE(random_state=seed).fit_transform(clean)
-    if views is not None:
-        TSNE(random_state=seed).fit_transform(views[:24].reshape(-1, views.shape[-1]))
+    for points in [clean] if views is None else [clean, views[:24].reshape(-1, views.shape[-1])]:
+        TSNE(perplexity=min(30.0, (len(points) - 1) / 3), random_state=seed).fit_transform(points)
     return "TSNE", time.process_time() - start
 
 
