@@ -89,9 +89,9 @@ def report(old: Path, new: Path) -> int:
     print("|---|---|---|---|---|---|")
     notes: list[str] = []
     for title, names in _FILES.items():
-        before, after = (dict(pair for name in names for pair in _values(root / name)) for root in (old, new))
+        before, after = (dict(pair for name in names for pair in read_values(root / name)) for root in (old, new))
         shared = before.keys() & after.keys()
-        differences = {key: _difference(before[key], after[key]) for key in shared}
+        differences = {key: relative_difference(before[key], after[key]) for key in shared}
         unequal = {key: value for key, value in differences.items() if value}
         gone, added = sorted(before.keys() - after.keys()), sorted(after.keys() - before.keys())
         largest = max(unequal.values(), default=0.0)
@@ -115,7 +115,7 @@ def _augscale(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "augscale", *arguments], env=environment, check=True, stdout=sys.stderr)
 
 
-def _values(path: Path) -> Iterator[tuple[str, object]]:
+def read_values(path: Path) -> Iterator[tuple[str, object]]:
     if not path.is_file():
         raise SystemExit(f"{path}: is not there; make it with `python -m benchmarks.same_results run`")
     if path.suffix == ".csv":
@@ -139,7 +139,7 @@ def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
         yield key, value
 
 
-def _difference(old: object, new: object) -> float:
+def relative_difference(old: object, new: object) -> float:
     """0 where equal, else relative to the larger value; infinity where the values are no numbers."""
     try:
         a, b = float(str(old)), float(str(new))

@@ -54,9 +54,10 @@ def diagnose(
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Seed of photographs, views, bootstrap and maps.")] = 0,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of patients for the intervals.")] = 200,
-    out: Annotated[Path, typer.Option(help="Folder for diagnosis.json, diagnosis.html and the figures.")] = Path(
-        "diagnosis"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for diagnosis.json and diagnosis.html.")] = Path("diagnosis"),
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Also write the figures as PNG files for a paper (300 dpi).")
+    ] = False,
     allow_bad: AllowBad = False,
     unlabelled: Unlabelled = None,
     as_json: Json = False,
@@ -89,6 +90,7 @@ def diagnose(
             seed=seed,
             bootstrap=bootstrap,
             out=out,
+            figures=figures,
             allow_bad=allow_bad,
             unlabelled=unlabelled or (),
             on_progress=on_progress,

@@ -31,6 +31,7 @@ from augscale.diagnosis.training_signs import trained_scales, training_signs
 from augscale.errors import ConfigError
 from augscale.networks.batch_norm import Choice, checked_choice, has_batch_norm, takes_common_statistics
 from augscale.networks.checkpoints import LoadedCheckpoint, choices, load_checkpoints, references_of
+from augscale.networks.kept_features import features_folder
 from augscale.records.diagnosis import Load
 from augscale.runs.folders import writable_folder
 
@@ -58,6 +59,7 @@ def diagnose(
     seed: int = 0,
     bootstrap: int = 200,
     out: str | Path | None = None,
+    figures: bool = False,
     cache_root: Path | None = None,
     allow_bad: bool = False,
     unlabelled: Collection[str] = (),
@@ -87,8 +89,9 @@ def diagnose(
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: seed of the choice of photographs, the views, the bootstrap and the maps.
         bootstrap: resamples of patients for the intervals; 0 for none.
-        out: folder for diagnosis.json, distances.npz, diagnosis.html and the figures; None writes nothing.
-        cache_root, allow_bad: see `build_cache`.
+        out: folder for diagnosis.json, distances.npz and diagnosis.html; None writes nothing.
+        figures: also write the figures as PNG files for a paper (300 dpi).
+        cache_root, allow_bad: see `build_cache`; embeddings are kept in `features` of `cache_root`, too.
         unlabelled: labels that mean no label, e.g. ["-1"].
         on_progress: see `Progress`.
     Raises:
@@ -120,10 +123,11 @@ def diagnose(
     subjects = _subjects(loaded, choice, size, untrained=untrained)
     levels, level_notes = _levels(named, subjects if scales is None else [])
     probe = ProbeConfig(images=max(3, images), views=views, bootstrap=bootstrap, seed=seed)
-    diagnosis = _examine(loaded, decoded, subjects, levels, level_notes, images, probe, device, report)
+    kept = features_folder(cache_root)
+    diagnosis = _examine(loaded, decoded, subjects, levels, level_notes, images, probe, device, kept, report)
     if folder is not None:
-        report("writing the page and the figures", len(subjects), len(subjects))
-        diagnosis.write(folder)
+        report("writing the page", len(subjects), len(subjects))
+        diagnosis.write(folder, figures=figures)
     return diagnosis
 
 
@@ -136,6 +140,7 @@ def _examine(
     images: int,
     probe: ProbeConfig,
     device: str,
+    features: Path | None,
     report: Progress,
 ) -> Diagnosis:
     """Chooses at most `images` photographs and examines the subjects on them."""
@@ -149,6 +154,7 @@ def _examine(
         probe=probe,
         device=device,
         common=common,
+        features=features,
         near_duplicates=decoded.near_duplicates(rows),
         facts=decoded.facts(rows),
         notes=[

@@ -84,10 +84,17 @@ class Photographs:
 
     def views(self, level: str, part: slice) -> torch.Tensor:
         """Views at one level, shape (B, V, 3, S, S)."""
-        # The ladder's views are those of a search's panel, which numbers its levels.
-        place = self.ladder.index(level) if level in self.ladder else level
         pixels, scales = torch.from_numpy(self.pixels[part]), self.levels[level][1]
-        return draw_views(pixels, self.keys[part], scales, self.probe, place, self.view_size)
+        return draw_views(pixels, self.keys[part], scales, self.probe, self._place(level), self.view_size)
+
+    def recipe(self, level: str) -> list[Any]:
+        """Everything besides pixels, keys and size that the views of a level depend on; JSON values."""
+        scales = self.levels[level][1].model_dump(mode="json")
+        return [scales, self._place(level), self.probe.views, self.probe.seed]
+
+    def _place(self, level: str) -> int | str:
+        # The ladder's views are those of a search's panel, which numbers its levels.
+        return self.ladder.index(level) if level in self.ladder else level
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

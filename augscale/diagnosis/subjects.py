@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.diagnosis.examination import TrainingSigns
+from augscale.diagnosis.kept_embeddings import KeptEmbeddings
 from augscale.diagnosis.photographs import CommonViews, Photographs, Progress
 from augscale.errors import DivergedError
 from augscale.networks.backbones import Backbone
@@ -67,6 +68,10 @@ class Embedded:
     other: Statistics | None = None
     """The other kind of batch norm statistics, for comparison."""
 
+    def statistics(self, other: bool = False) -> Statistics:
+        """The batch norm statistics in use, or the other kind, if there is one."""
+        return self.other if other and self.other is not None else self.used
+
 
 def embed_photographs(
     subjects: Sequence[Subject],
@@ -74,6 +79,7 @@ def embed_photographs(
     *,
     device: str,
     common: CommonViews | None = None,
+    features: Path | None = None,
     on_progress: Progress | None = None,
 ) -> list[Embedded]:
     """Embeds the same views with every subject, each at the subject's own size.
@@ -83,6 +89,7 @@ def embed_photographs(
         photographs: at least one.
         device: "cpu", "cuda" or "cuda:N".
         common: see `CommonViews`; None: every network keeps its own statistics.
+        features: folder of kept embeddings, see `features_folder`; None: all are computed, and none is kept.
         on_progress: see `Progress`.
     Returns:
         One entry per subject, in their order.
@@ -95,19 +102,18 @@ def embed_photographs(
     num_views, ladder = photographs.probe.views, photographs.ladder
     total = len(subjects) * (1 + num_views * len(photographs.levels)) + twice * num_views * len(ladder)
     report = _counter(on_progress, len(photographs.pixels) * total)
-    run = partial(_embed_chunks, num_images=len(photographs.pixels), device=device, report=report)
+    kept = KeptEmbeddings(features, photographs, device)
+    run = partial(_embed_all, kept=kept, device=device, report=report)
     for size, group in by_size.items():
         sized = photographs.at(size)
-        for one, clean in run(group, sized.whole):
+        for one, clean in run(group, sized, None):
             one.clean = clean
         for level in photographs.levels:
-            draw = partial(sized.views, level)
-            for one, views in run(group, draw):
+            for one, views in run(group, sized, level):
                 one.views[level] = views
             compared = [one for one in group if one.other is not None and level in ladder]
-            if compared:
-                for one, views in run(compared, draw, other=True):
-                    one.other_views[level] = views
+            for one, views in run(compared, sized, level, other=True):
+                one.other_views[level] = views
     for one in found:
         if one.failure:
             # A network that diverges at one level is not reported at any level.
@@ -131,39 +137,64 @@ def _with_statistics(subject: Subject, common: CommonViews | None, device: str) 
     return Embedded(subject=subject, used=gathered, other=None if subject.kind == "untrained" else Statistics.none())
 
 
-def _embed_chunks(
+def _embed_all(
     found: Sequence[Embedded],
-    draw: Callable[[slice], torch.Tensor],
+    photographs: Photographs,
+    level: str | None,
     *,
-    num_images: int,
+    kept: KeptEmbeddings,
     device: str,
     report: Callable[[int], None],
     other: bool = False,
 ) -> Iterator[tuple[Embedded, Embeddings]]:
-    """Embeds `CHUNK_IMAGES` photographs at a time with every subject.
+    """Embeds the photographs, or their views at a level, with every subject that has no kept embeddings of them.
 
     Args:
         found: subjects; those with a failure are skipped, and one that diverges gets a failure.
-        draw: makes the views of a slice of the photographs, (B, 3, S, S) or (B, V, 3, S, S).
+        photographs: of the subjects' view size.
+        level: None for the photographs without augmentation.
         other: embed with the other kind of batch norm statistics.
     Returns:
         Each subject that embedded all photographs, with its embeddings (n, D) or (n, V, D).
     """
+    sound = [one for one in found if not one.failure]
+    where = [(one.subject.backbone, one.statistics(other), photographs.view_size, level) for one in sound]
+    known = [kept.read(*place) for place in where]
+    fresh = iter(_embed_chunks([one for one, old in zip(sound, known, strict=True) if old is None],
+                               photographs, level, device, report, other))  # fmt: skip
+    for one, place, old in zip(sound, where, known, strict=True):
+        embedded = next(fresh) if old is None else old
+        if old is not None:
+            report(old[..., 0].size)
+        elif embedded is not None:
+            kept.write(*place, embedded)
+        if embedded is not None:
+            yield one, embedded
+
+
+def _embed_chunks(
+    found: Sequence[Embedded],
+    photographs: Photographs,
+    level: str | None,
+    device: str,
+    report: Callable[[int], None],
+    other: bool,
+) -> list[Embeddings | None]:
+    """Embeds `CHUNK_IMAGES` photographs at a time with every subject; None for a subject that diverges."""
     parts: list[list[Embeddings]] = [[] for _ in found]
-    for begin in range(0, num_images, CHUNK_IMAGES):
-        views = draw(slice(begin, begin + CHUNK_IMAGES))
+    for begin in range(0, len(photographs.pixels), CHUNK_IMAGES) if found else ():
+        part = slice(begin, begin + CHUNK_IMAGES)
+        views = photographs.whole(part) if level is None else photographs.views(level, part)
         for one, embedded in zip(found, parts, strict=True):
             if not one.failure:
                 try:
-                    with use(one.subject.backbone, one.other if other and one.other is not None else one.used):
+                    with use(one.subject.backbone, one.statistics(other)):
                         flat = embed(one.subject.backbone, views.flatten(0, -4), device=device)
                     embedded.append(flat.reshape(*views.shape[:-3], -1))
                 except DivergedError as error:
                     one.failure = str(error)
             report(views.shape[:-3].numel())
-    for one, embedded in zip(found, parts, strict=True):
-        if not one.failure:
-            yield one, np.concatenate(embedded)
+    return [None if one.failure else np.concatenate(part) for one, part in zip(found, parts, strict=True)]
 
 
 def _counter(on_progress: Progress | None, total: int) -> Callable[[int], None]:

@@ -26,6 +26,7 @@ from augscale.evaluation.transforms import decoded_side
 from augscale.evaluation.which_checkpoints import checkpoints_to_evaluate
 from augscale.networks.batch_norm import Choice, checked_choice, has_batch_norm, takes_common_statistics
 from augscale.networks.checkpoints import LoadedCheckpoint, references_of
+from augscale.networks.kept_features import features_folder
 from augscale.records.evaluation import EvaluationSummary
 from augscale.runs.folders import now, versions, writable_folder
 
@@ -124,7 +125,8 @@ def evaluate(
         statistics: batch norm statistics for the frozen protocols: "own", or "data", gathered on each dataset's
             training images; None: "data" for networks of augscale and untrained ones, "own" for others.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        out: folder for evaluation.json, the tables, predictions, evaluation.html and cached features.
+        out: folder for evaluation.json, the tables, predictions and evaluation.html. Features are kept in
+            `features` of `cache_root`, where other evaluations find them.
         names: of the checkpoints, one each; None finds short names.
         on_progress: called with (what, done, total).
         say: called with the classes of each dataset and their counts, before anything is embedded.
@@ -150,7 +152,8 @@ def evaluate(
     opened, more = open_datasets(datasets, open_one, data_root=data_root, on_progress=on_progress, say=say)
     notes += statistics_notes([*networks.encoders, *networks.references]) + more
     notes += seen_notes([seen_contents(Path(c.path)) for c in loaded if Path(c.path).exists()], opened)
-    result = _run(networks, opened, settings, protocols, external, folder, device, on_progress, notes)
+    kept = features_folder(cache_root)
+    result = _run(networks, opened, settings, protocols, external, folder, kept, device, on_progress, notes)
     result.save()
     return result
 
@@ -217,12 +220,15 @@ def _run(
     protocols: Sequence[str],
     external: bool,
     folder: Path,
+    features: Path | None,
     device: str,
     on_progress: Progress | None,
     notes: Sequence[str],
 ) -> Evaluation:
     with interruptible(folder) as stop:
-        made = make_protocols(protocols, settings, folder, device=device, on_progress=on_progress, should_stop=stop)
+        made = make_protocols(
+            protocols, settings, folder, device=device, features=features, on_progress=on_progress, should_stop=stop
+        )
         jobs, maps = plan_jobs(networks.encoders, networks.references, made, opened, settings.seeds, external)
         predictions, lost = run_jobs(jobs, folder / "predictions", settings, stop, on_progress)
     encoders = [*networks.encoders, *networks.references]

@@ -1,18 +1,12 @@
 """Features of a frozen network, computed once per checkpoint and dataset and kept on disk.
 
-    <folder>/<key>/about.json         description, for people
-    <folder>/<key>/part-00000.npz     rows 0 to 511, ...
-
-The key is a hash of the weights, the dataset's pixels, the images asked for, and the view. Seeds, heads and protocols
-therefore share the features, and outdated features are never found. Parts are written atomically: a run that was killed
-continues with the next part.
+Parts of 512 images are written atomically (`networks.kept_features`): a run that was killed continues with the next
+part. Seeds, heads and protocols share the features, and so do all evaluations and validations that keep them in one
+folder.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -22,21 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from augscale.errors import CheckpointError, DivergedError, Paused
+from augscale.errors import DivergedError, Paused
 from augscale.evaluation.class_tokens import embedding_and_blocks
 from augscale.evaluation.interface import Encoder, Labelled, Progress
 from augscale.evaluation.transforms import evaluation_views, random_crops, read_images
 from augscale.networks.batch_norm import Statistics, gather, has_batch_norm, limited, use
 from augscale.networks.folding import folded
+from augscale.networks.kept_features import FeatureFolder, array_digest, structure_digest
 from augscale.networks.precision import autocast, resolve_precision
-from augscale.runs.files import write_atomic, write_json
 from augscale.statistics.arrays import Floats, Floats32, Integers
 from augscale.system.devices import resolve_device
 
 PART_ROWS = 512
-_FORMAT = 1
-"""Increase it when the meaning of features changes, so that older ones are no longer found."""
-_DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +153,12 @@ class FeatureStore:
             return {name: values[:0] for name, values in first.items()}, places
         folder = self._folder(encoder, dataset, rows, view, trained_on)
         parts = []
-        for begin in range(0, len(rows), PART_ROWS):
+        for number, begin in enumerate(range(0, len(rows), PART_ROWS)):
             part = rows[begin : begin + PART_ROWS]
-            path = folder / f"part-{begin // PART_ROWS:05d}.npz"
-            columns = _read_part(path, len(part))
+            columns = folder.read(number, len(part))
             if columns is None:
                 columns = self._compute(encoder, dataset, part, view, trained_on)
-                _write_part(path, columns)
+                folder.write(number, columns)
                 if self.on_progress is not None:
                     crop = "" if view.draw is None else f", crop {view.draw + 1}"
                     what = f"features of {encoder.name} on {dataset.name} ({split}{crop})"
@@ -176,27 +166,21 @@ class FeatureStore:
             parts.append(columns)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, places
 
-    def _folder(self, encoder: Encoder, dataset: Labelled, rows: Integers, view: _View, trained_on: Labelled) -> Path:
-        about: dict[str, Any] = {
-            "format": _FORMAT,
+    def _folder(
+        self, encoder: Encoder, dataset: Labelled, rows: Integers, view: _View, trained_on: Labelled
+    ) -> FeatureFolder:
+        facts: dict[str, Any] = {
             "weights": encoder.fingerprint,
+            "structure": structure_digest(encoder.backbone),
             "images": dataset.fingerprint,
             "image_size": int(dataset.images.shape[1]),
-            "rows": hashlib.blake2b(rows.tobytes(), digest_size=_DIGEST_BYTES).hexdigest(),
+            "rows": array_digest(rows),
             "seen": asdict(view),
         }
         if encoder.common_statistics:
-            about["statistics"] = _statistics_key(trained_on)
-        text = json.dumps(about, sort_keys=True)
-        folder = self.folder / hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(f"{folder}: cannot be made ({error.strerror})") from None
-        if not (folder / "about.json").exists():
-            names = {"checkpoint": encoder.name, "dataset": dataset.name, "count": len(rows)}
-            write_json(folder / "about.json", names | about)
-        return folder
+            facts["statistics"] = _statistics_key(trained_on)
+        names = {"checkpoint": encoder.name, "dataset": dataset.name, "count": len(rows)}
+        return FeatureFolder(self.folder, facts, self.device, names)
 
     def _statistics(self, encoder: Encoder, dataset: Labelled, view_size: int) -> Statistics:
         """Statistics of the training images in the evaluation transform; none for an encoder that keeps its own."""
@@ -262,21 +246,4 @@ def statistics_rows(dataset: Labelled) -> Integers:
 
 
 def _statistics_key(dataset: Labelled) -> dict[str, str]:
-    rows = statistics_rows(dataset)
-    digest = hashlib.blake2b(rows.tobytes(), digest_size=_DIGEST_BYTES).hexdigest()
-    return {"images": dataset.fingerprint, "rows": digest}
-
-
-def _read_part(path: Path, count: int) -> dict[str, Floats32] | None:
-    """The columns of a part, or None where the file is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
-        return None
-    return columns if columns and all(len(values) == count for values in columns.values()) else None
-
-
-def _write_part(path: Path, columns: dict[str, Floats32]) -> None:
-    arrays: dict[str, Any] = dict(columns)
-    write_atomic(path, lambda file: np.savez(file, **arrays))
+    return {"images": dataset.fingerprint, "rows": array_digest(statistics_rows(dataset))}

@@ -9,19 +9,16 @@ patients, which shows the influence of the training images, with about 37 % fewe
 
 from __future__ import annotations
 
-import copy
-import warnings
 from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from augscale.errors import DataError
 from augscale.evaluation.features import Features, FeatureStore, FrozenClassifier
 from augscale.evaluation.interface import Encoder, Labelled, check_trainable
+from augscale.evaluation.logistic import LogisticModel, logistic_path
 from augscale.evaluation.protocol_config import LinearConfig, ProtocolConfig
 from augscale.evaluation.selection import macro_auroc, pick
 from augscale.seeding import derive_seed
@@ -31,28 +28,22 @@ _ATTEMPTS = 100
 """Resamples drawn before the data are refused because each had one class only."""
 
 
-def fit_path(features: Floats, labels: Integers, weights: Floats | None, config: LinearConfig) -> list[Any]:
-    """One converged LogisticRegression per penalty, each started at the last one's solution.
-
-    With 2 classes scikit-learn fits one weight vector and a logistic loss, else one per class and a softmax; the
-    intercept is not penalized.
+def fit_path(features: Floats, labels: Integers, weights: Floats | None, config: LinearConfig) -> list[LogisticModel]:
+    """One converged logistic regression per penalty, in the order of `config.inverse_penalties`.
 
     Args:
         features: float64, shape (N, D), standardized.
         labels: int64, shape (N,).
         weights: float64, shape (N,), how often each image counts; None: once.
-    Returns:
-        Fitted models, in the order of `config.inverse_penalties`; `n_iter_` below the maximum says converged.
     """
-    model = LogisticRegression(tol=config.tolerance, max_iter=config.max_iterations, warm_start=True)
-    path = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # `selection` tells whether it converged
-        for inverse_penalty in config.inverse_penalties:
-            model.set_params(C=inverse_penalty)
-            model.fit(features, labels, sample_weight=weights)
-            path.append(copy.deepcopy(model))
-    return path
+    return logistic_path(
+        features,
+        labels,
+        weights,
+        config.inverse_penalties,
+        tolerance=config.tolerance,
+        max_iterations=config.max_iterations,
+    )
 
 
 def resample_counts(labels: Integers, groups: Integers, seed: int) -> Integers:
@@ -113,16 +104,16 @@ class Linear:
 
         selection = {
             "inverse_penalty": penalty,
-            "converged": bool((model.n_iter_ < config.max_iterations).all()),
+            "converged": model.converged,
             "at_edge": penalty in (config.inverse_penalties[0], config.inverse_penalties[-1]),
             **facts,
         }
         return FrozenClassifier(features=features, classify=classify, selection=selection)
 
 
-def _scores(scaler: Any, model: Any, features: Floats32, num_classes: int) -> Floats:
+def _scores(scaler: Any, model: LogisticModel, features: Floats32, num_classes: int) -> Floats:
     """float64, shape (N, K); a class without training images has probability 0."""
     result = np.zeros((len(features), num_classes))
     if len(features):
-        result[:, model.classes_] = model.predict_proba(scaler.transform(features.astype(float)))
+        result[:, model.classes] = model.probabilities(scaler.transform(features.astype(float)))
     return result

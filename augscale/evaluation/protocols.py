@@ -19,6 +19,7 @@ def make_protocols(
     folder: Path,
     *,
     device: str = "auto",
+    features: Path | None = None,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Protocol]:
@@ -26,7 +27,8 @@ def make_protocols(
 
     Args:
         names: keys of `PROTOCOLS`.
-        folder: features go to `<folder>/features`, the states of fine-tuning to `<folder>/finetune`.
+        folder: the states of fine-tuning go to `<folder>/finetune`.
+        features: folder of the features, see `kept_features.features_folder`; None: `<folder>/features`.
     Raises:
         ConfigError: an unknown name.
     """
@@ -41,7 +43,7 @@ def make_protocols(
             hint = nearest(name, list(PROTOCOLS))
             raise ConfigError(f"unknown protocol {name!r}{hint}; expected {', '.join(PROTOCOLS)}")
     store = FeatureStore(
-        folder / "features",
+        features or folder / "features",
         device=device,
         precision=config.feature_precision,
         batch_size=config.feature_batch_size,

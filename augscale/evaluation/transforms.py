@@ -45,6 +45,12 @@ def evaluation_views(images: Tensor, view_size: int) -> Tensor:
         float32, shape (B, 3, V, V), normalized, on the device of the images.
     """
     side = resized_side(view_size)
+    start = round((side - view_size) / 2)
+    center = slice(start, start + view_size)
+    if images.shape[1:3] == (side, side):
+        # As `decoded_side` has it. At its own size an image passes the filter unchanged, to the last bit.
+        cut = images[:, center, center].permute(0, 3, 1, 2)
+        return normalize(cut.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 255))
     whole = draw_view_parameters(
         NONE,
         "global1",
@@ -55,8 +61,7 @@ def evaluation_views(images: Tensor, view_size: int) -> Tensor:
         reference_size=side,
     )
     resized = crop_resize(images, whole, side, "bicubic")
-    start = round((side - view_size) / 2)
-    return normalize(resized[:, :, start : start + view_size, start : start + view_size])
+    return normalize(resized[:, :, center, center])
 
 
 def random_crops(images: Tensor, rows: npt.NDArray[np.int64], draw: int, view_size: int) -> Tensor:

@@ -18,6 +18,7 @@ from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.evaluation.protocols import make_protocols
 from augscale.evaluation.seen_images import cached_contents, seen_notes
 from augscale.evaluation.transforms import decoded_side
+from augscale.networks.kept_features import features_folder
 from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import writable_folder
 from augscale.searching.prepare import refuse_own_statistics
@@ -100,7 +101,10 @@ def validate(
     notes += seen_notes([cached_contents(manifest.cache)], opened)
     with interruptible(folder) as stop:
         context = build_context(run, study_config, resolve_device(device))
-        made = make_protocols(protocols, settings, folder, device=device, on_progress=on_progress, should_stop=stop)
+        kept = features_folder(cache_root)
+        made = make_protocols(
+            protocols, settings, folder, device=device, features=kept, on_progress=on_progress, should_stop=stop
+        )
         measuring = Measuring(
             context, opened, made, settings, folder,
             resamples=resamples, seed=seed, on_progress=on_progress, should_stop=stop,

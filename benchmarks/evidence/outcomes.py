@@ -105,7 +105,7 @@ def linear_scores(
     scores = []
     for model in models:
         every = np.zeros((len(features), num_classes))
-        every[:, model.classes_] = model.predict_proba(standard)
+        every[:, model.classes] = model.probabilities(standard)
         scores.append(every)
     best = int(np.argmax([float(macro_auroc(labels[val], one[val])) for one in scores]))
     return scores[best][test], config.inverse_penalties[best]

@@ -19,6 +19,7 @@ from augscale.cli.app import app
 from augscale.config import BackboneConfig
 from augscale.demo import render
 from augscale.demo.patients import synthetic_records
+from augscale.diagnosis import subjects
 from augscale.errors import CheckpointError, ConfigError, DataError
 from augscale.networks.backbones import build_backbone
 from augscale.networks.weights import save_weights
@@ -91,7 +92,7 @@ def official(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def both(ours, official, photographs, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "diagnosis"
-    return augscale.diagnose([ours, official], data=photographs, out=out, **SMALL), out
+    return augscale.diagnose([ours, official], data=photographs, out=out, figures=True, **SMALL), out
 
 
 def _numbers(level) -> dict[str, float | None]:
@@ -155,11 +156,44 @@ def test_every_file_is_written_and_holds_what_the_object_holds(both):
     assert len(arrays["weak/strong/positive"]) == len(diagnosis.images)
 
 
-def test_views_do_not_depend_on_which_other_checkpoints_are_examined(both, ours, photographs):
-    alone = augscale.diagnose(ours, data=photographs, scales=["weak"], untrained=False, **SMALL)
+def test_views_do_not_depend_on_which_other_checkpoints_are_examined(both, ours, photographs, tmp_path):
+    alone = augscale.diagnose(ours, data=photographs, scales=["weak"], untrained=False, cache_root=tmp_path, **SMALL)
     diagnosis, _ = both
     for name in ("strong@0.25", "weak"):
         assert _numbers(alone["weak"].levels[name]) == pytest.approx(_numbers(diagnosis["weak"].levels[name]))
+
+
+def test_a_second_diagnosis_runs_no_network_and_has_the_same_numbers_to_the_last_bit(
+    ours, photographs, tmp_path, monkeypatch
+):
+    def result(cache: str) -> dict:
+        found = augscale.diagnose(ours, data=photographs, cache_root=tmp_path / cache, **SMALL)
+        distances = {f"{c.name} {k}": v.tolist() for c in found.checkpoints for k, v in c.distances.items()}
+        return found.to_dict() | {"finished": "", "distances": distances}
+
+    passes = []
+    embed = subjects.embed
+    monkeypatch.setattr(subjects, "embed", lambda *args, **kwargs: passes.append(1) or embed(*args, **kwargs))
+    first = result("one")
+    assert len(passes) == 2 * 5, "clean photographs and four levels, of the checkpoint and of its untrained network"
+    assert result("one") == first
+    assert len(passes) == 10
+    assert result("two") == first
+    assert len(passes) == 20
+
+
+def test_another_seed_or_checkpoint_finds_no_kept_views_but_those_of_the_untrained_network(
+    ours, photographs, tmp_path, monkeypatch
+):
+    passes = []
+    embed = subjects.embed
+    monkeypatch.setattr(subjects, "embed", lambda *args, **kwargs: passes.append(1) or embed(*args, **kwargs))
+    other = tmp_path / "other.safetensors"
+    save_weights(other, _backbone(2), json.loads(ours.with_suffix(".json").read_text()))
+    for checkpoint, seed, new in ((ours, 0, 10), (other, 0, 5), (ours, 1, 10), (other, 1, 5)):
+        del passes[:]
+        augscale.diagnose(checkpoint, data=photographs, cache_root=tmp_path / "cache", seed=seed, **SMALL)
+        assert len(passes) == new, (checkpoint, seed)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -214,13 +248,15 @@ def test_nan_in_the_weights_is_a_result_that_names_the_tensor(ours, photographs,
 
 
 def test_more_photographs_than_a_chunk_are_each_seen_once(ours, tmp_path, monkeypatch):
-    from augscale.diagnosis import subjects
-
+    data = tmp_path / "photographs"
+    data.mkdir()
     for index, record in enumerate(synthetic_records(10, 0)[:9]):
-        Image.fromarray(render(record.image_id, 0, 48)).save(tmp_path / f"{index}.png")
-    whole = augscale.diagnose(ours, data=tmp_path, scales=["weak"], untrained=False, **SMALL)
+        Image.fromarray(render(record.image_id, 0, 48)).save(data / f"{index}.png")
+    whole = augscale.diagnose(ours, data=data, scales=["weak"], untrained=False, **SMALL)
     monkeypatch.setattr(subjects, "CHUNK_IMAGES", 4)
-    chunked = augscale.diagnose(ours, data=tmp_path, scales=["weak"], untrained=False, **SMALL)
+    chunked = augscale.diagnose(
+        ours, data=data, scales=["weak"], untrained=False, cache_root=tmp_path / "cache", **SMALL
+    )
     assert len(chunked.images) == 9
     for name, level in whole["weak"].levels.items():
         assert _numbers(chunked["weak"].levels[name]) == pytest.approx(_numbers(level), rel=1e-4, abs=1e-5)
@@ -260,6 +296,7 @@ def test_the_command_prints_the_verdict_or_json(ours, photographs, tmp_path):
     assert done.exit_code == 0, done.exception
     assert "pair AUROC" in done.output.replace("Pair", "pair")
     assert str(tmp_path / "out" / "diagnosis.html") in done.output.replace("\n", "")
+    assert not list((tmp_path / "out").glob("*.png")), "they take --figures"
     values = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert values["num_images"] == 6
 

@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp, ortho_group, wasserstein_distance
 
 from augscale.diagnosis import clusters
+from augscale.diagnosis.checkup import _listed_distances
 from augscale.diagnosis.measure import measure_images, measure_views
 from augscale.errors import DataError
 from augscale.records.metrics import (
@@ -353,3 +354,21 @@ def test_differences_of_checkpoints_are_paired() -> None:
     assert a.interval[0] < b.interval[1]
     assert paired_difference(missing("none"), b) is None
     assert paired_difference(measured(1.0), measured(2.0)) is None
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-5])
+def test_listed_distances_are_those_of_every_pair_measured_directly(spread: float) -> None:
+    generator = np.random.default_rng(0)
+    points = (3 + spread * generator.normal(size=(6, 3, 16)) * np.arange(1, 7)[:, None, None]).astype(np.float32)
+    groups = np.array([0, 0, 1, 2, 2, 3])
+    listed = _listed_distances({"weak": points, "strong": points[:, ::-1]}, groups)
+    flat = points.reshape(18, 16).astype(np.float64)
+    left, right = np.triu_indices(18, 1)
+    unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    for prefix, rows in (("", unit), ("raw_", flat)):
+        direct = np.linalg.norm(rows[left] - rows[right], axis=1)
+        same = left // 3 == right // 3
+        other = groups[left // 3] != groups[right // 3]
+        np.testing.assert_allclose(listed[f"weak/{prefix}positive"], direct[same], rtol=1e-6)
+        np.testing.assert_allclose(listed[f"weak/{prefix}negative"], direct[other], rtol=1e-6)
+        assert listed[f"strong/{prefix}negative"].shape == (other.sum(),)

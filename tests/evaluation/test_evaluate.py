@@ -22,6 +22,7 @@ from augscale.config import BackboneConfig
 from augscale.demo import render
 from augscale.demo.patients import synthetic_records
 from augscale.errors import ConfigError, DataError
+from augscale.evaluation import features
 from augscale.evaluation.protocol_config import ProtocolConfig
 from augscale.networks.backbones import build_backbone
 from augscale.networks.weights import save_weights
@@ -139,6 +140,30 @@ def test_the_same_call_repeats_nothing_and_more_seeds_add_only_themselves(done, 
     after = {path: path.stat().st_mtime_ns for path in (out / "predictions").iterdir()}
     assert {path: after[path] for path in before} == before
     assert {path.name[:8] for path in set(after) - set(before)} == {"released"}
+
+
+def test_another_folder_runs_no_network_and_gives_the_same_numbers(checkpoints, here, tmp_path, monkeypatch):
+    passes = []
+    real = features.embedding_and_blocks
+    monkeypatch.setattr(features, "embedding_and_blocks", lambda *args: passes.append(1) or real(*args))
+
+    def scores(out: str, cache: str) -> list:
+        found = augscale.evaluate(
+            checkpoints[1],
+            datasets=here,
+            protocols=["linear", "knn"],
+            config=QUICK,
+            out=tmp_path / out,
+            cache_root=tmp_path / cache,
+        )
+        return [p.scores.tolist() for p in found.predictions]
+
+    first = scores("one", "cache")
+    assert len(passes) == 2 * 3, "train, val and test of the checkpoint and of the untrained network"
+    assert scores("two", "cache") == first
+    assert len(passes) == 6
+    assert scores("three", "empty") == first
+    assert len(passes) == 12
 
 
 def test_a_damaged_or_outdated_run_is_made_again(done, checkpoints, here, there):

@@ -15,7 +15,9 @@ from torchvision.transforms import functional as F
 from toy_protocols import RESNET, VIEW_SIZE, VIT, toy_dataset, toy_encoder
 
 from augscale.augmentation.draw import draw_view_parameters
-from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD
+from augscale.augmentation.resample import crop_resize
+from augscale.augmentation.scales import NONE
+from augscale.augmentation.views import IMAGENET_MEAN, IMAGENET_STD, normalize
 from augscale.errors import CheckpointError, ConfigError, DivergedError, Paused
 from augscale.evaluation import features as features_module
 from augscale.evaluation.class_tokens import embedding_and_blocks
@@ -46,6 +48,19 @@ def test_the_evaluation_view_is_torchvisions_resize_and_center_crop(view_size: i
     found = evaluation_views(torch.from_numpy(IMAGES), view_size)
     # PIL also rounds to whole grey levels after each pass.
     assert float((found - expected).abs().max()) < 1.6 / 255 / min(IMAGENET_STD)
+
+
+@pytest.mark.parametrize("view_size", [32, 56, 96, 224])
+def test_an_image_of_the_decoded_size_is_cut_to_the_bit_as_after_resizing(view_size: int) -> None:
+    side = resized_side(view_size)
+    images = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, side, side, 3), dtype=np.uint8))
+    whole = draw_view_parameters(
+        NONE, "global1", np.zeros(2, dtype=np.int64), 0, image_size=side, view_size=side, reference_size=side
+    )
+    start = round((side - view_size) / 2)
+    center = slice(start, start + view_size)
+    resized = crop_resize(images, whole, side, "bicubic")
+    assert torch.equal(evaluation_views(images, view_size), normalize(resized[:, :, center, center]))
 
 
 def test_views_of_224_come_from_256() -> None:

@@ -86,13 +86,16 @@ class _Pair(NamedTuple):
     words: str
 
 
-def write_diagnosis(out_dir: Path, diagnosis: DiagnosisRecord, thumbnails: Mapping[int, bytes]) -> list[Path]:
+def write_diagnosis(
+    out_dir: Path, diagnosis: DiagnosisRecord, thumbnails: Mapping[int, bytes], *, figures: bool = True
+) -> list[Path]:
     """Writes the page and the PNG figures.
 
     Args:
         out_dir: an existing folder.
         diagnosis: the content of diagnosis.json.
         thumbnails: JPEG or PNG bytes by row of `images`; other kinds of files are not shown.
+        figures: False writes the page only.
     Returns:
         The files, the page first. A figure for which there is nothing to draw is not written. A reader sees an old
         file or a new one, never a part.
@@ -103,7 +106,7 @@ def write_diagnosis(out_dir: Path, diagnosis: DiagnosisRecord, thumbnails: Mappi
     page = out_dir / "diagnosis.html"
     write_text_atomic(page, render_diagnosis(shown, thumbnails))
     written = [page]
-    for name, png in all_figures(shown).items():
+    for name, png in all_figures(shown).items() if figures else ():
         write_bytes_atomic(out_dir / name, png)
         written.append(out_dir / name)
     return written
