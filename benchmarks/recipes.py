@@ -34,7 +34,7 @@ from augscale.errors import AugscaleError
 from augscale.runs.files import read_json, write_text_atomic
 from benchmarks.evidence.data import LADDER, pretraining_study
 from benchmarks.evidence.measure import Measurer, limit_threads
-from benchmarks.evidence.plan import Kind, PlannedRun
+from benchmarks.evidence.plan import NO_LEARNING, Kind, PlannedRun
 from benchmarks.evidence.runner import prepare_folder, result_file, work
 from benchmarks.evidence.settings import load_settings
 
@@ -144,7 +144,8 @@ def _run(options: argparse.Namespace) -> None:
 def planned(recipe: Recipe) -> PlannedRun:
     """The recipe as a run of the evidence study, whose chain trains, measures and resumes it."""
     scales = None if recipe.kind == "untrained" else WEAK
-    return PlannedRun(name=recipe.name, seed=0, kind=recipe.kind, scales=scales)
+    without = NO_LEARNING if recipe.kind == "null" else ()
+    return PlannedRun(name=recipe.name, seed=0, kind=recipe.kind, scales=scales, recipe=without)
 
 
 def table(out: Path, recipes: Sequence[Recipe]) -> str:

@@ -121,7 +121,7 @@ def raw_distances(squared: Floats, left: Floats, right: Floats) -> Floats:
         left, right: float64, lengths |x| and |y|, broadcast against `squared`.
     """
     # Squares of very large lengths would overflow.
-    scale = max(float(left.max()), float(right.max())) or 1.0
+    scale = max(float(left.max(initial=0)), float(right.max(initial=0))) or 1.0
     left, right = left / scale, right / scale
     raw = squared * left
     raw *= right
