@@ -253,44 +253,53 @@ def leave_one_out(spread: Spread) -> list[LeftOut]:
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """One-way analysis of variance of a value over scales.
+    """Two-way analysis of variance of a value over scales and seeds, without interaction.
 
-    mean: of all runs. between: SD of the scales' true means. within: SD of two seeds of the same scales. reliability:
-    share of the variance of a single run that is due to the scales, in [0, 1].
+    mean: of all runs. scales: SD of the scales' true means. seeds: SD of the seeds' true means, which all scales share,
+    as seed k is the same network, order and draws for every scale. residual: SD of what is left. reliability: share of
+    the variance within a seed that is due to the scales, in [0, 1]; two seeds are expected to correlate by as much.
+    agreement: Spearman's correlation of the first two seeds over the scales.
     """
 
     mean: float
-    between: float
-    within: float
+    scales: float
+    seeds: float
+    residual: float
     reliability: float
+    agreement: Correlation
 
 
-def seed_noise(values: Floats, groups: npt.NDArray[np.int64]) -> Noise | None:
-    """Splits the variance of one value per run into scales and seeds (unbiased, unequal group sizes allowed).
+def seed_noise(
+    values: Floats, scales: npt.NDArray[np.int64], seeds: npt.NDArray[np.int64], bootstrap: int = 0
+) -> Noise | None:
+    """Splits the variance of one value per run into scales, seeds and the rest (unbiased; negative variances are 0).
 
     Args:
-        values: float64, shape (n,); NaN are left out.
-        groups: int64, shape (n,): scales.
+        values: float64, shape (n,). Scales that lack a known value for one of the seeds are left out.
+        scales, seeds: int64, shape (n,); at most one run for each pair.
+        bootstrap: resamples of scales for the interval of the agreement.
     Returns:
-        None with fewer than two groups, or no group with two values.
+        None with fewer than two seeds, or fewer than three complete scales.
     """
-    known = np.isfinite(values)
-    x, group = values[known], np.unique(groups[known], return_inverse=True)[1]
-    n, sizes = len(x), np.bincount(group) if len(x) else np.zeros(0, dtype=np.int64)
-    k = len(sizes)
-    if k < 2 or n <= k:
+    rows, columns = (np.unique(numbers, return_inverse=True)[1] for numbers in (scales, seeds))
+    table = np.full((rows.max(initial=-1) + 1, columns.max(initial=-1) + 1), np.nan)
+    table[rows, columns] = values
+    table = table[np.isfinite(table).all(axis=1)]
+    k, n = table.shape
+    if k < 3 or n < 2:
         return None
-    means = np.bincount(group, x) / sizes
-    within = float(np.square(x - means[group]).sum() / (n - k))
-    around = float((sizes * np.square(means - x.mean())).sum() / (k - 1))
-    typical = (n - np.square(sizes).sum() / n) / (k - 1)
-    between = max(0.0, (around - within) / typical)
-    total = between + within
+    by_scales, by_seeds, mean = table.mean(axis=1), table.mean(axis=0), float(table.mean())
+    left = table - by_scales[:, None] - by_seeds + mean
+    residual = float(np.square(left).sum() / ((k - 1) * (n - 1)))
+    between = max(0.0, float(by_scales.var(ddof=1)) - residual / n)
+    total = between + residual
     return Noise(
-        mean=float(x.mean()),
-        between=float(np.sqrt(between)),
-        within=float(np.sqrt(within)),
+        mean=mean,
+        scales=float(np.sqrt(between)),
+        seeds=float(np.sqrt(max(0.0, float(by_seeds.var(ddof=1)) - residual / k))),
+        residual=float(np.sqrt(residual)),
         reliability=between / total if total > 0 else 0.0,
+        agreement=rank_correlation(table[:, 0], table[:, 1], bootstrap=bootstrap),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from augscale.statistics.arrays import Floats
 from benchmarks.evidence import markdown as md
 from benchmarks.evidence.correlations import DEFAULT, HYPOTHESIS, MAIN_PROTOCOL, MAIN_SCORES, Noise, Spread, seed_noise
 from benchmarks.evidence.outcomes import PROTOCOLS
@@ -126,34 +127,37 @@ def _share(found: np.ndarray, known: np.ndarray) -> str:
 def noise_section(spread: Spread) -> str:
     """Table 9."""
     evidence, rows = spread.evidence, []
-    outcomes = {
-        (dataset, protocol): seed_noise(evidence.auroc(spread.runs, dataset, protocol), spread.groups)
-        for dataset in spread.datasets
-        for protocol in PROTOCOLS
-    }
-    for (dataset, protocol), noise in outcomes.items():
-        rows.append([f"{dataset}, {protocol}", *_noise_cells(noise), md.MISSING])
-    best = outcomes.get((MEAN, MAIN_PROTOCOL))
+    seeds = np.array([run.seed for run in spread.runs], dtype=np.int64)
+
+    def noise(values: Floats) -> Noise | None:
+        return seed_noise(values, spread.groups, seeds, spread.bootstrap)
+
+    default = noise(evidence.score(spread.runs, DEFAULT))
+    for protocol in PROTOCOLS:
+        for dataset in spread.datasets:
+            found = noise(evidence.auroc(spread.runs, dataset, protocol))
+            ceiling = None if found is None or default is None else np.sqrt(found.reliability * default.reliability)
+            rows.append([f"{dataset}, {protocol}", *_noise_cells(found), md.signed(ceiling, 2)])
     for score in spread.scores:
-        noise = seed_noise(evidence.score(spread.runs, score), spread.groups)
-        if noise is None:
-            continue
-        ceiling = None if best is None else float(np.sqrt(noise.reliability * best.reliability))
-        rows.append([score.label, *_noise_cells(noise), md.signed(ceiling, 2)])
+        if (found := noise(evidence.score(spread.runs, score))) is not None:
+            rows.append([score.label, *_noise_cells(found), md.MISSING])
     return (
         "## 9. Seed noise\n"
-        "SD of the scales' true means and SD of two seeds of one setting (one-way analysis of variance; scores turned "
-        "so that higher is better). Reliability: share of a single run's variance that is due to the "
-        f"scales. Ceiling: the highest correlation that a single run's score can have with {MEAN} (`cv`) at these "
-        "reliabilities, if the true means agree perfectly.\n\n"
-        + md.table(["value", "mean", "SD of scales", "SD of seeds", "reliability", "ceiling"], rows)
+        "Two-way analysis of variance over scales and seeds: SD of the scales' true means, SD of the seeds' means "
+        "(seed k is the same network for all scales, so this moves no ranks), and SD of the rest. Scores are turned so "
+        "that higher is better. Reliability: share of the variance within a seed that is due to the scales. Two "
+        "seeds: Spearman's correlation of one seed with the other over the scales: what an outcome leaves to be "
+        f"ranked. Ceiling: the highest correlation within a seed that the default score ({DEFAULT.metric}) can be "
+        "expected to have with the outcome at these reliabilities, if the true means agree perfectly.\n\n"
+        + md.table(["value", "mean", "SD scales", "SD seeds", "SD rest", "reliability", "two seeds", "ceiling"], rows)
     )
 
 
 def _noise_cells(noise: Noise | None) -> list[str]:
     if noise is None:
-        return [md.MISSING] * 4
-    return [*(f"{value:.4g}" for value in (noise.mean, noise.between, noise.within)), f"{noise.reliability:.2f}"]
+        return [md.MISSING] * 6
+    values = (noise.mean, noise.scales, noise.seeds, noise.residual)
+    return [*(f"{value:.4g}" for value in values), f"{noise.reliability:.2f}", md.correlation(noise.agreement)]
 
 
 def regret_section(spread: Spread) -> str:

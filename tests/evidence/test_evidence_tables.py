@@ -144,16 +144,40 @@ def test_holm_is_the_step_down_method() -> None:
 
 def test_seed_noise_splits_the_variance() -> None:
     rng = np.random.default_rng(1)
-    groups = np.repeat(np.arange(400), 3)
-    values = rng.normal(0, 2, size=400)[groups] + rng.normal(0, 1, size=1200)
+    scales, seeds = np.repeat(np.arange(400), 3), np.tile(np.arange(3), 400)
+    values = rng.normal(0, 2, size=400)[scales] + np.array([0.0, 10.0, 20.0])[seeds] + rng.normal(0, 1, size=1200)
 
-    noise = seed_noise(values, groups)
+    noise = seed_noise(values, scales, seeds)
 
     assert noise is not None
-    assert noise.between == pytest.approx(2, rel=0.1)
-    assert noise.within == pytest.approx(1, rel=0.1)
+    assert noise.scales == pytest.approx(2, rel=0.1)
+    assert noise.residual == pytest.approx(1, rel=0.1)
+    # What all scales of a seed share moves no ranks and is not noise of the scales.
+    assert noise.seeds == pytest.approx(10, rel=0.02)
     assert noise.reliability == pytest.approx(0.8, abs=0.04)
-    assert seed_noise(values[:3], np.arange(3)) is None
+    table = values.reshape(400, 3)
+    assert noise.agreement.value == pytest.approx(stats.spearmanr(table[:, 0], table[:, 1]).statistic)
+
+
+def test_seed_noise_of_equal_scales_is_noise_alone() -> None:
+    """The null: without an effect of scales reliability and agreement are about 0."""
+    rng = np.random.default_rng(2)
+    scales, seeds = np.repeat(np.arange(400), 2), np.tile(np.arange(2), 400)
+
+    noise = seed_noise(rng.normal(size=800) + 5.0 * seeds, scales, seeds)
+
+    assert noise is not None
+    assert noise.reliability == pytest.approx(0, abs=0.1)
+    assert noise.agreement.value == pytest.approx(0, abs=0.1)
+
+
+def test_seed_noise_takes_complete_scales_only() -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 9.0, np.nan])
+    scales, seeds = np.repeat(np.arange(4), 2), np.tile(np.arange(2), 4)
+
+    assert seed_noise(values, scales, seeds) == seed_noise(values[:6], scales[:6], seeds[:6])
+    assert seed_noise(values[:4], scales[:4], seeds[:4]) is None
+    assert seed_noise(values[::2], scales[::2], seeds[::2]) is None
 
 
 def test_document_is_the_same_bytes_twice_and_names_every_table(folder: Path) -> None:
@@ -176,7 +200,7 @@ def test_a_study_that_was_stopped_early_still_gives_tables(folder: Path, tmp_pat
 
     paths = write_document(tmp_path / "csv", bootstrap=20)
 
-    assert "SD of seeds" in paths[0].read_text()
+    assert "SD seeds" in paths[0].read_text()
 
 
 def test_missing_csv_is_named(tmp_path: Path) -> None:
