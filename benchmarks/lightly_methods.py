@@ -8,6 +8,7 @@ that of the paper's pseudo-code here, and Sinkhorn-Knopp, so DINOv2's targets ha
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -29,7 +30,7 @@ from benchmarks.official_recipe import build_timm
 _LR = 1e-4
 
 
-class LightlyStep:
+class LightlyStep(ABC):
     """One method's networks, optimizer and step.
 
     Args:
@@ -46,15 +47,15 @@ class LightlyStep:
         parameters = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=_LR)
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """Makes the networks; returns those that the optimizer trains."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, views: Sequence[Tensor]) -> Tensor:
         """The loss of a batch, in each of its views (B, 3, s, s), the two global ones first."""
-        raise NotImplementedError
 
-    def before_update(self) -> None:
+    def before_update(self) -> None:  # noqa: B027  # a hook that most methods leave empty
         """Called between the gradients and the update."""
 
     def step(self, views: Sequence[Tensor]) -> None:
