@@ -207,6 +207,10 @@ def load_scales(name_or_path: str | Path) -> AugmentationScales:
 
 
 def _read_card(path: Path) -> AugmentationScales:
+    if path.name == "best.toml" and not path.exists() and (path.parent / "study.toml").exists():
+        raise ConfigError(
+            f"{path}: does not exist, because its search has no answer yet; the same search command goes on"
+        )
     values = read_toml(path)
     table = values.get("scales")
     if not isinstance(table, dict):

@@ -172,10 +172,10 @@ def fitted_words(asked: StudyConfig, fitted: StudyConfig, num_images: int) -> tu
     if fitted.probe.images == asked.probe.images:
         return ()
     number = fitted.probe.images
-    share = "a third is" if number == num_images // FITTED_SHARE else f"{number} are, as when this run began"
+    share = "a third of them" if number == num_images // FITTED_SHARE else "as when this run began"
     return (
-        f"up to {number} of {num_images} images are held out for the score: the study's {asked.probe.images} are more "
-        f"than half of them, so {share} (at least {LEAST_IMAGES}); --set probe.images=N sets another number",
+        f"too few images to hold out the study's {asked.probe.images} for the score; up to {number} of {num_images} "
+        f"are held out ({share}; at least {LEAST_IMAGES}); --set probe.images=N sets another number",
     )
 
 

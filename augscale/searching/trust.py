@@ -72,17 +72,21 @@ def nearest_regime(config: StudyConfig) -> Row | None:
 def trust_line(config: StudyConfig) -> str | None:
     """What the nearest regime says of the study's score, in one line; None where nothing was measured.
 
-    Correlations are those of the score's rank with the AUROC of a linear probe.
+    Correlations, with 95 % intervals, are those of the score's rank with the AUROC of a linear probe.
     """
     row = nearest_regime(config)
     measured = row and row["spearman"].get(config.probe.score)
     if row is None or not measured or row.get("statistics") != "common" or config.probe.uses_labels:
         return None
-    values = ", ".join(f"{values['value']:+.2f} on {name}" for name, values in measured.items())
+    values = ", ".join(
+        f"{values['value']:+.2f} [{values['interval'][0]:+.2f}, {values['interval'][1]:+.2f}] on {name}"
+        for name, values in measured.items()
+    )
     unlike = " (unlike your start)" if _other_start(row, config) else ""
     return (
-        f"nearest study of scores ({doc_pages.EVIDENCE}): {_start_words(row)}{unlike}, {row['network']}, "
-        f"{row['images']:,} images per run: {config.probe.score} ranked scales as labels do at Spearman {values}"
+        f"does {config.probe.score} rank scales as labels do? rank correlation in the nearest study "
+        f"({doc_pages.EVIDENCE}; {_start_words(row)}{unlike}, {row['network']}, {row['images']:,} images per run): "
+        f"{values}"
     )
 
 

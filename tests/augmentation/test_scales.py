@@ -189,6 +189,14 @@ def test_a_wrong_value_in_a_card_is_named(tmp_path: Path, line: str, expected: s
     assert "\n" not in str(error.value)
 
 
+def test_the_card_of_a_search_without_an_answer_yet_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_scales(tmp_path / "best.toml")
+    (tmp_path / "study.toml").touch()
+    with pytest.raises(ConfigError, match=r"best\.toml: does not exist, because its search has no answer yet"):
+        load_scales(tmp_path / "best.toml")
+
+
 def test_a_card_without_scales_is_refused(tmp_path: Path) -> None:
     card = tmp_path / "card.toml"
     card.write_text("[scale]\nhue = 0.1\n")

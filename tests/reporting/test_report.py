@@ -121,10 +121,17 @@ def test_values_from_files_are_shown_as_text(tmp_path):
 def test_a_running_search_says_so_and_shows_what_is_there(tmp_path):
     folder = write_run(tmp_path / "run", trials=14, answer=False)
     words = report_of(folder).words
-    assert "Search still running: 12 of 40 trials have ended." in words
+    assert "No answer yet: 12 of 40 trials have ended." in words
     assert re.search(r"Best so far: trial \d+, d′ \d\.\d{3}, not yet confirmed", words)
+    assert "no searched scales" not in words
     assert "best so far" in words
     assert "augscale export" not in words, "there is no card yet"
+
+
+def test_controls_alone_are_not_called_the_best_scales_without_a_word(tmp_path):
+    folder = write_run(tmp_path / "run", trials=6, answer=False)
+    words = report_of(folder).words
+    assert re.search(r"Best so far: \S+, .* not yet confirmed \(a control: no searched scales have completed\)", words)
 
 
 def test_no_completed_trial_still_gives_a_page_with_the_reasons(tmp_path):
@@ -146,7 +153,7 @@ def test_an_answer_without_a_best_is_said(tmp_path):
 
 
 def test_an_empty_folder_gives_a_page(tmp_path):
-    assert "Search still running: 0 trials have ended." in report_of(tmp_path).words
+    assert "No answer yet: 0 trials have ended." in report_of(tmp_path).words
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):

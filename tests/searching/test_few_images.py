@@ -62,8 +62,8 @@ def test_the_line_says_how_many_why_and_what_the_least_is(tmp_path, photos):
     manifest, said = _prepared(RunFolder(tmp_path / "run"), config)
     (line,) = said
     assert line == (
-        "up to 23 of 69 images are held out for the score: the study's 256 are more than half of them, so a third is "
-        "(at least 20); --set probe.images=N sets another number"
+        "too few images to hold out the study's 256 for the score; up to 23 of 69 are held out (a third of them; at "
+        "least 20); --set probe.images=N sets another number"
     )
     assert (manifest.data.num_panel, manifest.data.num_train) == (23, 46)
     assert line in manifest.data.notes
@@ -80,7 +80,7 @@ def test_the_number_is_in_the_study_of_the_run_and_the_same_command_resumes(tmp_
     run.study_file.write_text(run.study_file.read_text(encoding="utf-8").replace("images = 23", "images = 30"))
     _, said_then = _prepared(run, config)
     assert _held_out(run) == 30
-    assert "so 30 are, as when this run began" in said_then[0]
+    assert "up to 30 of 69 are held out (as when this run began;" in said_then[0]
     with pytest.raises(ConfigError, match=r"pretrain\.steps"):
         _prepared(run, load_study("few", {"data.sources": [str(photos)], "pretrain.steps": 99}))
 
@@ -116,7 +116,7 @@ def test_a_search_and_its_plan_hold_out_the_same_number_and_it_resumes(tmp_path,
     settings = {"data": str(photos), "device": "cpu", "workers": 1, "out": out, "overrides": few}
     plan = augscale.plan_search("few", trials=1, **settings)
     assert (plan.panel, plan.train) == (23, 46)
-    assert plan.notes[0].startswith("up to 23 of 69")
+    assert "up to 23 of 69 are held out" in plan.notes[0]
     with pytest.raises(DataError, match="256 images are to be held out"):
         augscale.plan_search("few", trials=1, **settings | {"overrides": few | {"probe.images": 256}})
     search("few", trials=1, quiet=True, allow_bad=True, **settings)

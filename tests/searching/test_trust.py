@@ -123,9 +123,7 @@ def test_a_search_says_in_one_line_what_the_nearest_study_found(monkeypatch):
     line = trust.trust_line(_study())
     assert line is not None
     assert "\n" not in line
-    assert line.endswith(
-        "random weights, resnet10t, 15,360 images per run: dprime ranked scales as labels do at Spearman +0.40 on a"
-    )
+    assert line.endswith("random weights, resnet10t, 15,360 images per run): +0.40 [+0.10, +0.70] on a")
     assert "random weights (unlike your start)" in trust.trust_line(_study(init="imagenet"))
     assert trust.trust_line(_study("alpha_req")) is None
     assert trust.trust_line(_study("cv-auroc", **{"probe.labelled": ["x"]})) is None

@@ -60,14 +60,16 @@ def _headline_so_far(run: RunResults) -> str:
     ended = sum(t.state != "RUNNING" for t in run.trials)
     confirmed = sum(t.state != "RUNNING" for t in run.confirmations)
     confirming = f", {confirmed} confirmation runs are done" if run.confirmations else ""
-    return f"Search still running: {ended}{f' of {wanted}' if wanted else ''} trials have ended{confirming}."
+    return f"No answer yet: {ended}{f' of {wanted}' if wanted else ''} trials have ended{confirming}."
 
 
 def _best_so_far(run: RunResults) -> str:
     best = run.best_trial
     if best is None:
         return "No trial has completed without collapsing yet, so there is nothing to compare."
-    return f"Best so far: {best.name}, {score_label(run.score_name)} {number(best.score)}, not yet confirmed."
+    searched = any(trial.is_usable and not trial.control for trial in run.trials)
+    alone = "" if searched else " (a control: no searched scales have completed)"
+    return f"Best so far: {best.name}, {score_label(run.score_name)} {number(best.score)}, not yet confirmed{alone}."
 
 
 def _newer_trials(run: RunResults) -> tuple[int, int] | None:

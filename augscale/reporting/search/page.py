@@ -39,7 +39,7 @@ SECTIONS = (
         guide="Each row is one set of scales, trained again from other initial weights. Where the interval of a "
         "difference crosses 0, these runs cannot tell the two apart.",
         plot=contender_figures.confirmation,
-        missing="No scales have been run again on fresh seeds, so how much of a score is luck is not known.",
+        missing="No comparison on fresh seeds has been completed, so how much of a score is luck is not known.",
     ),
     Section(
         anchor="distances",
