@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from augscale.config import StudyConfig
 from augscale.data.grey_levels import range_lines
 from augscale.records.manifest import ManifestRecord
@@ -9,6 +11,7 @@ from augscale.runs.folders import RunFolder
 from augscale.searching.display import SearchDisplay
 from augscale.searching.storage import PASSWORD_VARIABLE, Storage
 from augscale.searching.trust import labels_line, trust_line
+from augscale.system.progress_bar import duration
 
 DEMONSTRATION = "default"
 """The study that a search without `--study` runs: made for the built-in photographs."""
@@ -49,6 +52,21 @@ def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: Manifes
         display.say(f"  set aside: {bad.path}: {bad.reason}")
     if (data.num_bad or 0) > BAD_SHOWN:
         display.say(f"  ... and {(data.num_bad or 0) - BAD_SHOWN} more in {run.manifest_file}")
+
+
+def say_budget(display: SearchDisplay, seconds: float, began: float) -> None:
+    """Prints when the time budget ends, and what happens then.
+
+    Args:
+        display: where to print.
+        seconds: the budget.
+        began: start of the call in seconds since the epoch.
+    """
+    end = time.strftime("%H:%M:%S", time.localtime(began + seconds))
+    display.say(
+        f"  budget {duration(seconds)}, until {end}: trials begin as long as the confirmation fits behind them; what "
+        "runs at the end is saved, and the same command goes on"
+    )
 
 
 def say_where_it_is_kept(display: SearchDisplay, address: Storage, *, given: bool) -> None:

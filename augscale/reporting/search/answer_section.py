@@ -135,6 +135,8 @@ def _next_steps(run: RunResults) -> tuple[str, str, list[str]]:
     if run.answer is None or run.best is None or not run.has_card:
         return "", "", []
     commands = [command_text(words) for words in next_commands(run.answer, run.path)]
+    if run.answer.outcome == "no searched scales":
+        return "Go on with the search", "It continues where it stopped; without --budget it runs to its end:", commands
     if run.answer.outcome == "training taught nothing":
         words = "These trials were too short to rank scales. For example:"
         return "Search again with longer trials", words, commands

@@ -15,7 +15,12 @@ _ONE_SEED = " (search only)"
 NO_VERDICT = "no verdict"
 """Verdict where one seed was run."""
 
-_FIRST: dict[Outcome, str] = {"best found": "best", "training taught nothing": "highest", "no usable trial": NOTHING}
+_FIRST: dict[Outcome, str] = {
+    "best found": "best",
+    "training taught nothing": "highest",
+    "no searched scales": "highest",
+    "no usable trial": NOTHING,
+}
 """The first row's verdict: the highest of scores that training did not raise is not called best."""
 
 
@@ -61,7 +66,8 @@ def verdict_legend(answer: AnswerRecord) -> str:
     """What the verdicts rest on, or why there are none."""
     if answer.best_contender and len(answer.best_contender.confirm_scores) >= 2:
         return "Verdicts are differences to the best, paired by seed."
-    return "One seed allows no verdict; confirm.seeds = 2 or more does."
+    more = "the same command goes on" if answer.unfinished else "confirm.seeds = 2 or more does"
+    return f"One seed allows no verdict; {more}."
 
 
 def _contender(contender: ContenderRecord, answer: AnswerRecord, confirmed: bool) -> ContenderRow:
