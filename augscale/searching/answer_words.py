@@ -124,7 +124,8 @@ def _nothing_learned(
 
 def _nothing_searched(contenders: Sequence[ContenderRecord]) -> str:
     """The headline where the budget ended among the controls."""
-    ended = [contender.name for contender in contenders if contender.state == "COMPLETE"]
+    in_order = sorted(contenders, key=lambda contender: contender.number or 0)
+    ended = [contender.name for contender in in_order if contender.state == "COMPLETE"]
     count = "1 control" if len(ended) == 1 else f"{len(ended)} controls"
     ran = f"{count} ran ({joined(ended)})" if ended else "no control had ended"
     return f"No answer: the budget ended before any searched scales were tried; {ran}, and {GOES_ON}."

@@ -88,10 +88,14 @@ def open_confirmations(
     plan = _plan(config, study, PlanRecord.read_if_there(plan_file(run)))
     candidates = [contender for contender in plan.contenders if contender.kind == "candidate"]
     seeds, names = plan.seeds or 0, {contender.name for contender in plan.contenders}
-    coming = min(further_trials, max(0, config.confirm.top_k - len(candidates)))
+    coming = 0
     if further_trials:
         states = (TrialState.WAITING, TrialState.RUNNING)
-        controls = {control_of(trial) for trial in study.get_trials(deepcopy=False, states=states)}
+        controls = {control_of(trial) for trial in study.get_trials(deepcopy=False, states=states)} - {None}
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        # Controls are queued before all other trials.
+        searched = max(0, further_trials - len(waiting))
+        coming = min(searched, max(0, config.confirm.top_k - len(candidates)))
         coming += len((controls & {*config.confirm.controls}) - names)
     runs = _runs(run, config, plan.contenders, seeds)
     return coming * seeds + sum(not known.has_ended for known in runs), coming * seeds + len(runs)

@@ -25,6 +25,7 @@ from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import RunFolder
 from augscale.scoring.embeddings import embed
 from augscale.scoring.panel import checked_panel_split, fit_panel, fitted_words
+from augscale.searching.introduction import NO_PATIENTS
 from augscale.searching.prepare import check_study, default_run_folder, kept_panel, refuse_changes
 from augscale.searching.search import parse_budget, resolved_study
 from augscale.searching.trial import rung_steps
@@ -257,6 +258,8 @@ def _notes(config: StudyConfig, scan: SourceScan, begun: bool) -> tuple[str, ...
         notes.append("the run folder exists: the search would resume it, and what has ended is not run again")
     if any(source != "synthetic" for source in config.data.sources):
         notes.append("files were listed and not opened: broken ones and exact copies are found by the search")
+    if not any(record.patient_id is not None for record in scan.records):
+        notes.append(NO_PATIENTS)
     if config.probe.labelled:
         notes.append("the labelled images, which every score embeds, too, are neither listed nor in the forecast")
     notes.append(

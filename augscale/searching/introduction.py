@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from augscale import doc_pages
 from augscale.config import StudyConfig
 from augscale.data.grey_levels import range_lines
 from augscale.records.manifest import ManifestRecord
@@ -16,6 +17,10 @@ from augscale.system.progress_bar import duration
 DEMONSTRATION = "default"
 """The study that a search without `--study` runs: made for the built-in photographs."""
 BAD_SHOWN = 5
+NO_PATIENTS = (
+    "no patient ids: images of one patient can lie both in training and in the panel, and count as negative pairs; "
+    f"a table with a column patient_id prevents that ({doc_pages.TABLES})"
+)
 
 
 def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: ManifestRecord, run: RunFolder) -> None:
@@ -31,6 +36,8 @@ def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: Manifes
         f"{data.num_images} images {patients}({data.num_train} to train on, {data.num_panel} held out for the "
         f"panel), {data.num_bad} files set aside; run folder {run.path}"
     )
+    if not data.num_patients:
+        display.say(f"  {NO_PATIENTS}")
     for line in range_lines([found for found in data.ranges if not found["given"]]):
         display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
     if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
