@@ -258,12 +258,12 @@ def _notes(config: StudyConfig, scan: SourceScan, begun: bool) -> tuple[str, ...
         notes.append("the run folder exists: the search would resume it, and what has ended is not run again")
     if any(source != "synthetic" for source in config.data.sources):
         notes.append("files were listed and not opened: broken ones and exact copies are found by the search")
-    if not any(record.patient_id is not None for record in scan.records):
-        notes.append(NO_PATIENTS)
     if config.probe.labelled:
         notes.append("the labelled images, which every score embeds, too, are neither listed nor in the forecast")
     notes.append(
         "the forecast is for unpruned trials, without decoding, start-up and reports; workers that share memory "
         "bandwidth are slower than one alone"
     )
+    if not any(record.patient_id is not None for record in scan.records):
+        notes.append(NO_PATIENTS)
     return (*notes, *scan.notes)

@@ -133,7 +133,7 @@ def _verdicts(run: RunResults) -> list[Verdict]:
             answer.null is not None and answer.null.shift is not None,
             bool(answer.null and answer.null.still),
         )
-        sentence = "The null stands still" if still else "The null moves" if ended else "No null has ended"
+        sentence = "The null stands still" if still else "The null moves" if ended else "No null run"
         found.append(Verdict(sentence=sentence, numbers=answer.null_sentence, kind="clear" if still else ""))
     others = [c for c in answer.contenders if c is not best]
     for other in others:

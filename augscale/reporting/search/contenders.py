@@ -89,7 +89,7 @@ def verdict_on(contender: ContenderRecord, answer: AnswerRecord) -> tuple[str, s
     best, versus = answer.best_contender, contender.versus_best
     seeds = len(best.confirm_scores) if best else 0
     if not contender.usable:
-        return "cannot be used", ""
+        return ("not ended" if contender.state == "RUNNING" else "cannot be used"), ""
     if contender is best:
         return ("highest" if seeds < 2 and len(answer.contenders) > 1 else _FIRST[answer.outcome]), "best"
     if versus is None:
