@@ -126,9 +126,13 @@ def _nothing_searched(contenders: Sequence[ContenderRecord]) -> str:
     """The headline where the budget ended among the controls."""
     in_order = sorted(contenders, key=lambda contender: contender.number or 0)
     ended = [contender.name for contender in in_order if contender.state == "COMPLETE"]
+    if not ended:
+        return "No answer: the budget ended before any trial had; the same command with a larger --budget goes on."
     count = "1 control" if len(ended) == 1 else f"{len(ended)} controls"
-    ran = f"{count} ran ({joined(ended)})" if ended else "no control had ended"
-    return f"No answer: the budget ended before any searched scales were tried; {ran}, and {GOES_ON}."
+    return (
+        f"No answer: the budget ended before any searched scales were tried; {count} ran ({joined(ended)}), and "
+        f"{GOES_ON}."
+    )
 
 
 def unfinished_sentence(unfinished: UnfinishedRecord) -> str:

@@ -58,6 +58,9 @@ class Session:
             self._stop_if_hopeless()
         deadline = None if seconds_allowed is None else self.began + seconds_allowed
         self.display.deadline = deadline
+        if deadline is not None and time.time() >= deadline:
+            self.run.log("budget ended before the workers started")
+            return
         with self.display.running():
             try:
                 supervise(
@@ -94,7 +97,7 @@ class Session:
             answer = write_answer(run, self.config, self.study, {"total": total})
             write_report(run.path)
         if answer.best is None and answer.unfinished and answer.unfinished.trials:
-            raise StudyError(f"{answer.headline.removesuffix('.')}; {run.path} has what was saved")
+            raise StudyError(f"{run.path}: {answer.headline.removesuffix('.')}")
         if answer.best is None:
             why = _why_no_trial_can_be_used(trials_started(self.study))
             raise StudyError(

@@ -229,6 +229,8 @@ def run_worker(
         sharing: number of workers on this GPU, among which its free memory is divided when it is measured.
         parent: id of the process whose end makes this one save and stop.
     """
+    if Budget(deadline=deadline).has_ended:
+        return  # the start of a process took what was left
     if threads:
         torch.set_num_threads(threads)
     optuna.logging.set_verbosity(optuna.logging.ERROR)

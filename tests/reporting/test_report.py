@@ -81,7 +81,8 @@ def test_overlap_is_explained_only_beside_a_certain_verdict(tmp_path):
 def test_the_evidence_of_health_is_folded_away_under_its_verdict(tmp_path):
     folder = write_run(tmp_path / "run")
     evidence = ["effective rank 3.1 of 32", "loss 4.10 below chance"]
-    number = next(c["number"] for c in json.loads((folder / "answer.json").read_text())["contenders"])
+    answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    number = next(c["number"] for c in answer["contenders"] if c["name"] == answer["best"])
     file = folder / "trials" / f"{number:04d}" / "trial.json"
     put(file, json.loads(file.read_text()) | {"health": {"verdict": "suspicious", "evidence": evidence}})
     text = report_of(folder).source

@@ -12,6 +12,7 @@ from tiny_runs import searched
 
 from augscale.augmentation.scales import card_warning
 from augscale.config import load_study
+from augscale.errors import StudyError
 from augscale.records.answer import AnswerRecord, UnfinishedRecord
 from augscale.records.confirmation import PlanRecord
 from augscale.records.trial import RungRecord, TrialRecord
@@ -158,6 +159,17 @@ def test_what_is_missing_is_counted_and_said_in_one_sentence(begun):
     assert unfinished_work(search.run, search.config, search.study) is None
     both = UnfinishedRecord(trials=992, wanted=1000, confirmations=5, planned=9)
     assert unfinished_sentence(both).startswith("The budget ended after 8 of 1,000 trials and 4 of 9 confirmation runs")
+
+
+def test_a_budget_that_the_images_used_up_starts_no_worker_and_asks_for_a_larger_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUGSCALE_CACHE", str(tmp_path / "cache"))
+    done = searched(tmp_path / "run", "--budget", "0.001s")
+    assert isinstance(done.exception, StudyError)
+    assert str(done.exception) == (
+        f"{tmp_path / 'run'}: No answer: the budget ended before any trial had; the same command with a larger "
+        "--budget goes on"
+    )
+    assert not list((tmp_path / "run").glob("trials/*"))
 
 
 ARGUMENTS = ("--trials", "5", "--set", "search.prune=false")
