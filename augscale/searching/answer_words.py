@@ -140,7 +140,7 @@ def unfinished_sentence(unfinished: UnfinishedRecord) -> str:
     parts = [f"{unfinished.wanted - unfinished.trials} of {unfinished.wanted:,} trials"] if unfinished.trials else []
     if unfinished.confirmations and unfinished.searched:
         done = unfinished.planned - unfinished.confirmations
-        parts.append(f"{done} of {unfinished.planned} confirmation runs (seeds that all contenders have count)")
+        parts.append(f"{done} of {unfinished.planned} confirmation runs (only complete seeds are compared)")
     if unfinished.nulls and not parts:
         parts.append("all but the runs with learning rate 0")
     return f"The budget ended after {joined(parts)}; {GOES_ON}."

@@ -148,7 +148,7 @@ def test_what_is_missing_is_counted_and_said_in_one_sentence(begun):
     left = unfinished_work(search.run, search.config, search.study)
     assert (left.trials, left.confirmations, left.planned, left.searched) == (0, 6, 6, True)
     assert unfinished_sentence(left) == (
-        "The budget ended after 0 of 6 confirmation runs (seeds that all contenders have count); the same command goes "
+        "The budget ended after 0 of 6 confirmation runs (only complete seeds are compared); the same command goes "
         "on where it stopped."
     )
     for confirmation in plan_confirmation(search.run, search.config, search.study):
