@@ -218,6 +218,8 @@ def _lightly(scales: AugmentationScales) -> str:
         *_not_expressed(scales, ("aspect_ratio",), "lightly"),
         *_solarize_elsewhere(scales, "lightly"),
         "# cj_bright, cj_contrast, cj_sat and cj_hue are multiplied by cj_strength.",
+        "# Sizes, number of local views and normalization are no scales; lightly's defaults are global_crop_size=224,",
+        "# local_crop_size=96, n_local_views=6 and ImageNet's mean and SD (normalize). Give those of your training.",
         "transform = DINOTransform(",
         *(f"    {name}={value!r}," for name, value in arguments.items()),
         ")",

@@ -232,7 +232,7 @@ def card_warning(name_or_path: str | Path) -> str | None:
         return None
     headline = str(card.get("headline", ""))
     # Cards of earlier versions have no outcome, but a headline that begins so.
-    if card.get("outcome") == "training taught nothing" or headline.startswith("No answer"):
+    if card.get("outcome") in ("training taught nothing", "no searched scales") or headline.startswith("No answer"):
         return f"{name}: its search has no answer, so these scales are not shown to be good. {headline}".strip()
     return None
 

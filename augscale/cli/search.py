@@ -42,7 +42,9 @@ def search(
     ] = None,
     unlabelled: Unlabelled = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Total number of trials, including finished ones.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for this call, e.g. 2h, 90m.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for this call, e.g. 2h, 90m; then it saves, answers and can go on.")
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Database URL, for several hosts; its password is not stored.")
     ] = None,
@@ -85,6 +87,7 @@ def search(
                 data=sources,
                 labels=labelled,
                 trials=trials,
+                budget=budget,
                 workers=workers,
                 device=device,
                 seed=seed,

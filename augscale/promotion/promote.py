@@ -143,7 +143,7 @@ def promote(
     evaluation_options |= {"say": line_printer(console)}
     if datasets is not None:
         _check_evaluation(study, overrides, datasets, protocols, config, **evaluation_options)
-    if answer.outcome == "training taught nothing":
+    if answer.outcome in ("training taught nothing", "no searched scales"):
         console.print(f"note: {answer.headline} They are promoted all the same.")
     wanted = {"confirm.top_k": max(top, study.confirm.top_k), "confirm.seeds": max(confirm_seeds, study.confirm.seeds)}
     if (study.confirm.top_k, study.confirm.seeds) != tuple(wanted.values()):

@@ -11,7 +11,7 @@ from augscale.records.fields import Interval, Number, Numbers
 from augscale.records.manifest import DataRecord, LabelledRecord
 from augscale.records.panel import HealthRecord
 
-Outcome = Literal["best found", "training taught nothing", "no usable trial"]
+Outcome = Literal["best found", "training taught nothing", "no searched scales", "no usable trial"]
 
 
 class VersusRecord(Record):
@@ -106,6 +106,23 @@ class FailureRecord(Record):
         return f"{len(self.trials)} x {self.reason}"
 
 
+class UnfinishedRecord(Record):
+    """What a search has not done, because its time budget ended."""
+
+    trials: int
+    """Trials that were wanted and have not ended."""
+    wanted: int
+    """Trials that were wanted."""
+    confirmations: int
+    """Confirmation runs that have not ended, of those that would follow if no further trial began."""
+    planned: int
+    """Confirmation runs in all."""
+    nulls: int = 0
+    """Runs with learning rate 0 that have not ended."""
+    searched: bool = True
+    """False if no searched scales have been tried, only controls."""
+
+
 class BackboneRecord(Record):
     """The settings of the backbone, and its size."""
 
@@ -149,6 +166,8 @@ class AnswerRecord(FileRecord):
     counts: dict[str, int] = Field(default_factory=dict)
     """Trials by Optuna's state."""
     failures: tuple[FailureRecord, ...] = ()
+    unfinished: UnfinishedRecord | None = None
+    """None if the search has run to its end."""
     seconds: Numbers = Field(default_factory=dict)
 
     @field_validator("labels_used", "caveats", "sentences", mode="before")
@@ -164,6 +183,8 @@ class AnswerRecord(FileRecord):
     def outcome(self) -> Outcome:
         if self.best_contender is None:
             return "no usable trial"
+        if self.unfinished and not self.unfinished.searched:
+            return "no searched scales"
         return "training taught nothing" if self.untrained and not self.untrained.beaten else "best found"
 
     @property

@@ -20,8 +20,9 @@ from augscale.records.panel import PanelRecord, UntrainedRecord
 from augscale.records.trial import TrialRecord
 from augscale.runs.files import write_text_atomic
 from augscale.runs.folders import RunFolder, now, versions
-from augscale.searching.answer_words import caveats, headline, sentences
-from augscale.searching.confirm import ConfirmationRun, plan_confirmation, trial_name
+from augscale.searching.answer_words import caveats, headline, sentences, unfinished_sentence
+from augscale.searching.budget import unfinished_work
+from augscale.searching.confirm import ConfirmationRun, complete_seeds, planned_runs, trial_name
 from augscale.searching.failures import all_failed, failure_groups, failure_sentence
 from augscale.searching.importance import parameter_importance
 from augscale.searching.null import null_record, null_sentence
@@ -53,12 +54,12 @@ def write_answer(
     Args:
         run: the run folder.
         config: its settings.
-        study: the Optuna study, in which all trials have ended.
+        study: the Optuna study, whose workers have ended; trials that the end of a budget paused are left out.
         seconds: wall-clock time of the search by stage.
     Returns:
         The answer; `best` is None when no trial completed without collapsing.
     """
-    runs = plan_confirmation(run, config, study) if config.confirm.seeds else []
+    runs = complete_seeds(planned_runs(run, config)) if config.confirm.seeds else []
     scored = _contenders(run, config, study, runs)
     place = _best(scored)
     before = UntrainedRecord.read_if_there(run.untrained_file)
@@ -70,7 +71,7 @@ def write_answer(
     labelled = [dataset.name for dataset in manifest.labelled]
     importance, by_chance = parameter_importance(study)
     trials, score = trials_started(study), config.probe.score
-    null_words = null_sentence(null, score)
+    null_words, unfinished = null_sentence(null, score), unfinished_work(run, config, study)
     answer = AnswerRecord(
         study=config.name,
         finished=now(),
@@ -91,12 +92,14 @@ def write_answer(
             score,
             pretrained=config.backbone.init != "none",
             failures=failure_sentence(trials) if all_failed(trials) else "",
+            unfinished=unfinished,
         ),
         sentences=tuple(sentences(best, contenders, untrained, score)),
         untrained=untrained,
         null=null,
         null_sentence=null_words,
         caveats=(
+            *([unfinished_sentence(unfinished)] if unfinished else []),
             *caveats(config, best, contenders, labelled),
             *(() if null and null.still else (null_words,)),
             *micro_batch_caveats(run),
@@ -106,6 +109,7 @@ def write_answer(
         importance_by_chance=by_chance,
         counts=dict(Counter(trial.state.name for trial in trials)),
         failures=tuple(failure_groups(trials)),
+        unfinished=unfinished,
         seconds={name: round(value, 1) for name, value in seconds.items()},
     )
     answer.write(run.answer_file)

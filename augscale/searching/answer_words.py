@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from augscale.config import CV_AUROC, KNN_AUROC, StudyConfig
-from augscale.records.answer import ContenderRecord, UntrainedComparison
+from augscale.records.answer import ContenderRecord, UnfinishedRecord, UntrainedComparison
 from augscale.searching.trust import trust_statement
 from augscale.settings import joined
 
+GOES_ON = "the same command goes on where it stopped"
+_MORE_SEEDS = "confirm.seeds = 2 or more"
 _SEPARATION_PHRASE = "keep pairs apart"
 _PHRASES = {"alpha_req": "use the directions of the embedding"}
 """Verb phrase of the headline ("does not ... better") for scores that do not measure the separation of pairs."""
@@ -29,6 +31,7 @@ def headline(
     *,
     pretrained: bool = False,
     failures: str = "",
+    unfinished: UnfinishedRecord | None = None,
 ) -> str:
     """The answer in one sentence, or the reason why there is none.
 
@@ -40,9 +43,14 @@ def headline(
         score: name of the score, `probe.score`.
         pretrained: trials began with pre-trained weights.
         failures: why trials failed, if all did.
+        unfinished: what a search whose time budget ended has not done.
     """
     if failures:
         return f"No answer: {failures}."
+    if unfinished and not unfinished.searched:
+        return _nothing_searched(contenders)
+    if best is None and unfinished and unfinished.trials:
+        return f"No answer: no trial that has ended can be used. {unfinished_sentence(unfinished)}"
     if best is None:
         return "No trial completed without collapsing, so there is no answer."
     do = (
@@ -51,7 +59,7 @@ def headline(
         else _PHRASES.get(score, _SEPARATION_PHRASE)
     )
     if untrained and not untrained.beaten:
-        return _nothing_learned(best, contenders, untrained, do, pretrained=pretrained)
+        return _nothing_learned(best, contenders, untrained, do, pretrained=pretrained, unfinished=unfinished)
     better, level, ahead = _controls_by_verdict(best, contenders)
     name, is_preset = (
         (f"The preset {best.name}", True) if best.kind == "control" else (f"The scales of {best.name}", False)
@@ -71,7 +79,8 @@ def headline(
     if level:
         return f"{name} {scores} highest, but {are} not distinguishable from {joined(level)}."
     if best.confirm_scores:
-        return f"{name} {scores} highest on one fresh seed, which allows no verdict: use confirm.seeds = 2 or more."
+        seeds = f"use {_MORE_SEEDS}" if not (unfinished and unfinished.confirmations) else GOES_ON
+        return f"{name} {scores} highest on one fresh seed, which allows no verdict: {seeds}."
     return f"{name} {scores} highest in the search; nothing was confirmed on fresh seeds."
 
 
@@ -82,6 +91,7 @@ def _nothing_learned(
     do: str,
     *,
     pretrained: bool,
+    unfinished: UnfinishedRecord | None,
 ) -> str:
     """The headline where training has not beaten its start: that, and apart from it whether scales differ."""
     start = "the pre-trained network that it began with" if pretrained else "the network before training"
@@ -99,12 +109,41 @@ def _nothing_learned(
     if untrained.seeds == 1:
         return (
             f"No answer: on one seed even {best.name}, the highest, does not show that training helps to {do}, "
-            f"compared with {start}; {order}. A ranking of scales needs {remedy}, and confirm.seeds = 2 or more."
+            f"compared with {start}; {order}. "
+            + (
+                f"The confirmation is not complete: {GOES_ON}."
+                if unfinished and unfinished.confirmations
+                else f"A ranking of scales needs {remedy}, and {_MORE_SEEDS}."
+            )
         )
     return (
         f"No answer: even {best.name}, the best, does not {do} better than {start}; {order}. A ranking of scales needs "
         f"{remedy}."
     )
+
+
+def _nothing_searched(contenders: Sequence[ContenderRecord]) -> str:
+    """The headline where the budget ended among the controls."""
+    in_order = sorted(contenders, key=lambda contender: contender.number or 0)
+    ended = [contender.name for contender in in_order if contender.state == "COMPLETE"]
+    if not ended:
+        return "No answer: the budget ended before any trial had; the same command with a larger --budget goes on."
+    count = "1 control" if len(ended) == 1 else f"{len(ended)} controls"
+    return (
+        f"No answer: the budget ended before any searched scales were tried; {count} ran ({joined(ended)}), and "
+        f"{GOES_ON}."
+    )
+
+
+def unfinished_sentence(unfinished: UnfinishedRecord) -> str:
+    """What is missing after the end of the time budget, and how to get it."""
+    parts = [f"{unfinished.wanted - unfinished.trials} of {unfinished.wanted:,} trials"] if unfinished.trials else []
+    if unfinished.confirmations and unfinished.searched:
+        done = unfinished.planned - unfinished.confirmations
+        parts.append(f"{done} of {unfinished.planned} confirmation runs (only complete seeds are compared)")
+    if unfinished.nulls and not parts:
+        parts.append("all but the runs with learning rate 0")
+    return f"The budget ended after {joined(parts)}; {GOES_ON}."
 
 
 def _controls_by_verdict(

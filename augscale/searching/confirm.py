@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import SearchConfig, StudyConfig
@@ -51,7 +51,7 @@ def plan_file(run: RunFolder) -> Path:
 
 
 def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) -> list[ConfirmationRun]:
-    """The confirmation runs, decided once when every trial has finished and kept in `confirm/plan.json`.
+    """The confirmation runs, decided once when the trials have ended and kept in `confirm/plan.json`.
 
     Contenders are the best `confirm.top_k` trials that are not controls, the controls of `confirm.controls` that
     completed, every other control that scored above all candidates, and the contenders of an earlier plan. Runs are
@@ -60,18 +60,45 @@ def plan_confirmation(run: RunFolder, config: StudyConfig, study: optuna.Study) 
     file = plan_file(run)
     with run.locked():
         known = PlanRecord.read_if_there(file)
+        plan = _plan(config, study, known)
         # The plan is made again if there are more trials than before, or if top_k or the number of seeds has changed.
-        trials, top_k = len(trials_started(study)), config.confirm.top_k
-        seeds = max(config.confirm.seeds, known.seeds or 0 if known else 0)
-        if known is None or (known.trials, known.top_k, known.seeds) != (trials, top_k, seeds):
-            best = [trial for trial in ranked(study) if not control_of(trial)][:top_k]
-            contenders = best + _controls(config, study) + _leading_controls(config, study)
-            chosen = {trial.number: _contender(config, trial) for trial in contenders}
-            # Contenders of an earlier plan stay, even if a later trial scored higher.
-            before = [old for old in (known.contenders if known else ()) if old.number not in chosen]
-            known = PlanRecord(trials=trials, top_k=top_k, seeds=seeds, contenders=(*chosen.values(), *before))
+        facts = (plan.trials, plan.top_k, plan.seeds)
+        if known is None or (known.trials, known.top_k, known.seeds) != facts:
+            known = plan
             known.write(file)
-    return _runs(run, config, known.contenders, seeds)
+    return _runs(run, config, known.contenders, plan.seeds or 0)
+
+
+def planned_runs(run: RunFolder, config: StudyConfig) -> list[ConfirmationRun]:
+    """The confirmation runs of the plan in the run folder; none before there is a plan."""
+    known = PlanRecord.read_if_there(plan_file(run))
+    return _runs(run, config, known.contenders, _seeds(config, known)) if known else []
+
+
+def complete_seeds(runs: list[ConfirmationRun]) -> list[ConfirmationRun]:
+    """The runs on those seeds on which every contender's run has ended, so that contenders can be compared."""
+    open_seeds = {confirmation.seed_index for confirmation in runs if not confirmation.has_ended}
+    return [confirmation for confirmation in runs if confirmation.seed_index not in open_seeds]
+
+
+def open_confirmations(
+    run: RunFolder, config: StudyConfig, study: optuna.Study, *, further_trials: int = 0
+) -> tuple[int, int]:
+    """Confirmation runs if the search ended after so many more trials: those that have not ended, and all of them."""
+    plan = _plan(config, study, PlanRecord.read_if_there(plan_file(run)))
+    candidates = [contender for contender in plan.contenders if contender.kind == "candidate"]
+    seeds, names = plan.seeds or 0, {contender.name for contender in plan.contenders}
+    coming = 0
+    if further_trials:
+        states = (TrialState.WAITING, TrialState.RUNNING)
+        controls = {control_of(trial) for trial in study.get_trials(deepcopy=False, states=states)} - {None}
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        # Controls are queued before all other trials.
+        searched = max(0, further_trials - len(waiting))
+        coming = min(searched, max(0, config.confirm.top_k - len(candidates)))
+        coming += len((controls & {*config.confirm.controls}) - names)
+    runs = _runs(run, config, plan.contenders, seeds)
+    return coming * seeds + sum(not known.has_ended for known in runs), coming * seeds + len(runs)
 
 
 def expected_runs(config: StudyConfig, study: optuna.Study) -> int:
@@ -105,6 +132,28 @@ def claim_confirmation(runs: list[ConfirmationRun]) -> tuple[ConfirmationRun, Fi
 def trial_name(trial: FrozenTrial) -> str:
     """The name of a trial in every table: that of its control, else its number."""
     return control_of(trial) or f"trial {trial.number}"
+
+
+def _plan(config: StudyConfig, study: optuna.Study, known: PlanRecord | None) -> PlanRecord:
+    """The plan if the search ended now.
+
+    Args:
+        config: of the study.
+        study: of the run.
+        known: an earlier plan; its contenders stay, even if a later trial scored higher.
+    """
+    top_k = config.confirm.top_k
+    best = [trial for trial in ranked(study) if not control_of(trial)][:top_k]
+    contenders = best + _controls(config, study) + _leading_controls(config, study)
+    chosen = {trial.number: _contender(config, trial) for trial in contenders}
+    before = [old for old in (known.contenders if known else ()) if old.number not in chosen]
+    # A trial that the end of the budget has paused may win when it has ended.
+    trials = sum(trial.state.is_finished() for trial in trials_started(study))
+    return PlanRecord(trials=trials, top_k=top_k, seeds=_seeds(config, known), contenders=(*chosen.values(), *before))
+
+
+def _seeds(config: StudyConfig, known: PlanRecord | None) -> int:
+    return max(config.confirm.seeds, (known.seeds or 0) if known else 0)
 
 
 def _controls(config: StudyConfig, study: optuna.Study) -> list[FrozenTrial]:

@@ -41,6 +41,8 @@ class SearchDisplay:
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self.console = console
         self.quiet = quiet
+        self.deadline: float | None = None
+        """End of the time budget in seconds since the epoch; None for no limit."""
         self._live: Live | None = None
         self._told: set[int] = set()
         self._confirmations_told = 0
@@ -69,12 +71,13 @@ class SearchDisplay:
         if self.quiet:
             return
         if self._live is not None:
-            self._live.update(render(snapshot, time.monotonic() - self._start))
+            self._live.update(render(snapshot, time.monotonic() - self._start, deadline=self.deadline))
             return
         for line in snapshot.trials:
             if line.state not in OPEN and line.number not in self._told:
                 self._told.add(line.number)
-                self.say(f"[{len(self._told)}/{snapshot.wanted}] {_ended_trial(line, snapshot)}")
+                left = _left(snapshot, self.deadline)
+                self.say(f"[{len(self._told)}/{snapshot.wanted}] {_ended_trial(line, snapshot)}{left}")
         if snapshot.confirmations_done > self._confirmations_told:
             self._confirmations_told = snapshot.confirmations_done
             self.say(f"confirmation on fresh seeds: {snapshot.confirmations_done}/{snapshot.confirmations_planned}")
@@ -85,14 +88,24 @@ def _ended_trial(line: TrialLine, snapshot: Progress) -> str:
     best = f"best {snapshot.best.name} {snapshot.best.score:.3f}" if snapshot.best else "no best yet"
     score = "" if line.score is None else f" score {line.score:.3f}"
     note = f" ({line.note})" if line.note else ""
+    return f"{line.name}: {line.state}{score}{note}; {line.crops_and_jitter}; {best}"
+
+
+def _left(snapshot: Progress, deadline: float | None) -> str:
+    """The forecast of the whole search, beside it what the budget leaves."""
     left = f", about {duration(snapshot.seconds_left)} left" if snapshot.seconds_left else ""
-    return f"{line.name}: {line.state}{score}{note}; {line.crops_and_jitter}; {best}{left}"
+    if deadline is None:
+        return left
+    seconds = deadline - time.time()
+    return f"{left}, budget {'ends in ' + duration(seconds) if seconds > 0 else 'ended'}"
 
 
-def render(snapshot: Progress, elapsed: float | None, *, all_trials: bool = False) -> RenderableType:
+def render(
+    snapshot: Progress, elapsed: float | None, *, all_trials: bool = False, deadline: float | None = None
+) -> RenderableType:
     """Head line, best so far, forecast, workers, and the newest (or all) trials."""
     counts = ", ".join(f"{count} {state.lower()}" for state, count in sorted(snapshot.counts.items()))
-    left = f", about {duration(snapshot.seconds_left)} left" if snapshot.seconds_left is not None else ""
+    left = _left(snapshot, deadline)
     spent = f", {duration(elapsed)}" if elapsed is not None else ""
     parts = [
         Text(f"trials {snapshot.finished}/{snapshot.wanted} ({counts or 'starting'}) by {snapshot.method}{spent}{left}")

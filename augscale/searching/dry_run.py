@@ -25,8 +25,9 @@ from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import RunFolder
 from augscale.scoring.embeddings import embed
 from augscale.scoring.panel import checked_panel_split, fit_panel, fitted_words
+from augscale.searching.introduction import NO_PATIENTS
 from augscale.searching.prepare import check_study, default_run_folder, kept_panel, refuse_changes
-from augscale.searching.search import resolved_study
+from augscale.searching.search import parse_budget, resolved_study
 from augscale.searching.trial import rung_steps
 from augscale.seeding import derive_seed
 from augscale.system.devices import WorkerPlan, plan_workers
@@ -78,6 +79,12 @@ class SearchPlan:
     cost: Cost
     seconds: float
     """Forecast for the whole search, if no trial is pruned."""
+    budget: float | None = None
+    """Time budget of the call in seconds."""
+    fitting: int | None = None
+    """Trials that fit into the budget with their confirmation by the forecast; 0 if it is too short for an answer."""
+    shortest: float | None = None
+    """Forecast in seconds of the shortest search that can give an answer: the controls and one searched trial."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -96,6 +103,7 @@ def plan_search(
     data: str | Path | list[str | Path] | None = None,
     labels: str | Path | list[str | Path] | None = None,
     trials: int | None = None,
+    budget: str | float | None = None,
     workers: int | None = None,
     device: str = "auto",
     seed: int | None = None,
@@ -111,6 +119,7 @@ def plan_search(
     config = resolved_study(
         study, data=data, labels=labels, trials=trials, seed=seed, max_memory=max_memory, overrides=overrides
     )
+    allowed = parse_budget(budget)
     run = RunFolder(out or default_run_folder(config))
     begun = ManifestRecord.read_if_there(run.manifest_file) is not None
     given = sets_panel(study, overrides or {})
@@ -125,8 +134,7 @@ def plan_search(
     config = config if given else fit_panel(config, len(scan.records))
     train, panel = checked_panel_split(scan.records, config)
     cost = measure_cost(config, plan)
-    confirmations = (config.confirm.top_k + len(config.confirm.controls)) * config.confirm.seeds
-    nulls = min(config.search.null_trials, len(config.search.controls))
+    runs, workers_used = _runs(config, config.search.trials), len(plan.devices)
     return SearchPlan(
         study=config.name,
         run=run.path,
@@ -138,17 +146,20 @@ def plan_search(
         set_aside=len(scan.bad),
         trials=config.search.trials,
         controls=config.search.controls[: config.search.trials],
-        confirmations=confirmations,
-        nulls=nulls,
+        confirmations=runs.confirmations,
+        nulls=runs.nulls,
         steps=config.pretrain.steps,
         batch_size=config.pretrain.batch_size,
         backbone=config.backbone.name,
         parameters=parameters,
         view_size=config.crops.global_size,
         device=str(plan),
-        workers=len(plan.devices),
+        workers=workers_used,
         cost=cost,
-        seconds=_seconds(config, cost, config.search.trials + confirmations + nulls, len(plan.devices)),
+        seconds=_seconds(config, cost, runs, workers_used),
+        budget=allowed,
+        fitting=None if allowed is None else _fitting(config, cost, workers_used, allowed),
+        shortest=_seconds(config, cost, _runs(config, _least_trials(config)), workers_used),
         notes=(*fitted_words(asked, config, len(scan.records)), *_notes(config, scan, begun)),
     )
 
@@ -202,11 +213,43 @@ def _timed(work: Callable[[], object], device: torch.device, repeats: int) -> fl
     return (time.perf_counter() - begin) / repeats
 
 
-def _seconds(config: StudyConfig, cost: Cost, runs: int, workers: int) -> float:
+@dataclass(frozen=True, kw_only=True)
+class _Runs:
+    trials: int
+    confirmations: int
+    nulls: int
+
+    @property
+    def total(self) -> int:
+        return self.trials + self.confirmations + self.nulls
+
+
+def _runs(config: StudyConfig, trials: int) -> _Runs:
+    """The runs of a search of so many trials, if no control outside `confirm.controls` leads."""
+    candidates = min(config.confirm.top_k, max(0, trials - len(config.search.controls)))
+    return _Runs(
+        trials=trials,
+        confirmations=(candidates + len(config.confirm.controls)) * config.confirm.seeds,
+        nulls=min(config.search.null_trials, len(config.search.controls)),
+    )
+
+
+def _least_trials(config: StudyConfig) -> int:
+    """The controls and one searched trial, or all trials where there are no more than controls."""
+    return min(config.search.trials, len(config.search.controls) + 1)
+
+
+def _fitting(config: StudyConfig, cost: Cost, workers: int, budget: float) -> int:
+    """The largest number of trials whose search, with its confirmation, fits into the budget; 0 if none does."""
+    wanted = range(config.search.trials, _least_trials(config) - 1, -1)
+    return next((n for n in wanted if _seconds(config, cost, _runs(config, n), workers) <= budget), 0)
+
+
+def _seconds(config: StudyConfig, cost: Cost, runs: _Runs, workers: int) -> float:
     probe = config.probe
     views = probe.images * (1 + probe.views * len(probe.levels))
     per_run = config.pretrain.steps * cost.seconds_per_step + len(rung_steps(config)) * views * cost.seconds_per_view
-    return per_run * runs / workers
+    return per_run * runs.total / workers
 
 
 def _notes(config: StudyConfig, scan: SourceScan, begun: bool) -> tuple[str, ...]:
@@ -221,4 +264,6 @@ def _notes(config: StudyConfig, scan: SourceScan, begun: bool) -> tuple[str, ...
         "the forecast is for unpruned trials, without decoding, start-up and reports; workers that share memory "
         "bandwidth are slower than one alone"
     )
+    if not any(record.patient_id is not None for record in scan.records):
+        notes.append(NO_PATIENTS)
     return (*notes, *scan.notes)

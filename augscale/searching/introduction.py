@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+from augscale import doc_pages
 from augscale.config import StudyConfig
 from augscale.data.grey_levels import range_lines
 from augscale.records.manifest import ManifestRecord
@@ -9,10 +12,15 @@ from augscale.runs.folders import RunFolder
 from augscale.searching.display import SearchDisplay
 from augscale.searching.storage import PASSWORD_VARIABLE, Storage
 from augscale.searching.trust import labels_line, trust_line
+from augscale.system.progress_bar import duration
 
 DEMONSTRATION = "default"
 """The study that a search without `--study` runs: made for the built-in photographs."""
 BAD_SHOWN = 5
+NO_PATIENTS = (
+    "no patient ids: images of one patient can lie both in training and in the panel, and count as negative pairs; "
+    f"a table with a column patient_id prevents that ({doc_pages.TABLES})"
+)
 
 
 def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: ManifestRecord, run: RunFolder) -> None:
@@ -28,6 +36,8 @@ def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: Manifes
         f"{data.num_images} images {patients}({data.num_train} to train on, {data.num_panel} held out for the "
         f"panel), {data.num_bad} files set aside; run folder {run.path}"
     )
+    if not data.num_patients:
+        display.say(f"  {NO_PATIENTS}")
     for line in range_lines([found for found in data.ranges if not found["given"]]):
         display.say(f"  grey levels of {line}; data.range = [LOW, HIGH] sets it")
     if config.name == DEMONSTRATION and list(config.data.sources) != ["synthetic"]:
@@ -49,6 +59,21 @@ def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: Manifes
         display.say(f"  set aside: {bad.path}: {bad.reason}")
     if (data.num_bad or 0) > BAD_SHOWN:
         display.say(f"  ... and {(data.num_bad or 0) - BAD_SHOWN} more in {run.manifest_file}")
+
+
+def say_budget(display: SearchDisplay, seconds: float, began: float) -> None:
+    """Prints when the time budget ends, and what happens then.
+
+    Args:
+        display: where to print.
+        seconds: the budget.
+        began: start of the call in seconds since the epoch.
+    """
+    end = time.strftime("%H:%M:%S", time.localtime(began + seconds))
+    display.say(
+        f"  budget {duration(seconds)}, until {end}: trials begin as long as the confirmation fits behind them; what "
+        "runs at the end is saved, and the same command goes on"
+    )
 
 
 def say_where_it_is_kept(display: SearchDisplay, address: Storage, *, given: bool) -> None:

@@ -40,9 +40,17 @@ class TrialLine:
     rungs_done: int
     seconds: float | None
     note: str
-    crops_and_jitter: str
     short_scales: tuple[str, str, str]
     """Areas of global and local crops in whole percents, and jitter."""
+
+    @property
+    def crops_and_jitter(self) -> str:
+        """The same in words, with units."""
+        return "global {} %, local {} %, jitter {}".format(*self.short_scales)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return vars(self) | {"crops_and_jitter": self.crops_and_jitter}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +84,8 @@ class Progress:
             "method": self.method,
             "wanted": self.wanted,
             "counts": self.counts,
-            "best": vars(self.best) if self.best else None,
-            "trials": [vars(line) for line in self.trials],
+            "best": self.best.to_dict() if self.best else None,
+            "trials": [line.to_dict() for line in self.trials],
             "workers": [worker.to_dict() for worker in self.workers],
             "confirmations": {
                 "done": self.confirmations_done,
@@ -155,8 +163,6 @@ def _line(run: RunFolder, config: StudyConfig, trial: FrozenTrial, at_work: Coll
         rungs_done=len(rungs) or len(reported),
         seconds=record.seconds if record else None,
         note=note,
-        crops_and_jitter=f"g {scales.global_crops_scale[0]:.2f}-{scales.global_crops_scale[1]:.2f}  "
-        f"l {scales.local_crops_scale[0]:.2f}-{scales.local_crops_scale[1]:.2f}  j {scales.brightness:.2f}",
         short_scales=(
             f"{scales.global_crops_scale[0]:.0%}-{scales.global_crops_scale[1]:.0%}".replace("%", ""),
             f"{scales.local_crops_scale[0]:.0%}-{scales.local_crops_scale[1]:.0%}".replace("%", ""),

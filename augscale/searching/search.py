@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from augscale.records.answer import AnswerRecord
 from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import RunFolder, Stopwatch
 from augscale.searching.display import SearchDisplay
-from augscale.searching.introduction import say_what_runs, say_where_it_is_kept
+from augscale.searching.introduction import say_budget, say_what_runs, say_where_it_is_kept
 from augscale.searching.prepare import check_study, default_run_folder, kept_panel, prepare_run
 from augscale.searching.progress import Progress, read_progress
 from augscale.searching.session import Session
@@ -87,7 +88,8 @@ def search(
         labels: labelled images (folders, tables or names of prepared datasets): trials are scored by how well classes
             are told apart (`probe.score = "cv-auroc"`, if `overrides` names no score). Test images are not read.
         trials: total number, including trials of earlier calls; None takes the study's.
-        budget: time for this call, e.g. "2h", "90m" or seconds; leaves room for the confirmation.
+        budget: time for this call, e.g. "2h", "90m" or seconds. Trials begin as long as the confirmation fits behind
+            them; at the end, what runs is saved and the answer is written from what has ended.
         storage: SQLAlchemy URL for several hosts; None keeps SQLite in the run folder. The password is passed to the
             workers and is not kept.
         workers: processes; None takes one per GPU, or one per CPU core.
@@ -136,7 +138,12 @@ def search(
     say_where_it_is_kept(display, address, given=storage is not None)
     facts = {"trials": config.search.trials, "device": str(plan), "workers": len(plan.devices)}
     run.log("search started", **facts, preparation_seconds=round(watch.seconds, 3))
-    session = Session(run=run, config=config, study=optuna_study, address=address, display=display, watch=watch)
+    began = time.time() - watch.seconds
+    session = Session(
+        run=run, config=config, study=optuna_study, address=address, display=display, watch=watch, began=began
+    )
+    if seconds_allowed is not None:
+        say_budget(display, seconds_allowed, began)
     session.train(plan, seconds_allowed)
     return _result(run, session.answer())
 

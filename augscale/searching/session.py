@@ -35,17 +35,17 @@ class Session:
     display: SearchDisplay
     watch: Stopwatch
     began: float = field(default_factory=time.time)
-    """Seconds since the epoch."""
+    """Start of the call in seconds since the epoch."""
     _snapshot: Progress | None = field(default=None, init=False)
     _seen: float = field(default=-1.0, init=False)
     """Modification time of the newest file that the current snapshot includes."""
 
     def train(self, plan: WorkerPlan, seconds_allowed: float | None) -> None:
-        """Runs the workers until every trial and every confirmation run has ended.
+        """Runs the workers until every trial and every confirmation run has ended, or the budget.
 
         Args:
             plan: devices and threads.
-            seconds_allowed: time for this session; None for no limit.
+            seconds_allowed: time for this call, from its start; None for no limit.
         Raises:
             InterruptedRun: a signal came; everything is saved.
             StudyError: too many trials failed, or a worker ended with an error of its own.
@@ -56,12 +56,17 @@ class Session:
             if len(started) >= self.config.search.trials:
                 return
             self._stop_if_hopeless()
+        deadline = None if seconds_allowed is None else self.began + seconds_allowed
+        self.display.deadline = deadline
+        if deadline is not None and time.time() >= deadline:
+            self.run.log("budget ended before the workers started")
+            return
         with self.display.running():
             try:
                 supervise(
                     self.run,
                     plan,
-                    deadline=None if seconds_allowed is None else self.began + seconds_allowed,
+                    deadline=deadline,
                     on_poll=self._poll,
                     environment=self.address.environment,
                 )
@@ -91,6 +96,8 @@ class Session:
             total = self.watch.seconds + (before.seconds.get("total", 0.0) if before else 0.0)
             answer = write_answer(run, self.config, self.study, {"total": total})
             write_report(run.path)
+        if answer.best is None and answer.unfinished and answer.unfinished.trials:
+            raise StudyError(f"{run.path}: {answer.headline.removesuffix('.')}")
         if answer.best is None:
             why = _why_no_trial_can_be_used(trials_started(self.study))
             raise StudyError(

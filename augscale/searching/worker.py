@@ -7,32 +7,28 @@ the environment. `worker_runs` runs what a worker has claimed.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
-import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
-from optuna.trial import TrialState
 
 from augscale.config import load_study
 from augscale.errors import InterruptedRun, Paused
 from augscale.pretraining.micro_batches import MicroBatches
 from augscale.records.manifest import ManifestRecord
 from augscale.records.panel import UntrainedRecord
-from augscale.records.trial import TrialRecord
 from augscale.records.worker import WorkerRecord, worker_file
 from augscale.runs.folders import RunFolder, this_host, try_lock
+from augscale.searching.budget import Budget
 from augscale.searching.confirm import (
     ConfirmationRun,
     claim_confirmation,
     confirm_seed,
     control_runs,
-    expected_runs,
     plan_confirmation,
 )
 from augscale.searching.failures import all_failed
@@ -56,7 +52,7 @@ class Worker:
         run: a prepared run folder.
         device: e.g. "cpu" or "cuda:1".
         num_workers: workers that share the work, for the forecast of the time budget.
-        deadline: seconds since the epoch after which no trial is started; None for no limit.
+        deadline: seconds since the epoch at which the worker saves and ends; None for no limit.
         free_memory: bytes that this worker may use where the study sets no limit; None: measured before every trial.
         stop: returns True when the worker has to save and stop.
     """
@@ -71,7 +67,7 @@ class Worker:
         free_memory: int | None = None,
         stop: StopFlag | None = None,
     ) -> None:
-        self.run, self.num_workers, self.deadline = run, num_workers, deadline
+        self.run, self.budget = run, Budget(deadline=deadline, workers=num_workers)
         self.started = time.time()
         self.stop = stop or StopFlag()
         self.config = load_study(run.study_file)
@@ -89,6 +85,8 @@ class Worker:
     def work(self) -> None:
         """Searches, then confirms. While there is no trial to run, it confirms controls or scores untrained networks.
 
+        At the end of the time budget what runs is saved, and the worker returns.
+
         Raises:
             InterruptedRun: a signal came; everything is saved.
             StudyError: too many trials failed in a row, or the storage is out of reach.
@@ -97,12 +95,19 @@ class Worker:
             self._search()
             self._confirm()
         except Paused:
+            if not self.stop():
+                self.run.log("budget ended", pid=os.getpid())
+                return
             number = self.stop.signal_number or int(signal.SIGTERM)
             name = signal.Signals(number).name
             raise InterruptedRun(f"stopped by {name}; the running trial is saved", number) from None
         finally:
             self.show(phase="done")
             self.run.log("worker done", pid=os.getpid(), seconds=self.clock.seconds())
+
+    def should_stop(self) -> bool:
+        """True if the worker has to save and end: after a signal, or at the end of the time budget."""
+        return self.stop() or self.budget.has_ended
 
     def show(self, **fields: Any) -> None:
         """Writes what this worker is doing, for the live display and `augscale status`."""
@@ -118,10 +123,11 @@ class Worker:
 
     def _search(self) -> None:
         while True:
-            if self.stop():
+            if self.should_stop():
                 raise Paused
             with self.clock.phase("claiming"):
-                claim = claim_trial(self.study, self.run, self.config, ask=not self._over_budget(), since=self.started)
+                ask = self.budget.allows_a_trial(self.run, self.config, self.study)
+                claim = claim_trial(self.study, self.run, self.config, ask=ask, since=self.started)
             if claim is not None:
                 with self.clock.phase("telling"):
                     ClaimedTrial(self, claim).run()
@@ -140,8 +146,11 @@ class Worker:
         runs = list(self.nulls)
         runs += plan_confirmation(self.run, self.config, self.study) if self.config.confirm.seeds else []
         while not (all(confirmation.has_ended for confirmation in runs) and self._untrained_is_scored()):
-            if self.stop():
+            if self.should_stop():
                 raise Paused
+            # What training has gained is measured against these networks: they come first where time may be short.
+            if self.budget.deadline is not None and self._score_untrained_if_free():
+                continue
             if not self._confirm_one(runs):
                 self._score_untrained_or_wait()
 
@@ -163,20 +172,24 @@ class Worker:
 
         The work is short and nothing waits for it, so it is done while there is nothing else to do.
         """
-        lock = None if self._untrained_is_scored() else try_lock(self.run.path / "untrained.lock")
-        if lock is None:
+        if not self._score_untrained_if_free():
             self.show(phase="waiting")
             with self.clock.phase("waiting"):
                 time.sleep(POLL_SECONDS)
-            return
+
+    def _score_untrained_if_free(self) -> bool:
+        """Scores the next untrained network; returns False if all are scored or another worker scores one."""
+        lock = None if self._untrained_is_scored() else try_lock(self.run.path / "untrained.lock")
+        if lock is None:
+            return False
         try:
-            if self._untrained_is_scored():
-                return
-            self.show(phase="scoring untrained networks")
-            with self.clock.phase("untrained"):
-                self._score_untrained()
+            if not self._untrained_is_scored():
+                self.show(phase="scoring untrained networks")
+                with self.clock.phase("untrained"):
+                    self._score_untrained()
         finally:
             lock.release()
+        return True
 
     def _score_untrained(self) -> None:
         file, search = self.run.untrained_file, self.config.search
@@ -191,18 +204,6 @@ class Worker:
     def _untrained_is_scored(self) -> bool:
         known = UntrainedRecord.read_if_there(self.run.untrained_file)
         return known is not None and len(known.confirm) >= self.config.confirm.seeds
-
-    def _over_budget(self) -> bool:
-        """True if too little time is left for a new trial and the confirmation."""
-        if self.deadline is None:
-            return False
-        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        records = [TrialRecord.in_folder(self.run.trial_dir(trial.number)) for trial in complete]
-        seconds = [record.seconds for record in records if record and record.seconds is not None]
-        full_trial = statistics.median(seconds) if seconds else 0.0
-        runs = len(self.nulls) + expected_runs(self.config, self.study)
-        rounds = 1 + math.ceil(runs / self.num_workers)
-        return time.time() + rounds * full_trial > self.deadline
 
 
 def run_worker(
@@ -223,11 +224,13 @@ def run_worker(
         device: e.g. "cpu" or "cuda:1".
         threads: CPU threads; None keeps torch's choice.
         num_workers: how many workers share the work, for the forecast of the time budget.
-        deadline: seconds since the epoch after which no trial is started; None for no limit.
+        deadline: seconds since the epoch at which the worker saves and ends; None for no limit.
         free_memory: bytes that this worker may use where the study sets no limit; None: measured now.
         sharing: number of workers on this GPU, among which its free memory is divided when it is measured.
         parent: id of the process whose end makes this one save and stop.
     """
+    if Budget(deadline=deadline).has_ended:
+        return  # the start of a process took what was left
     if threads:
         torch.set_num_threads(threads)
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -48,7 +48,7 @@ class ClaimedTrial:
         """Runs the trial to its end.
 
         Raises:
-            Paused: a signal came; the trial is left to the next worker.
+            Paused: a signal came or the budget ended; the trial is left to the next worker.
             Exception: a cause in the machine, e.g. a full disk; the trial is left to the next worker, too.
         """
         worker, claim = self.worker, self.claim
@@ -98,7 +98,7 @@ class ClaimedTrial:
                 on_step=self._on_step,
                 on_micro_batches=lambda chosen: worker.note_micro_batches(chosen, trial=claim.number),
                 largest_micro_batch=worker.largest_micro_batch,
-                should_stop=worker.stop,
+                should_stop=worker.should_stop,
             )
 
     def _on_rung(self, rung: RungRecord) -> None:
@@ -165,7 +165,7 @@ def run_confirmation(worker: Worker, confirmation: ConfirmationRun) -> None:
     """Runs a confirmation or null run that this worker has claimed.
 
     Raises:
-        Paused: a signal came; the run is left to the next worker.
+        Paused: a signal came or the budget ended; the run is left to the next worker.
         Exception: a cause in the machine, e.g. a full disk; the run is left to the next worker, too.
     """
     event, context, directory = "confirmation", worker.context, confirmation.directory
@@ -185,7 +185,7 @@ def run_confirmation(worker: Worker, confirmation: ConfirmationRun) -> None:
                 on_step=lambda step, loss: worker.show(step=step, loss=loss),
                 on_micro_batches=lambda chosen: worker.note_micro_batches(chosen, confirmation=name),
                 largest_micro_batch=worker.largest_micro_batch,
-                should_stop=worker.stop,
+                should_stop=worker.should_stop,
             )
     except Paused:
         raise

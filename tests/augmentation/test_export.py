@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shlex
 from typing import Any
@@ -139,6 +140,16 @@ def test_lightly_arguments_are_dino_transforms() -> None:
     assert (arguments["gaussian_blur"], arguments["sigmas"]) == ((0.9, 0.2, 0.3), (0.5, 1.5))
     assert (arguments["hf_prob"], arguments["vf_prob"], arguments["cj_prob"]) == (0.4, 0.25, 0.7)
     assert (arguments["random_gray_scale"], arguments["solarization_prob"]) == (0.11, 0.21)
+
+
+def test_what_lightly_decides_beside_the_scales_is_said_with_its_own_defaults() -> None:
+    transform = pytest.importorskip("lightly.transforms.dino_transform").DINOTransform
+    defaults = inspect.signature(transform.__init__).parameters
+    text = " ".join(export_scales(ODD, "lightly").replace("#", "").split())
+    for name in ("global_crop_size", "local_crop_size", "n_local_views"):
+        assert f"{name}={defaults[name].default}" in text
+    assert defaults["normalize"].default["mean"] == [0.485, 0.456, 0.406], "ImageNet's, as the comment says"
+    assert "ImageNet's mean and SD (normalize)" in text
 
 
 def test_lightly_train_arguments_are_dino_transform_args() -> None:

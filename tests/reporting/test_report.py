@@ -60,6 +60,61 @@ def test_the_table_of_the_terminal_stands_above_the_differences_with_their_inter
     assert top.index("95 % intervals. Verdicts are differences to the best") < top.index("95 % interval +")
 
 
+def test_marks_and_intervals_are_explained_where_they_stand(page, finished):
+    best = finished.best_name
+    assert f"≠ marks a setting of a control that differs from {best}." in page.words
+    certain = any(c.versus_best and c.versus_best.distinguishable for c in finished.answer.contenders)
+    assert ("The intervals of two rows may overlap although the verdict is certain" in page.words) == certain
+
+
+def test_overlap_is_explained_only_beside_a_certain_verdict(tmp_path):
+    folder = write_run(tmp_path / "run")
+    answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    for certain in (True, False):
+        for contender in answer["contenders"]:
+            if contender["versus_best"]:
+                contender["versus_best"]["distinguishable"] = certain
+        put(folder / "answer.json", answer)
+        assert ("may overlap although the verdict is certain" in report_of(folder).words) == certain
+
+
+def test_the_evidence_of_health_is_folded_away_under_its_verdict(tmp_path):
+    folder = write_run(tmp_path / "run")
+    evidence = ["effective rank 3.1 of 32", "loss 4.10 below chance"]
+    answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    number = next(c["number"] for c in answer["contenders"] if c["name"] == answer["best"])
+    file = folder / "trials" / f"{number:04d}" / "trial.json"
+    put(file, json.loads(file.read_text()) | {"health": {"verdict": "suspicious", "evidence": evidence}})
+    text = report_of(folder).source
+    assert "<details><summary>suspicious</summary><small>effective rank 3.1 of 32; loss 4.10 below chance" in text
+
+
+@pytest.mark.parametrize(
+    ("null", "sentence"),
+    [
+        ({"runs": [], "untrained": 1.0, "shift": 0.0, "still": True}, "The null stands still"),
+        ({"runs": [], "untrained": 1.0, "shift": 0.2, "still": False}, "The null moves"),
+        ({"runs": [], "untrained": None, "shift": None, "still": False}, "No null run"),
+        (None, "No null run"),
+    ],
+)
+def test_what_happens_without_learning_is_a_verdict_of_its_own(tmp_path, null, sentence):
+    folder = write_run(tmp_path / "run")
+    change_answer(folder, null=null, null_sentence="What the null found.")
+    words = report_of(folder).words
+    assert f"{sentence} What the null found." in words[: words.index("What this does not show")]
+
+
+def test_a_search_whose_budget_ended_among_the_controls_says_how_to_go_on(tmp_path):
+    folder = write_run(tmp_path / "run")
+    left = {"trials": 3, "wanted": 5, "confirmations": 6, "planned": 6, "nulls": 1, "searched": False}
+    change_answer(folder, headline="No answer: the budget ended.", unfinished=left)
+    words = report_of(folder).words
+    assert "Go on with the search" in words
+    assert f"augscale search --study {folder}/study.toml --out {folder}" in words
+    assert "augscale export" not in words
+
+
 def test_verdicts_say_best_minus_other_and_how_sure_that_is(tmp_path):
     folder = write_run(tmp_path / "run")
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))

@@ -13,6 +13,8 @@ from augscale.errors import ConfigError, DataError
 from augscale.reporting.search.plan_terminal import plan_screen, print_plan
 from augscale.reporting.shared.screen import plain_screen
 from augscale.runs.files import write_json
+from augscale.searching import dry_run
+from augscale.searching.dry_run import SearchPlan
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,28 @@ def test_a_plan_counts_images_runs_and_cost_and_writes_nothing(plan, tmp_path):
     runs, views = 5 + 6 + 1, 12 * (1 + 2 * 3)
     each = 8 * plan.cost.seconds_per_step + 3 * views * plan.cost.seconds_per_view
     assert plan.seconds == pytest.approx(runs * each / 2)
+
+
+def test_a_budget_is_set_against_the_forecast(plan, monkeypatch):
+    """Of 5 trials 4 are controls, so 5 is the shortest search with an answer; 6 confirmation runs, 1 null run."""
+    assert (plan.budget, plan.fitting) == (None, None)
+    assert "budget" not in plan_screen(plan).headline
+    monkeypatch.setattr(dry_run, "measure_cost", lambda config, workers: plan.cost)
+
+    def planned(seconds: float, trials: int) -> SearchPlan:
+        return augscale.plan_search("smoke", trials=trials, budget=seconds, workers=2, device="cpu")
+
+    each = plan.seconds / 12
+    assert plan.shortest == pytest.approx(plan.seconds)
+    for seconds, trials, fitting, words in (
+        (12.01 * each, 5, 5, "fits all 5 trials with their confirmation."),
+        (11.99 * each, 5, 0, "fits no answer: the shortest, with one searched trial, takes about"),
+        (20.5 * each, 40, 13, "fits about 13 of 40 trials with their confirmation."),
+    ):
+        found = planned(seconds, trials)
+        assert (found.fitting, found.budget) == (fitting, seconds)
+        assert words in plan_screen(found).headline
+        assert found.to_dict()["fitting"] == fitting
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -16,6 +16,7 @@ from augscale.config import load_study
 from augscale.records.trial import RungRecord, TrialRecord
 from augscale.runs.files import write_json
 from augscale.runs.folders import RunFolder, this_host
+from augscale.searching import display as display_module
 from augscale.searching.display import SearchDisplay, render
 from augscale.searching.progress import read_progress
 from augscale.searching.storage import sqlite_storage
@@ -104,6 +105,27 @@ def test_a_confirmation_run_that_was_stopped_is_counted_as_paused(begun):
     progress = read_progress(run, config, study)
     assert "confirmation on fresh seeds: 0/" in _shown(progress)
     assert ", 1 paused" in _shown(progress)
+
+
+def test_the_end_of_the_budget_stands_beside_the_forecast(begun, monkeypatch):
+    run, config, study, _ = begun
+    progress = replace(read_progress(run, config, study), seconds_left=2400.0)
+    monkeypatch.setattr(display_module.time, "time", lambda: 1000.0)
+    for deadline, words in ((1330.0, "about 40:00 left, budget ends in 5:30"), (999.0, "left, budget ended")):
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(render(progress, None, deadline=deadline))
+        assert words in console.export_text()
+    assert "budget" not in _shown(progress)
+
+
+def test_a_line_of_an_ended_trial_names_crops_and_jitter_with_their_units(begun):
+    run, config, study, claim = begun
+    study.tell(claim.trial, 0.5)
+    console = Console(width=200, record=True, file=io.StringIO())
+    SearchDisplay(console).update(read_progress(run, config, study))
+    assert "none: COMPLETE score 0.500; global 100-100 %, local 100-100 %, jitter 0.00;" in console.export_text()
+    words = read_progress(run, config, study).to_dict()["trials"][0]["crops_and_jitter"]
+    assert words == "global 100-100 %, local 100-100 %, jitter 0.00"
 
 
 @pytest.mark.parametrize("columns", [80, 120])

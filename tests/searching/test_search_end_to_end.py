@@ -287,13 +287,6 @@ def test_a_diverged_trial_fails_with_the_step_in_its_reason_and_the_search_says_
     assert not list(out.glob("null/*/trial.json")), "there is nothing to compare"
 
 
-def test_a_time_budget_that_is_used_up_starts_no_further_trial(in_cache, tmp_path):
-    out = tmp_path / "budget"
-    done = searched(out, "--trials", "1000", "--budget", "8s")
-    assert done.exit_code == 0, done.exception
-    assert 1 <= len(_rows(out)) < 1000
-
-
 def _text_folder(path: Path) -> Path:
     path.mkdir()
     (path / "notes.txt").write_text("no image")

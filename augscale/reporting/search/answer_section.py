@@ -87,6 +87,7 @@ def answer_section(run: RunResults) -> str:
         contender_heads=heads(run.answer) if run.answer and run.best else (),
         contenders=contender_rows(run.answer) if run.answer and run.best else (),
         verdict_legend=verdict_legend(run.answer) if run.answer and run.best else "",
+        overlap=_overlap_words(run),
         notes=short_caveats(run.answer)[:MOST_NOTES] if run.answer and run.best else (),
         verdicts=_verdicts(run),
         description=[line[:1].upper() + line[1:] for line in words.splitlines() if line],
@@ -99,6 +100,17 @@ def answer_section(run: RunResults) -> str:
         next_title=title,
         next_words=next_words,
         commands=commands,
+    )
+
+
+def _overlap_words(run: RunResults) -> str:
+    """Why intervals may overlap although a verdict is certain; empty where no verdict is."""
+    contenders = run.answer.contenders if run.answer else ()
+    if not any(contender.versus_best and contender.versus_best.distinguishable for contender in contenders):
+        return ""
+    return (
+        " The intervals of two rows may overlap although the verdict is certain: they hold the differences between "
+        "seeds, which all contenders share and which a verdict, seed by seed, leaves out."
     )
 
 
@@ -116,9 +128,12 @@ def _verdicts(run: RunResults) -> list[Verdict]:
         sentence, numbers = untrained_verdict(best.name, answer.untrained, run.score_name, judged=judged)
         kind = "clear" if judged and answer.untrained.beaten else ""
         found.append(Verdict(sentence=sentence, numbers=numbers, kind=kind))
-    if answer.null and answer.null_sentence:
-        still = answer.null.still
-        sentence = "The null stands still" if still else "The null moves"
+    if answer.null_sentence:
+        ended, still = (
+            answer.null is not None and answer.null.shift is not None,
+            bool(answer.null and answer.null.still),
+        )
+        sentence = "The null stands still" if still else "The null moves" if ended else "No null run"
         found.append(Verdict(sentence=sentence, numbers=answer.null_sentence, kind="clear" if still else ""))
     others = [c for c in answer.contenders if c is not best]
     for other in others:
@@ -135,6 +150,8 @@ def _next_steps(run: RunResults) -> tuple[str, str, list[str]]:
     if run.answer is None or run.best is None or not run.has_card:
         return "", "", []
     commands = [command_text(words) for words in next_commands(run.answer, run.path)]
+    if run.answer.outcome == "no searched scales":
+        return "Go on with the search", "It continues where it stopped; without --budget it runs to its end:", commands
     if run.answer.outcome == "training taught nothing":
         words = "These trials were too short to rank scales. For example:"
         return "Search again with longer trials", words, commands

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from augscale import doc_pages
 from augscale.records.answer import AnswerRecord
 from augscale.reporting.shared.screen import Note
+from augscale.searching.answer_words import unfinished_sentence
 
 
 def short_caveats(answer: AnswerRecord) -> tuple[Note, ...]:
@@ -16,6 +17,8 @@ def short_caveats(answer: AnswerRecord) -> tuple[Note, ...]:
 
 def _alarms(answer: AnswerRecord) -> Iterator[Note]:
     best, null = answer.best_contender, answer.null
+    if answer.unfinished and answer.unfinished.searched:
+        yield Note(text=unfinished_sentence(answer.unfinished).removesuffix("."))
     if best and best.health and best.health.verdict == "suspicious":
         yield Note(text=f"{best.name} looks suspicious: see the report", page=doc_pages.HEALTH)
     if null and null.shift is not None and not null.still:

@@ -15,7 +15,12 @@ _ONE_SEED = " (search only)"
 NO_VERDICT = "no verdict"
 """Verdict where one seed was run."""
 
-_FIRST: dict[Outcome, str] = {"best found": "best", "training taught nothing": "highest", "no usable trial": NOTHING}
+_FIRST: dict[Outcome, str] = {
+    "best found": "best",
+    "training taught nothing": "highest",
+    "no searched scales": "highest",
+    "no usable trial": NOTHING,
+}
 """The first row's verdict: the highest of scores that training did not raise is not called best."""
 
 
@@ -61,7 +66,8 @@ def verdict_legend(answer: AnswerRecord) -> str:
     """What the verdicts rest on, or why there are none."""
     if answer.best_contender and len(answer.best_contender.confirm_scores) >= 2:
         return "Verdicts are differences to the best, paired by seed."
-    return "One seed allows no verdict; confirm.seeds = 2 or more does."
+    more = "the same command goes on" if answer.unfinished else "confirm.seeds = 2 or more does"
+    return f"One seed allows no verdict; {more}."
 
 
 def _contender(contender: ContenderRecord, answer: AnswerRecord, confirmed: bool) -> ContenderRow:
@@ -83,7 +89,7 @@ def verdict_on(contender: ContenderRecord, answer: AnswerRecord) -> tuple[str, s
     best, versus = answer.best_contender, contender.versus_best
     seeds = len(best.confirm_scores) if best else 0
     if not contender.usable:
-        return "cannot be used", ""
+        return ("not ended" if contender.state == "RUNNING" else "cannot be used"), ""
     if contender is best:
         return ("highest" if seeds < 2 and len(answer.contenders) > 1 else _FIRST[answer.outcome]), "best"
     if versus is None:

@@ -16,7 +16,7 @@ Words = tuple[str, ...]
 
 
 def next_commands(answer: AnswerRecord, run_dir: Path | None, library: str | None = None) -> tuple[Words, ...]:
-    """Export, validation and promotion of the best scales, or a longer search if trials were too short.
+    """Export, validation and promotion of the best scales; where there is no answer, the search that may give one.
 
     Args:
         answer: an answer that has a best.
@@ -24,6 +24,8 @@ def next_commands(answer: AnswerRecord, run_dir: Path | None, library: str | Non
         library: target of `export --to`; None takes the library at hand.
     """
     run_dir = run_dir or Path("RUN")
+    if answer.outcome == "no searched scales":
+        return (("augscale", "search", "--study", str(run_dir / "study.toml"), "--out", str(run_dir)),)
     if answer.outcome == "training taught nothing" and answer.steps is not None:
         study, out = run_dir / "study.toml", run_dir.with_name(f"{run_dir.name}-longer")
         longer = ("--set", f"pretrain.steps={LONGER_FACTOR * answer.steps}", "--out", str(out))

@@ -34,7 +34,22 @@ def plan_screen(plan: SearchPlan) -> Screen:
     )
     return Screen(
         headline=f"This search would take about {duration(plan.seconds)} and {size_text(plan.bytes)} of memory; "
-        "nothing was trained or written.",
+        f"nothing was trained or written.{_budget_words(plan)}",
         tables=(ScreenTable(heads=("", ""), rows=[Row(cells=row) for row in rows if row[1]], wraps=2),),
         notes=tuple(Note(text=note) for note in plan.notes),
+    )
+
+
+def _budget_words(plan: SearchPlan) -> str:
+    """The forecast against the budget."""
+    if plan.budget is None:
+        return ""
+    budget = f" A budget of {duration(plan.budget)}"
+    if plan.fitting == plan.trials:
+        return f"{budget} fits all {plan.trials} trials with their confirmation."
+    if plan.fitting:
+        return f"{budget} fits about {plan.fitting} of {plan.trials} trials with their confirmation."
+    return (
+        f"{budget} fits no answer: the shortest, with one searched trial, takes about {duration(plan.shortest)}. "
+        "Several calls add up."
     )

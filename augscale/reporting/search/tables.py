@@ -60,8 +60,15 @@ class ScalesTable:
     columns: Sequence[Column]
     fields: Sequence[tuple[TWO, Sequence[ScaleCell]]]
     scores: Sequence[tuple[TWO, Sequence[TWO]]]
+    health: Sequence[TWO]
+    """Verdict and evidence of each column."""
     equal: Sequence[TWO]
     """Fields that are the same in all columns."""
+
+    @property
+    def marks(self) -> bool:
+        """True if a field of a control differs from the first column."""
+        return any(cell.kind == "differs" for _, cells in self.fields for cell in cells)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +98,7 @@ def scales_table(run: RunResults) -> ScalesTable | None:
         columns=columns,
         fields=[(field_label(name), _scale_cells(name, columns)) for name in names if name not in equal],
         scores=_score_rows(run, columns),
+        health=_health(columns),
         equal=[_name_with_unit(name, columns[0].scales) for name in equal],
     )
 
@@ -147,9 +155,12 @@ def _score_rows(run: RunResults, columns: Sequence[Column]) -> list[tuple[TWO, l
     finals = [column.trial.final if column.trial else None for column in columns]
     ranks = [(number(final.effective_rank if final else None, 1), "") for final in finals]
     rows.append((("Effective rank", "dimensions in use"), ranks))
-    records = [column.trial or column.contender for column in columns]
-    rows.append((("Health", ""), [health_words(record.health if record else None) for record in records]))
     return rows
+
+
+def _health(columns: Sequence[Column]) -> list[TWO]:
+    records = [column.trial or column.contender for column in columns]
+    return [health_words(record.health if record else None) for record in records]
 
 
 def _search_score(column: Column) -> TWO:
