@@ -191,7 +191,7 @@ def export(
 ) -> None:
     """Print scales as the flags, config or code of another library, or write weights in its layout."""
     if to in WEIGHT_LAYOUTS:
-        from augscale.networks.export import export_weights
+        from augscale.networks.export_weights import export_weights
 
         written = export_weights(card, WEIGHT_LAYOUTS[to], out)
         if as_json:
@@ -201,7 +201,7 @@ def export(
             for note in written.notes:
                 print(f"note: {note}", file=sys.stderr)
         return
-    from augscale.augmentation.export import export_scales
+    from augscale.augmentation.export_scales import export_scales
     from augscale.augmentation.scales import card_warning, load_scales
     from augscale.runs.files import write_text_atomic
 
