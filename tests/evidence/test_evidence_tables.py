@@ -13,6 +13,7 @@ from scipy import stats
 from augscale.config import load_study
 from augscale.errors import DataError
 from augscale.searching.trust import regime_of
+from benchmarks.evidence import prior
 from benchmarks.evidence.collect import collect, complete_runs
 from benchmarks.evidence.correlations import Spread, leave_one_out, paired_difference, seed_noise
 from benchmarks.evidence.document import write_document
@@ -300,3 +301,23 @@ def test_what_two_seeds_differ_by_blurs_runs_pooled_and_not_those_within_a_seed(
     assert {run.seed for run in one_seed.runs} == {1}
     assert one_seed.of_score(GOOD, "odir3").value == pytest.approx(1.0)
     assert len(spread.of_seed(1, unseen=True).runs) == 23
+
+
+def test_a_ranking_that_belongs_to_one_seed_is_not_found_from_the_other(tmp_path: Path) -> None:
+    def of_jitter(run: PlannedRun, dataset: str, protocol: str) -> float:
+        strength = run.scales.brightness * run.scales.jitter_p if run.scales else 0.0
+        return 0.7 + (0.1 * strength if run.seed == 0 or protocol == "knn" else -0.1 * strength)
+
+    write_results(tmp_path / "out", score, of_jitter)
+    collect(tmp_path / "out", tmp_path / "csv")
+    text = prior.section(Spread.of(read_evidence(tmp_path / "csv"), 20))
+    cv, knn = text.split("Protocol ")[1:]
+    found = [
+        float(line.split("|")[2].split()[0])
+        for table in (cv, knn)
+        for line in table.splitlines()
+        if "seed 0 alone" in line or "seed 1 alone" in line
+    ]
+    assert found[0] > 0.8
+    assert found[1] < -0.8
+    assert min(found[2:]) > 0.8
