@@ -18,12 +18,12 @@ _PUBLIC = {
     "MultiCropViews": "augscale.augmentation.views",
     "pretrain": "augscale.pretraining.loop",
     "pretrain_full": "augscale.promotion.full_run",
-    "export_weights": "augscale.networks.export",
+    "export_weights": "augscale.networks.export_weights",
     "separation": "augscale.scoring.separation",
     "search": "augscale.searching.search",
     "SearchResult": "augscale.searching.search",
     "plan_search": "augscale.searching.dry_run",
-    "compare_runs": "augscale.searching.compare",
+    "compare_runs": "augscale.searching.compare_runs",
     "preview": "augscale.cli.preview",
     "diagnose": "augscale.diagnosis.diagnose",
     "Diagnosis": "augscale.diagnosis.result",
@@ -33,7 +33,7 @@ _PUBLIC = {
     "Validation": "augscale.validation.result",
     "rank_correlation": "augscale.statistics.ranking",
     "load_checkpoint": "augscale.networks.checkpoints",
-    "export_scales": "augscale.augmentation.export",
+    "export_scales": "augscale.augmentation.export_scales",
     "AugscaleError": "augscale.errors",
 }
 

@@ -156,7 +156,7 @@ class PretrainConfig(Settings):
         return ratio
 
     @model_validator(mode="after")
-    def _prior_of_weighed_pairs(self) -> PretrainConfig:
+    def _prior_of_weighted_pairs(self) -> PretrainConfig:
         if self.negative_prior and self.has_prototypes:
             raise ValueError(f'negative_prior = {self.negative_prior:g}: method = "{self.method}" has no negatives')
         if self.negative_prior and self.pair_weighting == "none":

@@ -18,7 +18,7 @@ from document_blocks import ROOT
 from PIL import Image
 
 import augscale
-from augscale.augmentation.export import export_scales
+from augscale.augmentation.export_scales import export_scales
 from augscale.demo import render, synthetic_records
 
 EXAMPLES = ROOT / "examples"

@@ -34,7 +34,7 @@ from augscale.system.signals import ignore_further
 app = typer.Typer(
     name="augscale",
     help="Finds the augmentation scales for self-supervised pre-training on your own medical images.\n\n"
-    "Messages name pages of the documentation (docs: PAGE, SECTION): the folder docs of the source code.",
+    "`docs: PAGE, SECTION` in a message is a page of the documentation, in the folder docs of the source code.",
     epilog="Exit codes: 0 done, 1 other error, 2 wrong setting, 3 images unusable, 4 checkpoint unusable, "
     "5 diverged, 6 study cannot go on, 130/138/140/143 stopped by a signal with everything saved.",
     no_args_is_help=True,
@@ -67,7 +67,7 @@ def run() -> None:
         print("augscale: stopped by SIGINT", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (head, less) has closed the pipe, which is not an error.
+        # The reader of the pipe (head, less) has ended, which is not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
@@ -89,7 +89,7 @@ def _message(error: Exception) -> tuple[str, int]:
     text = str(error).splitlines()[0] if str(error) else "no message"
     if type(error).__name__ == "StorageInternalError":
         cause = (str(error.__cause__ or "").splitlines() or [""])[0] or text
-        message = f"the study's storage is out of reach ({cause}); the same command goes on once it is back"
+        message = f"the study's storage is out of reach ({cause}); give the same command once it answers"
         return message, StudyError.exit_code
     return f"{type(error).__name__}: {text} (run again with --debug for the traceback)", 1
 
@@ -191,7 +191,7 @@ def export(
 ) -> None:
     """Print scales as the flags, config or code of another library, or write weights in its layout."""
     if to in WEIGHT_LAYOUTS:
-        from augscale.networks.export import export_weights
+        from augscale.networks.export_weights import export_weights
 
         written = export_weights(card, WEIGHT_LAYOUTS[to], out)
         if as_json:
@@ -201,7 +201,7 @@ def export(
             for note in written.notes:
                 print(f"note: {note}", file=sys.stderr)
         return
-    from augscale.augmentation.export import export_scales
+    from augscale.augmentation.export_scales import export_scales
     from augscale.augmentation.scales import card_warning, load_scales
     from augscale.runs.files import write_text_atomic
 
@@ -219,7 +219,7 @@ def export(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check what will run here: versions, device, faiss build, storage, free disk."""
+    """Check this machine: versions, device, faiss build, storage, free disk."""
     from augscale.cli.system_check import examine
 
     findings = examine()

@@ -36,7 +36,7 @@ def diagnose(
     scales: Annotated[
         str | None,
         typer.Option(
-            help="Scales to measure besides the fixed series; strong, weak and the checkpoint's own if not given.",
+            help="Scales to measure besides the ladder; default: strong, weak and those of the checkpoint's training.",
             autocompletion=completion.scales,
         ),
     ] = None,
@@ -62,7 +62,7 @@ def diagnose(
     unlabelled: Unlabelled = None,
     as_json: Json = False,
 ) -> None:
-    """Compare how far apart positive and negative pairs lie in checkpoints, and check that they are healthy."""
+    """Compare the pair distances of checkpoints, and check that the checkpoints are healthy."""
     from rich.console import Console
 
     from augscale.system.progress_bar import progress_bar, working

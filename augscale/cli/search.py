@@ -152,7 +152,7 @@ def compare(
 
     with working(Console(stderr=True), "reading the runs"):
         from augscale.reporting.search.comparison_terminal import print_comparison
-        from augscale.searching.compare import compare_runs
+        from augscale.searching.compare_runs import compare_runs
 
         found = compare_runs(first, second)
     if as_json:

@@ -64,7 +64,7 @@ class Samples:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Measured:
+class FileQuantiles:
     """The basis for choosing a range: 1001 evenly spaced quantiles of one file's values, and facts about its format."""
 
     quantiles: npt.NDArray[np.float64]
@@ -74,7 +74,7 @@ class Measured:
     """True for whole numbers."""
 
 
-def measure(samples: Samples) -> Measured:
+def file_quantiles(samples: Samples) -> FileQuantiles:
     """The quantiles of one file; each is a value that occurs in it."""
     values = samples.values
     steps = tuple(max(1, math.ceil(side / _MOST_VALUES_A_SIDE)) for side in values.shape[:2])
@@ -84,7 +84,7 @@ def measure(samples: Samples) -> Measured:
         seen = seen[inside] if inside.any() else seen
     ordered = np.sort(seen, axis=None)
     places = np.round(_QUANTILES * (ordered.size - 1)).astype(np.int64)
-    return Measured(
+    return FileQuantiles(
         quantiles=ordered[places].astype(np.float64),
         nominal=samples.nominal,
         counts=samples.counts,
@@ -92,7 +92,7 @@ def measure(samples: Samples) -> Measured:
     )
 
 
-def choose_range(files: Sequence[Measured]) -> GreyRange:
+def choose_range(files: Sequence[FileQuantiles]) -> GreyRange:
     """The range of one or more files of one kind, see the module docstring; each file has the same weight."""
     pooled = np.concatenate([file.quantiles for file in files])
     low, high = (float(value) for value in np.quantile(pooled, (LOW_QUANTILE, HIGH_QUANTILE), method="nearest"))

@@ -1,4 +1,4 @@
-"""Signs of odd images in the pixels of a cache, found once and kept beside the images in `signs.npz`."""
+"""Black images, one-color images, masks and near-duplicates of a cache, found once and kept in its `signs.npz`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from augscale.runs.files import write_atomic
 
 SIGNS_FILE = "signs.npz"
 SIGNS_VERSION = 1
-"""Increase when the same images would get other signs."""
+"""Version of `signs.npz`; increase it when the same images would get other values."""
 MOST_FILES_OPENED = 2000
 
 Flags = npt.NDArray[np.bool_]
@@ -71,7 +71,7 @@ def image_signs(cache: ImageCache) -> ImageSigns:
 
 
 def find_signs(images: npt.NDArray[np.uint8], records: Sequence[ImageRecord]) -> ImageSigns:
-    """Finds the signs; files of images that may be masks are opened, because shrinking has blurred their edges.
+    """Finds the signs. Files of images that may be masks are opened, because resizing has blurred the cached pixels.
 
     Args:
         images: uint8, shape (N, S, S, 3).

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from augscale.data.formats.photos import check_size
 from augscale.data.formats.reading import read_file
-from augscale.data.grey_levels import GreyRange, Samples, choose_range, measure, to_8_bit
+from augscale.data.grey_levels import GreyRange, Samples, choose_range, file_quantiles, to_8_bit
 from augscale.data.image_records import UnusableImage
 
 DECODER_VERSION = 1
@@ -67,7 +67,7 @@ class Ranges:
         if self.given is not None:
             return self.given
         if self.found is None:
-            return choose_range([measure(samples)])
+            return choose_range([file_quantiles(samples)])
         if samples.kind not in self.found:
             raise UnusableImage(
                 f"no range of grey levels was found for {samples.kind}; expected data.range = [LOW, HIGH]"

@@ -15,7 +15,7 @@ from typing import Any
 
 from augscale.config import DataConfig
 from augscale.data.formats.reading import FileKind, file_kind
-from augscale.data.grey_levels import GreyRange, Measured, choose_range, measure, range_lines
+from augscale.data.grey_levels import FileQuantiles, GreyRange, choose_range, file_quantiles, range_lines
 from augscale.data.image_records import ImageRecord, UnusableImage
 from augscale.data.images import Ranges, read_samples
 from augscale.data.parallel import map_in_order
@@ -108,8 +108,8 @@ def find_grey_levels(
         return GreyLevels(plain=plain, ranges=tuple(given))
     files = _files_to_measure(needed, used, whole, kinds, config, pool) if needed else []
     on_planned(len(files))
-    measured: dict[Key, list[Measured]] = {}
-    for (key, _), found in zip(files, map_in_order(pool, lambda file: _measured(file[1]), files), strict=True):
+    measured: dict[Key, list[FileQuantiles]] = {}
+    for (key, _), found in zip(files, map_in_order(pool, lambda file: _read_quantiles(file[1]), files), strict=True):
         on_done()
         if found is not None:
             measured.setdefault(key, []).append(found)
@@ -159,10 +159,10 @@ def _seeded_choice(records: Sequence[ImageRecord]) -> list[ImageRecord]:
     return ranked[:MOST_FILES_MEASURED]
 
 
-def _measured(path: Path) -> Measured | None:
+def _read_quantiles(path: Path) -> FileQuantiles | None:
     """None for a file that cannot be decoded; it is refused with a reason later."""
     try:
         samples = read_samples(path)
     except UnusableImage:
         return None
-    return None if samples is None else measure(samples)
+    return None if samples is None else file_quantiles(samples)

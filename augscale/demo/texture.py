@@ -31,7 +31,7 @@ def smooth_field(draws: Draws, x: Floats, y: Floats, spacing_x: float, spacing_y
     """A random field with mean 0 and standard deviation near 1.
 
     Args:
-        draws: a stream of its own; one row of it is used.
+        draws: a random stream used by nothing else; one row of it is used.
         x, y: coordinates, float64 of one shape; the field repeats after 64 spacings.
         spacing_x, spacing_y: distance of the knots in the unit of the coordinates.
     Returns:
@@ -47,7 +47,7 @@ def mottling(draws: Draws, grid: Grid, spacings: tuple[float, ...]) -> Floats:
     """A sum of smooth fields, one for each spacing, in proportion to the spacing to the power 0.6.
 
     Args:
-        draws: a stream of its own.
+        draws: a random stream used by nothing else.
         grid: a turned and scaled pixel grid; fields finer than its resolution are left out.
         spacings: knot distances, degrees.
     Returns:

@@ -10,7 +10,7 @@ from augscale.scoring.distances import nearest_negatives
 Floats = npt.NDArray[np.float64]
 
 DISCARDED = 0.1
-"""Share of the largest ratios that is left out, as in the paper."""
+"""Share of the largest ratios that is left out, as in the paper of TwoNN."""
 MIN_ROWS = 5
 
 
@@ -35,7 +35,7 @@ def dimension_of(ratios: Floats, weights: Floats | None = None) -> float | None:
 
     Args:
         ratios: from `log_ratios`; nan are left out.
-        weights: number of times that each counts, same shape; None: once.
+        weights: number of times that each ratio counts, same shape; None: once.
     Returns:
         At least 0, or None with fewer than 3 ratios above 0.
     """
@@ -45,7 +45,7 @@ def dimension_of(ratios: Floats, weights: Floats | None = None) -> float | None:
     order = np.argsort(values, kind="stable")
     values, times = values[order], times[order]
     share = np.cumsum(times) / times.sum()
-    # The shares are sums of fractions that binary numbers only approximate.
+    # Rounding: sums of binary fractions do not reach 1 - DISCARDED exactly.
     kept = share <= 1 - DISCARDED + 1e-12
     x, y, times = values[kept], -np.log1p(-share[kept]), times[kept]
     if np.count_nonzero(x > 0) < 3:

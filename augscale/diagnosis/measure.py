@@ -2,7 +2,7 @@
 
 Metrics are named by the keys of `records.metrics.METRICS`. A metric that cannot be computed has no value and a reason;
 nothing is NaN. Intervals resample patients. Replicate b holds the same patients for every checkpoint and level, so
-differences between checkpoints are paired (`bootstrap.paired_difference`).
+differences between checkpoints are paired (`statistics.panel_bootstrap.paired_difference`).
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def trained_scales(checkpoint: LoadedCheckpoint) -> AugmentationScales | None:
 def training_signs(checkpoint: LoadedCheckpoint, clean: npt.ArrayLike | None = None) -> TrainingSigns | None:
     """Loss and information at the end of training.
 
-    Both come from our sidecar if there is one. For other files the loss comes from official DINO's log beside the file,
-    and the information from the projection head if the file holds one.
+    Both come from the sidecar of augscale if there is one. For other files the loss comes from official DINO's log
+    beside the file, and the information from the projection head if the file holds one.
 
     Args:
         checkpoint: the loaded checkpoint.
@@ -51,26 +51,26 @@ def training_signs(checkpoint: LoadedCheckpoint, clean: npt.ArrayLike | None = N
     """
     own = checkpoint.sidecar.training
     if own is not None:
-        # The loss of a method that names no chance, e.g. a sum of several losses, is not compared with ln(out_dim).
-        named = checkpoint.sidecar.method is not None
+        # A sidecar that names its method also states the chance loss, or None if the method has no single one.
+        states_chance_loss = checkpoint.sidecar.method is not None
         return TrainingSigns(
             loss=own.loss,
-            out_dim=None if named else own.out_dim,
+            out_dim=None if states_chance_loss else own.out_dim,
             chance_loss=own.chance_loss,
             information=own.information,
             source="sidecar",
         )
     facts = checkpoint.training
     loss = _logged_loss(Path(checkpoint.path).with_name(OFFICIAL_LOG), facts.epoch)
-    told = None if clean is None or not facts.head else head_information(facts.head, clean, facts.center, facts.args)
-    if loss is None and told is None:
+    found = None if clean is None or not facts.head else head_information(facts.head, clean, facts.center, facts.args)
+    if loss is None and found is None:
         return None
-    sources = [OFFICIAL_LOG] * (loss is not None) + ["the file's head"] * (told is not None)
-    return TrainingSigns(loss=loss, out_dim=facts.out_dim, information=told, source=", ".join(sources))
+    sources = [OFFICIAL_LOG] * (loss is not None) + ["the file's head"] * (found is not None)
+    return TrainingSigns(loss=loss, out_dim=facts.out_dim, information=found, source=", ".join(sources))
 
 
 def _logged_loss(log: Path, epoch: int | None) -> float | None:
-    """The loss of the checkpoint's epoch, or the last one logged. Official files hold the number of the next epoch."""
+    """The last loss logged before `epoch`, which in official files is the next epoch; None: the last one in the log."""
     try:
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError):
@@ -101,8 +101,8 @@ def head_information(
     Args:
         head: the head's tensors under official names, with or without a prefix.
         embeddings: float, shape (n, D).
-        center: shape (K,), subtracted before sharpening; None subtracts the outputs' own mean, towards which it moves.
-        args: arguments of the training, of which `teacher_temp` is used if present.
+        center: shape (K,), subtracted before sharpening; None: the mean of the outputs, towards which the center moves.
+        args: arguments of the training; only `teacher_temp` is used, if present.
     Returns:
         In [0, ln n], or None if the tensors are not such a head or do not fit the embeddings.
     """

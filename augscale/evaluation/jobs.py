@@ -1,4 +1,4 @@
-"""The classifiers that an evaluation needs, and the training of those that are not there yet."""
+"""The classifiers that an evaluation needs, and the training of those without stored predictions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Job:
 
 @contextmanager
 def interruptible(folder: Path) -> Iterator[StopFlag]:
-    """Listens to stop signals during a block that keeps finished parts in a folder.
+    """Listens to stop signals within a block that stores its finished results in a folder.
 
     Raises:
         InterruptedRun: a stop signal came.
@@ -71,7 +71,7 @@ def plan_jobs(
 
     Args:
         references: networks that only the frozen protocols measure.
-        seeds: for the protocols whose result depends on the seed.
+        seeds: number of seeds, for the protocols whose result depends on the seed.
         external: also test on the other datasets that share classes.
     Returns:
         The jobs, and notes on the shared classes.
@@ -109,14 +109,14 @@ def run_jobs(
     """Runs the jobs whose predictions are missing. A job that fails because of the data is left out, with a note.
 
     Args:
-        folder: of the predictions.
-        settings: of the protocols; part of the fingerprint of a finished run.
+        folder: folder of the predictions.
+        settings: settings of the protocols; part of the fingerprint of the predictions.
         should_stop: called before every classifier.
         on_progress: called with (what, tests done, tests in all).
     Returns:
-        All predictions, and notes on runs that were made again or are missing.
+        All predictions, and notes on predictions that were computed again or are missing.
     Raises:
-        Paused: `should_stop` returned True; finished runs are kept.
+        Paused: `should_stop` returned True; finished predictions are kept.
     """
     found: list[Predictions] = []
     lost: list[str] = []

@@ -2,9 +2,9 @@
 
 In the released script the result depends on the learning rate and on the scale of the features. Here features have
 mean 0 and standard deviation 1 on the training images, the optimum is reached, and the strength of the L2 penalty is
-chosen on validation. The problem is convex, so the seed has no effect and one run suffices; the uncertainty is that of
-the images (bootstrap over test images). With `linear.bootstrap` every seed trains on its own resample of the training
-patients, which shows the influence of the training images, with about 37 % fewer different ones.
+chosen on validation. The problem is convex, so the seed has no effect and one run suffices; its interval covers the
+choice of test images (bootstrap). With `linear.bootstrap` every seed trains on its own resample of the training
+patients, which shows the influence of the training images; a resample lacks about 37 % of them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def resample_counts(labels: Integers, groups: Integers, seed: int) -> Integers:
     """Number of times that each image counts in a bootstrap sample of the patients.
 
     Raises:
-        DataError: a hundred resamples had one class only.
+        DataError: each of a hundred resamples had one class only.
     """
     patients, member = np.unique(groups, return_inverse=True)
     generator = np.random.default_rng(derive_seed(seed, "linear-bootstrap"))
@@ -66,7 +66,7 @@ def resample_counts(labels: Integers, groups: Integers, seed: int) -> Integers:
 
 
 class Linear:
-    """The protocol; C is chosen by macro AUROC on validation, and the smallest (strongest penalty) of equals is used.
+    """The protocol. C is chosen by macro AUROC on validation; of equals the smallest C (strongest penalty) is used.
 
     Without usable validation images, C is the offered value nearest to 1 / (number of training images), at which
     penalty and mean loss have equal weight.

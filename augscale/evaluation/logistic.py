@@ -1,12 +1,13 @@
 """Logistic regression for a series of L2 penalties: scikit-learn's optimum in fewer and cheaper iterations.
 
-The loss is that of scikit-learn's `LogisticRegression`: mean cross-entropy plus |W|^2 / (2 C sum of the weights),
-intercepts free. Three things make it faster (docs/experiments.md, 2026-11-30):
+The loss is that of scikit-learn's `LogisticRegression`: mean cross-entropy plus |W|^2 / (2 C sum of the weights);
+intercepts are not penalized. Three things make it faster (docs/experiments.md, 2026-11-30):
 
 - The optimum lies in the span of the training images, so with fewer images than features the fit runs in an orthonormal
   basis of that span. L-BFGS takes the same steps in every such basis.
 - L-BFGS remembers 30 steps instead of 10.
-- Along the path the solution moves smoothly with log C, so each fit starts where the last two solutions point to.
+- Along the path the solution moves smoothly with log C, so each fit starts at the linear extrapolation of the last two
+  solutions.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _MEMORY = 30
 """Steps that L-BFGS remembers."""
 _LINE_SEARCH_STEPS = 50
 _SMALLEST_DECREASE = 64 * float(np.finfo(np.float64).eps)
-"""Relative; both as in scikit-learn."""
+"""Relative decrease of the loss at which L-BFGS stops. This and `_LINE_SEARCH_STEPS` are those of scikit-learn."""
 _FEW_IMAGES = 0.9
-"""A basis of the span is used if there are fewer images than this share of the features."""
+"""A basis of the span is used if the images are fewer than this share of the features."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +37,7 @@ class LogisticModel:
         inverse_penalty: scikit-learn's C.
         classes: int64, shape (K,), rising: labels of the training images.
         weight: float64, shape (K, D), or (1, D) for two classes. bias: float64, shape (K,) or (1,).
-        iterations: of L-BFGS.
+        iterations: number of iterations of L-BFGS.
         converged: False if it stopped at the largest number of iterations.
     """
 
@@ -159,13 +160,13 @@ class _Loss:
         signs = np.where(self.numbers == 1, 1.0, -1.0)
         margins = logits[:, 0] * signs
         values: Floats = np.logaddexp(0, -margins)
-        # exp(-values) is the probability of the own class.
+        # exp(-values) is the probability of the true class.
         residual = (np.exp(-values) - 1) * signs
         return values, residual[:, None]
 
 
 def _in_span(features: Floats) -> tuple[Floats, Floats | None]:
-    """The features in an orthonormal basis of their rows' span, and the basis (D, N); None if it gains nothing."""
+    """The features in an orthonormal basis of their rows' span, and the basis (D, N); None if N is too large."""
     count, width = features.shape
     if count >= _FEW_IMAGES * width:
         return np.ascontiguousarray(features), None
@@ -174,7 +175,7 @@ def _in_span(features: Floats) -> tuple[Floats, Floats | None]:
 
 
 def _start(loss: _Loss, solutions: Sequence[Floats], inverse_penalties: Sequence[float]) -> Floats:
-    """Where the last two solutions point to, or the last one where its loss is lower; zeros for the first fit."""
+    """Linear extrapolation of the last two solutions in log C, or the last one if its loss is lower; zeros at first."""
     if not solutions:
         return np.zeros(loss.shape[0] * (loss.shape[1] + 1))
     last = solutions[-1]

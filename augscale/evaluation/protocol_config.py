@@ -30,7 +30,7 @@ class KnnConfig(Settings):
 
 
 class LinearConfig(Settings):
-    """Multinomial logistic regression on standardized features."""
+    """Logistic regression on standardized features, multinomial for more than two classes."""
 
     inverse_penalties: Annotated[tuple[Positive, ...], Field(min_length=1)] = tuple(
         float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-10, 5)
@@ -97,7 +97,7 @@ class ProtocolConfig(Settings):
     """Settings of all protocols."""
 
     view_size: Annotated[int, Field(ge=8)] = 224
-    """Side of the views, in pixels; if not set, that of the first checkpoint."""
+    """Side of the views, in pixels. `evaluate` uses the view size of the first checkpoint if this is not set."""
     seeds: Count = 5
     """Number of repeats, with seeds 0, 1, ..., of the protocols that depend on a seed."""
     feature_precision: Literal["auto", "fp32", "bf16"] = "fp32"

@@ -15,7 +15,7 @@ The modules, starting from the entry point:
 | copying tensors into a backbone | `loading` |
 | facts besides the tensors | `checkpoint_facts` |
 | batch norm statistics | `batch_norm` |
-| our own files; files for other programs | `weights`; `export` |
+| our own files; files for other programs | `weights`; `export_weights` |
 
 A file passes through `checkpoint_paths` (which file), `tensor_files` (its content), `find_network` (one network without
 prefixes), `foreign_names` (timm's names), `architectures` (which model) and `loading` (checks and copies).

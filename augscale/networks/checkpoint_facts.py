@@ -37,7 +37,7 @@ class TrainingFacts:
     args: dict[str, Any] = field(default_factory=dict)
     """The training's command line, plain JSON-ready values, e.g. arch, global_crops_scale, local_crops_scale."""
     non_finite: tuple[str, ...] = ()
-    """Tensors of the network, its head or the center that hold NaN or infinity; () is healthy."""
+    """Tensors of the network, its head or the center that hold NaN or infinity; normally ()."""
 
 
 def training_facts(content: dict[Any, Any], network: Network) -> TrainingFacts:
@@ -64,8 +64,8 @@ def non_finite_names(tensors: State) -> tuple[str, ...]:
 def layout_kind(content: dict[Any, Any], network: Network) -> str:
     """The layout of a file: "DINO", "DINOv2", "RETFound" or "timm state dict".
 
-    A masked autoencoder in RETFound's layout is called RETFound, whoever trained it, and an official DINO file of the
-    backbone alone is a timm state dict: the files do not distinguish them.
+    Some files cannot be distinguished: every masked autoencoder in RETFound's layout is called RETFound, and an
+    official DINO file with the backbone alone is called a timm state dict.
     """
     names = network.encoder.keys()
     in_model = network.entries[-1:] == ("model",)
@@ -146,7 +146,7 @@ def hub_config(path: Path) -> HubConfig:
 
 
 def named_models(content: Mapping[Any, Any], hub: HubConfig) -> list[str]:
-    """timm's models that the file or its folder names, as timm's own training script does."""
+    """Names of timm models that the file or its folder states; files of timm's training script do."""
     settings = plain_settings(content.get("args"))
     names = (hub.arch, content.get("arch"), settings.get("model"), settings.get("arch"))
     return [name for name in names if type(name) is str and timm.is_model(name)]

@@ -108,8 +108,8 @@ def _loss_and_information(
     told = information(plain.detach(), num_negatives)
     if weighting.is_plain:
         return plain.mean(), told
-    weighed = _cross_entropy(positive, log_negatives(positive, logits, negative, temp, weighting))
-    return (positive_weights(1 - temp * positive, weighting) * weighed).mean(), told
+    weighted = _cross_entropy(positive, log_negatives(positive, logits, negative, temp, weighting))
+    return (positive_weights(1 - temp * positive, weighting) * weighted).mean(), told
 
 
 def _cross_entropy(positive: Tensor, log_negatives: Tensor) -> Tensor:

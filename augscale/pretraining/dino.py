@@ -70,7 +70,7 @@ def dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float
     return loss
 
 
-def weighed_dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float, strength: float) -> Tensor:
+def weighted_dino_loss(student_logits: Tensor, teacher_probs: Tensor, student_temp: float, strength: float) -> Tensor:
     """`dino_loss` in which the pairs of student and teacher views of an image that lie far apart count more.
 
     The distance of a pair is its cross-entropy. With the P pairs of different views of an image, pair p has the weight

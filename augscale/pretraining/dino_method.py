@@ -22,7 +22,7 @@ from augscale.pretraining.dino import (
     mean_entropy,
     teacher_probabilities,
     updated_center,
-    weighed_dino_loss,
+    weighted_dino_loss,
 )
 from augscale.pretraining.headed_network import HeadedNetwork
 from augscale.pretraining.method import Method, Part, StepFacts, Tensors
@@ -99,7 +99,7 @@ def pair_loss(student_logits: Tensor, teacher_probs: Tensor, recipe: PretrainCon
     """DINO's loss with the weights of pairs that the settings name; arguments as for `dino_loss`."""
     strength = PairWeighting.of(recipe).strength
     if strength:
-        return weighed_dino_loss(student_logits, teacher_probs, recipe.student_temp, strength)
+        return weighted_dino_loss(student_logits, teacher_probs, recipe.student_temp, strength)
     return dino_loss(student_logits, teacher_probs, recipe.student_temp, compiled=compiled)
 
 

@@ -1,4 +1,4 @@
-"""Gradient accumulation: into how many micro-batches a process divides its part of every batch.
+"""Gradient accumulation: the number of micro-batches into which a process divides its part of every batch.
 
 The number is as small as memory allows. On a CPU it is the smallest whose estimated peak fits (`memory_estimate`),
 because Linux kills a process that runs out of memory. On a GPU, and on a CPU whose allocator reports the shortage, a
@@ -48,7 +48,7 @@ class MicroBatches:
     batch_norm: bool
     """True if the networks have batch norm, which averages over one micro-batch."""
     largest: int | None = None
-    """Images per micro-batch that memory allows; None until memory has decided."""
+    """Most images per micro-batch that fit into memory; None until an estimate or a shortage has limited them."""
     changes: tuple[MicroBatchChange, ...] = ()
     """All changes of the run, in order."""
 
@@ -80,12 +80,12 @@ class MicroBatches:
 
     @property
     def note(self) -> str | None:
-        """Caution for comparisons with other runs; None if none is needed."""
+        """Warning about comparisons with other runs; None if they are comparable."""
         if not self.batch_norm or not self.changes:
             return None
         return (
-            f"batch norm saw micro-batches of {self.size} images, chosen by memory; not strictly comparable with runs "
-            "in other micro-batches"
+            f"batch norm saw micro-batches of {self.size} images, chosen to fit the memory; not strictly comparable "
+            "with runs of other micro-batches"
         )
 
     def __str__(self) -> str:
@@ -149,7 +149,7 @@ class MicroBatches:
         return {"largest": self.largest, "changes": [vars(change) for change in self.changes]}
 
     def resumed(self, saved: dict[str, Any]) -> MicroBatches:
-        """Micro-batches no larger than the saved ones if memory had decided those."""
+        """Micro-batches no larger than the saved ones if memory had limited those."""
         changes = tuple(MicroBatchChange(**change) for change in saved["changes"])
         largest = saved["largest"]
         number = self.number if largest is None else self._number_for(largest)
@@ -174,7 +174,7 @@ def fewest_that_fit(
     Args:
         estimate: measures a step, and returns the peak in bytes as a function of the number of micro-batches. All
             processes call it or none does, because batch norm may reduce over them.
-        limit: bytes, see `system.memory.memory_limit`; None: unknown, nothing changes.
+        limit: bytes, see `system.memory.memory_limit`; None: unknown, and the number stays as it is.
         max_memory: the setting `pretrain.max_memory`; if set, exceeding it is an error.
         step: the first of this session, counted from 1.
     Raises:

@@ -20,7 +20,7 @@ _EXCLUDED = -1e9
 
 @dataclass(frozen=True, kw_only=True)
 class PairWeighting:
-    """How pairs are weighed."""
+    """How pairs are weighted."""
 
     strength: float = 0.0
     """beta, at least 0; 0 weighs all pairs alike."""
@@ -43,7 +43,7 @@ PLAIN = PairWeighting()
 
 
 def log_negatives(positive: Tensor, logits: Tensor, negative: Tensor, temp: float, weighting: PairWeighting) -> Tensor:
-    """Logarithm of the weighed sum over negatives in the denominator of InfoNCE.
+    """Logarithm of the weighted sum over negatives in the denominator of InfoNCE.
 
     Robinson et al. 2021 (Eq. 4) weigh negative j by exp(beta s_j) over its mean, where s_j = cosine / temp; as in their
     code, gradients flow through these weights. Chuang et al. 2020 (Eq. 7 and 8) subtract the expected share of false

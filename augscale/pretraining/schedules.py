@@ -21,7 +21,7 @@ class StepValues:
     """Values of all schedules at one step."""
 
     lr: float
-    """Learning rate of the head, and of the backbone unless the head was trained alone first."""
+    """Learning rate of the head."""
     backbone_lr: float
     """Learning rate of the backbone; see `backbone_lr`."""
     weight_decay: float
@@ -33,9 +33,9 @@ class StepValues:
 
 
 def linear_warmup(step: int, start: float, end: float, warmup_steps: int) -> float:
-    """A straight line from `start` at step 0 to `end` at step warmup_steps - 1, and `end` from there on.
+    """Linear from `start` at step 0 to `end` at step warmup_steps - 1, then constant.
 
-    A warm-up of one step is `start` alone, as in numpy.linspace.
+    With one step of warm-up the value at step 0 is `start`, as in numpy.linspace.
     """
     if step >= warmup_steps:
         return end
@@ -59,15 +59,15 @@ def cosine_with_warmup(step: int, start: float, end: float, num_steps: int, warm
 
 
 def peak_lr(config: PretrainConfig) -> float:
-    """The learning rate at the end of the warm-up, scaled to the batch size; `min_lr` is not, as in the original."""
+    """Learning rate at the end of the warm-up, scaled to the batch size; as in the original, `min_lr` is not scaled."""
     return config.lr * config.batch_size / REFERENCE_BATCH_SIZE if config.lr_scaling else config.lr
 
 
 def backbone_lr(config: PretrainConfig, step: int, lr: float) -> float:
     """Learning rate of the backbone.
 
-    It is `lr`, the head's. Where the head is trained alone first, it is 0 until then, and afterwards has the warm-up
-    that the head had: a line from 0 to the peak in as many steps, but never above `lr`.
+    Equals `lr`, the learning rate of the head, unless the head is trained alone first. It is 0 during those steps, then
+    rises linearly from 0 to the peak in as many steps as the head's warm-up, and never exceeds `lr`.
     """
     begin = config.head_warmup_steps
     if not begin:

@@ -41,7 +41,7 @@ from augscale.pretraining.out_of_memory import (
 )
 from augscale.pretraining.parameter_groups import groups_of
 from augscale.pretraining.schedules import StepValues, step_values
-from augscale.pretraining.student_teacher import build_networks, synchronize_batch_norm
+from augscale.pretraining.student_teacher import build_networks, distribute_networks
 from augscale.pretraining.threads import DataParallelThreads
 from augscale.pretraining.updates import cancel_gradients, clip_gradients, update_teacher, without_gradients
 from augscale.pretraining.whole_batch import backward_of_whole_batch
@@ -98,15 +98,7 @@ class Trainer:
             self.recipe.batch_size, context.world_size, accumulate, batch_norm=batch_norm
         )
         if not context.is_single:
-            if batch_norm and device.type == "cpu":
-                raise ConfigError(
-                    "batch norm over several processes needs GPUs; expected one process, a backbone without batch "
-                    "norm and pretrain.head_batch_norm = false, or GPUs"
-                )
-            alone = self.teacher is self.student
-            self.student = synchronize_batch_norm(self.student)
-            self.teacher = self.student if alone else synchronize_batch_norm(self.teacher)
-            context.broadcast_weights(self.teacher)
+            self.student, self.teacher = distribute_networks(self.student, self.teacher, context, device)
         self.compiled = resolve_compile(self.recipe.compile, device, self.recipe.steps)
         self.student.backbone.compiled = self.teacher.backbone.compiled = self.compiled
         view_seed = derive_seed(seed, "views")

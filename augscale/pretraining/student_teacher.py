@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from augscale.config import StudyConfig
+from augscale.errors import ConfigError
 from augscale.networks.backbones import build_backbone, convert_sync_batchnorm
-from augscale.networks.batch_norm import has_batch_norm
+from augscale.networks.batch_norm import has_batch_norm, uses_batch_statistics
+from augscale.pretraining.distributed import DistributedContext
 from augscale.pretraining.headed_network import HeadedNetwork
 from augscale.pretraining.methods import check_method, method_of
 from augscale.seeding import derive_seed
@@ -45,7 +47,7 @@ def build_networks(study: StudyConfig, seed: int, device: torch.device) -> tuple
     return student.to(device).train(), teacher.to(device).train()
 
 
-def gathers_statistics(study: StudyConfig) -> bool:
+def uses_common_statistics(study: StudyConfig) -> bool:
     """True if a study's networks are compared with common batch norm statistics, see `networks.batch_norm`.
 
     False without batch norm, and for frozen batch norm, whose statistics are those of the start in every network.
@@ -55,6 +57,28 @@ def gathers_statistics(study: StudyConfig) -> bool:
     with torch.device("meta"):
         backbone = build_backbone(study.backbone.model_copy(update={"init": "none"}), study.crops.global_size)
     return has_batch_norm(backbone)
+
+
+def distribute_networks(
+    student: HeadedNetwork, teacher: HeadedNetwork, context: DistributedContext, device: torch.device
+) -> tuple[HeadedNetwork, HeadedNetwork]:
+    """Student and teacher for several processes: synchronized batch norm, and the teacher's weights of rank 0.
+
+    `context.data_parallel` makes the student's weights equal.
+
+    Raises:
+        ConfigError: batch norm over CPU processes.
+    """
+    if device.type == "cpu" and uses_batch_statistics(student):
+        raise ConfigError(
+            "batch norm over several processes needs GPUs; expected one process, a backbone without batch "
+            "norm and pretrain.head_batch_norm = false, or GPUs"
+        )
+    has_teacher = teacher is not student
+    student = synchronize_batch_norm(student)
+    teacher = synchronize_batch_norm(teacher) if has_teacher else student
+    context.broadcast_weights(teacher)
+    return student, teacher
 
 
 def synchronize_batch_norm(network: HeadedNetwork) -> HeadedNetwork:

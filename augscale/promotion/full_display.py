@@ -14,7 +14,7 @@ from augscale.records.full_run import PanelEvaluation
 from augscale.system.progress_bar import decoding_bar, duration
 
 PLAIN_SECONDS = 30.0
-"""Seconds between plain lines of steps; every evaluation gets a line."""
+"""Shortest time between two plain lines of steps; every evaluation has a line of its own."""
 
 
 class FullRunDisplay:
@@ -32,7 +32,7 @@ class FullRunDisplay:
 
     @contextmanager
     def running(self, steps: int) -> Iterator[None]:
-        """While entered, the progress bar is shown."""
+        """Context in which the progress bar is shown."""
         self._steps = steps
         if self.quiet or not self.console.is_terminal:
             yield
@@ -87,7 +87,7 @@ class FullRunDisplay:
         )
 
     def _left(self, step: int, now: float) -> str:
-        """Forecast from this session's mean pace, evaluations and saving included."""
+        """Remaining time by this session's mean time per step, which includes evaluations and saving."""
         if self._first is None or step <= self._first[0]:
             return ""
         pace = (now - self._first[1]) / (step - self._first[0])

@@ -21,7 +21,7 @@ from augscale.config import StudyConfig
 from augscale.data.cache import ImageCache
 from augscale.data.image_records import ImageRecord
 from augscale.networks.batch_norm import NUM_IMAGES
-from augscale.pretraining.student_teacher import gathers_statistics
+from augscale.pretraining.student_teacher import uses_common_statistics
 from augscale.scoring.panel import image_keys
 from augscale.seeding import derive_seed
 
@@ -91,7 +91,7 @@ def study_common_views(config: StudyConfig, cache: ImageCache, train: npt.NDArra
     Args:
         train: int64, rows of the cache that the study trains on.
     """
-    if not gathers_statistics(config):
+    if not uses_common_statistics(config):
         return None
     seed = config.probe.seed
     rows = common_rows(cache.records, train, seed)

@@ -1,8 +1,9 @@
 """Euclidean distances between embeddings: of listed pairs, of all pairs in blocks, and to the nearest negatives.
 
-The only home of faiss. Every distance that enters a score is computed in float64 on centered rows. Centering does not
-change distances, but |a|^2 + |b|^2 - 2ab loses far fewer digits when the rows lie around the origin; the nearly equal
-rows of a collapsing network would lose them all. Pairs that are still too close for that formula are measured directly.
+Only this module searches with faiss. Every distance that enters a score is computed in float64 on centered rows.
+Centering does not change distances, but |a|^2 + |b|^2 - 2ab loses far fewer digits if the rows lie around the origin;
+the nearly equal rows of a collapsing network would lose them all. Pairs that are still too close for that formula are
+computed as |a - b|.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
 
 
 def raw_distances(squared: Floats, left: Floats, right: Floats) -> Floats:
-    """Distances of rows that are not normalized, from the distances of the normalized rows.
+    """Distances between the original rows, from the distances between their L2-normalized rows.
 
     |x - y|^2 = (|x| - |y|)^2 + |x| |y| (squared distance of directions).
 
@@ -165,7 +166,8 @@ def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int =
 
     Args:
         embeddings: finite, shape (N, D); L2-normalize them first to compare directions.
-        groups: int64, shape (N,); rows of the same group (views of one image, images of one patient) are no negatives.
+        groups: int64, shape (N,); rows of one group (views of one image, images of one patient) are not negatives of
+            each other.
         k: number of negatives per row, at least 1.
     Raises:
         DataError: a row has fewer than k negatives.
@@ -192,7 +194,7 @@ def nearest_negatives(embeddings: npt.ArrayLike, groups: npt.ArrayLike, k: int =
     for begin in range(0, len(rows), step):
         part = slice(begin, begin + step)
         found = index.search(points[part], wanted)[1]
-        # Stable: own rows move to the end, the others stay nearest first.
+        # Stable sort: rows of the query's own group move to the end; the others stay nearest first.
         order = np.argsort(group_ids[found] == group_ids[part, None], axis=1, kind="stable")[:, :kept]
         candidates = np.take_along_axis(found, order, axis=1)
         exact = np.linalg.norm(rows[candidates] - rows[part, None], axis=2)
@@ -219,7 +221,7 @@ def nearest_rows(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int) -> Integer
 
 
 def _faiss() -> Any:
-    """The faiss module, set to the number of threads that torch uses."""
+    """The faiss module; it uses as many threads as torch."""
     try:
         import faiss
     except ImportError as error:

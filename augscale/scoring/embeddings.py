@@ -1,4 +1,4 @@
-"""Embeds prepared views with a frozen backbone."""
+"""Computes the embeddings of views with a frozen backbone."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def embed(
     embeddings = torch.cat(parts).numpy()
     bad = int((~np.isfinite(embeddings)).any(axis=1).sum())
     if bad:
-        raise DivergedError(
-            f"{bad} of {len(embeddings)} embeddings of the probe panel are not finite; the backbone has diverged"
-        )
+        raise DivergedError(f"{bad} of {len(embeddings)} embeddings are not finite; the backbone has diverged")
     return embeddings
 
 

@@ -180,9 +180,9 @@ def refuse_own_statistics(run: RunFolder, manifest: ManifestRecord, config: Stud
     Raises:
         ConfigError: an earlier version made the run; its scores cannot be compared with new ones.
     """
-    from augscale.pretraining.student_teacher import gathers_statistics
+    from augscale.pretraining.student_teacher import uses_common_statistics
 
-    if manifest.statistics != COMMON and gathers_statistics(config):
+    if manifest.statistics != COMMON and uses_common_statistics(config):
         raise ConfigError(
             f"{run.path}: its trials were scored by an earlier version, each with the batch norm statistics of its own "
             "views; expected another --out for a new search (why such scores do not compare: "

@@ -35,7 +35,7 @@ class SearchResult:
 
     run_dir: Path
     scales: AugmentationScales
-    """The best scales; `answer` says how certain that is."""
+    """The best scales; intervals and comparisons are in `answer`."""
     headline: str
     answer: dict[str, Any]
     """The content of answer.json: contenders, scores, intervals, caveats."""
@@ -85,8 +85,8 @@ def search(
     Args:
         study: name of a built-in study, path of a study file, or a StudyConfig.
         data: folders, CSV manifests or "synthetic"; None takes the study's.
-        labels: labelled images (folders, tables or names of prepared datasets): trials are scored by how well classes
-            are told apart (`probe.score = "cv-auroc"`, if `overrides` names no score). Test images are not read.
+        labels: labelled images (folders, tables or names of prepared datasets): trials are scored by the AUROC of a
+            classifier (`probe.score = "cv-auroc"` unless `overrides` sets it). Test images are not read.
         trials: total number, including trials of earlier calls; None takes the study's.
         budget: time for this call, e.g. "2h", "90m" or seconds. Trials begin as long as the confirmation fits behind
             them; at the end, what runs is saved and the answer is written from what has ended.
@@ -96,9 +96,9 @@ def search(
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: root seed of the search; None takes the study's.
         out: run folder; None is runs/STUDY in the current folder.
-        allow_bad: go on although many files could not be used.
+        allow_bad: continue although many files cannot be used.
         max_memory: memory that each worker may use of its GPU or, on a CPU, of main memory, e.g. "8GB"; None takes
-            the study's, else the free memory. It decides into how many micro-batches a step is cut.
+            the study's, else the free memory. It determines the number of micro-batches of a step.
         overrides: any setting of the study by dotted key, e.g. {"pretrain.steps": 500}.
         quiet: print nothing.
         console: where to print; None is standard error.
@@ -206,7 +206,7 @@ def _result(run: RunFolder, answer: AnswerRecord) -> SearchResult:
 
 
 def _storage_address(run: RunFolder, storage: str | None) -> Storage | None:
-    """The storage that the call names, else that of an existing run (an earlier version kept the password in it)."""
+    """The storage given by the call, else the one in the manifest of an existing run; None for a new run."""
     if storage is not None:
         return parse_storage(storage)
     known = ManifestRecord.read_if_there(run.manifest_file)

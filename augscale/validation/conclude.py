@@ -12,13 +12,13 @@ from augscale.statistics.trial_rows import MIN_ROWS
 from augscale.validation import verdict
 from augscale.validation.findings import Comparison
 from augscale.validation.finished_trials import KEEP_HINT, FinishedTrial
-from augscale.validation.measuring import Measured, MeasuredStudy
+from augscale.validation.network_results import NetworkResults, StudyResults
 from augscale.validation.result import Validation
 from augscale.validation.score_metrics import score_metrics
 
 
 def conclude(
-    study: MeasuredStudy, *, out: Path, notes: Sequence[str], bootstrap: int, resamples: int, seed: int, device: str
+    study: StudyResults, *, out: Path, notes: Sequence[str], bootstrap: int, resamples: int, seed: int, device: str
 ) -> Validation:
     """Compares scores with outcomes.
 
@@ -36,7 +36,7 @@ def conclude(
     column = next(outcome for outcome in outcomes if outcome.key == study.primary.key)
     cells = comparison.cells()
     cell = next(c for c in cells if (c.score, c.outcome) == (STUDY_KEY, study.primary.key))
-    rows = [_trial_row(trial, study.measured.get(trial.record.number), study.step) for trial in study.trials]
+    rows = [_trial_row(trial, study.trial_results.get(trial.record.number), study.step) for trial in study.trials]
     rows += [_row(found, name=name, kind="reference") for name, found in study.references.items()]
     sentences = [
         verdict.regret_sentence(comparison.regret(study.primary), column),
@@ -74,15 +74,17 @@ def conclude(
     )
 
 
-def _compare(study: MeasuredStudy, bootstrap: int, seed: int) -> Comparison:
-    used = [trial for trial in study.trials if trial.record.number in study.measured and not trial.record.collapsed]
+def _compare(study: StudyResults, bootstrap: int, seed: int) -> Comparison:
+    used = [
+        trial for trial in study.trials if trial.record.number in study.trial_results and not trial.record.collapsed
+    ]
     if len(used) < MIN_ROWS:
         raise AugscaleError(
             f"{study.run}: {len(used)} trials at step {study.step} have weights and did not collapse; expected at "
             f"least {MIN_ROWS}"
         )
     return Comparison(
-        [study.measured[trial.record.number] for trial in used],
+        [study.trial_results[trial.record.number] for trial in used],
         [trial.record.name for trial in used],
         study.references,
         score_metrics(study.config.probe.levels),
@@ -91,8 +93,8 @@ def _compare(study: MeasuredStudy, bootstrap: int, seed: int) -> Comparison:
     )
 
 
-def _network_notes(study: MeasuredStudy) -> list[str]:
-    notes = [note for found in (*study.references.values(), *study.measured.values()) for note in found.notes]
+def _network_notes(study: StudyResults) -> list[str]:
+    notes = [note for found in (*study.references.values(), *study.trial_results.values()) for note in found.notes]
     notes += [verdict.adaptive_note()] if study.adaptive else []
     shorter = [trial for trial in study.trials if trial.record.rung(study.step) is None]
     if shorter:
@@ -101,13 +103,13 @@ def _network_notes(study: MeasuredStudy) -> list[str]:
         count = len(study.missing)
         names = ", ".join(trial.record.name for trial in study.missing[:5]) + (", ..." if count > 5 else "")
         notes.append(f"no weights at step {study.step} of {count} trials ({names}): {KEEP_HINT}")
-        kept = len(study.measured)
+        kept = len(study.trial_results)
         selection = verdict.selection_note(kept, kept + count, study.config.search.keep_weights)
         notes += [selection] if selection else []
     return notes
 
 
-def _trial_row(trial: FinishedTrial, found: Measured | None, step: int) -> NetworkRow:
+def _trial_row(trial: FinishedTrial, found: NetworkResults | None, step: int) -> NetworkRow:
     reason = ""
     if trial.record.rung(step) is None:
         reason = "pruned before"
@@ -129,7 +131,7 @@ def _trial_row(trial: FinishedTrial, found: Measured | None, step: int) -> Netwo
     )
 
 
-def _row(found: Measured | None, **fields: str | int | bool) -> NetworkRow:
+def _row(found: NetworkResults | None, **fields: str | int | bool) -> NetworkRow:
     measured = (
         {}
         if found is None

@@ -14,7 +14,7 @@ from augscale.statistics.arrays import Floats
 from augscale.statistics.correlation_table import correlation_table
 from augscale.statistics.ranking import rank_correlation
 from augscale.statistics.regret import regret
-from augscale.validation.measuring import Measured
+from augscale.validation.network_results import NetworkResults
 from augscale.validation.outcomes import Outcome, OutcomeName, reliability
 
 NO_INTERVAL = "no interval: in too many resamples of trials and images all values are equal"
@@ -34,9 +34,9 @@ class Comparison:
 
     def __init__(
         self,
-        measured: Sequence[Measured],
+        measured: Sequence[NetworkResults],
         names: Sequence[str],
-        references: dict[str, Measured],
+        references: dict[str, NetworkResults],
         metrics: Sequence[MetricColumn],
         *,
         bootstrap: int,

@@ -28,7 +28,7 @@ from augscale.statistics.trial_rows import BOOTSTRAP
 from augscale.system.devices import resolve_device
 from augscale.validation.conclude import conclude
 from augscale.validation.finished_trials import choose_rung, finished_trials
-from augscale.validation.measuring import Measuring
+from augscale.validation.network_results import NetworkMeasurer
 from augscale.validation.result import Validation
 
 DEFAULT_PROTOCOLS = ("linear", "knn")
@@ -105,11 +105,11 @@ def validate(
         made = make_protocols(
             protocols, settings, folder, device=device, features=kept, on_progress=on_progress, should_stop=stop
         )
-        measuring = Measuring(
+        measurer = NetworkMeasurer(
             context, opened, made, settings, folder,
             resamples=resamples, seed=seed, on_progress=on_progress, should_stop=stop,
         )  # fmt: skip
-        found = measuring.study(run.path, trials, step, remake=remake)
+        found = measurer.study(run.path, trials, step, remake=remake)
     validation = conclude(
         found, out=folder, notes=notes, bootstrap=bootstrap, resamples=resamples, seed=seed, device=context.device
     )

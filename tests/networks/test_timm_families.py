@@ -14,7 +14,7 @@ from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.backbones import build_backbone
 from augscale.networks.checkpoints import load_checkpoint
-from augscale.networks.export import export_weights
+from augscale.networks.export_weights import export_weights
 from augscale.networks.timm_index import models_like, models_with, shapes_of
 from augscale.networks.weights import save_weights
 

@@ -11,7 +11,7 @@ from tiny_runs import TINY_VIT
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.backbones import build_backbone
-from augscale.networks.export import export_weights
+from augscale.networks.export_weights import export_weights
 from augscale.networks.loading import load_weights_into
 from augscale.networks.weights import save_weights
 

@@ -19,14 +19,14 @@ def _term(positive, negatives, temp, beta, prior):
     if not neg:
         return torch.log(pos / pos)
     importance = [torch.exp(beta * torch.log(n)) for n in neg]
-    weighed = sum(i * n for i, n in zip(importance, neg, strict=True)) / _mean(importance)
-    total = (weighed - prior * len(neg) * pos) / (1 - prior)
+    weighted = sum(i * n for i, n in zip(importance, neg, strict=True)) / _mean(importance)
+    total = (weighted - prior * len(neg) * pos) / (1 - prior)
     total = torch.maximum(total, len(neg) * torch.exp(torch.tensor(-1 / temp, dtype=torch.float64)))
     return -torch.log(pos / (pos + total))
 
 
 def _far_positives(terms, positives, beta):
-    """Terms weighed by exp(beta (1 - cosine)) over its mean; the weights are constants."""
+    """Terms weighted by exp(beta (1 - cosine)) over its mean; the weights are constants."""
     weights = [torch.exp(beta * (1 - s.detach())) for s in positives]
     return _mean([w * t / _mean(weights) for w, t in zip(weights, terms, strict=True)])
 

@@ -15,7 +15,7 @@ from augscale.pretraining.dino import (
     information,
     teacher_probabilities,
     updated_center,
-    weighed_dino_loss,
+    weighted_dino_loss,
 )
 from augscale.pretraining.parameter_groups import parameter_groups
 from augscale.pretraining.updates import cancel_gradients, clip_gradients, update_teacher
@@ -178,7 +178,7 @@ def test_loss_and_clipping_agree_between_cpu_and_gpu():
         torch.testing.assert_close(copy.grad.cpu(), parameter.grad, rtol=1e-5, atol=1e-6)
 
 
-def _weighed_loop(student, teacher, center, strength, student_temp=0.1, teacher_temp=0.07):
+def _weighted_loop(student, teacher, center, strength, student_temp=0.1, teacher_temp=0.07):
     """Every pair of views by itself; an image's weights are constants whose mean is 1."""
     total = 0.0
     for image in range(B):
@@ -194,18 +194,18 @@ def _weighed_loop(student, teacher, center, strength, student_temp=0.1, teacher_
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3])
-def test_weighed_pairs_equal_the_loop_over_images_and_pairs(strength):
+def test_weighted_pairs_equal_the_loop_over_images_and_pairs(strength):
     student, teacher, center = (torch.tensor(array) for array in _outputs(scale=0.2))
     student.requires_grad_()
-    expected = _weighed_loop(student, teacher, center, strength)
+    expected = _weighted_loop(student, teacher, center, strength)
     single = student.detach().float().requires_grad_()
     probs = teacher_probabilities(teacher.float().flatten(0, 1), center.float(), 0.07)
-    found = weighed_dino_loss(single.flatten(0, 1), probs, 0.1, strength)
+    found = weighted_dino_loss(single.flatten(0, 1), probs, 0.1, strength)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     (found_grad,), (expected_grad,) = torch.autograd.grad(found, single), torch.autograd.grad(expected, student)
     torch.testing.assert_close(found_grad.double(), expected_grad, rtol=1e-5, atol=1e-5)
 
 
-def test_weighed_pairs_of_a_student_that_knows_nothing_have_the_loss_of_chance():
+def test_weighted_pairs_of_a_student_that_knows_nothing_have_the_loss_of_chance():
     probs = teacher_probabilities(torch.randn(2 * B, K), torch.zeros(K), 0.04)
-    assert float(weighed_dino_loss(torch.zeros(V * B, K), probs, 0.1, 1.0)) == pytest.approx(math.log(K), rel=1e-5)
+    assert float(weighted_dino_loss(torch.zeros(V * B, K), probs, 0.1, 1.0)) == pytest.approx(math.log(K), rel=1e-5)

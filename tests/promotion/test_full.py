@@ -22,7 +22,7 @@ from augscale.config import load_study
 from augscale.data.cache import build_cache
 from augscale.errors import CheckpointError, ConfigError, InterruptedRun
 from augscale.networks.backbones import build_backbone
-from augscale.networks.export import export_weights
+from augscale.networks.export_weights import export_weights
 from augscale.networks.loading import load_weights_into
 from augscale.networks.weights import read_sidecar
 from augscale.promotion.full_run import pretrain_full

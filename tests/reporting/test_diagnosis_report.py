@@ -285,7 +285,7 @@ def test_a_leader_that_beats_all_others_is_called_so(found):
         diagnosis_wording.headline(parse_diagnosis(data)) == "run-b separates pairs best, by pair AUROC on the ladder"
     )
     del data["comparisons"]
-    assert "whether that is more than luck was not tested" in diagnosis_wording.headline(parse_diagnosis(data))
+    assert "whether the difference is due to chance was not tested" in diagnosis_wording.headline(parse_diagnosis(data))
 
 
 def test_long_names_are_cut_in_the_middle_and_stay_different():

@@ -8,7 +8,7 @@ import numpy as np
 
 from augscale.records.validation import STUDY_KEY, NetworkRow, ValidationFacts
 from augscale.validation.findings import Comparison
-from augscale.validation.measuring import Measured
+from augscale.validation.network_results import NetworkResults
 from augscale.validation.outcomes import METRICS, Outcome, OutcomeName
 from augscale.validation.result import Validation
 from augscale.validation.score_metrics import score_metrics
@@ -18,7 +18,7 @@ HOSTILE = "<script>alert('x')</script>&"
 LEVELS = ("mild", "strong")
 
 
-def _measured(quality: float, rng: np.random.Generator, datasets: tuple[str, ...]) -> Measured:
+def _measured(quality: float, rng: np.random.Generator, datasets: tuple[str, ...]) -> NetworkResults:
     scores: dict[str, float | None] = {m.key: quality + 0.3 * rng.normal() for m in score_metrics(LEVELS)}
     outcomes = {}
     for dataset in (*datasets, "mean"):
@@ -28,7 +28,7 @@ def _measured(quality: float, rng: np.random.Generator, datasets: tuple[str, ...
                 value=value, draws=value + 0.01 * rng.normal(size=40), halves=value + 0.01 * rng.normal(size=(20, 2))
             )
     score = scores[STUDY_KEY] or 0.0
-    return Measured(scores=scores, score_interval=(score - 0.2, score + 0.2), outcomes=outcomes, notes=())
+    return NetworkResults(scores=scores, score_interval=(score - 0.2, score + 0.2), outcomes=outcomes, notes=())
 
 
 def made_validation(*, hostile: bool = False, seed: int = 0) -> Validation:
@@ -84,7 +84,7 @@ def made_validation(*, hostile: bool = False, seed: int = 0) -> Validation:
     )
 
 
-def _row(name: str, kind: str, found: Measured | None, *, control: bool = False) -> NetworkRow:
+def _row(name: str, kind: str, found: NetworkResults | None, *, control: bool = False) -> NetworkRow:
     return NetworkRow(
         name=name,
         kind=kind,

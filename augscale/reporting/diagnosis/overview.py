@@ -1,4 +1,4 @@
-"""The checkpoints of a diagnosis at a glance: health, separation, and marks for who is better than whom."""
+"""The checkpoints of a diagnosis at a glance: health, separation, and marks of pairwise comparisons."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class OverviewRow:
 
     checkpoint: CheckpointRecord
     name: str
-    """With the number that the columns of marks use."""
+    """The name of the checkpoint; if there are marks, its number (the head of its column of marks) stands before it."""
     size: str
     """Pixels; empty if all checkpoints were examined at one size."""
     verdict: str
     values: tuple[tuple[str, str], ...]
     """Value and interval of each metric of `MEASURED`."""
     marks: tuple[str, ...]
-    """By the main metric, against each checkpoint in order."""
+    """Comparisons with every checkpoint by the main metric, in the order of the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Overview:
     rows: tuple[OverviewRow, ...]
     by_size: bool
     numbers: tuple[str, ...]
-    """Heads of the columns of marks; empty if nothing was compared."""
+    """Heads of the columns of marks: numbers of checkpoints; empty without marks."""
 
     @property
     def legend(self) -> str:
@@ -90,15 +90,12 @@ def found_metric(checkpoint: CheckpointRecord, key: str) -> Metric:
 def _marks(
     diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord, others: Sequence[CheckpointRecord]
 ) -> tuple[str, ...]:
-    marks = []
-    for other in others:
-        found = None if other is checkpoint else comparison(diagnosis, checkpoint.name, other.name)
-        comparable = found is not None and not (checkpoint.is_collapsed or other.is_collapsed)
-        marks.append(
-            _MARKS.get(comparison_words(diagnosis, found), NOTHING)
-            if found is not None and comparable
-            else ""
-            if other is checkpoint
-            else NOTHING
-        )
-    return tuple(marks)
+    return tuple("" if other is checkpoint else _mark(diagnosis, checkpoint, other) for other in others)
+
+
+def _mark(diagnosis: DiagnosisRecord, checkpoint: CheckpointRecord, other: CheckpointRecord) -> str:
+    """The comparison of two checkpoints; a dash if one has collapsed or they were not compared."""
+    found = comparison(diagnosis, checkpoint.name, other.name)
+    if found is None or checkpoint.is_collapsed or other.is_collapsed:
+        return NOTHING
+    return _MARKS.get(comparison_words(diagnosis, found), NOTHING)

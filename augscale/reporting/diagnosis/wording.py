@@ -13,9 +13,9 @@ PAPER_REMARK = (
     "set, the layer or the distance, so they are a rough orientation only."
 )
 SCOPE = (
-    "All of this is label-free or on frozen features: better separated pairs do not promise a better fine-tuned "
-    "classifier. Intervals are over the patients of this panel and do not count luck in training.",
-    "A checkpoint separates views of the kind it was trained on more easily, so read the levels side by side.",
+    "All metrics are label-free or use frozen features: better separated pairs do not promise better fine-tuning. "
+    "Intervals cover the choice of patients, not the randomness of training.",
+    "A checkpoint separates views like its training views more easily, so compare the levels with each other.",
 )
 
 
@@ -40,13 +40,13 @@ def metric_text(metric: Metric | None, *, places: int | None = None) -> tuple[st
 
 
 def usable(diagnosis: DiagnosisRecord) -> list[CheckpointRecord]:
-    """Checkpoints that are not collapsed and have a main number, the highest first."""
+    """Checkpoints that are not collapsed and have a value of the main metric, the highest first."""
     found = [c for c in diagnosis.checkpoints if not c.is_collapsed and _main(c) is not None]
     return sorted(found, key=lambda c: -(_main(c) or 0.0))
 
 
 def where_words(diagnosis: DiagnosisRecord) -> str:
-    """Names the levels over which the ladder's values are averaged."""
+    """Phrase for the levels over which the main metric is averaged, e.g. "on the ladder"."""
     names = diagnosis.ladder_levels
     if any(level.kind == LADDER for level in diagnosis.levels):
         return "on the ladder"
@@ -76,7 +76,7 @@ def headline(diagnosis: DiagnosisRecord) -> str:
         rest = "the others have collapsed" if len(checkpoints) > 2 else "the other has collapsed"
         return f"{leader.name} is the only checkpoint that separates pairs at all; {rest}"
     if any(c is None for c in found.values()):
-        return f"{leader.name} has the highest {label} {where}; whether that is more than luck was not tested"
+        return f"{leader.name} has the highest {label} {where}; whether the difference is due to chance was not tested"
     alike = [name for name, c in found.items() if c and not c.distinguishable]
     if not alike:
         return f"{leader.name} separates pairs best, by {label} {where}"
@@ -96,7 +96,7 @@ def comparison(diagnosis: DiagnosisRecord, a: str, b: str, metric: str = MAIN) -
 
 
 def is_over_ladder(found: Comparison) -> bool:
-    """True for means over the ladder; an incomplete file may lack the level."""
+    """True for means over the ladder; comparisons without a level count as such."""
     return found.level in (LADDER, "")
 
 

@@ -11,7 +11,7 @@ from augscale import doc_pages
 from augscale.reporting.search.contenders import contender_rows
 from augscale.reporting.shared.screen import Note, Row, Screen, ScreenTable, print_screen
 from augscale.reporting.shared.wording import NOTHING, UNTRAINED, duration, number, score_label
-from augscale.searching.compare import ComparedRun, ControlScores, RunComparison
+from augscale.searching.compare_runs import ComparedRun, ControlScores, RunComparison
 
 MOST_SETTINGS = 20
 """Differing settings shown; `--json` has all."""

@@ -27,7 +27,7 @@ def write_report(run_dir: Path, *, contact_sheets: Mapping[str, bytes] | None = 
 
     Args:
         run_dir: the run folder.
-        contact_sheets: PNG bytes by name of the scales, in the order to show; None draws them.
+        contact_sheets: PNG bytes by name of the scales, in the order of the page; None: drawn here.
     Returns:
         The path of the page; a reader sees the old page or the new one, never a part.
     Raises:
@@ -49,7 +49,7 @@ IMAGES_SHOWN = 4
 def _contact_sheets(run: RunResults) -> Mapping[str, bytes]:
     """PNG bytes by name of the scales; all show the same photographs.
 
-    Empty before there is an answer, and where the decoded images are gone, e.g. in a copy on another machine.
+    Empty before there is an answer, and if the cache of decoded images is missing, e.g. in a copy on another machine.
     """
     if run.answer and run.manifest.cache:
         with suppress(AugscaleError):
@@ -58,7 +58,7 @@ def _contact_sheets(run: RunResults) -> Mapping[str, bytes]:
 
 
 def _draw(run: RunResults, best: ContenderRecord | None) -> dict[str, bytes]:
-    """A sheet for strong, weak and the best scales; one sheet where the best is strong or weak."""
+    """One sheet each for strong, weak and the best scales; two if the best is strong or weak."""
     config = load_study(RunFolder(run.path).study_file)
     cache = open_cache(Path(run.manifest.cache))
     _, held_out = panel_split(cache, config)

@@ -1,4 +1,4 @@
-"""Contents of the report's tables: the scales side by side, all trials, and what the run was made with."""
+"""Contents of the report's tables: scales side by side, all trials, data, settings and versions of the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from augscale.reporting.shared.wording import (
 )
 
 MOST_BAD_FILES_SHOWN = 50
-TWO = tuple[str, str]
+TextPair = tuple[str, str]
 """A value and its detail, a label and its unit, or a name and its value."""
 
 
@@ -58,11 +58,11 @@ class ScalesTable:
     """Scales, scores and health, a column each."""
 
     columns: Sequence[Column]
-    fields: Sequence[tuple[TWO, Sequence[ScaleCell]]]
-    scores: Sequence[tuple[TWO, Sequence[TWO]]]
-    health: Sequence[TWO]
+    fields: Sequence[tuple[TextPair, Sequence[ScaleCell]]]
+    scores: Sequence[tuple[TextPair, Sequence[TextPair]]]
+    health: Sequence[TextPair]
     """Verdict and evidence of each column."""
-    equal: Sequence[TWO]
+    equal: Sequence[TextPair]
     """Fields that are the same in all columns."""
 
     @property
@@ -104,7 +104,7 @@ def scales_table(run: RunResults) -> ScalesTable | None:
 
 
 def _columns(run: RunResults) -> list[Column]:
-    """The best first, then strong and weak, or the first two other controls where those did not run."""
+    """The best first, then strong and weak, or, if neither was run, the first two other controls."""
     best = run.best_trial
     others = [t for t in run.controls if t is not best]
     preferred = [t for name in ("strong", "weak") for t in others if t.control == name] or others[:2]
@@ -138,12 +138,12 @@ def _area(name: str, value: Any) -> tuple[float, float] | None:
     return low, max(high - low, 0)
 
 
-def _name_with_unit(name: str, scales: Mapping[str, Any]) -> TWO:
+def _name_with_unit(name: str, scales: Mapping[str, Any]) -> TextPair:
     label, unit = field_label(name)
     return f"{label} ({unit})" if unit else label, field_value(name, scales.get(name))
 
 
-def _score_rows(run: RunResults, columns: Sequence[Column]) -> list[tuple[TWO, list[TWO]]]:
+def _score_rows(run: RunResults, columns: Sequence[Column]) -> list[tuple[TextPair, list[TextPair]]]:
     contenders = [column.contender for column in columns]
     search = (f"{score_label(run.score_name)}, 95 % interval over images", [_search_score(c) for c in columns])
     rows = [(("Score in the search", search[0]), search[1])]
@@ -158,12 +158,12 @@ def _score_rows(run: RunResults, columns: Sequence[Column]) -> list[tuple[TWO, l
     return rows
 
 
-def _health(columns: Sequence[Column]) -> list[TWO]:
+def _health(columns: Sequence[Column]) -> list[TextPair]:
     records = [column.trial or column.contender for column in columns]
     return [health_words(record.health if record else None) for record in records]
 
 
-def _search_score(column: Column) -> TWO:
+def _search_score(column: Column) -> TextPair:
     if column.trial and column.trial.final:
         return number(column.trial.final.score), interval(column.trial.final.interval)
     if column.contender:
@@ -171,14 +171,14 @@ def _search_score(column: Column) -> TWO:
     return NOTHING, ""
 
 
-def _versus_best(contender: ContenderRecord | None) -> TWO:
+def _versus_best(contender: ContenderRecord | None) -> TextPair:
     if contender is None or contender.versus_best is None:
         return NOTHING, ""
     versus = contender.versus_best
     return signed(versus.difference), interval(versus.interval, sign=True)
 
 
-def trial_heads(run: RunResults) -> list[TWO]:
+def trial_heads(run: RunResults) -> list[TextPair]:
     """Names of the columns of all trials, and the order of the first click on each."""
     return [
         ("trial", "ascending"), ("state", "ascending"), (f"score ({score_label(run.score_name)})", "descending"),
@@ -188,7 +188,7 @@ def trial_heads(run: RunResults) -> list[TWO]:
 
 
 def trial_rows(run: RunResults) -> list[tuple[str, list[Cell]]]:
-    """The look of each trial's row ("best", "faded" or "") and its cells."""
+    """The CSS class of each trial's row ("best", "faded" or "") and its cells."""
     best = run.best_trial
     return [("best" if t is best else "" if t.is_usable else "faded", _trial_cells(t)) for t in run.trials]
 
@@ -223,7 +223,7 @@ def _range_cell(field: str, scales: Mapping[str, Any]) -> Cell:
     return Cell(text=field_value(field, value), key=key)
 
 
-def facts(run: RunResults) -> list[TWO]:
+def facts(run: RunResults) -> list[TextPair]:
     """Data, backbone, device, versions and time, from the answer or, before there is one, the manifest."""
     answer, manifest = run.answer, run.manifest
     data = (answer.data if answer else manifest.data) or manifest.data
@@ -248,22 +248,22 @@ def facts(run: RunResults) -> list[TWO]:
     return [(label, value) for label, value in rows if value]
 
 
-def bad_files(run: RunResults) -> tuple[list[TWO], str]:
-    """The files that could not be used with reasons, and a note on those that are not shown."""
+def bad_files(run: RunResults) -> tuple[list[TextPair], str]:
+    """Unusable files with reasons, and a note on the number that is not shown."""
     bad = run.manifest.data.bad
     more = len(bad) - MOST_BAD_FILES_SHOWN
     rows = [(entry.path, entry.reason) for entry in bad[:MOST_BAD_FILES_SHOWN]]
     return rows, f"and {more} more, listed in manifest.json" if more > 0 else ""
 
 
-def passed_over(run: RunResults) -> list[TWO]:
-    """Files of other kinds and excluded ones, as far as the manifest lists them."""
+def passed_over(run: RunResults) -> list[TextPair]:
+    """Skipped files: those of other kinds and those that a pattern excludes, from the manifest."""
     data = run.manifest.data
     rows = [(f"{entry.count} {entry.suffix or 'files'}", str(entry.text)) for entry in data.passed_over]
     return rows + [(f"{count} files", f"excluded by {pattern!r}") for pattern, count in data.excluded.items()]
 
 
-def settings(run: RunResults) -> list[tuple[str, list[TWO]]]:
+def settings(run: RunResults) -> list[tuple[str, list[TextPair]]]:
     """The resolved study file by section; the section of plain settings comes first and is called ""."""
     sections = {name: value for name, value in run.study.items() if isinstance(value, Mapping)}
     plain = {name: value for name, value in run.study.items() if name not in sections and value != ""}

@@ -30,13 +30,13 @@ from augscale.validation.remake import remake_rung
 from augscale.validation.score_metrics import measure_network
 
 FORMAT = 2
-"""Increase it when the meaning of a metric changes; kept values are then computed again."""
+"""Version of the stored metrics; increase it when the meaning of a metric changes, so that they are computed again."""
 
 UNTRAINED = "untrained"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Measured:
+class NetworkResults:
     """The results of one network."""
 
     scores: dict[str, float | None]
@@ -46,21 +46,21 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MeasuredStudy:
+class StudyResults:
     """The trials of a study at one rung, and the references, measured on labelled data."""
 
     run: Path
     config: StudyConfig
     step: int
     trials: Sequence[FinishedTrial]
-    measured: dict[int, Measured]
+    trial_results: dict[int, NetworkResults]
     """Results by trial number."""
     missing: Sequence[FinishedTrial]
     """Trials that reached the rung and have no weights."""
-    references: dict[str, Measured]
+    references: dict[str, NetworkResults]
     datasets: Sequence[LabelledImages]
     protocols: Sequence[Protocol]
-    """The headline is about the first one."""
+    """The first one is the protocol of the headline."""
 
     @property
     def adaptive(self) -> bool:
@@ -74,14 +74,16 @@ class MeasuredStudy:
         return OutcomeName(dataset=dataset, protocol=self.protocols[0].name, metric="auroc")
 
 
-class Measuring:
+class NetworkMeasurer:
     """Measures the networks of one validation.
 
     Args:
         context: the study's panel and device.
-        datasets, protocols, settings: of the evaluation.
-        folder: kept results; predictions and metrics of a network are found by its weights.
-        resamples, seed: of the test images.
+        datasets: labelled images on which every network is evaluated.
+        protocols: evaluation protocols.
+        settings: settings of the protocols.
+        folder: stores predictions and metrics, each with a hash of the network's weights.
+        resamples, seed: number of bootstrap resamples of the test images, and their seed.
         on_progress, should_stop: see `evaluate`.
     """
 
@@ -102,19 +104,19 @@ class Measuring:
         self.folder, self.resamples, self.seed = folder, resamples, seed
         self.on_progress, self.should_stop = on_progress, should_stop
 
-    def study(self, run: Path, trials: Sequence[FinishedTrial], step: int, *, remake: bool) -> MeasuredStudy:
+    def study(self, run: Path, trials: Sequence[FinishedTrial], step: int, *, remake: bool) -> StudyResults:
         """Measures the references, and the trials that reached a rung, one network in memory at a time.
 
         Args:
             run: folder of the study.
-            trials: finished ones.
-            step: of the rung.
-            remake: train trials without weights again, up to the rung.
+            trials: finished trials.
+            step: step of the rung.
+            remake: trials whose weights were not kept are trained again, up to the rung.
         Raises:
             As `measure`; StudyError: a trial that was trained again differs from the recorded one.
         """
         references = self._references()
-        measured: dict[int, Measured] = {}
+        measured: dict[int, NetworkResults] = {}
         missing = []
         at_rung = [trial for trial in trials if trial.record.rung(step) is not None]
         for done, trial in enumerate(at_rung):
@@ -128,20 +130,20 @@ class Measuring:
                 continue
             encoder = load_encoder(path, trial.record.name, common_statistics=self.context.common_views is not None)
             measured[trial.record.number] = self.measure(encoder, f"step-{step:06d}", trial.record.rung(step))
-        return MeasuredStudy(
+        return StudyResults(
             run=run,
             config=self.context.config,
             step=step,
             trials=trials,
-            measured=measured,
+            trial_results=measured,
             missing=missing,
             references=references,
             datasets=self.datasets,
             protocols=self.protocols,
         )
 
-    def _references(self) -> dict[str, Measured]:
-        """References without training: the network that every trial starts from, and features without a network."""
+    def _references(self) -> dict[str, NetworkResults]:
+        """Results of the untrained network that every trial starts from, and of features without a network."""
         config = self.context.config
         seed = derive_seed(config.search.seed, "trials")
         device = torch.device(self.context.device)
@@ -170,7 +172,7 @@ class Measuring:
             should_stop=self.should_stop,
         )
 
-    def measure(self, encoder: Encoder, place: str, rung: RungRecord | None) -> Measured:
+    def measure(self, encoder: Encoder, place: str, rung: RungRecord | None) -> NetworkResults:
         """Measures one network.
 
         Args:
@@ -178,7 +180,7 @@ class Measuring:
             rung: the trial's record at the rung; None for references, whose score is computed.
         Raises:
             DataError: a protocol cannot be run on a dataset.
-            Paused: a signal came; what is finished is kept.
+            Paused: a signal came; finished predictions and metrics are kept.
         """
         if self.should_stop():
             raise Paused
@@ -190,7 +192,7 @@ class Measuring:
         if len(predictions) < len(jobs):
             raise DataError(lost[-1])
         outcomes = network_outcomes(predictions, resamples=self.resamples, seed=self.seed)
-        return Measured(scores=scores, score_interval=interval, outcomes=outcomes, notes=tuple(lost))
+        return NetworkResults(scores=scores, score_interval=interval, outcomes=outcomes, notes=tuple(lost))
 
     def _scores(
         self, encoder: Encoder, place: str, rung: RungRecord | None

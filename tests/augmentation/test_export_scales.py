@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
-from augscale.augmentation.export import EXPORT_TARGETS, export_scales
+from augscale.augmentation.export_scales import EXPORT_TARGETS, export_scales
 from augscale.augmentation.scales import PRESETS, AugmentationScales, load_scales
 from augscale.errors import ConfigError
 
