@@ -1,11 +1,11 @@
 """Recorded loss curves of the training loop; they must not move.
 
 The networks begin with weights that numpy draws, because torch's `trunc_normal_` draws other numbers from the same seed
-in version 2.11 than in 2.14. With these weights torch 2.11.0 and 2.14.1 give curves that are equal to 7 digits. The curves
-replace those of commit ecf5d8e, which began with torch's weights and still held, with torch 2.14.1, when these were made.
+in version 2.11 than in 2.14. With these weights torch 2.11.0 and 2.14.1 give curves that are equal to 7 digits. They
+replace the curves of commit ecf5d8e, which began with torch's weights and, by torch 2.14.1, held when these were made.
 
-Made on one x86-64 CPU thread with timm 1.0.31. The tolerance is for other CPUs, and with batch norm over four images, which
-enlarges rounding from step to step, for another order of sums (memory format).
+Made on one x86-64 CPU thread with timm 1.0.31. The tolerance is for other CPUs, and with batch norm over four images,
+which enlarges rounding from step to step, for another order of sums (memory format).
 """
 
 from __future__ import annotations
