@@ -150,7 +150,7 @@ def test_the_same_call_computes_nothing_again_and_gives_the_same(measured, here)
     before = {path: path.stat().st_mtime_ns for path in files}
     assert {path.parent.name for path in files} >= {"predictions", "scores"}
     again = validated(measured, here, rung=2, protocols=["knn"])
-    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    assert {path: path.stat().st_mtime_ns for path in files} == before
     assert again.to_dict() | {"finished": ""} == first.to_dict() | {"finished": ""}
 
 
