@@ -6,7 +6,7 @@ OLDEST ?= .venv-oldest
 DEVICE ?= auto
 TRIALS ?= 40
 
-.PHONY: search test lint docs oldest bench clean
+.PHONY: search test lint types unit docs oldest bench clean
 
 $(BIN)/augscale: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,8 +26,17 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
+types: $(VENV)/.test-installed
+	$(BIN)/mypy
+
+unit: $(VENV)/.test-installed
 	$(BIN)/pytest -n auto --dist worksteal
+
+# What takes seconds comes first; mypy uses one core, so it runs beside the tests.
+test: $(VENV)/.test-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(MAKE) --jobs=2 types unit
 
 $(VENV)/.docs-installed: $(BIN)/augscale pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 from document_blocks import ROOT
+from tiny_runs import worker_in_this_process
 
 NOTEBOOK = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text(encoding="utf-8"))
 CODE = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
@@ -62,7 +63,8 @@ def test_its_cells_run_in_order(tmp_path, monkeypatch):
         assert sum(part in source for source in sources) == 1, part
         sources = [source.replace(part, smaller) for source in sources]
     names: dict[str, Any] = {}
-    values = [_last_value(source, names) for source in sources]
+    with worker_in_this_process():
+        values = [_last_value(source, names) for source in sources]
     shown = [value._repr_html_() for value in values if hasattr(value, "_repr_html_")]
     assert len(shown) == 3  # preview, search, diagnosis
     assert "data:image/png" in shown[0]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from augscale.config import StudyConfig
 
 TINY_VIT = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+TINY_RESNET = {"name": "resnet10t", "overrides": {"channels": [8, 8, 16, 16], "stem_width": 8}}
 
 
 def tiny_study(

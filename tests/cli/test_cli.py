@@ -46,9 +46,9 @@ def test_an_error_is_one_line_with_its_exit_code_and_a_traceback_only_on_request
 
 
 def test_doctor_finds_this_installation_working():
-    done = _run("doctor", "--json")
+    done = CliRunner().invoke(app, ["doctor", "--json"])
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
-    assert done.returncode == 0, findings
+    assert done.exit_code == 0, findings
     assert {"versions", "device", "precision", "faiss", "torchvision", "storage", "cache", "free disk"} == set(findings)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from method_studies import METHODS, method_study
-from tiny_runs import tiny_study
+from tiny_runs import TINY_RESNET, tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.config import StudyConfig
@@ -215,7 +215,7 @@ def test_information_of_shards_is_that_of_the_batch_and_not_the_mean_of_theirs()
 
 
 def test_synchronised_batch_norm_keeps_parameters_names_and_activations():
-    study = tiny_study(backbone={"name": "resnet10t", "overrides": {}}, head_batch_norm=True)
+    study = tiny_study(backbone=TINY_RESNET, head_batch_norm=True)
     student, _ = build_networks(study, 0, torch.device("cpu"))
     views = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     expected = student.eval()(views)
@@ -235,7 +235,7 @@ def test_batch_norm_is_found_in_backbone_and_head_and_nowhere_else():
 
     assert not has_batch_norm(networks())
     assert has_batch_norm(networks(head_batch_norm=True))
-    assert has_batch_norm(networks(backbone={"name": "resnet10t", "overrides": {}}))
+    assert has_batch_norm(networks(backbone=TINY_RESNET))
 
 
 def test_a_single_process_needs_no_process_group(monkeypatch):

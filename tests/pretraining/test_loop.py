@@ -10,7 +10,7 @@ import dino_oracle
 import numpy as np
 import pytest
 import torch
-from tiny_runs import tiny_study
+from tiny_runs import TINY_RESNET, tiny_study
 from torch._dynamo.utils import counters
 
 from augscale.augmentation import compiled
@@ -133,7 +133,7 @@ def test_training_leaves_and_ignores_the_global_random_state(run):
     assert first.loss_history == run(study).loss_history
 
 
-BATCH_NORM = {"backbone": {"name": "resnet10t", "overrides": {}}, "head_batch_norm": True, "steps": 3}
+BATCH_NORM = {"backbone": TINY_RESNET, "head_batch_norm": True, "steps": 3}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 import torch
-from tiny_runs import tiny_study
+from tiny_runs import TINY_RESNET, tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.errors import ConfigError, MemoryShortageError, Paused
@@ -28,7 +28,7 @@ CPU_MESSAGE = (
     "[enforce fail at alloc_cpu.cpp:126] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
     "8000000000 bytes. Error code 12 (Cannot allocate memory)"
 )
-BATCH_NORM = {"backbone": {"name": "resnet10t", "overrides": {}}, "head_batch_norm": True, "steps": 4}
+BATCH_NORM = {"backbone": TINY_RESNET, "head_batch_norm": True, "steps": 4}
 NUM_VIEWS = 4
 
 
@@ -283,7 +283,7 @@ def _needs(run, monkeypatch, number):
 def test_a_limit_between_two_estimates_takes_the_fewest_micro_batches_that_fit(run, monkeypatch):
     monkeypatch.setattr(step, "resident_memory", lambda: 10**9)
     # Larger views, so that activations outweigh the gradients that further micro-batches find.
-    study = tiny_study(crops={"global_size": 64, "local_size": 32, "n_local": 6})
+    study = tiny_study(crops={"global_size": 64, "local_size": 32, "n_local": 6}, steps=2)
     one, two, four = (_needs(lambda: run(study), monkeypatch, number) for number in (1, 2, 4))
     assert one > two > four
     wanted = run(study, accumulate=2)

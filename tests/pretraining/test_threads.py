@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from tiny_runs import TINY_VIT, tiny_study
+from tiny_runs import TINY_RESNET, TINY_VIT, tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.networks.stochastic_depth import DepthDraws
@@ -76,7 +76,7 @@ def test_two_threads_train_what_one_trains(run, threads_of_losses, accumulate, p
 @pytest.mark.parametrize(
     "fields",
     [
-        {"backbone": {"name": "resnet10t", "overrides": {}}},
+        {"backbone": TINY_RESNET},
         {"head_batch_norm": True},
         {"backbone": {"overrides": TINY_VIT | {"proj_drop_rate": 0.1}}},
         {"batch_size": 5},

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from method_studies import METHODS, method_study
-from tiny_runs import tiny_study
+from tiny_runs import TINY_RESNET, tiny_study
 
 from augscale.augmentation.scales import PRESETS
 from augscale.augmentation.views import MultiCropViews
@@ -25,7 +25,7 @@ from augscale.pretraining.distributed import init_distributed
 from augscale.pretraining.loop import pretrain
 
 PATIENTS = np.arange(14) // 2
-BATCH_NORM = {"backbone": {"name": "resnet10t", "overrides": {}}}
+BATCH_NORM = {"backbone": TINY_RESNET}
 
 
 def main(folder: Path) -> None:

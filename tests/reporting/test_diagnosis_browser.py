@@ -103,13 +103,14 @@ addEventListener("load", async () => {
 """
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "hostile"])
-def opened(request, tmp_path_factory):
-    data = diagnosis(names=("run-b", "untrained", "broken"), levels=tuple(LEVELS)[:3], hostile=request.param)
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """What a page with names that try to be markup reports at each width, and the browser's log."""
+    data = diagnosis(names=("run-b", "untrained", "broken"), levels=tuple(LEVELS)[:3], hostile=True)
     page = render_diagnosis(shown(data), thumbnails())
     pages, log = open_page(page, PROBE, tmp_path_factory.mktemp("browser"), WIDTHS)
     assert sorted(pages) == sorted(WIDTHS), log
-    return pages, log, request.param
+    return pages, log
 
 
 def test_every_drawing_is_drawn_once_its_tab_is_shown(opened):
@@ -133,7 +134,7 @@ def test_the_page_never_scrolls_sideways(opened):
 
 
 def test_pointing_at_a_mark_shows_its_image_inside_the_window(opened):
-    pages, _, hostile = opened
+    pages, _ = opened
     for width, found in pages.items():
         seen = found["seen"]
         assert (seen["before"], seen["after"], seen["gone"]) == (True, False, True)
@@ -144,7 +145,7 @@ def test_pointing_at_a_mark_shows_its_image_inside_the_window(opened):
         assert seen["tapped"]["row"]
         assert 0 <= seen["tapped"]["left"] < seen["tapped"]["right"] <= width
         assert seen["words"].startswith(f"IDRiD_{seen['row']:03d}")
-        assert (HOSTILE in seen["words"]) == hostile
+        assert HOSTILE in seen["words"]
         assert seen["elements"] <= 5, "picture, caption and three lines: a name makes no element"
 
 

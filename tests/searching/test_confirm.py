@@ -83,8 +83,7 @@ class _Stop(StopFlag):
 
 
 @pytest.fixture
-def search(tmp_path, monkeypatch):
-    monkeypatch.setenv("AUGSCALE_CACHE", str(tmp_path / "cache"))
+def search(tmp_path):
     return lambda name, **settings: Search(tmp_path / name, **settings)
 
 
@@ -92,17 +91,17 @@ def _without_time(found):
     return {key: value | {"finished": None} for key, value in found.items()}
 
 
-@pytest.fixture
-def plain(search):
+def _confirmed_afterwards(path, **settings):
     """What the same search finds that is confirmed after its trials, by one worker."""
+    one = Search(path, **settings)
+    one.run_trials(4)
+    one.work()
+    return _without_time(one.confirmed())
 
-    def run(**settings):
-        one = search("plain", **settings)
-        one.run_trials(4)
-        one.work()
-        return _without_time(one.confirmed())
 
-    return run
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return _confirmed_afterwards(tmp_path_factory.mktemp("plain") / "run")
 
 
 def test_controls_are_confirmed_while_another_worker_runs_a_trial_and_only_once(search, plain):
@@ -119,7 +118,7 @@ def test_controls_are_confirmed_while_another_worker_runs_a_trial_and_only_once(
     early.work()
     after = early.confirmed()
     assert {key: after[key] for key in before} == before, "not run again"
-    assert _without_time(after) == plain()
+    assert _without_time(after) == plain
     assert {name for name, _ in after} == {*CONTROLS, "trial 3"}
     assert len(early.logged("confirmation finished")) == 6
 
@@ -184,7 +183,7 @@ def test_more_trials_afterwards_keep_the_early_runs(search):
     assert len(more.logged("confirmation finished")) == 6
 
 
-def test_after_a_kill_in_an_early_run_it_goes_on_from_its_checkpoint(search, plain):
+def test_after_a_kill_in_an_early_run_it_goes_on_from_its_checkpoint(search, tmp_path):
     longer = {"pretrain.steps": 40, "confirm.seeds": 1}
     killed = search("killed", **longer)
     killed.run_trials(3)
@@ -199,7 +198,7 @@ def test_after_a_kill_in_an_early_run_it_goes_on_from_its_checkpoint(search, pla
     assert read_json(state.parent / "trial.json")["state"] == "RUNNING"
     killed.finish(running)
     killed.work()
-    found, wanted = killed.confirmed(), plain(**longer)
+    found, wanted = killed.confirmed(), _confirmed_afterwards(tmp_path / "plain", **longer)
     assert found.keys() == wanted.keys()
     for key, record in found.items():
         assert (record["seed"], record["scales"]) == (wanted[key]["seed"], wanted[key]["scales"])
@@ -216,7 +215,7 @@ def test_an_early_run_that_is_stopped_goes_on_from_its_checkpoint(search, plain)
     assert len(list(stopped.run.confirm_dir.glob("*/state.pt"))) == 1
     stopped.finish(running)
     stopped.work()
-    assert _without_time(stopped.confirmed()) == plain()
+    assert _without_time(stopped.confirmed()) == plain
 
 
 def _worker(run: RunFolder) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_runs import worker_in_this_process
 
 import augscale
 import augscale.config
@@ -119,8 +120,9 @@ def test_a_search_and_its_plan_hold_out_the_same_number_and_it_resumes(tmp_path,
     assert "up to 23 of 69 are held out" in plan.notes[0]
     with pytest.raises(DataError, match="256 images are to be held out"):
         augscale.plan_search("few", trials=1, **settings | {"overrides": few | {"probe.images": 256}})
-    search("few", trials=1, quiet=True, allow_bad=True, **settings)
-    result = search("few", trials=2, quiet=True, allow_bad=True, **settings)
+    with worker_in_this_process():
+        search("few", trials=1, quiet=True, allow_bad=True, **settings)
+        result = search("few", trials=2, quiet=True, allow_bad=True, **settings)
     assert _held_out(RunFolder(out)) == 23
     assert result.answer["data"]["num_panel"] == 23
     assert sum(result.answer["counts"].values()) == 2

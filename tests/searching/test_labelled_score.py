@@ -42,13 +42,6 @@ ARGUMENTS = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUGSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def _folder(path: Path, splits: tuple[str, ...]) -> Path:
     path.mkdir()
     by_class = [[r for r in synthetic_records(100, 0) if r.label == label] for label in ("0", "4")]

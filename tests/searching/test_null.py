@@ -30,7 +30,8 @@ VIT = {
     "overrides": {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
     "drop_path": 0.0,
 }
-SCALES = ("none", "weak", "strong", "weak+med")
+SCALES = ("strong", "weak+med")
+"""The two that change images most, in unlike ways."""
 
 CASES = {
     "batch norm": (RESNET, {}),
@@ -44,13 +45,6 @@ CASES = {
     "layer norm, position embedding resampled for local views": (VIT, {"crops.local_size": 24}),
     "group norm": (GROUP_NORM, {}),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUGSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def _study(backbone: dict, **settings) -> StudyConfig:
@@ -88,7 +82,7 @@ def test_every_rung_is_equal_too(tmp_path):
 
 @pytest.mark.parametrize("score", ["pair_auroc", "alpha_req"])
 def test_every_score_is_equal(tmp_path, score):
-    scores = {final.score for final in _finals(tmp_path, _study(RESNET, **{"probe.score": score}), SCALES[:2])}
+    scores = {final.score for final in _finals(tmp_path, _study(RESNET, **{"probe.score": score}))}
     assert len(scores) == 1
 
 

@@ -33,7 +33,6 @@ NUM_VIEWS = 4
 @pytest.fixture
 def searched(tmp_path, monkeypatch):
     """Two trials by a worker in this process; from its third loss on, more than 4 of 8 images are too many."""
-    monkeypatch.setenv("AUGSCALE_CACHE", str(tmp_path / "cache"))
     calls = []
 
     def loss(student_logits, teacher_probs, temp, **options):

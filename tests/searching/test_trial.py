@@ -18,9 +18,8 @@ from augscale.searching.prepare import prepare_run
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch):
+def start(tmp_path):
     """Runs one trial of the smoke study; returns its record."""
-    monkeypatch.setenv("AUGSCALE_CACHE", str(tmp_path / "cache"))
 
     def run(on_rung=None, **settings):
         folder, config = RunFolder(tmp_path / "run"), load_study("smoke", settings)

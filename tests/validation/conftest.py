@@ -33,16 +33,6 @@ def labelled_folder(path: Path, first: int, count: int = 60) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cache_folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _cache(cache_folder, monkeypatch):
-    monkeypatch.setenv("AUGSCALE_CACHE", str(cache_folder))
-
-
-@pytest.fixture(scope="session")
 def here(tmp_path_factory) -> Path:
     return labelled_folder(tmp_path_factory.mktemp("data") / "here", 0)
 
