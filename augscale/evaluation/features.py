@@ -8,7 +8,7 @@ folder.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from augscale.errors import DivergedError, Paused
 from augscale.evaluation.class_tokens import embedding_and_blocks
 from augscale.evaluation.interface import Encoder, Labelled, Progress
 from augscale.evaluation.transforms import evaluation_views, random_crops, read_images
-from augscale.networks.batch_norm import Statistics, gather, has_batch_norm, limited, use
-from augscale.networks.folding import folded
+from augscale.networks.batch_norm import Statistics, gather, limited, use
+from augscale.networks.folding import folded_on_cpu
 from augscale.networks.kept_features import FeatureFolder, array_digest, structure_digest
 from augscale.networks.precision import autocast, resolve_precision
 from augscale.statistics.arrays import Floats, Floats32, Integers
@@ -204,11 +204,9 @@ class FeatureStore:
     def _faster(
         self, encoder: Encoder, dataset: Labelled, rows: Integers, view: _View
     ) -> AbstractContextManager[object]:
-        """On a CPU, batch norm is folded into convolutions, which changes features by rounding only."""
-        if self.device.type != "cpu" or not has_batch_norm(encoder.backbone):
-            return nullcontext()
+        """On a CPU, batch norm is folded into convolutions, in fp32, which changes features by rounding only."""
         image = read_images(dataset.images, rows[:1], self.device)
-        return folded(encoder.backbone, evaluation_views(image, view.view_size))
+        return folded_on_cpu(encoder.backbone, self.device, evaluation_views(image, view.view_size))
 
     def _embed(self, encoder: Encoder, dataset: Labelled, rows: Integers, view: _View) -> dict[str, Floats32]:
         backbone = encoder.backbone
