@@ -65,7 +65,11 @@ def main() -> None:
                     out = folder / f"{side}-{repeat}-{step}"
                     command = command_line(arguments, checkpoints[number], out)
                     command += ["--figures"] if arguments.figures and side == "new" else []
-                    spent[step, side].append(run(command, tree, folder / f"cache-{side}-{repeat}", arguments.threads))
+                    found = run(command, tree, folder / f"cache-{side}-{repeat}", arguments.threads)
+                    spent[step, side].append(found)
+                    print(
+                        f"{step}, {side}: {found.cpu:.1f} CPU s, {found.wall:.1f} wall s", file=sys.stderr, flush=True
+                    )
         print_table(arguments, spent)
         for step in arguments.steps:
             print(agreement(step, folder / f"old-0-{step}", folder / f"new-0-{step}", arguments.command))

@@ -28,6 +28,8 @@ from augscale.statistics.arrays import Floats, Floats32, Integers
 from augscale.system.devices import resolve_device
 
 PART_ROWS = 512
+MOST_ON_CPU = 16
+"""Images of one pass on a CPU: what is between two layers of 64 costs more time in the memory than a pass saves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ class FeatureStore:
         folder: of the features; created when needed.
         device: "auto", "cpu", "cuda" or "cuda:N". Networks are moved there.
         precision: "fp32", "bf16" (autocast) or "auto"; features are float32 either way.
-        batch_size: of the network's passes; does not change the result beyond rounding.
+        batch_size: of the network's passes, on a CPU at most 16; does not change the result beyond rounding.
         on_progress: called after every part.
         should_stop: called before every batch.
     """
@@ -92,7 +94,7 @@ class FeatureStore:
         self.folder = folder
         self.device = torch.device(resolve_device(device))
         self.precision = resolve_precision(precision, self.device)
-        self.batch_size = batch_size
+        self.batch_size = min(batch_size, MOST_ON_CPU) if self.device.type == "cpu" else batch_size
         self.on_progress = on_progress
         self.should_stop = should_stop
         self._gathered: tuple[tuple[object, ...], Statistics] | None = None
