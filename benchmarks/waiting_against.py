@@ -60,14 +60,18 @@ def main() -> None:
         sides = {"old": arguments.old.resolve(), "new": Path.cwd()}
         spent: defaultdict[tuple[str, str], list[Spent]] = defaultdict(list)
         for repeat in range(arguments.repeats):
-            for step, number in STEPS.items():
+            for step, number in [(step, STEPS[step]) for step in arguments.steps]:
                 for side, tree in sides.items():
                     out = folder / f"{side}-{repeat}-{step}"
                     command = command_line(arguments, checkpoints[number], out)
                     command += ["--figures"] if arguments.figures and side == "new" else []
-                    spent[step, side].append(run(command, tree, folder / f"cache-{side}-{repeat}", arguments.threads))
+                    found = run(command, tree, folder / f"cache-{side}-{repeat}", arguments.threads)
+                    spent[step, side].append(found)
+                    print(
+                        f"{step}, {side}: {found.cpu:.1f} CPU s, {found.wall:.1f} wall s", file=sys.stderr, flush=True
+                    )
         print_table(arguments, spent)
-        for step in STEPS:
+        for step in arguments.steps:
             print(agreement(step, folder / f"old-0-{step}", folder / f"new-0-{step}", arguments.command))
 
 
@@ -120,7 +124,7 @@ def print_table(arguments: argparse.Namespace, spent: dict[tuple[str, str], list
     print(f"\n{', '.join(facts)}; medians of {arguments.repeats} repeats\n")
     print("| step | old, CPU s | new, CPU s | ratio | old, wall s | new, wall s | ratio |")
     print("|---|---|---|---|---|---|---|")
-    for step in STEPS:
+    for step in arguments.steps:
         cpu, wall = (
             [statistics.median(getattr(one, what) for one in spent[step, side]) for side in ("old", "new")]
             for what in ("cpu", "wall")
@@ -156,12 +160,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--protocol", default="linear,knn", help="of evaluate")
     parser.add_argument("--images", type=int, default=128, help="of diagnose")
     parser.add_argument("--figures", action="store_true", help="the new side, too, draws diagnose's PNG figures")
+    parser.add_argument(
+        "--steps", type=lambda text: text.split(","), default=list(STEPS), help=f"of {','.join(STEPS)}, with commas"
+    )
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--scratch", help="folder for outputs and caches; the system's for temporary files if not given"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := [step for step in arguments.steps if step not in STEPS]:
+        parser.error(f"--steps {','.join(arguments.steps)}: no step {unknown[0]!r}; expected {', '.join(STEPS)}")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from augscale.cli.options import (
     print_json,
     split_names,
 )
+from augscale.system.startup import lasting_imports
 
 
 def diagnose(
@@ -68,7 +69,7 @@ def diagnose(
     from augscale.system.progress_bar import progress_bar, working
 
     console = Console(stderr=as_json)
-    with working(console, "loading libraries"):
+    with working(console, "loading libraries"), lasting_imports():
         from augscale.diagnosis.diagnose import diagnose as run_diagnosis
         from augscale.reporting.diagnosis.terminal import print_diagnosis
     with progress_bar(console) as on_progress:

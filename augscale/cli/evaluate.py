@@ -32,6 +32,7 @@ from augscale.cli.options import (
     split_datasets,
     split_names,
 )
+from augscale.system.startup import lasting_imports
 
 if TYPE_CHECKING:
     from augscale.evaluation.protocol_config import ProtocolConfig
@@ -85,7 +86,7 @@ def evaluate(
     from augscale.system.progress_bar import line_printer, progress_bar, working
 
     console = Console(stderr=as_json)
-    with working(console, "loading libraries"):
+    with working(console, "loading libraries"), lasting_imports():
         from augscale.evaluation.evaluate import evaluate as run_evaluation
         from augscale.reporting.evaluation.terminal import print_evaluation
     config = _protocol_config(set_, seeds, size)
@@ -151,7 +152,7 @@ def promote(
     from augscale.system.progress_bar import progress_bar, working
 
     console = Console(stderr=as_json)
-    with working(console, "loading libraries"):
+    with working(console, "loading libraries"), lasting_imports():
         from augscale.promotion.promote import promote as run_promotion
         from augscale.reporting.evaluation.promotion_terminal import print_promotion
     with progress_bar(console) as on_progress:

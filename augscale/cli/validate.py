@@ -21,6 +21,7 @@ from augscale.cli.options import (
     split_datasets,
     split_names,
 )
+from augscale.system.startup import lasting_imports
 
 
 def validate(
@@ -64,7 +65,7 @@ def validate(
     from augscale.system.progress_bar import line_printer, progress_bar, working
 
     console = Console(stderr=as_json)
-    with working(console, "loading libraries"):
+    with working(console, "loading libraries"), lasting_imports():
         from augscale.reporting.validation.terminal import print_validation
         from augscale.validation.validate import validate as run_validation
     config = parse_settings(ProtocolConfig, apply_overrides({}, parse_assignments(set_ or [])), "--set")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.diagnosis.examination import TrainingSigns
@@ -17,12 +19,15 @@ from augscale.diagnosis.photographs import CommonViews, Photographs, Progress
 from augscale.errors import DivergedError
 from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import Statistics, gather, has_batch_norm, use
+from augscale.networks.folding import folded_on_cpu
 from augscale.records.diagnosis import Load
 from augscale.scoring.embeddings import embed
 
 Embeddings = npt.NDArray[np.float32]
 CHUNK_IMAGES = 64
 """Number of photographs whose views are in memory at a time."""
+BATCH_VIEWS = {"cpu": 32, "cuda": 256}
+"""Views of one pass: on a CPU few enough that what is between two layers stays small."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,13 +193,20 @@ def _embed_chunks(
         for one, embedded in zip(found, parts, strict=True):
             if not one.failure:
                 try:
-                    with use(one.subject.backbone, one.statistics(other)):
-                        flat = embed(one.subject.backbone, views.flatten(0, -4), device=device)
+                    flat = _embed_views(one.subject.backbone, one.statistics(other), views.flatten(0, -4), device)
                     embedded.append(flat.reshape(*views.shape[:-3], -1))
                 except DivergedError as error:
                     one.failure = str(error)
             report(views.shape[:-3].numel())
     return [None if one.failure else np.concatenate(part) for one, part in zip(found, parts, strict=True)]
+
+
+def _embed_views(backbone: Backbone, statistics: Statistics, views: Tensor, device: str) -> Embeddings:
+    """Embeds views (N, 3, S, S) in fp32; on a CPU batch norm is folded, which changes embeddings by rounding only."""
+    batch_size = BATCH_VIEWS[torch.device(device).type]
+    backbone.to(device).eval()
+    with use(backbone, statistics), folded_on_cpu(backbone, device, views[:1]):
+        return embed(backbone, views, batch_size=batch_size, device=device)
 
 
 def _counter(on_progress: Progress | None, total: int) -> Callable[[int], None]:

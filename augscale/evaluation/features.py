@@ -8,7 +8,7 @@ folder.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from augscale.errors import DivergedError, Paused
 from augscale.evaluation.class_tokens import embedding_and_blocks
 from augscale.evaluation.interface import Encoder, Labelled, Progress
 from augscale.evaluation.transforms import evaluation_views, random_crops, read_images
-from augscale.networks.batch_norm import Statistics, gather, has_batch_norm, limited, use
-from augscale.networks.folding import folded
+from augscale.networks.batch_norm import Statistics, gather, limited, use
+from augscale.networks.folding import folded_on_cpu
 from augscale.networks.kept_features import FeatureFolder, array_digest, structure_digest
 from augscale.networks.precision import autocast, resolve_precision
 from augscale.statistics.arrays import Floats, Floats32, Integers
 from augscale.system.devices import resolve_device
 
 PART_ROWS = 512
+MOST_ON_CPU = 16
+"""Images of one pass on a CPU: what is between two layers of 64 costs more time in the memory than a pass saves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ class FeatureStore:
         folder: of the features; created when needed.
         device: "auto", "cpu", "cuda" or "cuda:N". Networks are moved there.
         precision: "fp32", "bf16" (autocast) or "auto"; features are float32 either way.
-        batch_size: of the network's passes; does not change the result beyond rounding.
+        batch_size: of the network's passes, on a CPU at most 16; does not change the result beyond rounding.
         on_progress: called after every part.
         should_stop: called before every batch.
     """
@@ -92,7 +94,7 @@ class FeatureStore:
         self.folder = folder
         self.device = torch.device(resolve_device(device))
         self.precision = resolve_precision(precision, self.device)
-        self.batch_size = batch_size
+        self.batch_size = min(batch_size, MOST_ON_CPU) if self.device.type == "cpu" else batch_size
         self.on_progress = on_progress
         self.should_stop = should_stop
         self._gathered: tuple[tuple[object, ...], Statistics] | None = None
@@ -204,11 +206,9 @@ class FeatureStore:
     def _faster(
         self, encoder: Encoder, dataset: Labelled, rows: Integers, view: _View
     ) -> AbstractContextManager[object]:
-        """On a CPU, batch norm is folded into convolutions, which changes features by rounding only."""
-        if self.device.type != "cpu" or not has_batch_norm(encoder.backbone):
-            return nullcontext()
+        """On a CPU, batch norm is folded into convolutions, in fp32, which changes features by rounding only."""
         image = read_images(dataset.images, rows[:1], self.device)
-        return folded(encoder.backbone, evaluation_views(image, view.view_size))
+        return folded_on_cpu(encoder.backbone, self.device, evaluation_views(image, view.view_size))
 
     def _embed(self, encoder: Encoder, dataset: Labelled, rows: Integers, view: _View) -> dict[str, Floats32]:
         backbone = encoder.backbone

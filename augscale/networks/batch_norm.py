@@ -12,7 +12,7 @@ batches are pooled exactly, so the result does not depend on their order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -35,6 +35,8 @@ BATCH_PIXELS = 256 * 128 * 128
 """Pixels of one batch of views: 256 of 128 px, 83 of 224 px. The size of a batch depends on nothing but the size of the
 views, so that the statistics are the same on every machine."""
 
+_CHUNK_VALUES = 2**21
+"""Values of a layer's input that are measured at a time on a CPU."""
 RUNNING_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Endings of the names of a layer's buffers."""
 
@@ -237,15 +239,35 @@ def _measure(pool: _Pool) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         assert isinstance(module, _Norm)
         assert module.running_mean is not None
         assert module.running_var is not None
-        # Two passes over rows of channels are as exact as torch.var_mean and several times faster on a CPU.
-        values = inputs[0].float().movedim(1, -1).flatten(0, -2)
-        mean = values.mean(dim=0)
-        variance = (values - mean).square_().mean(dim=0)
-        pool.add(len(values), mean.double(), variance.double())
+        count, mean, variance = _moments(inputs[0].float())
+        pool.add(count, mean, variance)
         module.running_mean.copy_(mean)
         module.running_var.copy_(variance)
 
     return hook
+
+
+def _moments(values: Tensor) -> tuple[int, Tensor, Tensor]:
+    """Number of values per channel; means and biased variances, float64, shape (C,).
+
+    Two passes over rows of channels are as exact as torch.var_mean and several times faster on a CPU, where the images
+    are taken some at a time, so that copies stay in its cache.
+
+    Args:
+        values: float32, shape (N, C, ...).
+    """
+    most = len(values) if values.is_cuda else max(1, _CHUNK_VALUES // values[0].numel())
+    chunks, count = values.split(most), values.numel() // values.shape[1]
+
+    def rows(chunk: Tensor) -> Tensor:
+        return chunk.movedim(1, -1).flatten(0, -2)
+
+    def summed(sums: Iterable[Tensor]) -> Tensor:
+        return torch.stack([one.double() for one in sums]).sum(dim=0) / count
+
+    mean = summed(rows(chunk).sum(dim=0) for chunk in chunks)
+    about = mean.float()
+    return count, mean, summed((rows(chunk) - about).square_().sum(dim=0) for chunk in chunks)
 
 
 def _batches(views: Tensor) -> Iterator[Tensor]:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from augscale.networks.batch_norm import has_batch_norm
+
 _TOLERANCE = 1e-4
 """Largest difference, as a share of the largest output, that folding may make; rounding makes about 1e-6."""
+
+
+def folded_on_cpu(network: nn.Module, device: str | torch.device, example: Tensor) -> AbstractContextManager[object]:
+    """As `folded` on a CPU, where it saves a third of a pass of EfficientNet-Lite0; elsewhere nothing is folded.
+
+    Args:
+        network, example: see `folded`; both on `device`.
+        device: "cpu", "cuda" or "cuda:N".
+    """
+    if torch.device(device).type != "cpu" or not has_batch_norm(network):
+        return nullcontext()
+    return folded(network, example)
 
 
 @contextmanager

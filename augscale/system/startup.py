@@ -15,12 +15,13 @@ from contextlib import contextmanager
 
 LARGE_PAGES_VARIABLE = "GLIBC_TUNABLES"
 LARGE_PAGES_SETTING = "glibc.malloc.hugetlb=1"
-COMMANDS = ("worker", "pretrain", "promote")
-"""Commands that train in their own process."""
+COMMANDS = ("worker", "pretrain", "promote", "evaluate", "diagnose", "validate")
+"""Commands that train in their own process, or run frozen networks on many images."""
 
 
 def restart_with_large_pages() -> None:
-    """Restarts this process with large pages, with the same arguments and process id, if its command trains.
+    """Restarts this process with large pages, with the same arguments and process id, if its command is one of
+    `COMMANDS`.
 
     Does nothing without glibc, or if the user has set the variable.
     """

@@ -22,6 +22,7 @@ from augscale.demo.patients import synthetic_records
 from augscale.diagnosis import subjects
 from augscale.errors import CheckpointError, ConfigError, DataError
 from augscale.networks.backbones import build_backbone
+from augscale.networks.batch_norm import gather, use
 from augscale.networks.weights import save_weights
 from augscale.records.diagnosis import DiagnosisRecord
 
@@ -260,6 +261,22 @@ def test_more_photographs_than_a_chunk_are_each_seen_once(ours, tmp_path, monkey
     assert len(chunked.images) == 9
     for name, level in whole["weak"].levels.items():
         assert _numbers(chunked["weak"].levels[name]) == pytest.approx(_numbers(level), rel=1e-4, abs=1e-5)
+
+
+def test_a_network_with_batch_norm_is_folded_and_embeds_the_same_to_rounding():
+    narrow = {"channels": [8, 8, 16, 16], "stem_width": 8}
+    backbone = build_backbone(BackboneConfig(name="resnet10t", overrides=narrow), SIZE, seed=1).eval()
+    views = torch.randn(subjects.BATCH_VIEWS["cpu"] + 3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    statistics = gather(backbone, views * 2 + 1)
+    with use(backbone, statistics), torch.inference_mode():
+        expected = backbone(views).numpy()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+
+    found = subjects._embed_views(backbone, statistics, views, "cpu")
+
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * float(np.abs(expected).max()))
+    assert not np.array_equal(found, expected), "nothing was folded"
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
 def test_labels_for_half_of_the_files_are_used_and_said_so(ours, photographs, tmp_path):

@@ -195,6 +195,11 @@ def test_nothing_is_computed_twice_and_nothing_stale_is_found(
         assert sum(passes) > before
 
 
+def test_on_a_cpu_at_most_16_images_pass_at_a_time(tmp_path: Path, passes: list[int]) -> None:
+    FeatureStore(tmp_path, device="cpu", batch_size=64).evaluation(toy_encoder(), toy_dataset(), "train", VIEW_SIZE)
+    assert passes == [16, 14]
+
+
 def test_a_stopped_computation_goes_on_with_the_next_part(
     store: FeatureStore, passes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,17 @@ def test_batches_are_pooled_exactly_and_in_any_order(views, monkeypatch):
         torch.testing.assert_close(found.variances[name], turned.variances[name], atol=1e-6, rtol=1e-6)
 
 
+def test_moments_are_exact_whatever_part_of_the_images_is_taken_at_a_time(monkeypatch):
+    values = 1000 + torch.randn(7, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    rows = values.double().movedim(1, -1).flatten(0, -2)
+    for size in (1, 2 * 3 * 5 * 4, 2**21):
+        monkeypatch.setattr(batch_norm, "_CHUNK_VALUES", size)
+        count, mean, variance = batch_norm._moments(values)
+        assert count == len(rows)
+        torch.testing.assert_close(mean, rows.mean(dim=0), atol=0, rtol=1e-7)
+        torch.testing.assert_close(variance, rows.var(dim=0, correction=0), atol=0, rtol=1e-5)
+
+
 def test_equal_weights_embed_alike_whatever_statistics_they_carry(views):
     network = build_backbone(RESNET, 32)
     other = _changed_statistics(network)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from augscale.config import BackboneConfig
 from augscale.networks.backbones import build_backbone
-from augscale.networks.folding import folded
+from augscale.networks.folding import folded, folded_on_cpu
 
 
 def _backbone(name: str, **overrides: Any) -> nn.Module:
@@ -84,3 +84,12 @@ def test_an_error_meanwhile_restores_the_network() -> None:
     with pytest.raises(RuntimeError, match="stopped"), folded(backbone, torch.randn(1, 3, 32, 32)):
         raise RuntimeError("stopped")
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+def test_on_a_cpu_batch_norm_is_folded_and_elsewhere_the_network_is_left_alone() -> None:
+    backbone = _backbone("resnet10t", channels=[8, 8, 16, 16], stem_width=8)
+    before, views = set(backbone.state_dict()), torch.randn(1, 3, 32, 32)
+    with folded_on_cpu(backbone, "cpu", views):
+        assert set(backbone.state_dict()) != before
+    with folded_on_cpu(backbone, torch.device("cuda"), views):
+        assert set(backbone.state_dict()) == before

@@ -1,4 +1,4 @@
-"""Large pages for processes that train, and imports that the garbage collector skips."""
+"""Large pages for processes of heavy work, and imports that the garbage collector skips."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def _started(command: str, **variables: str) -> tuple[int, list[str]]:
 
 
 @pytest.mark.skipif(not startup.has_glibc(), reason="needs glibc")
-def test_a_process_that_trains_starts_again_once_under_the_same_number():
-    pid, said = _started("worker")
+@pytest.mark.parametrize("command", ["worker", "evaluate"])
+def test_a_process_of_heavy_work_starts_again_once_under_the_same_number(command):
+    pid, said = _started(command)
     assert said == [str(pid), startup.LARGE_PAGES_SETTING]
 
 
