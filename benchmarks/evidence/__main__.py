@@ -3,6 +3,7 @@
     python -m benchmarks.evidence run --data-root DIR --out DIR [--workers 2] [--study FILE] [--measure FILE] [--smoke]
         [--plan methods] [--known docs/evidence] [--device cuda] [--set KEY=VALUE]
     python -m benchmarks.evidence status --out DIR
+    python -m benchmarks.evidence labels OUT --data-root DIR --datasets odir3,aptos2019 [--part methods]
     python -m benchmarks.evidence collect OUT --to docs/evidence
     python -m benchmarks.evidence tables --csv docs/evidence [--methods]
 
@@ -102,6 +103,16 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _labels(options: argparse.Namespace) -> int:
+    from benchmarks.evidence.label_runs import label_runs
+    from benchmarks.evidence.measure import limit_threads
+
+    limit_threads()
+    names = options.datasets.split(",")
+    print(f"{label_runs(options.out, options.data_root, names, options.device, options.part)} runs measured")
+    return 0
+
+
 def _collect(options: argparse.Namespace) -> int:
     from benchmarks.evidence.collect import collect
 
@@ -177,6 +188,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("status")
     command.add_argument("--out", type=Path, required=True)
     command.set_defaults(function=_status)
+    command = commands.add_parser("labels", help="scores from few labels for finished runs, from their weights")
+    command.add_argument("out", type=Path)
+    command.add_argument("--data-root", type=Path, required=True)
+    command.add_argument("--datasets", required=True, help="names, separated by commas")
+    command.add_argument("--part", help="part of the plan whose runs are measured, e.g. methods; all if not given")
+    command.add_argument("--device", default="cpu")
+    command.set_defaults(function=_labels)
     command = commands.add_parser("collect")
     command.add_argument("out", type=Path)
     command.add_argument("--to", type=Path, required=True)

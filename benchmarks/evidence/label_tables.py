@@ -60,20 +60,24 @@ def free_scores(spread: Spread) -> list[Score]:
     return [score for score in (*wanted, *baselines) if score in spread.scores]
 
 
-def ranked(spread: Spread, name: str, dataset: str, size: int) -> Ranked | None:
+def ranked(spread: Spread, name: str, dataset: str, size: int, *, other_seed: bool = False) -> Ranked | None:
     """Ranks the runs by a score and compares with their outcome.
 
     Args:
         name: "labels", "cv" or "knn", or the label of a score without labels.
         dataset: of which images are labelled.
         size: number of labelled images.
+        other_seed: the outcome is that of the run with the same scales and the other of two seeds. What a network's
+            own chance adds to its score and to its outcome does not count then.
     Returns:
         None where fewer than three runs have such values, or their ranks are undefined.
     """
-    runs = [run for run in spread.runs if (run.run, dataset, size, "others") in spread.evidence.labels]
-    if len(runs) < 3:
+    known = [run for run in spread.runs if (run.run, dataset, size, "others") in spread.evidence.labels]
+    pairs = _with_other_seed(known) if other_seed else [(run, run) for run in known]
+    if len(pairs) < 3:
         return None
-    outcome = _within(spread, runs, "others", dataset, size)
+    runs = [run for run, _ in pairs]
+    outcome = _within(spread, [judge for _, judge in pairs], "others", dataset, size)
     if name == "labels":
         both = [_within(spread, runs, value, dataset, size) for value in ("cv", "knn")]
         scores = np.mean([rankdata(values, axis=0) for values in both], axis=0)
@@ -97,6 +101,11 @@ def ranked(spread: Spread, name: str, dataset: str, size: int) -> Ranked | None:
         between=(float(low), float(high)),
         regret=float(np.mean(outcome.max(axis=0) - outcome[picks, np.arange(outcome.shape[1])])),
     )
+
+
+def _with_other_seed(runs: list[Run]) -> list[tuple[Run, Run]]:
+    """Each run with that of the same scales and another seed; runs without one are left out."""
+    return [(run, other) for run in runs for other in runs if other.name == run.name and other.seed != run.seed]
 
 
 def _within(spread: Spread, runs: list[Run], value: str, dataset: str, size: int) -> Floats:

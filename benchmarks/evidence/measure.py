@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,12 +144,10 @@ class Measurer:
         labels: dict[str, dict[int, dict[str, list[int]]]] = {}
         for name in names:
             data = self.outcomes[name]
-            backbone, head = network.backbone, network.head
-            common = normalised(data.images[limited(data.part("train"))])
-            with use(network, self._gathered(network, common)):
-                layers = embed_layers(backbone, head, data.images, precision=self.settings.outcome_precision)
+            with self._common_statistics(network, data):
+                layers = self._layers(network, data)
                 if released and name in self.settings.released_datasets:
-                    heads[name] = self.released(backbone, name, layers["embedding"])
+                    heads[name] = self.released(network.backbone, name, layers["embedding"])
             features = chosen(layers, self.settings.features)
             found[name] = measure_outcomes(features, data, self.settings, draws=last)
             if last and name in self.settings.label_datasets:
@@ -161,6 +160,16 @@ class Measurer:
             result["outcomes"][name]["released"] = areas
         seconds = {"scores": middle - start, "outcomes": time.process_time() - middle}
         return result | {"seconds": {name: round(value, 2) for name, value in seconds.items()}}
+
+    def labels(self, network: HeadedNetwork) -> dict[str, dict[int, dict[str, list[int]]]]:
+        """Scores of a network from few labels, as in `network`, by dataset of `label_datasets`."""
+        found = {}
+        for name in self.settings.label_datasets:
+            data = self.outcomes[name]
+            with self._common_statistics(network, data):
+                features = chosen(self._layers(network, data), self.settings.features)
+            found[name] = _whole_numbers(label_scores(features, data, self.settings))
+        return found
 
     def images_only(self, kind: str) -> dict[str, Any]:
         """Outcomes of a baseline that needs no network: "colour", "pixels8" or "pixels16"."""
@@ -224,6 +233,13 @@ class Measurer:
             return Statistics.none()
         # A plain network of the same parts: some methods' networks do not map one batch of views to one output.
         return gather(HeadedNetwork(network.backbone, network.head), views)
+
+    def _common_statistics(self, network: HeadedNetwork, data: OutcomeData) -> AbstractContextManager[None]:
+        """For the context, batch norm has the statistics of the dataset's training images."""
+        return use(network, self._gathered(network, normalised(data.images[limited(data.part("train"))])))
+
+    def _layers(self, network: HeadedNetwork, data: OutcomeData) -> dict[str, Floats32]:
+        return embed_layers(network.backbone, network.head, data.images, precision=self.settings.outcome_precision)
 
     def _panel_scores(
         self, network: HeadedNetwork, own: Tensor | None, start: Floats32, *, last: bool

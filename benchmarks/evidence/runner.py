@@ -218,7 +218,12 @@ def study_of(run: PlannedRun, study: StudyConfig) -> StudyConfig:
 
 def rung_file(out: Path, run: PlannedRun, step: int) -> Path:
     """Weights of the teacher after `step` updates."""
-    return out / "weights" / run.run_id / f"rung-{step:06d}.safetensors"
+    return rung_path(out, run.run_id, step)
+
+
+def rung_path(out: Path, run_id: str, step: int) -> Path:
+    """The same by the run's id."""
+    return out / "weights" / run_id / f"rung-{step:06d}.safetensors"
 
 
 def _baseline(run: PlannedRun, measurer: Measurer) -> dict[str, Any]:

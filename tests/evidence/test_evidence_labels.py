@@ -125,3 +125,24 @@ def test_ranks_and_regret_are_those_of_scipy_and_of_the_pick() -> None:
     assert first is not None
     assert first.correlation == pytest.approx(stats.spearmanr(columns["cv"], columns["others"]).statistic)
     assert "+.9" in label_tables.section(good)
+
+
+def test_what_is_a_networks_own_chance_does_not_rank_the_other_seeds_runs() -> None:
+    """Scores follow outcomes that are drawn for each run, so two seeds share nothing."""
+    evidence, rng = _evidence(informative=True), np.random.default_rng(3)
+    for run in evidence.runs:
+        quality = rng.normal()
+        for value in ("cv", "knn", "others"):
+            evidence.labels[run, "eyes", 50, value] = quality + 0.001 * rng.normal(size=20)
+    chance, shared = Spread.of(evidence, 0), Spread.of(_evidence(informative=True), 0)
+
+    same, other = (label_tables.ranked(chance, "cv", "eyes", 50, other_seed=flag) for flag in (False, True))
+    repeated = label_tables.ranked(shared, "cv", "eyes", 50, other_seed=True)
+
+    assert same is not None
+    assert other is not None
+    assert repeated is not None
+    assert same.correlation > 0.95
+    assert abs(other.correlation) < 0.6
+    assert other.regret > same.regret
+    assert repeated.correlation > 0.95

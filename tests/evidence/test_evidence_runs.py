@@ -196,6 +196,27 @@ def test_runs_of_a_killed_and_of_a_stopped_process_are_finished(
     assert {result["state"] for result in results} == {"complete"}
 
 
+def test_labels_of_a_finished_run_are_those_that_the_run_would_have_measured(
+    tiny: tuple[Path, Path, Path], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, root = tmp_path / "out", tiny[0]
+    shutil.copytree(finished, out)
+    kept = {file: json.loads(file.read_text()) for file in sorted((out / "results").glob("*.json"))}
+    trained = [file for file, result in kept.items() if result["kind"] == "run"]
+    for file in trained[:2]:
+        result = json.loads(file.read_text())
+        assert result["rungs"][-1].pop("labels")["eyes"]["10"]["cv"]
+        file.write_text(json.dumps(result))
+    command = ["labels", str(out), "--data-root", str(root), "--datasets", "eyes"]
+
+    assert main([*command, "--part", "nothing"]) == 0
+    assert "0 runs measured" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "2 runs measured" in capsys.readouterr().out
+
+    assert {file: json.loads(file.read_text()) for file in kept} == kept
+
+
 def _wait_for(condition: Any) -> None:
     end = time.monotonic() + 120
     while not condition():
