@@ -173,8 +173,9 @@ def sentences(
     sentences = [f"{best.name}: {' '.join(best.description.split())}."]
     if untrained:
         edges = untrained.interval
-        over = " over images, one seed: no verdict" if untrained.seeds == 1 else ""
-        between = f" (95 % interval {edges[0]:+.3f} to {edges[1]:+.3f}{over})" if edges else ""
+        between = f" (95 % interval {edges[0]:+.3f} to {edges[1]:+.3f})" if edges else ""
+        if untrained.seeds == 1:  # the interval is over images only
+            between = " (one seed: no verdict)"
         sentences.append(
             f"{best.name} minus the network before training: {untrained.difference:+.3f} {score}{between}."
         )

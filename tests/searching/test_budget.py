@@ -204,6 +204,7 @@ def calls(tmp_path_factory):
             "plan": PlanRecord.read_if_there(out / "confirm" / "plan.json"),
             "untrained": (out / "untrained.json").exists(),
             "warning": card_warning(out / "best.toml"),
+            "card": (out / "best.toml").read_text(encoding="utf-8"),
         }
 
     call("controls", lambda: bool((read_json(out / "trials" / "0002" / "trial.json") or {}).get("rungs")))
@@ -245,6 +246,9 @@ def test_the_next_call_goes_on_and_compares_on_the_seeds_that_are_complete(calls
     assert "The budget ended after 4 of 6 confirmation runs" in two["said"]
     assert "the same command goes on where it stopped" in two["answer"].headline
     assert "confirm.seeds = 2" not in two["said"], "the seeds are planned and have not run"
+    assert two["answer"].outcome == "not finished"
+    assert 'outcome = "not finished"' in two["card"]
+    assert "its search has " in two["warning"]
 
 
 def test_the_last_call_finishes_the_search(calls):
