@@ -123,6 +123,8 @@ class UnfinishedRecord(Record):
     """Runs with learning rate 0 that have not ended."""
     searched: bool = True
     """False if no searched scales have been tried, only controls."""
+    budget: str | None = None
+    """`--budget` of the call, as it was given."""
 
 
 class BackboneRecord(Record):

@@ -146,6 +146,15 @@ def unfinished_sentence(unfinished: UnfinishedRecord) -> str:
     return f"The budget ended after {joined(parts)}; {GOES_ON}."
 
 
+def work_left(unfinished: UnfinishedRecord) -> str:
+    """What is left to run, such as "1 confirmation run left"."""
+    counts = {"trial": unfinished.trials, "confirmation run": unfinished.confirmations}
+    parts = [f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
+    if unfinished.nulls:
+        parts.append(f"{unfinished.nulls} run{'s' * (unfinished.nulls > 1)} with learning rate 0")
+    return f"{joined(parts)} left"
+
+
 def _controls_by_verdict(
     best: ContenderRecord, contenders: Sequence[ContenderRecord]
 ) -> tuple[list[str], list[str], list[str]]:

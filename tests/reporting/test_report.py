@@ -111,6 +111,7 @@ def test_a_search_whose_budget_ended_among_the_controls_says_how_to_go_on(tmp_pa
     change_answer(folder, headline="No answer: the budget ended.", unfinished=left)
     words = report_of(folder).words
     assert "Go on with the search" in words
+    assert "3 trials, 6 confirmation runs and 1 run with learning rate 0 left; without --budget" in words
     assert f"augscale search --study {folder}/study.toml --out {folder}" in words
     assert "augscale export" not in words
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from augscale.reporting.search.caveats import short_caveats
 from augscale.reporting.search.contenders import contender_rows, heads, verdict_legend
-from augscale.reporting.search.next_steps import command_text, next_commands
+from augscale.reporting.search.next_steps import command_text, next_commands, next_words
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.search.tables import scales_table
 from augscale.reporting.shared.page import nav
@@ -150,8 +150,10 @@ def _next_steps(run: RunResults) -> tuple[str, str, list[str]]:
     if run.answer is None or run.best is None or not run.has_card:
         return "", "", []
     commands = [command_text(words) for words in next_commands(run.answer, run.path)]
-    if run.answer.outcome == "no searched scales":
-        return "Go on with the search", "It continues where it stopped; without --budget it runs to its end:", commands
+    if run.answer.unfinished:
+        rest = ". The commands after the first take what has ended" if len(commands) > 1 else ""
+        words = f"It continues where it stopped: {next_words(run.answer)}{rest}."
+        return "Go on with the search", words, commands
     if run.answer.outcome == "training taught nothing":
         words = "These trials were too short to rank scales. For example:"
         return "Search again with longer trials", words, commands
