@@ -229,7 +229,7 @@ def caveats(
         caveats.append("Nothing was confirmed on fresh seeds: the best of many noisy scores is partly luck.")
     elif best:
         caveats.append(
-            f"Intervals rest on {_seeds(len(best.confirm_scores))} and the images of one panel, by which the "
+            f"Intervals rest on {fresh_seeds(len(best.confirm_scores))} and the images of one panel, by which the "
             "candidates were chosen, too."
         )
     for contender in contenders:
@@ -240,7 +240,8 @@ def caveats(
     return caveats
 
 
-def _seeds(count: int) -> str:
+def fresh_seeds(count: int) -> str:
+    """`1 fresh seed` or `3 fresh seeds`."""
     return "1 fresh seed" if count == 1 else f"{count} fresh seeds"
 
 
