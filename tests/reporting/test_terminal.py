@@ -105,6 +105,15 @@ def test_the_untrained_network_and_the_null_have_rows(answer):
     assert row(text, "null").split("(search only)")[1].strip() == f"equals its start, {UNTRAINED_SCORE:.3f}"
 
 
+def test_untrained_on_the_seed_of_the_search_is_told_from_untrained_on_fresh_seeds(answer):
+    assert "seed of the search" not in plain(answer)
+    answer["null"] = null_of(UNTRAINED_SCORE + 0.321, UNTRAINED_SCORE + 0.321)
+    text = plain(answer)
+    assert row(text, "untrained").split()[1] == f"{UNTRAINED_SCORE:.3f}"
+    words = f"Untrained on the seed of the search, with which null began: {UNTRAINED_SCORE + 0.321:.3f}."
+    assert words in " ".join(text.split())
+
+
 def test_a_null_that_moves_is_the_first_caveat(answer):
     answer["null"] = null_of(UNTRAINED_SCORE + 0.1, UNTRAINED_SCORE)
     text = plain(answer)
