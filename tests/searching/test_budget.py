@@ -227,6 +227,7 @@ def test_controls_alone_are_no_answer_and_are_not_confirmed(calls):
     assert one["states"] == ["COMPLETE", "COMPLETE", "PAUSED"]
     assert (one["confirmed"], one["nulls"], one["plan"], one["untrained"]) == (0, 0, None, False)
     assert "budget 1:00:00, until" in one["said"]
+    assert "the start of the program and the report come on top" in one["said"]
     assert one["answer"].headline in one["said"]
     assert "augscale search --study" in one["said"], "the next command goes on"
     assert "strong 40-100 5-40 0.4 - not ended" in one["said"]
