@@ -54,6 +54,6 @@ def _budget_words(plan: SearchPlan) -> str:
     calls = math.ceil((plan.shortest or 0.0) / plan.budget)
     return (
         f"{budget} fits no answer: the shortest, with one searched trial, takes about {duration(plan.shortest)}. "
-        f"Several calls add up: it takes {calls} of this budget, or more on a busy machine. --set pretrain.steps=... and "
-        "--set confirm.seeds=... (2 or more) shorten a search; shorter trials may not learn, and give no answer then."
+        f"Several calls add up: it takes {calls} of this budget, or more on a busy machine. "
+        "--set pretrain.steps=... and --set confirm.seeds=... (2 or more) shorten a search; shorter trials may not learn, and give no answer then."
     )
