@@ -55,5 +55,6 @@ def _budget_words(plan: SearchPlan) -> str:
     return (
         f"{budget} fits no answer: the shortest, with one searched trial, takes about {duration(plan.shortest)}. "
         f"Several calls add up: it takes {calls} of this budget, or more on a busy machine. "
-        "--set pretrain.steps=... and --set confirm.seeds=... (2 or more) shorten a search; shorter trials may not learn, and give no answer then."
+        "--set pretrain.steps=... and --set confirm.seeds=... (2 or more) shorten a search; shorter "
+        "trials may not learn, and give no answer then."
     )
