@@ -220,7 +220,7 @@ def _read_card(path: Path) -> AugmentationScales:
 
 
 def card_warning(name_or_path: str | Path) -> str | None:
-    """A line about a card whose search ended without an answer; None for other cards and for presets.
+    """A line about a card whose search has no answer, no verdict or not finished; None for other cards and for presets.
 
     Args:
         name_or_path: as for `load_scales`, which must be able to read it.
@@ -230,11 +230,17 @@ def card_warning(name_or_path: str | Path) -> str | None:
     card = read_toml(Path(name)).get("card") if name.endswith(".toml") else None
     if not isinstance(card, dict):
         return None
-    headline = str(card.get("headline", ""))
-    # Cards of earlier versions have no outcome, but a headline that begins so.
-    if card.get("outcome") in ("training taught nothing", "no searched scales") or headline.startswith("No answer"):
-        return f"{name}: its search has no answer, so these scales are not shown to be good. {headline}".strip()
-    return None
+    headline, outcome = str(card.get("headline", "")), card.get("outcome")
+    # Cards of earlier versions have no such outcome, but a headline that says so.
+    if outcome in ("training taught nothing", "no searched scales") or headline.startswith("No answer"):
+        why = "has no answer, so these scales are not shown to be good"
+    elif outcome == "not finished":
+        why = "has not finished, so its answer may change"
+    elif outcome == "no verdict" or "allows no verdict" in headline:
+        why = "has no verdict, so these scales are not shown to be good"
+    else:
+        return None
+    return f"{name}: its search {why}. {headline}".strip()
 
 
 def describe(scales: AugmentationScales) -> str:

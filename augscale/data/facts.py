@@ -10,6 +10,7 @@ from augscale.data.cache import ImageCache
 from augscale.data.file_types import passed_over_lines
 from augscale.data.folders import excluded_lines
 from augscale.data.sanity import Sanity
+from augscale.data.side_names import side_hint
 
 MOST_BAD_LISTED = 1000
 
@@ -25,7 +26,7 @@ def data_facts(config: DataConfig, cache: ImageCache, sanity: Sanity, num_train:
         "num_train": num_train,
         "num_panel": num_panel,
         **file_facts(cache, sanity),
-        "remarks": file_lines(cache, sanity),
+        "remarks": [*filter(None, [side_hint(cache.records)]), *file_lines(cache, sanity)],
         "notes": list(cache.source_notes),
     }
 

@@ -25,6 +25,7 @@ from augscale.promotion.full_run import FullRun, pretrain_full
 from augscale.records.answer import AnswerRecord
 from augscale.runs.files import write_json
 from augscale.runs.folders import RunFolder, now, versions
+from augscale.searching.answer_words import unfinished_sentence
 from augscale.searching.search import read_run, rewrite_report, search
 from augscale.seeding import derive_seed
 from augscale.settings import parse_settings
@@ -143,8 +144,9 @@ def promote(
     evaluation_options |= {"say": line_printer(console)}
     if datasets is not None:
         _check_evaluation(study, overrides, datasets, protocols, config, **evaluation_options)
-    if answer.outcome in ("training taught nothing", "no searched scales"):
-        console.print(f"note: {answer.headline} They are promoted all the same.")
+    if answer.outcome in ("training taught nothing", "not finished", "no searched scales"):
+        left = f" {unfinished_sentence(answer.unfinished)}" if answer.unfinished else ""
+        console.print(f"note: {answer.headline}{left} The scales are promoted all the same.")
     wanted = {"confirm.top_k": max(top, study.confirm.top_k), "confirm.seeds": max(confirm_seeds, study.confirm.seeds)}
     if (study.confirm.top_k, study.confirm.seeds) != tuple(wanted.values()):
         study, answer = _confirm(run, wanted, device=device, workers=workers, max_memory=max_memory, console=console)

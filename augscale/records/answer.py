@@ -11,7 +11,9 @@ from augscale.records.fields import Interval, Number, Numbers
 from augscale.records.manifest import DataRecord, LabelledRecord
 from augscale.records.panel import HealthRecord
 
-Outcome = Literal["best found", "training taught nothing", "no searched scales", "no usable trial"]
+Outcome = Literal[
+    "best found", "no verdict", "training taught nothing", "not finished", "no searched scales", "no usable trial"
+]
 
 
 class VersusRecord(Record):
@@ -121,6 +123,8 @@ class UnfinishedRecord(Record):
     """Runs with learning rate 0 that have not ended."""
     searched: bool = True
     """False if no searched scales have been tried, only controls."""
+    budget: str | None = None
+    """`--budget` of the call, as it was given."""
 
 
 class BackboneRecord(Record):
@@ -183,9 +187,16 @@ class AnswerRecord(FileRecord):
     def outcome(self) -> Outcome:
         if self.best_contender is None:
             return "no usable trial"
-        if self.unfinished and not self.unfinished.searched:
-            return "no searched scales"
-        return "training taught nothing" if self.untrained and not self.untrained.beaten else "best found"
+        if self.unfinished:
+            return "not finished" if self.unfinished.searched else "no searched scales"
+        if self.untrained and not self.untrained.beaten:
+            return "training taught nothing"
+        return "best found" if self.judged else "no verdict"
+
+    @property
+    def judged(self) -> bool:
+        """True if the best has two or more fresh seeds; fewer allow no verdict."""
+        return self.best_contender is not None and len(self.best_contender.confirm_scores) >= 2
 
     @property
     def untrained_judged(self) -> bool:

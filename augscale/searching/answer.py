@@ -47,7 +47,7 @@ class Scored:
 
 
 def write_answer(
-    run: RunFolder, config: StudyConfig, study: optuna.Study, seconds: Mapping[str, float]
+    run: RunFolder, config: StudyConfig, study: optuna.Study, seconds: Mapping[str, float], budget: str | None = None
 ) -> AnswerRecord:
     """Compares the contenders and writes `answer.json`, `best.toml` and `trials.csv`.
 
@@ -56,6 +56,7 @@ def write_answer(
         config: its settings.
         study: the Optuna study, whose workers have ended; trials that the end of a budget paused are left out.
         seconds: wall-clock time of the search by stage.
+        budget: time of this call as it was given; the command that goes on repeats it.
     Returns:
         The answer; `best` is None when no trial completed without collapsing.
     """
@@ -71,7 +72,7 @@ def write_answer(
     labelled = [dataset.name for dataset in manifest.labelled]
     importance, by_chance = parameter_importance(study)
     trials, score = trials_started(study), config.probe.score
-    null_words, unfinished = null_sentence(null, score), unfinished_work(run, config, study)
+    null_words, unfinished = null_sentence(null, score), unfinished_work(run, config, study, budget)
     answer = AnswerRecord(
         study=config.name,
         finished=now(),

@@ -146,6 +146,15 @@ def unfinished_sentence(unfinished: UnfinishedRecord) -> str:
     return f"The budget ended after {joined(parts)}; {GOES_ON}."
 
 
+def work_left(unfinished: UnfinishedRecord) -> str:
+    """What is left to run, such as "1 confirmation run left"."""
+    counts = {"trial": unfinished.trials, "confirmation run": unfinished.confirmations}
+    parts = [f"{count:,} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
+    if unfinished.nulls:
+        parts.append(f"{unfinished.nulls} run{'s' * (unfinished.nulls > 1)} with learning rate 0")
+    return f"{joined(parts)} left"
+
+
 def _controls_by_verdict(
     best: ContenderRecord, contenders: Sequence[ContenderRecord]
 ) -> tuple[list[str], list[str], list[str]]:
@@ -173,8 +182,9 @@ def sentences(
     sentences = [f"{best.name}: {' '.join(best.description.split())}."]
     if untrained:
         edges = untrained.interval
-        over = " over images, one seed: no verdict" if untrained.seeds == 1 else ""
-        between = f" (95 % interval {edges[0]:+.3f} to {edges[1]:+.3f}{over})" if edges else ""
+        between = f" (95 % interval {edges[0]:+.3f} to {edges[1]:+.3f})" if edges else ""
+        if untrained.seeds == 1:  # the interval is over images only
+            between = " (one seed: no verdict)"
         sentences.append(
             f"{best.name} minus the network before training: {untrained.difference:+.3f} {score}{between}."
         )
@@ -219,7 +229,7 @@ def caveats(
         caveats.append("Nothing was confirmed on fresh seeds: the best of many noisy scores is partly luck.")
     elif best:
         caveats.append(
-            f"Intervals rest on {_seeds(len(best.confirm_scores))} and the images of one panel, by which the "
+            f"Intervals rest on {fresh_seeds(len(best.confirm_scores))} and the images of one panel, by which the "
             "candidates were chosen, too."
         )
     for contender in contenders:
@@ -230,7 +240,8 @@ def caveats(
     return caveats
 
 
-def _seeds(count: int) -> str:
+def fresh_seeds(count: int) -> str:
+    """`1 fresh seed` or `3 fresh seeds`."""
     return "1 fresh seed" if count == 1 else f"{count} fresh seeds"
 
 

@@ -59,7 +59,9 @@ class Budget:
         return time.time() + RESERVE * rounds * seconds <= self.deadline
 
 
-def unfinished_work(run: RunFolder, config: StudyConfig, study: optuna.Study) -> UnfinishedRecord | None:
+def unfinished_work(
+    run: RunFolder, config: StudyConfig, study: optuna.Study, budget: str | None = None
+) -> UnfinishedRecord | None:
     """What a search whose workers have ended has left undone; None if it has run to its end."""
     trials = trials_started(study)
     left = max(0, config.search.trials - sum(trial.state.is_finished() for trial in trials))
@@ -74,6 +76,7 @@ def unfinished_work(run: RunFolder, config: StudyConfig, study: optuna.Study) ->
         planned=planned,
         nulls=nulls,
         searched=searched_scales_tried(trials) or config.search.trials <= len(config.search.controls),
+        budget=budget,
     )
 
 

@@ -17,6 +17,7 @@ import torch
 
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig, sets_panel
+from augscale.data.side_names import side_hint
 from augscale.data.sources import SYNTHETIC_SEED, SourceScan, scan_data
 from augscale.data.splits import choose_subset
 from augscale.pretraining.distributed import DistributedContext
@@ -265,5 +266,5 @@ def _notes(config: StudyConfig, scan: SourceScan, begun: bool) -> tuple[str, ...
         "bandwidth are slower than one alone"
     )
     if not any(record.patient_id is not None for record in scan.records):
-        notes.append(NO_PATIENTS)
+        notes.append("; ".join(filter(None, [NO_PATIENTS, side_hint(scan.records)])))
     return (*notes, *scan.notes)

@@ -9,8 +9,11 @@ from augscale.records.answer import AnswerRecord, ContenderRecord
 
 def scale_card(config: StudyConfig, answer: AnswerRecord, best: ContenderRecord, fingerprint: str) -> str:
     """The text of the card: the scales, and how they were found."""
+    what = "the scales with the highest score of a search, which does not show that they are good (see outcome)"
+    if answer.outcome == "best found":
+        what = "the best augmentation scales of a search"
     lines = [
-        "# Scale card: the best augmentation scales that a search found. Use it as --scales best.toml.",
+        f"# Scale card: {what}. Use it as --scales best.toml.",
         "[card]",
         f"study = {_text(config.name)}",
         f"trial = {best.number}",

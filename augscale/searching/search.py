@@ -140,7 +140,14 @@ def search(
     run.log("search started", **facts, preparation_seconds=round(watch.seconds, 3))
     began = time.time() - watch.seconds
     session = Session(
-        run=run, config=config, study=optuna_study, address=address, display=display, watch=watch, began=began
+        run=run,
+        config=config,
+        study=optuna_study,
+        address=address,
+        display=display,
+        watch=watch,
+        began=began,
+        budget=None if budget is None else str(budget),
     )
     if seconds_allowed is not None:
         say_budget(display, seconds_allowed, began)

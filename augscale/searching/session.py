@@ -36,6 +36,8 @@ class Session:
     watch: Stopwatch
     began: float = field(default_factory=time.time)
     """Start of the call in seconds since the epoch."""
+    budget: str | None = None
+    """Time for this call as it was given; None for no limit."""
     _snapshot: Progress | None = field(default=None, init=False)
     _seen: float = field(default=-1.0, init=False)
     """Modification time of the newest file that the current snapshot includes."""
@@ -94,7 +96,7 @@ class Session:
         ):
             before = AnswerRecord.read_if_there(run.answer_file)
             total = self.watch.seconds + (before.seconds.get("total", 0.0) if before else 0.0)
-            answer = write_answer(run, self.config, self.study, {"total": total})
+            answer = write_answer(run, self.config, self.study, {"total": total}, self.budget)
             write_report(run.path)
         if answer.best is None and answer.unfinished and answer.unfinished.trials:
             raise StudyError(f"{run.path}: {answer.headline.removesuffix('.')}")

@@ -83,15 +83,20 @@ def test_assignments_take_toml_values_and_bare_words():
         parse_assignments(["pretrain.steps"])
 
 
+ONE_SEED = "The scales of trial 3 score highest on one fresh seed, which allows no verdict: the same command goes on."
 NO_ANSWER = "No answer: even trial 3, the best, does not keep pairs apart better than the network before training."
 
 
 @pytest.mark.parametrize(
     ("card", "warned"),
     [
-        (f'outcome = "training taught nothing"\nheadline = "{NO_ANSWER}"', True),
-        (f'headline = "{NO_ANSWER}"', True),  # written by 0.2.0
-        ('outcome = "best found"\nheadline = "The scales of trial 3 keep pairs apart better than weak."', False),
+        (f'outcome = "training taught nothing"\nheadline = "{NO_ANSWER}"', "has no answer"),
+        (f'headline = "{NO_ANSWER}"', "has no answer"),  # written by 0.2.0
+        (f'outcome = "not finished"\nheadline = "{NO_ANSWER}"', "has no answer"),
+        (f'outcome = "not finished"\nheadline = "{ONE_SEED}"', "has not finished, so its answer may change"),
+        (f'outcome = "no verdict"\nheadline = "{ONE_SEED}"', "has no verdict"),
+        (f'outcome = "best found"\nheadline = "{ONE_SEED}"', "has no verdict"),  # written before these outcomes
+        ('outcome = "best found"\nheadline = "The scales of trial 3 keep pairs apart better than weak."', ""),
     ],
 )
 def test_export_of_a_card_without_an_answer_warns_in_one_line_and_exports_all_the_same(tmp_path, card, warned):
@@ -102,8 +107,9 @@ def test_export_of_a_card_without_an_answer_warns_in_one_line_and_exports_all_th
         assert done.exit_code == 0
         assert done.stdout.startswith("--global_crops_scale")
         lines = done.stderr.splitlines()
-        assert len(lines) == warned
-        assert not warned or (lines[0].startswith(f"warning: {file}") and "No answer: even trial 3" in lines[0])
+        assert len(lines) == bool(warned)
+        assert not warned or lines[0].startswith(f"warning: {file}")
+        assert not warned or (f"its search {warned}" in lines[0] and "trial 3" in lines[0])
 
 
 def test_export_writes_scales_to_a_file_where_one_is_given(tmp_path):

@@ -58,10 +58,26 @@ def test_the_first_network_before_training_is_written_beside_the_others(tmp_path
     assert (values["score"], values["confirm"][0]["score"]) == (1.0, 2.0)
 
 
-@pytest.mark.parametrize(("beaten", "outcome"), [(True, "best found"), (False, "training taught nothing")])
-def test_the_outcome_of_an_answer_is_told_by_its_fields(beaten, outcome):
+LEFT = {"trials": 0, "wanted": 5, "confirmations": 1, "planned": 6}
+
+
+@pytest.mark.parametrize(
+    ("beaten", "seeds", "left", "outcome"),
+    [
+        (True, 2, None, "best found"),
+        (True, 1, None, "no verdict"),
+        (True, 0, None, "no verdict"),
+        (False, 2, None, "training taught nothing"),
+        (True, 1, LEFT, "not finished"),
+        (True, 2, LEFT | {"trials": 3}, "not finished"),
+        (False, 1, LEFT, "not finished"),
+        (False, 0, LEFT | {"searched": False}, "no searched scales"),
+    ],
+)
+def test_the_outcome_of_an_answer_is_told_by_its_fields(beaten, seeds, left, outcome):
     untrained = UntrainedComparison(score=0.0, difference=1.0, beaten=beaten)
-    values = {"best": "weak", "headline": "", "contenders": [{"name": "weak", "kind": "control", "scales": {}}]}
+    weak = {"name": "weak", "kind": "control", "scales": {}, "confirm_scores": [1.0] * seeds}
+    values = {"best": "weak", "headline": "", "contenders": [weak], "unfinished": left}
     assert AnswerRecord.parse(values | {"untrained": untrained}, "answer.json").outcome == outcome
     assert AnswerRecord.parse(values | {"best": None}, "answer.json").outcome == "no usable trial"
 

@@ -111,6 +111,7 @@ def test_a_search_whose_budget_ended_among_the_controls_says_how_to_go_on(tmp_pa
     change_answer(folder, headline="No answer: the budget ended.", unfinished=left)
     words = report_of(folder).words
     assert "Go on with the search" in words
+    assert "3 trials, 6 confirmation runs and 1 run with learning rate 0 left; without --budget" in words
     assert f"augscale search --study {folder}/study.toml --out {folder}" in words
     assert "augscale export" not in words
 
@@ -129,6 +130,26 @@ def test_verdicts_say_best_minus_other_and_how_sure_that_is(tmp_path):
     assert f"{best} is better than weak difference +0.250 d′, 95 % interval +0.100 to +0.400" in words
     assert f"{best} is not distinguishable from strong difference +0.050 d′, 95 % interval −0.100 to +0.200" in words
     assert "Not compared on fresh seeds: none, weak+med." in words
+
+
+def test_one_fresh_seed_is_no_verdict_and_no_interval_against_the_start(tmp_path):
+    folder = write_run(tmp_path / "run", trials=12)
+    answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    for contender in answer["contenders"]:
+        kept = contender["confirm_scores"][:1]
+        contender |= {"confirm_scores": kept, "confirm_mean": kept[0] if kept else None}
+        contender |= {"confirm_interval": None, "versus_best": None}
+    repeated = [c["name"] for c in answer["contenders"] if c["confirm_scores"] and c["name"] != answer["best"]]
+    alone = [c["name"] for c in answer["contenders"] if not c["confirm_scores"]]
+    answer["untrained"] |= {"difference": 0.078, "interval": [0.053, 0.108], "seeds": 1}
+    put(folder / "answer.json", answer)
+    words = report_of(folder).words
+    assert "on 1 fresh seed " in words
+    assert "1 fresh seeds" not in words
+    assert "one seed, no verdict difference +0.078 d′ " in words
+    assert "0.053" not in words
+    assert f"No verdict from one fresh seed: {', '.join(repeated)}." in words
+    assert f"Not compared on fresh seeds: {', '.join(alone)}." in words
 
 
 def test_training_that_did_not_pay_is_said_and_a_longer_search_is_proposed(tmp_path):

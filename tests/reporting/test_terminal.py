@@ -105,6 +105,15 @@ def test_the_untrained_network_and_the_null_have_rows(answer):
     assert row(text, "null").split("(search only)")[1].strip() == f"equals its start, {UNTRAINED_SCORE:.3f}"
 
 
+def test_untrained_on_the_seed_of_the_search_is_told_from_untrained_on_fresh_seeds(answer):
+    assert "seed of the search" not in plain(answer)
+    answer["null"] = null_of(UNTRAINED_SCORE + 0.321, UNTRAINED_SCORE + 0.321)
+    text = plain(answer)
+    assert row(text, "untrained").split()[1] == f"{UNTRAINED_SCORE:.3f}"
+    words = f"Untrained on the seed of the search, with which null began: {UNTRAINED_SCORE + 0.321:.3f}."
+    assert words in " ".join(text.split())
+
+
 def test_a_null_that_moves_is_the_first_caveat(answer):
     answer["null"] = null_of(UNTRAINED_SCORE + 0.1, UNTRAINED_SCORE)
     text = plain(answer)
@@ -164,6 +173,38 @@ def test_a_longer_search_is_the_only_next_step_when_training_did_not_pay(answer)
     ]  # fmt: skip
     assert "not worse" in row(text, "untrained")
     assert row(text, answer["best"]).endswith("highest")
+
+
+LEFT = {"trials": 0, "wanted": 5, "confirmations": 1, "planned": 6, "budget": "13m"}
+GOES_ON = "augscale search --study runs/default/study.toml --out runs/default"
+
+
+@pytest.mark.parametrize(
+    ("left", "words", "command"),
+    [
+        (LEFT, "1 confirmation run left", f"{GOES_ON} --budget 13m"),
+        (LEFT | {"budget": None}, "1 confirmation run left", GOES_ON),
+        (LEFT | {"trials": 3, "confirmations": 0}, "3 trials left", f"{GOES_ON} --budget 13m"),
+        (LEFT | {"confirmations": 2, "nulls": 1}, "2 confirmation runs and 1 run with learning rate 0 left", GOES_ON),
+    ],
+)
+def test_an_unfinished_search_goes_on_first_with_its_budget(answer, left, words, command):
+    answer["unfinished"] = left
+    for text in (plain(answer), on_terminal(answer, 100)):
+        following = text.split("Next:")[1]
+        assert following.split("\n")[0].strip() == f"{words}; without --budget the search runs to its end"
+        assert " ".join(following.replace("\\\n", "").split("\n")[1].split()).startswith(command)
+        assert "augscale export" in following
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_an_unfinished_search_is_longer_only_if_two_seeds_say_that_training_did_not_pay(answer, seeds):
+    answer["unfinished"] = LEFT
+    answer["untrained"] = versus_untrained(UNTRAINED_SCORE) | {"seeds": seeds}
+    following = plain(answer).split("Next:")[1]
+    assert f"{GOES_ON} --budget 13m" in following.replace("\\\n", "").replace("    ", "")
+    assert ("-longer" in following) == (seeds == 2)
+    assert "augscale export" not in following
 
 
 def test_without_confirmation_scores_of_the_search_are_shown_with_a_caveat(answer):

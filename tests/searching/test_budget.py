@@ -204,6 +204,7 @@ def calls(tmp_path_factory):
             "plan": PlanRecord.read_if_there(out / "confirm" / "plan.json"),
             "untrained": (out / "untrained.json").exists(),
             "warning": card_warning(out / "best.toml"),
+            "card": (out / "best.toml").read_text(encoding="utf-8"),
         }
 
     call("controls", lambda: bool((read_json(out / "trials" / "0002" / "trial.json") or {}).get("rungs")))
@@ -226,6 +227,7 @@ def test_controls_alone_are_no_answer_and_are_not_confirmed(calls):
     assert one["states"] == ["COMPLETE", "COMPLETE", "PAUSED"]
     assert (one["confirmed"], one["nulls"], one["plan"], one["untrained"]) == (0, 0, None, False)
     assert "budget 1:00:00, until" in one["said"]
+    assert "the start of the program and the report come on top" in one["said"]
     assert one["answer"].headline in one["said"]
     assert "augscale search --study" in " ".join(one["said"].split()), "the next command goes on"
     assert "strong 40-100 5-40 0.4 - not ended" in one["said"]
@@ -245,6 +247,11 @@ def test_the_next_call_goes_on_and_compares_on_the_seeds_that_are_complete(calls
     assert "The budget ended after 4 of 6 confirmation runs" in two["said"]
     assert "the same command goes on where it stopped" in two["answer"].headline
     assert "confirm.seeds = 2" not in two["said"], "the seeds are planned and have not run"
+    assert two["answer"].outcome == "not finished"
+    assert 'outcome = "not finished"' in two["card"]
+    assert "Next: 2 confirmation runs left; without --budget the search runs to its end" in two["said"]
+    assert "--budget 1h" in two["said"].split("Next:")[1]
+    assert "its search has " in two["warning"]
 
 
 def test_the_last_call_finishes_the_search(calls):

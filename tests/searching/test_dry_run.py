@@ -61,6 +61,11 @@ def test_a_budget_is_set_against_the_forecast(plan, monkeypatch):
         assert (found.fitting, found.budget) == (fitting, seconds)
         assert words in plan_screen(found).headline
         assert found.to_dict()["fitting"] == fitting
+    for seconds, calls in ((11.99 * each, 2), (each, 12), (5 * each, 3)):
+        said = plan_screen(planned(seconds * 1.0001, 5)).headline
+        assert f"Several calls add up: it takes {calls} of this budget" in said
+        assert "--set pretrain.steps=... and --set confirm.seeds=... (2 or more) shorten a search" in said
+        assert "shorter trials may not learn" in said
 
 
 @pytest.mark.parametrize("columns", [80, 120])

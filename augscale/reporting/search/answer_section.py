@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from augscale.reporting.search.caveats import short_caveats
 from augscale.reporting.search.contenders import contender_rows, heads, verdict_legend
-from augscale.reporting.search.next_steps import command_text, next_commands
+from augscale.reporting.search.next_steps import command_text, next_commands, next_words
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.search.tables import scales_table
 from augscale.reporting.shared.page import nav
@@ -25,6 +25,7 @@ from augscale.reporting.shared.wording import (
     untrained_verdict,
     verdict,
 )
+from augscale.searching.answer_words import fresh_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ def _verdicts(run: RunResults) -> list[Verdict]:
         return []
     mean = number(best.confirm_mean if best.confirm_mean is not None else best.search_score)
     bounds = interval(best.confirm_interval if best.confirm_mean is not None else best.search_interval)
-    where = f"on {len(best.confirm_scores)} fresh seeds" if best.confirm_scores else "in the search, not confirmed"
+    where = f"on {fresh_seeds(len(best.confirm_scores))}" if best.confirm_scores else "in the search, not confirmed"
     numbers = f"{where}{', 95 % interval ' + bounds if bounds else ''}"
     found = [Verdict(sentence=f"{best.name}: {score_label(run.score_name)} {mean}", numbers=numbers, kind="best")]
     if answer.untrained:
@@ -141,8 +142,13 @@ def _verdicts(run: RunResults) -> list[Verdict]:
             sentence, numbers = verdict(best.name, other, run.score_name)
             kind = "clear" if other.versus_best.distinguishable else ""
             found.append(Verdict(sentence=sentence, numbers=numbers, kind=kind))
-    alone = [c.name for c in others if c.versus_best is None]
-    return found + ([Verdict(numbers=f"Not compared on fresh seeds: {', '.join(alone)}.")] if alone else [])
+    alone = [c for c in others if c.versus_best is None]
+    for words, names in (
+        ("No verdict from one fresh seed", [c.name for c in alone if c.confirm_scores]),
+        ("Not compared on fresh seeds", [c.name for c in alone if not c.confirm_scores]),
+    ):
+        found += [Verdict(numbers=f"{words}: {', '.join(names)}.")] if names else []
+    return found
 
 
 def _next_steps(run: RunResults) -> tuple[str, str, list[str]]:
@@ -150,8 +156,10 @@ def _next_steps(run: RunResults) -> tuple[str, str, list[str]]:
     if run.answer is None or run.best is None or not run.has_card:
         return "", "", []
     commands = [command_text(words) for words in next_commands(run.answer, run.path)]
-    if run.answer.outcome == "no searched scales":
-        return "Go on with the search", "It continues where it stopped; without --budget it runs to its end:", commands
+    if run.answer.unfinished:
+        rest = ". The commands after the first take what has ended" if len(commands) > 1 else ""
+        words = f"It continues where it stopped: {next_words(run.answer)}{rest}."
+        return "Go on with the search", words, commands
     if run.answer.outcome == "training taught nothing":
         words = "These trials were too short to rank scales. For example:"
         return "Search again with longer trials", words, commands

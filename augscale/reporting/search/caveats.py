@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from augscale import doc_pages
 from augscale.records.answer import AnswerRecord
 from augscale.reporting.shared.screen import Note
-from augscale.searching.answer_words import unfinished_sentence
+from augscale.searching.answer_words import fresh_seeds, unfinished_sentence
 
 
 def short_caveats(answer: AnswerRecord) -> tuple[Note, ...]:
@@ -43,6 +43,7 @@ def _limits(answer: AnswerRecord) -> Iterator[Note]:
         yield Note(text=text, page=doc_pages.PROMOTION)
     best = answer.best_contender
     if best and best.confirm_scores:
-        count = len(best.confirm_scores)
-        seeds = "1 fresh seed" if count == 1 else f"{count} fresh seeds"
-        yield Note(text=f"Intervals rest on {seeds} and one panel of images", page=doc_pages.INTERVALS)
+        yield Note(
+            text=f"Intervals rest on {fresh_seeds(len(best.confirm_scores))} and one panel of images",
+            page=doc_pages.INTERVALS,
+        )

@@ -17,11 +17,13 @@ NO_VERDICT = "no verdict"
 
 _FIRST: dict[Outcome, str] = {
     "best found": "best",
+    "no verdict": "highest",
     "training taught nothing": "highest",
+    "not finished": "highest",
     "no searched scales": "highest",
     "no usable trial": NOTHING,
 }
-"""The first row's verdict: the highest of scores that training did not raise is not called best."""
+"""The first row's verdict: the highest is not called best if training did not raise it or the search goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +65,14 @@ def contender_rows(answer: AnswerRecord) -> list[ContenderRow]:
 
 
 def verdict_legend(answer: AnswerRecord) -> str:
-    """What the verdicts rest on, or why there are none."""
-    if answer.best_contender and len(answer.best_contender.confirm_scores) >= 2:
-        return "Verdicts are differences to the best, paired by seed."
+    """What the verdicts rest on, or why there are none; with fresh seeds, what untrained has on the search's seed."""
+    null = answer.null
+    before = null.untrained if null and any(contender.confirm_scores for contender in answer.contenders) else None
+    start = "" if before is None else f" Untrained on the seed of the search, with which null began: {number(before)}."
+    if answer.judged:
+        return f"Verdicts are differences to the best, paired by seed.{start}"
     more = "the same command goes on" if answer.unfinished else "confirm.seeds = 2 or more does"
-    return f"One seed allows no verdict; {more}."
+    return f"One seed allows no verdict; {more}.{start}"
 
 
 def _contender(contender: ContenderRecord, answer: AnswerRecord, confirmed: bool) -> ContenderRow:

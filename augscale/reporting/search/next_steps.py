@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from augscale.records.answer import AnswerRecord
+from augscale.searching.answer_words import work_left
 
 LONGER_FACTOR = 4
 """If trials were too short, the next search is proposed with this multiple of their steps."""
@@ -18,25 +19,43 @@ Words = tuple[str, ...]
 def next_commands(answer: AnswerRecord, run_dir: Path | None, library: str | None = None) -> tuple[Words, ...]:
     """Export, validation and promotion of the best scales; where there is no answer, the search that may give one.
 
+    An unfinished search goes on first.
+
     Args:
         answer: an answer that has a best.
         run_dir: the run folder; None writes RUN in its place.
         library: target of `export --to`; None takes the library at hand.
     """
     run_dir = run_dir or Path("RUN")
-    if answer.outcome == "no searched scales":
-        return (("augscale", "search", "--study", str(run_dir / "study.toml"), "--out", str(run_dir)),)
-    if answer.outcome == "training taught nothing" and answer.steps is not None:
-        study, out = run_dir / "study.toml", run_dir.with_name(f"{run_dir.name}-longer")
-        longer = ("--set", f"pretrain.steps={LONGER_FACTOR * answer.steps}", "--out", str(out))
-        return (("augscale", "search", "--study", str(study), *longer),)
+    search = ("augscale", "search", "--study", str(run_dir / "study.toml"))
+    on: tuple[Words, ...] = ()
+    if answer.unfinished:
+        budget = ("--budget", answer.unfinished.budget) if answer.unfinished.budget else ()
+        on = ((*search, "--out", str(run_dir), *budget),)
+    taught_nothing = answer.untrained is not None and not answer.untrained.beaten
+    if answer.outcome == "no searched scales" or (on and taught_nothing and not answer.untrained_judged):
+        return on
+    if taught_nothing and answer.steps is not None:
+        out = run_dir.with_name(f"{run_dir.name}-longer")
+        return (
+            *on,
+            (*search, "--set", f"pretrain.steps={LONGER_FACTOR * answer.steps}", "--out", str(out)),
+        )
     # Without the weights of its rungs, a search can only be validated after its trials are trained again.
     remake = () if next(run_dir.glob("trials/*/rung-*.safetensors"), None) else ("--remake",)
     return (
+        *on,
         ("augscale", "export", str(run_dir / "best.toml"), "--to", library or library_at_hand()),
         ("augscale", "validate", str(run_dir), "--datasets", "DIR", *remake),
         ("augscale", "promote", str(run_dir), "--epochs", "100"),
     )
+
+
+def next_words(answer: AnswerRecord) -> str:
+    """What the first of `next_commands` is for, in an unfinished search; else empty."""
+    if not answer.unfinished:
+        return ""
+    return f"{work_left(answer.unfinished)}; without --budget the search runs to its end"
 
 
 def library_at_hand() -> str:

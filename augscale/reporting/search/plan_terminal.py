@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 
 from augscale.reporting.shared.screen import Note, Row, Screen, ScreenTable, print_screen
@@ -49,7 +51,10 @@ def _budget_words(plan: SearchPlan) -> str:
         return f"{budget} fits all {plan.trials} trials with their confirmation."
     if plan.fitting:
         return f"{budget} fits about {plan.fitting} of {plan.trials} trials with their confirmation."
+    calls = math.ceil((plan.shortest or 0.0) / plan.budget)
     return (
         f"{budget} fits no answer: the shortest, with one searched trial, takes about {duration(plan.shortest)}. "
-        "Several calls add up."
+        f"Several calls add up: it takes {calls} of this budget, or more on a busy machine. "
+        "--set pretrain.steps=... and --set confirm.seeds=... (2 or more) shorten a search; shorter "
+        "trials may not learn, and give no answer then."
     )

@@ -9,7 +9,7 @@ from rich.console import Console
 from augscale.records.answer import AnswerRecord
 from augscale.reporting.search.caveats import short_caveats
 from augscale.reporting.search.contenders import contender_rows, heads, verdict_legend
-from augscale.reporting.search.next_steps import next_commands
+from augscale.reporting.search.next_steps import next_commands, next_words
 from augscale.reporting.shared.screen import Row, Screen, ScreenTable, print_screen
 from augscale.reporting.shared.wording import SCORE_DIRECTIONS, score_label
 
@@ -46,6 +46,7 @@ def answer_screen(answer: AnswerRecord, run_dir: Path | None = None, library: st
         tables=(table,),
         notes=short_caveats(answer),
         commands=next_commands(answer, run_dir, library),
+        commands_note=next_words(answer),
         files=(("Report, with all caveats and figures", run_dir / "report.html"),) if run_dir is not None else (),
     )
 

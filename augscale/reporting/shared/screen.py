@@ -69,6 +69,8 @@ class Screen:
     """At most `MOST_NOTES` are shown."""
     commands: tuple[tuple[str, ...], ...] = ()
     """Next commands, as words."""
+    commands_note: str = ""
+    """What the first command is for."""
     files: tuple[tuple[str, Path], ...] = ()
     """What a file is, and where it is."""
 
@@ -99,7 +101,7 @@ def _answer(screen: Screen) -> RenderableType:
 
 def _last_lines(screen: Screen, width: int) -> list[Text]:
     """The next commands, and the files."""
-    lines = [Text(""), Text("Next:")] if screen.commands else []
+    lines = [Text(""), Text(_next(screen))] if screen.commands else []
     lines += [Text(line, style="bold") for line in _command_lines(screen, width)]
     lines += [Text("")] if screen.files else []
     return lines + [Text.assemble(f"{what}: ", (str(path), "bold")) for what, path in screen.files]
@@ -114,7 +116,7 @@ def plain_screen(screen: Screen) -> str:
     lines += [line for note in _shown(screen) for line in _wrapped(str(note), "- ", _INDENT)]
     lines = [plain(line) for line in lines]
     # Paths keep their signs.
-    lines += ["", "Next:", *_command_lines(screen, PLAIN_WIDTH)] if screen.commands else []
+    lines += ["", _next(screen), *_command_lines(screen, PLAIN_WIDTH)] if screen.commands else []
     lines += [""] if screen.files else []
     lines += [f"{what}: {path}" for what, path in screen.files]
     return "\n".join(lines)
@@ -127,6 +129,10 @@ def more_words(what: str, count: int) -> str:
 
 def _shown(screen: Screen) -> tuple[Note, ...]:
     return screen.notes[:MOST_NOTES]
+
+
+def _next(screen: Screen) -> str:
+    return f"Next: {screen.commands_note}".rstrip()
 
 
 def _wrapped(text: str, first: str = "", later: str = "") -> list[str]:

@@ -186,11 +186,12 @@ def untrained_verdict(best: str, versus: UntrainedComparison, score_name: str, *
     """Compares the best with the network before training: a sentence and its numbers.
 
     Args:
-        judged: False if one seed was run, which allows no verdict.
+        judged: False if one seed was run, which allows no verdict. The interval is over images only then, and is left
+            out.
     """
     numbers = f"difference {signed(versus.difference)} {score_label(score_name)}"
-    if versus.interval:
-        numbers += f", 95 % interval {'' if judged else 'over images '}{interval(versus.interval, sign=True)}"
+    if versus.interval and judged:
+        numbers += f", 95 % interval {interval(versus.interval, sign=True)}"
     if not judged:
         return f"{best} against {UNTRAINED_WORDS}: one seed, no verdict", numbers
     return f"{best} is {'' if versus.beaten else 'not '}better than {UNTRAINED_WORDS}", numbers
