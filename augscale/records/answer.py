@@ -187,8 +187,11 @@ class AnswerRecord(FileRecord):
     def outcome(self) -> Outcome:
         if self.best_contender is None:
             return "no usable trial"
-        if self.unfinished:
-            return "not finished" if self.unfinished.searched else "no searched scales"
+        if self.unfinished and not self.unfinished.searched:
+            return "no searched scales"
+        # Trials that are left do not change what the confirmation has found about those that were made.
+        if self.unfinished and (self.unfinished.confirmations or self.unfinished.nulls):
+            return "not finished"
         if self.untrained and not self.untrained.beaten:
             return "training taught nothing"
         return "best found" if self.judged else "no verdict"

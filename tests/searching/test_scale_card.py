@@ -6,15 +6,23 @@ import pytest
 
 from augscale.augmentation.scales import PRESETS
 from augscale.config import load_study
-from augscale.records.answer import AnswerRecord, ContenderRecord, UntrainedComparison
+from augscale.records.answer import AnswerRecord, ContenderRecord, UnfinishedRecord, UntrainedComparison
 from augscale.searching.scale_card import scale_card
 
 
 @pytest.mark.parametrize(
-    ("beaten", "seeds", "outcome"),
-    [(True, 2, "best found"), (True, 1, "no verdict"), (False, 2, "training taught nothing")],
+    ("beaten", "seeds", "left", "outcome"),
+    [
+        (True, 2, {}, "best found"),
+        (True, 2, {"trials": 3}, "best found"),
+        (True, 2, {"trials": 3, "confirmations": 1}, "not finished"),
+        (True, 2, {"nulls": 1}, "not finished"),
+        (True, 1, {}, "no verdict"),
+        (False, 2, {}, "training taught nothing"),
+    ],
 )
-def test_only_a_card_of_an_answer_is_called_the_best(beaten, seeds, outcome):
+def test_only_a_card_of_an_answer_is_called_the_best(beaten, seeds, left, outcome):
+    """Trials that a budget has left do not change what the confirmation has found."""
     weak = ContenderRecord(
         name="weak",
         kind="control",
@@ -24,7 +32,12 @@ def test_only_a_card_of_an_answer_is_called_the_best(beaten, seeds, outcome):
         confirm_scores=(1.0,) * seeds,
     )
     before = UntrainedComparison(score=0.5, difference=0.5, beaten=beaten, seeds=seeds)
-    answer = AnswerRecord(best="weak", headline="Said.", contenders=(weak,), untrained=before)
+    unfinished = (
+        UnfinishedRecord(**({"trials": 0, "wanted": 12, "confirmations": 0, "planned": 6, "nulls": 0} | left))
+        if left
+        else None
+    )
+    answer = AnswerRecord(best="weak", headline="Said.", contenders=(weak,), untrained=before, unfinished=unfinished)
     text = scale_card(load_study("smoke"), answer, weak, "abc")
     assert tomllib.loads(text)["card"]["outcome"] == outcome
     heading = text.splitlines()[0]
