@@ -312,4 +312,3 @@ _EXPORTERS: dict[str, Callable[[AugmentationScales], str]] = {
     "lightly-train": _lightly_train,
     "solo-learn": _solo_learn,
 }
-EXPORT_TARGETS = tuple(_EXPORTERS)

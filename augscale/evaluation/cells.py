@@ -10,7 +10,8 @@ import numpy as np
 from augscale.errors import DataError
 from augscale.evaluation.metrics import Metrics, evaluate_scores, pr_points, reliability, roc_points
 from augscale.evaluation.predictions import Predictions
-from augscale.records.evaluation import METRIC_LABELS, Cell, ClassSummary, MetricSummary
+from augscale.records.evaluation import Cell, ClassSummary, MetricSummary
+from augscale.records.metrics import EVALUATION_METRICS
 from augscale.statistics.arrays import Floats
 from augscale.statistics.intervals import seed_interval_normal, seed_interval_t
 from augscale.statistics.stratified_bootstrap import percentile_interval, resample_notes, resampled_metrics
@@ -75,7 +76,7 @@ def build_cell(runs: Runs) -> Cell:
         images=len(one.labels),
         patients=None if one.groups is None else len(np.unique(one.groups)),
         seeds=runs.seeds,
-        metrics={name: summarize_metric(runs, name) for name in METRIC_LABELS},
+        metrics={name: summarize_metric(runs, name) for name in EVALUATION_METRICS},
         per_class=tuple(_class_summary(runs, index) for index in range(len(one.classes))),
         reliability=reliability(
             np.concatenate([run.labels for run in runs.runs]), np.concatenate([run.scores for run in runs.runs])

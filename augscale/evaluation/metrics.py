@@ -15,7 +15,8 @@ from sklearn import config_context
 from sklearn import metrics as sk
 
 from augscale.errors import DataError
-from augscale.records.evaluation import METRIC_LABELS, ReliabilityBin
+from augscale.records.evaluation import ReliabilityBin
+from augscale.records.metrics import EVALUATION_METRICS
 from augscale.statistics.arrays import Floats, Integers
 
 SUM_TOLERANCE = 1e-3
@@ -41,7 +42,7 @@ class Metrics:
     """The metrics of one test set."""
 
     values: Mapping[str, float | None]
-    """All keys of METRIC_LABELS; None where a metric is undefined."""
+    """All keys of EVALUATION_METRICS; None where a metric is undefined."""
     reasons: Mapping[str, str]
     """Reason of each undefined metric."""
     per_class: tuple[ClassMetrics, ...]
@@ -74,11 +75,11 @@ def _evaluate(labels: Integers, scores: Floats, classes: Sequence[str], ordered:
     per_class = _per_class(labels, scores, classes)
     if len(labels) == 0:
         reason = "there are no test images"
-        reasons = dict.fromkeys(METRIC_LABELS, reason)
-        return Metrics(values=dict.fromkeys(METRIC_LABELS), reasons=reasons, per_class=per_class, notes=(reason,))
+        reasons = dict.fromkeys(EVALUATION_METRICS, reason)
+        return Metrics(values=dict.fromkeys(EVALUATION_METRICS), reasons=reasons, per_class=per_class, notes=(reason,))
     present = np.flatnonzero([c.support for c in per_class])
     predicted = scores.argmax(axis=1)
-    values: dict[str, float | None] = dict.fromkeys(METRIC_LABELS)
+    values: dict[str, float | None] = dict.fromkeys(EVALUATION_METRICS)
     reasons = {}
     values["accuracy"] = float(sk.accuracy_score(labels, predicted))
     values["sensitivity"] = float(sk.recall_score(labels, predicted, labels=present, average="macro", zero_division=0))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from augscale.records.full_run import PanelEvaluation
+from augscale.records.metrics import score_label
 from augscale.system.progress_bar import decoding_bar, duration
 
 PLAIN_SECONDS = 30.0
@@ -82,7 +83,7 @@ class FullRunDisplay:
         self._best = f", best {best.score:.3f} at step {best.step}"
         verdict = f" (collapsed: {evaluation.evidence[0]})" if evaluation.verdict == "collapsed" else ""
         self.say(
-            f"step {evaluation.step}/{self._steps}, epoch {evaluation.epoch:.4g}: {evaluation.score_name} "
+            f"step {evaluation.step}/{self._steps}, epoch {evaluation.epoch:.4g}: {score_label(evaluation.score_name)} "
             f"{evaluation.score:.3f}{verdict}{self._best}"
         )
 

@@ -34,6 +34,7 @@ from augscale.promotion.full_settings import (
     with_steps,
 )
 from augscale.records.full_run import FullRunFacts, FullRunResult
+from augscale.records.metrics import score_label
 from augscale.scoring.panel import checked_panel_split, fit_panel, fitted_words
 
 
@@ -60,8 +61,8 @@ class FullRun(FullRunResult):
         interval = f" [{last.interval[0]:.3f}, {last.interval[1]:.3f}]" if last.interval else ""
         return (
             f"{self.scales_name}: {self.steps} steps, {self.epochs:.4g} epochs, loss {self.loss:.3f}, "
-            f"{last.score_name} {last.score:.3f}{interval} at the end, best {best.score:.3f} at step {best.step}; "
-            f"{self.images_per_second:.3g} images/s\n{self.last_weights}\n{self.best_weights}"
+            f"{score_label(last.score_name)} {last.score:.3f}{interval} at the end, best {best.score:.3f} "
+            f"at step {best.step}; {self.images_per_second:.3g} images/s\n{self.last_weights}\n{self.best_weights}"
         )
 
 

@@ -11,33 +11,6 @@ from augscale.records.base import FileRecord, Record
 
 FORMAT = 1
 
-METRIC_LABELS: dict[str, str] = {
-    "auroc": "AUROC",
-    "aupr": "AUPR",
-    "paper_sensitivity": "Sensitivity (paper)",
-    "sensitivity": "Sensitivity (standard)",
-    "f1": "F1",
-    "accuracy": "Top-1 accuracy",
-    "released_accuracy": "One-vs-rest accuracy (released script)",
-    "kappa": "Quadratic weighted kappa",
-    "ece": "Calibration error",
-}
-"""Name of every metric, in the order of the tables."""
-
-METRIC_MEANINGS: dict[str, str] = {
-    "auroc": "area under the ROC curve, one class against the rest, mean over classes; 1 best, 0.5 chance",
-    "aupr": "average precision, one class against the rest, mean over classes; 1 best, a class's share is chance",
-    "paper_sensitivity": "mean recall of the classes after the first, as in the paper's released script: images of "
-    "class 0 (normal) do not count; predictions are the class of the highest score",
-    "sensitivity": "mean recall over all classes, which is also called balanced accuracy",
-    "f1": "mean F1 over classes",
-    "accuracy": "share of images whose highest score is their class",
-    "released_accuracy": "(TP + TN) / N of each class after the first, averaged: what the paper's released script "
-    "calls accuracy; high even for a model that always says normal",
-    "kappa": "agreement beyond chance, disagreements weighted by their squared distance; ordered classes only",
-    "ece": "mean gap between the highest score and how often it is right, in 15 equal bins (Guo et al. 2017); 0 best",
-}
-
 Interval = tuple[float, float]
 
 

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from augscale.config import CV_AUROC, KNN_AUROC, StudyConfig
+from augscale.config import StudyConfig
 from augscale.records.answer import ContenderRecord, UnfinishedRecord, UntrainedComparison
+from augscale.records.metrics import SCORES, score_label
 from augscale.searching.trust import trust_statement
 from augscale.settings import joined
 
 GOES_ON = "the same command goes on where it stopped"
 _MORE_SEEDS = "confirm.seeds = 2 or more"
-_SEPARATION_PHRASE = "keep pairs apart"
-_PHRASES = {"alpha_req": "use the directions of the embedding"}
-"""Verb phrase of the headline ("does not ... better") for scores that do not measure the separation of pairs."""
-_SEPARATION_MEANING = "how far positive and negative pairs of a fixed panel lie apart"
-_MEANINGS = {"alpha_req": "how evenly the embeddings of a fixed panel use their directions"}
-_LABEL_MEANINGS = {
-    CV_AUROC: "ridge regressions on the features of {}'s train and val images classified patients they had not seen",
-    KNN_AUROC: "nearest neighbours among the train images of {} classified the val images",
-}
 
 
 def headline(
@@ -53,11 +45,7 @@ def headline(
         return f"No answer: no trial that has ended can be used. {unfinished_sentence(unfinished)}"
     if best is None:
         return "No trial completed without collapsing, so there is no answer."
-    do = (
-        f"tell the classes of {joined(labelled)} apart (labels were used)"
-        if labelled
-        else _PHRASES.get(score, _SEPARATION_PHRASE)
-    )
+    do = _filled(SCORES[score].phrase, labelled)
     if untrained and not untrained.beaten:
         return _nothing_learned(best, contenders, untrained, do, pretrained=pretrained, unfinished=unfinished)
     better, level, ahead = _controls_by_verdict(best, contenders)
@@ -186,7 +174,7 @@ def sentences(
         if untrained.seeds == 1:  # the interval is over images only
             between = " (one seed: no verdict)"
         sentences.append(
-            f"{best.name} minus the network before training: {untrained.difference:+.3f} {score}{between}."
+            f"{best.name} minus the network before training: {untrained.difference:+.3f} {score_label(score)}{between}."
         )
     for contender in contenders:
         versus = contender.versus_best
@@ -195,7 +183,7 @@ def sentences(
         low, high = (-versus.interval[1], -versus.interval[0])
         certain = "distinguishable" if versus.distinguishable else "not distinguishable"
         sentences.append(
-            f"{best.name} minus {contender.name}: {-versus.difference:+.3f} {score} "
+            f"{best.name} minus {contender.name}: {-versus.difference:+.3f} {score_label(score)} "
             f"(95 % interval {low:+.3f} to {high:+.3f}, {len(contender.confirm_scores)} fresh seeds): {certain}."
         )
     return sentences
@@ -209,12 +197,12 @@ def caveats(
 ) -> list[str]:
     """The limits of the answer; how far the score can be trusted comes first."""
     steps, batch = config.pretrain.steps, config.pretrain.batch_size
-    meaning = _MEANINGS.get(config.probe.score, _SEPARATION_MEANING)
+    says = _filled(SCORES[config.probe.score].says, labelled)
     caveats = [
-        f"The score used labels: {_LABEL_MEANINGS[config.probe.score].format(joined(labelled))}. Test images were not "
+        f"The score used labels: {says}. Test images were not "
         "read, but the scales were chosen with these labels, and other datasets may rank them otherwise."
         if labelled
-        else f"The score is label-free: it says {meaning}, not how accurate a "
+        else f"The score is label-free: it says {says}, not how accurate a "
         "fine-tuned model will be. Check it on labels before you spend weeks of GPU time.",
         f"Each trial saw {steps * batch:,} images ({steps} steps of {batch}) at {config.crops.global_size} px with "
         f"{config.backbone.name}{' (changed: ' + _overrides(config) + ')' if config.backbone.overrides else ''}; "
@@ -238,6 +226,11 @@ def caveats(
     if best and best.health and best.health.verdict == "suspicious":
         caveats.append(f"{best.name} looks suspicious: {'; '.join(best.health.evidence)}.")
     return caveats
+
+
+def _filled(text: str, labelled: Sequence[str]) -> str:
+    """A text of the registry with the names of the labelled datasets in its place for them."""
+    return text.format(joined(labelled)) if labelled else text
 
 
 def fresh_seeds(count: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from augscale.augmentation.scales import load_scales
 from augscale.config import StudyConfig
 from augscale.records.answer import NullRecord, NullRun
+from augscale.records.metrics import score_label
 from augscale.records.panel import PanelRecord
 from augscale.runs.folders import RunFolder
 from augscale.searching.confirm import ConfirmationRun
@@ -76,7 +77,7 @@ def null_sentence(null: NullRecord | None, score: str) -> str:
     if not ended or null.untrained is None:
         return "No run with learning switched off has ended: what moves the score besides learning is not known."
     scores = ", ".join(f"{run.name} {run.score:.3f}" for run in ended)
-    found = f"({score}: {scores}, the network before training {null.untrained:.3f})"
+    found = f"({score_label(score)}: {scores}, the network before training {null.untrained:.3f})"
     if null.still:
         return f"With learning switched off the score stays where it begins {found}."
     return (

@@ -16,6 +16,7 @@ from typing import Any
 
 from augscale import doc_pages
 from augscale.config import StudyConfig
+from augscale.records.metrics import score_label
 
 _ENOUGH = 0.5
 """Rank correlation from which a score counts as useful for choosing scales, as in the study."""
@@ -84,7 +85,7 @@ def trust_line(config: StudyConfig) -> str | None:
     )
     unlike = " (unlike your start)" if _other_start(row, config) else ""
     return (
-        f"does {config.probe.score} rank scales as labels do? rank correlation in the nearest study "
+        f"does {score_label(config.probe.score)} rank scales as labels do? rank correlation in the nearest study "
         f"({doc_pages.EVIDENCE}; {_start_words(row)}{unlike}, {row['network']}, {row['images']:,} images per run): "
         f"{values}"
     )
@@ -112,9 +113,10 @@ def trust_statement(config: StudyConfig) -> str | None:
     measured = known["spearman"].get(score) if known is not None else None
     if known is None or not measured:
         return None
+    label = score_label(score)
     if known.get("statistics") != "common":
         return (
-            f"How far {score} can be trusted is being measured again: the study ({doc_pages.EVIDENCE}) compared "
+            f"How far {label} can be trusted is being measured again: the study ({doc_pages.EVIDENCE}) compared "
             "networks with the batch norm statistics of their own training views, so its correlations are not repeated "
             "here. "
             "`augscale validate RUN --datasets DIR` measures it on your labels."
@@ -130,7 +132,7 @@ def trust_statement(config: StudyConfig) -> str | None:
     if against := [name for name, values in measured.items() if values["interval"][1] < 0]:
         verdict += f", and it ranked them against accuracy on {' and '.join(against)}"
     return (
-        f"How far {score} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
+        f"How far {label} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
         f"photographs ({known['setting']}; {doc_pages.EVIDENCE}) its rank agreed with the AUROC of a linear probe at "
         f"Spearman {_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_other_start(known, config)}"
         f"{_picked(score, known)}"

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from augscale.evaluation.predictions import Predictions
+from augscale.records.metrics import EVALUATION_METRICS
 from augscale.seeding import derive_seed
 from augscale.statistics.arrays import Floats, Integers
 from augscale.statistics.stratified_bootstrap import percentile_interval, resample_weights, weighted_areas
 
 METRICS = ("auroc", "aupr")
-METRIC_NAMES = {"auroc": "AUROC", "aupr": "AUPR"}
 MEAN = "mean"
 """Name of the mean over all datasets."""
 NUM_HALVES = 20
@@ -37,7 +37,7 @@ class OutcomeName:
     @property
     def label(self) -> str:
         where = "mean over datasets" if self.dataset == MEAN else self.dataset
-        return f"{METRIC_NAMES[self.metric]} {self.protocol}, {where}"
+        return f"{EVALUATION_METRICS[self.metric].label} {self.protocol}, {where}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from augscale.diagnosis.measure import measure_images, measure_views
 from augscale.networks.backbones import Backbone
-from augscale.records.metrics import METRICS
+from augscale.records.metrics import METRICS, VALIDATION_METRICS
 from augscale.records.validation import STUDY_KEY, MetricColumn
 from augscale.scoring.embeddings import embed
 from augscale.scoring.pair_samples import positive_pairs
@@ -32,14 +32,7 @@ STUDY_SCORE = "score"
 """The score that the search ranks by, at the rung."""
 LADDER = "ladder"
 _BLOCK_ROWS = 512
-_WORDS = {
-    "raw_dprime": ("raw d'", "d' of embeddings that are not normalized, as the paper plots distances"),
-    "alpha_req": ("alpha-ReQ", "distance of the eigenvalues' power law from 1, sign reversed"),
-    "information": ("Information", "what the teacher's outputs say about an image, nats"),
-    "loss": ("Loss", "of the last batch, sign reversed; not comparable between augmentations"),
-    STUDY_SCORE: ("Study's score", "what the search ranks trials by"),
-}
-_LOWER_IS_BETTER = ("loss", *(name for name, info in METRICS.items() if info.direction == "lower"))
+_INFO = METRICS | VALIDATION_METRICS
 
 
 def score_metrics(level_names: tuple[str, ...]) -> tuple[MetricColumn, ...]:
@@ -114,15 +107,14 @@ def raw_dprime(views: npt.ArrayLike, groups: npt.ArrayLike) -> float:
 
 
 def _metric(level: str, metric: str) -> MetricColumn:
-    info = METRICS.get(metric)
-    label, meaning = _WORDS.get(metric) or (info.label, info.meaning) if info else _WORDS[metric]
+    info = _INFO[metric]
     return MetricColumn(
         key=f"{level}/{metric}",
         metric=metric,
         level=level,
-        label=label,
-        meaning=meaning,
-        turned=metric in _LOWER_IS_BETTER or metric == "alpha_req",
+        label=info.label,
+        meaning=info.meaning,
+        turned=info.direction == "lower" or metric == "alpha_req",
     )
 
 
@@ -133,7 +125,7 @@ def _oriented(key: str, value: float | None) -> float | None:
         return None
     if metric == "alpha_req":
         return -abs(value - 1.0)
-    return -value if metric in _LOWER_IS_BETTER else float(value)
+    return -value if _INFO[metric].direction == "lower" else float(value)
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 
 from augscale.errors import DataError
 from augscale.evaluation.metrics import evaluate_scores, pr_points, reliability, roc_points
-from augscale.records.evaluation import METRIC_LABELS
+from augscale.records.metrics import EVALUATION_METRICS
 
 NAMES = ("normal", "mild", "moderate", "severe", "proliferative", "other")
 
@@ -72,7 +72,7 @@ def test_absent_classes_are_left_out_of_every_mean(made):
         assert found.values["sensitivity"] == pytest.approx(sk.balanced_accuracy_score(labels, predicted))
     f1 = sk.f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
     assert found.values["f1"] == pytest.approx(f1)
-    assert all((found.values[name] is None) == (name in found.reasons) for name in METRIC_LABELS)
+    assert all((found.values[name] is None) == (name in found.reasons) for name in EVALUATION_METRICS)
 
 
 @settings(max_examples=20, deadline=None)
@@ -145,7 +145,7 @@ def test_no_test_images_give_no_values_and_one_reason():
 
 def test_one_image_per_class_is_measured():
     values = evaluate_scores(np.arange(3), np.eye(3), NAMES[:3], ordered=True).values
-    assert {values[name] for name in METRIC_LABELS if name != "ece"} == {1.0}
+    assert {values[name] for name in EVALUATION_METRICS if name != "ece"} == {1.0}
     assert values["ece"] == 0
 
 

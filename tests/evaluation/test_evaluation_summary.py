@@ -10,7 +10,8 @@ from augscale.errors import DataError
 from augscale.evaluation.metrics import evaluate_scores
 from augscale.evaluation.predictions import Predictions
 from augscale.evaluation.summary import COMPARED, summarize
-from augscale.records.evaluation import METRIC_LABELS, EvaluationSummary
+from augscale.records.evaluation import EvaluationSummary
+from augscale.records.metrics import EVALUATION_METRICS
 from augscale.statistics.intervals import holm, seed_interval_normal, seed_interval_t
 
 
@@ -32,7 +33,7 @@ def test_a_cell_holds_the_mean_over_seeds_and_its_intervals(evaluated):
     runs = [r for r in runs if r.tested_on == "aptos2019"]
     values = [evaluate_scores(r.labels, r.scores, r.classes, ordered=True).values for r in runs]
     cell = evaluated.cell("linear", "weak", "aptos2019", "aptos2019")
-    for name in METRIC_LABELS:
+    for name in EVALUATION_METRICS:
         per_seed = [v[name] for v in values]
         found = cell.metrics[name]
         assert found.per_seed == pytest.approx(per_seed)
@@ -205,7 +206,7 @@ def test_patients_widen_the_interval_where_their_images_agree():
     width = [c.metrics["auroc"].test_images[1] - c.metrics["auroc"].test_images[0] for c in (alone, grouped)]
     assert grouped.patients == 30
     assert width[1] > 2 * width[0]
-    assert set(COMPARED) <= set(METRIC_LABELS)
+    assert set(COMPARED) <= set(EVALUATION_METRICS)
 
 
 @pytest.mark.slow

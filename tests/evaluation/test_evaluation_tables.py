@@ -12,7 +12,7 @@ from made_predictions import made_run
 from rich.console import Console
 
 from augscale.evaluation.summary import summarize
-from augscale.records.evaluation import METRIC_LABELS
+from augscale.records.metrics import EVALUATION_METRICS
 from augscale.reporting.evaluation import terminal
 from augscale.reporting.evaluation.table_formats import latex, to_csv, to_html, to_latex, write_tables
 from augscale.reporting.evaluation.tables import (
@@ -102,7 +102,7 @@ def parse_html(text):
 
 def test_the_internal_table_has_the_layout_of_the_paper(evaluated):
     table = internal_table(evaluated, "linear")
-    labels = [METRIC_LABELS[m] for m in ("auroc", "aupr", "paper_sensitivity")]
+    labels = [EVALUATION_METRICS[m].label for m in ("auroc", "aupr", "paper_sensitivity")]
     assert [row.heads for row in table.rows] == [(d, m) for d in ("aptos2019", "messidor_2") for m in labels]
     assert table.columns == ("strong", "weak", "best")
     assert table.paper_columns == ("strong", "weak", "weak+med")

@@ -299,7 +299,7 @@ def test_plain_output_tells_what_runs_and_every_evaluation(tmp_path, capsys):
     assert lines[0].startswith("pre-training vit_tiny_patch16_224")
     assert "4 steps x 8 images" in lines[0]
     assert any("held out to choose the best weights by" in line for line in lines)
-    assert [line.split(",")[0] for line in lines if "dprime" in line] == ["step 2/4", "step 4/4"]
+    assert [line.split(",")[0] for line in lines if "d'" in line] == ["step 2/4", "step 4/4"]
 
 
 def test_the_command_prints_the_result_as_json(tmp_path):

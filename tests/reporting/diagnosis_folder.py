@@ -14,7 +14,7 @@ LEVELS = {"strong@0.25": 1.5, "strong@0.5": 1.0, "strong": 0.6, "weak": 1.1, "we
 """By level: d' as a multiple of the checkpoint's quality."""
 QUALITY = {"run-b": 1.9, "dinov2": 1.75, "untrained": 0.7, "broken": 0.0}
 GLOSSARY = {
-    "dprime": ("d′", "higher", "0 to ∞", "pairs"),
+    "dprime": ("d'", "higher", "0 to ∞", "pairs"),
     "pair_auroc": ("pair AUROC", "higher", "0 to 1", "pairs"),
     "ratio": ("negative / positive", "higher", "0 to ∞", "pairs"),
     "overlap": ("overlap", "lower", "0 to 1", "pairs"),

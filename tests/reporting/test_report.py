@@ -127,8 +127,8 @@ def test_verdicts_say_best_minus_other_and_how_sure_that_is(tmp_path):
     put(folder / "answer.json", answer)
     words = report_of(folder).words
     best = answer["best"]
-    assert f"{best} is better than weak difference +0.250 d′, 95 % interval +0.100 to +0.400" in words
-    assert f"{best} is not distinguishable from strong difference +0.050 d′, 95 % interval −0.100 to +0.200" in words
+    assert f"{best} is better than weak difference +0.250 d', 95 % interval +0.100 to +0.400" in words
+    assert f"{best} is not distinguishable from strong difference +0.050 d', 95 % interval −0.100 to +0.200" in words
     assert "Not compared on fresh seeds: none, weak+med." in words
 
 
@@ -146,7 +146,7 @@ def test_one_fresh_seed_is_no_verdict_and_no_interval_against_the_start(tmp_path
     words = report_of(folder).words
     assert "on 1 fresh seed " in words
     assert "1 fresh seeds" not in words
-    assert "one seed, no verdict difference +0.078 d′ " in words
+    assert "one seed, no verdict difference +0.078 d' " in words
     assert "0.053" not in words
     assert f"No verdict from one fresh seed: {', '.join(repeated)}." in words
     assert f"Not compared on fresh seeds: {', '.join(alone)}." in words
@@ -157,7 +157,7 @@ def test_training_that_did_not_pay_is_said_and_a_longer_search_is_proposed(tmp_p
     change_answer(folder, untrained=versus_untrained(UNTRAINED_SCORE - 0.1))
     best = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["best"]
     words = report_of(folder).words
-    assert f"{best} is not better than the network before training difference −0.100 d′" in words
+    assert f"{best} is not better than the network before training difference −0.100 d'" in words
     assert f"augscale search --study {folder}/study.toml --set pretrain.steps=1200 --out {folder}-longer" in words
     assert "augscale export" not in words
 
@@ -198,7 +198,7 @@ def test_a_running_search_says_so_and_shows_what_is_there(tmp_path):
     folder = write_run(tmp_path / "run", trials=14, answer=False)
     words = report_of(folder).words
     assert "No answer yet: 12 of 40 trials have ended." in words
-    assert re.search(r"Best so far: trial \d+, d′ \d\.\d{3}, not yet confirmed", words)
+    assert re.search(r"Best so far: trial \d+, d' \d\.\d{3}, not yet confirmed", words)
     assert "no searched scales" not in words
     assert "best so far" in words
     assert "augscale export" not in words, "there is no card yet"

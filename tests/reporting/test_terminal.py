@@ -268,7 +268,7 @@ def test_a_run_folder_with_a_space_is_quoted(answer):
 
 
 def test_a_path_keeps_its_signs_where_text_loses_them(answer):
-    answer["headline"] = "d′ – …"
+    answer["headline"] = "d’ – …"
     text = plain(answer, Path("l’œil"))
     assert text.startswith("d' - ...")
     assert "l’œil/report.html" in text

@@ -86,7 +86,7 @@ def test_one_seed_below_the_network_before_training_is_no_answer_and_no_verdict(
     assert "not compared with each other, because one seed allows no verdict" in said
     assert "confirm.seeds = 2 or more" in said
     (words,) = [line for line in sentences(best, [best], before, "dprime") if "network before" in line]
-    assert words.endswith("-0.100 dprime (one seed: no verdict).")
+    assert words.endswith("-0.100 d' (one seed: no verdict).")
     with_bounds = before.model_copy(update={"interval": (-0.2, 0.1)})
     assert sentences(best, [best], with_bounds, "dprime")[1] == words, "an interval over images is no evidence"
 

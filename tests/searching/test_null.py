@@ -122,7 +122,7 @@ def test_nulls_that_stand_still_take_nothing_off(tmp_path):
     assert facts is not None
     assert facts.still
     assert facts.gain == 0
-    assert "stays where it begins (dprime: none 0.500, weak" in null_sentence(facts, "dprime")
+    assert "stays where it begins (d': none 0.500, weak" in null_sentence(facts, "dprime")
 
 
 def test_the_largest_gain_without_learning_is_taken_off(tmp_path):

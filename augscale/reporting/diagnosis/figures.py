@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from augscale.data.own_pictures import MARK
 from augscale.records.diagnosis import CheckpointRecord, DiagnosisRecord, Histogram
+from augscale.records.metrics import METRICS
 from augscale.reporting.diagnosis.map_plots import group_look, spokes, square
 from augscale.reporting.diagnosis.plots import (
     CheckpointColors,
@@ -186,9 +187,9 @@ def _densities(
         axes.plot(xs, ys, color=fill, linewidth=0.8)
     axes.set_ylim(0, 1.12 * max(*positive[1], *negative[1]))
     axes.locator_params(axis="x", nbins=4)
-    dprime = checkpoint.levels[level].metrics.get("dprime")
-    if not raw and dprime and dprime.value is not None:
-        words = f"d′ {metric_text(dprime, places=2)[0]}"
+    metric = checkpoint.levels[level].metrics.get("dprime")
+    if not raw and metric and metric.value is not None:
+        words = f"{METRICS['dprime'].label} {metric_text(metric, places=2)[0]}"
         axes.text(0.02, 0.97, words, transform=axes.transAxes, va="top", fontsize=6)
 
 

@@ -41,7 +41,7 @@ LINKS = [
 _UNIT_GUIDE = (
     "The further the colored hump lies to the left of the gray one, the better a network tells photographs apart "
     "whatever the augmentation. All see the same views; embeddings have length 1, so rows can be compared. Triangles "
-    "mark means, the number under a name is d′ at that level."
+    "mark means, the number under a name is d' at that level."
 )
 _RAW_GUIDE = (
     "Distances of the features as they are. Each network has its own axis: the length of features differs between "

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from augscale.data.grey_levels import range_lines
 from augscale.records.diagnosis import CheckpointRecord, DiagnosisRecord, Load, Metric
-from augscale.records.metrics import GROUP_TITLES, MetricInfo
+from augscale.records.metrics import GROUP_TITLES
 from augscale.reporting.diagnosis.plots import CheckpointColors
 from augscale.reporting.diagnosis.wording import PAPER_SILHOUETTES, comparison_words, difference_text, metric_text
 from augscale.reporting.shared.page import css_color, facts_table
@@ -19,7 +19,6 @@ from augscale.reporting.shared.wording import NOTHING, moment, number
 
 MOST_KEYS_SHOWN = 40
 MOST_ROWS_SHOWN = 50
-DIRECTIONS = {"higher": "higher is better", "lower": "lower is better", "none": "neither direction is better"}
 ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
@@ -92,7 +91,7 @@ def _metric_row(
         reason = metric.reason if metric and metric.value is None else None
         detail = bounds or (reason if reason and reason != column.reason else "")
         cells.append(_Cell(value, detail, "best" if index in best else "none" if value == NOTHING else ""))
-    return _Row(key, info.label + ARROWS.get(info.direction, ""), info.range, _explanation(info), cells)
+    return _Row(key, info.label + ARROWS.get(info.direction, ""), info.range, info.explanation, cells)
 
 
 def best_columns(direction: str, checkpoints: Sequence[CheckpointRecord], metrics: Sequence[Metric | None]) -> set[int]:
@@ -122,13 +121,7 @@ def common_reason(metrics: Mapping[str, Metric]) -> str:
 
 def glossary(diagnosis: DiagnosisRecord) -> Markup:
     """The meaning of each metric as a table, because phones do not show tooltips."""
-    return Markup(facts_table([(info.label, _explanation(info)) for info in diagnosis.glossary.values()]))
-
-
-def _explanation(info: MetricInfo) -> str:
-    words = DIRECTIONS.get(info.direction, "")
-    scale = f"Range {info.range}; {words}." if info.range else f"{words.capitalize()}." if words else ""
-    return " ".join(part for part in (info.meaning, scale) if part)
+    return Markup(facts_table([(info.label, info.explanation) for info in diagnosis.glossary.values()]))
 
 
 def comparison_rows(diagnosis: DiagnosisRecord) -> list[tuple[str, ...]]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from augscale.records.evaluation import METRIC_LABELS, Cell, ClassSummary, EvaluationSummary
+from augscale.records.evaluation import Cell, ClassSummary, EvaluationSummary
+from augscale.records.metrics import EVALUATION_METRICS
 from augscale.reporting.shared.style import (
     FAINT,
     GRID,
@@ -123,14 +124,14 @@ def _internal_panel(summary: EvaluationSummary, cells: Sequence[Cell], colors: C
         every.append(mean)
         words = hover(
             cell.checkpoint,
-            f"{html.escape(cell.tested_on)}: {METRIC_LABELS[metric]} {number(mean)}",
+            f"{html.escape(cell.tested_on)}: {EVALUATION_METRICS[metric].label} {number(mean)}",
             f"{len(cell.seeds)} seeds {interval(found.seeds_t)}" if found.seeds_t else "",
             f"test images {interval(found.test_images)}" if found.test_images else "",
         )
         figure.add_trace(scatter([mean], [y], marker(color, colors.symbol(cell.checkpoint), 9), [words]))
     for boundary in range(len(datasets) - 1):
         figure.add_hline(y=boundary + 0.5, line={"color": GRID, "width": 1})
-    figure.update_xaxes(title=METRIC_LABELS[metric], range=robust_range([], every, LEAST_METRIC), nticks=6)
+    figure.update_xaxes(title=EVALUATION_METRICS[metric].label, range=robust_range([], every, LEAST_METRIC), nticks=6)
     label_rows(figure, [text(name) for name in datasets])
     return figure
 

@@ -6,9 +6,10 @@ from rich.console import Console
 
 from augscale import doc_pages
 from augscale.promotion.promote import Contender, Promotion
+from augscale.records.metrics import score_label
 from augscale.reporting.evaluation.terminal import evaluation_notes, evaluation_tables, headline
 from augscale.reporting.shared.screen import MOST_NOTES, Note, Row, Screen, ScreenTable, more_words, print_screen
-from augscale.reporting.shared.wording import duration, number, score_label
+from augscale.reporting.shared.wording import duration, number
 
 
 def print_promotion(promotion: Promotion, console: Console) -> None:

@@ -9,14 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from augscale.records.evaluation import (
-    METRIC_LABELS,
-    METRIC_MEANINGS,
-    Comparison,
-    Disagreement,
-    EvaluationSummary,
-    Side,
-)
+from augscale.records.evaluation import Comparison, Disagreement, EvaluationSummary, Side
+from augscale.records.metrics import EVALUATION_METRICS
 from augscale.reporting.evaluation import figures
 from augscale.reporting.evaluation.table_formats import to_html
 from augscale.reporting.evaluation.tables import (
@@ -107,14 +101,14 @@ def _overview(summary: EvaluationSummary, *, titled: bool) -> dict[str, Any]:
         "counts": ", ".join(counts),
         "tallies": [_tally(summary, *pair) for pair in dict.fromkeys((c.first, c.second) for c in summary.comparisons)],
         "table": to_html(table) if table.rows else "",
-        "meanings": [(METRIC_LABELS[metric], METRIC_MEANINGS[metric]) for metric in METRIC_LABELS],
+        "meanings": [(info.label, info.explanation) for info in EVALUATION_METRICS.values()],
     }
 
 
 def _internal(summary: EvaluationSummary, colors: Colors, drawings: dict[str, str]) -> dict[str, Any]:
     tables = _protocol_tables(summary, internal=True)
     drawn = {
-        metric: _drawn(f"internal-{slug(metric)}", METRIC_LABELS[metric], plot, drawings)
+        metric: _drawn(f"internal-{slug(metric)}", EVALUATION_METRICS[metric].label, plot, drawings)
         for metric in PAPER_METRICS
         if tables and (plot := figures.internal(summary, colors, metric)) is not None
     }
@@ -209,7 +203,7 @@ def _comparisons(summary: EvaluationSummary, protocol: str, *, internal: bool) -
 def _comparison_row(c: Comparison) -> Cells:
     return [
         (c.where, ""),
-        (METRIC_LABELS[c.metric], ""),
+        (EVALUATION_METRICS[c.metric].label, ""),
         (f"{c.first} − {c.second}", ""),
         (signed(c.difference), interval(c.interval, sign=True)),
         (_p(c.p_value), ""),
@@ -223,7 +217,7 @@ def _disagreement_row(d: Disagreement) -> Cells:
     one = any(s.distinguishable for s in (*d.for_first, *d.for_second))
     return [
         (d.where, ""),
-        (METRIC_LABELS[d.metric], ""),
+        (EVALUATION_METRICS[d.metric].label, ""),
         (f"{d.first} before {d.second}", _protocols(d.for_first)),
         (f"{d.second} before {d.first}", _protocols(d.for_second)),
         ("both" if d.clear else "one" if one else "neither", ""),

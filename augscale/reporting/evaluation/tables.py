@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from augscale.evaluation.paper import CAVEAT, PLUS_MINUS, PRESETS, paper_value
-from augscale.records.evaluation import METRIC_LABELS, EvaluationSummary, Interval, MetricSummary
+from augscale.records.evaluation import EvaluationSummary, Interval, MetricSummary
+from augscale.records.metrics import EVALUATION_METRICS
 
 PAPER_METRICS = ("auroc", "aupr", "paper_sensitivity")
 """The three metrics of the paper's Table 3."""
@@ -130,7 +131,7 @@ def _result_table(
             entries = _entries(summary, protocol, trained_on, tested_on, metric)
             if any(e is not None and (e.mean is not None or metric != "kappa") for e in entries):
                 paper = _paper_entries(trained_on, tested_on, metric)
-                rows.append(Row(heads=(*place, METRIC_LABELS[metric]), entries=(*entries, *paper)))
+                rows.append(Row(heads=(*place, EVALUATION_METRICS[metric].label), entries=(*entries, *paper)))
     kind = "Internal" if internal else "External"
     table = Table(
         name=f"{name}-{slug(protocol)}",
@@ -165,9 +166,9 @@ def external_matrix(summary: EvaluationSummary, protocol: str, metric: str = "au
     ]
     return Table(
         name=f"external-matrix-{slug(protocol)}",
-        title=f"{METRIC_LABELS[metric]} from training set to test set, protocol {protocol}",
-        caption=f"{METRIC_LABELS[metric]} from training set (rows) to test set (columns), protocol {protocol}; "
-        f"internal on the diagonal, best checkpoint of each pair of datasets in bold.",
+        title=f"{EVALUATION_METRICS[metric].label} from training set to test set, protocol {protocol}",
+        caption=f"{EVALUATION_METRICS[metric].label} from training set (rows) to test set (columns), protocol "
+        f"{protocol}; internal on the diagonal, best checkpoint of each pair of datasets in bold.",
         seeds=_seeds(summary),
         resamples=summary.resamples,
         heads=("Trained on", "Checkpoint"),
@@ -215,7 +216,9 @@ def protocols_table(summary: EvaluationSummary) -> Table:
             if columns:
                 means = [sum(values) / len(columns) for values in zip(*columns, strict=True)]
                 entries = _mark_best([Entry(mean=m) for m in means], metric)
-                rows.append(Row(heads=(protocol, METRIC_LABELS[metric], str(len(columns))), entries=tuple(entries)))
+                rows.append(
+                    Row(heads=(protocol, EVALUATION_METRICS[metric].label, str(len(columns))), entries=tuple(entries))
+                )
     return Table(
         name="protocols",
         title="Protocols side by side",
@@ -305,5 +308,7 @@ def _cell_notes(summary: EvaluationSummary, protocol: str, *, internal: bool) ->
     for cell in summary.select(protocol, internal=internal):
         notes += [f"{cell.where}: {note}" for note in cell.notes]
         missing = {m: cell.metrics[m].reason for m in PAPER_METRICS if cell.metrics[m].mean is None}
-        notes += [f"{cell.where}: no {METRIC_LABELS[m]}, {reason}" for m, reason in missing.items() if reason]
+        notes += [
+            f"{cell.where}: no {EVALUATION_METRICS[m].label}, {reason}" for m, reason in missing.items() if reason
+        ]
     return tuple(dict.fromkeys(notes))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from augscale.records.metrics import SCORES, score_label
 from augscale.reporting.search.caveats import short_caveats
 from augscale.reporting.search.contenders import contender_rows, heads, verdict_legend
 from augscale.reporting.search.next_steps import command_text, next_commands, next_words
@@ -16,15 +17,7 @@ from augscale.reporting.search.tables import scales_table
 from augscale.reporting.shared.page import nav
 from augscale.reporting.shared.screen import MOST_NOTES
 from augscale.reporting.shared.templates import render
-from augscale.reporting.shared.wording import (
-    SCORE_MEANINGS,
-    interval,
-    moment,
-    number,
-    score_label,
-    untrained_verdict,
-    verdict,
-)
+from augscale.reporting.shared.wording import interval, moment, number, untrained_verdict, verdict
 from augscale.searching.answer_words import fresh_seeds
 
 
@@ -93,7 +86,7 @@ def answer_section(run: RunResults) -> str:
         verdicts=_verdicts(run),
         description=[line[:1].upper() + line[1:] for line in words.splitlines() if line],
         scales=scales_table(run),
-        meaning=SCORE_MEANINGS.get(run.score_name, ""),
+        meaning=SCORES[run.score_name].meaning if run.score_name in SCORES else "",
         caveats=[
             *(run.answer.caveats if run.answer else ()),
             *(f"While reading the run folder: {note}." for note in run.notes),

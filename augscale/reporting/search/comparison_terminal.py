@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from augscale import doc_pages
+from augscale.records.metrics import score_label
 from augscale.reporting.search.contenders import contender_rows
 from augscale.reporting.shared.screen import Note, Row, Screen, ScreenTable, print_screen
-from augscale.reporting.shared.wording import NOTHING, UNTRAINED, duration, number, score_label
+from augscale.reporting.shared.wording import NOTHING, UNTRAINED, duration, number
 from augscale.searching.compare_runs import ComparedRun, ControlScores, RunComparison
 
 MOST_SETTINGS = 20

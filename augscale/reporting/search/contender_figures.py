@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from augscale.config import StudyConfig
 from augscale.records.answer import ContenderRecord
+from augscale.records.metrics import score_label
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.shared import ridges
 from augscale.reporting.shared.style import (
@@ -35,7 +36,7 @@ from augscale.reporting.shared.style import (
     scatter,
     text,
 )
-from augscale.reporting.shared.wording import UNTRAINED, UNTRAINED_WORDS, interval, number, score_label, signed
+from augscale.reporting.shared.wording import UNTRAINED, UNTRAINED_WORDS, interval, number, signed
 
 ROW_PIXELS = 46
 SEED_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon")

@@ -11,6 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from augscale.records.metrics import score_label
 from augscale.records.trial import COLLAPSED, TrialRecord
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.shared.style import (
@@ -32,14 +33,7 @@ from augscale.reporting.shared.style import (
     scatter,
     text,
 )
-from augscale.reporting.shared.wording import (
-    STATE_NAMES,
-    UNTRAINED,
-    number,
-    parameter_label,
-    score_label,
-    short_scales,
-)
+from augscale.reporting.shared.wording import STATE_NAMES, UNTRAINED, number, parameter_label, short_scales
 
 Range = tuple[float, float]
 

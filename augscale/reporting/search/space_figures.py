@@ -11,6 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from augscale.records.metrics import score_label
 from augscale.records.trial import TrialRecord
 from augscale.reporting.search.figures import Range, left_out, scores, trial_hover
 from augscale.reporting.search.results import RunResults
@@ -32,7 +33,7 @@ from augscale.reporting.shared.style import (
     spread,
     text,
 )
-from augscale.reporting.shared.wording import is_area, parameter_label, score_label
+from augscale.reporting.shared.wording import is_area, parameter_label
 
 LABEL_OFFSET_PIXELS = 24
 

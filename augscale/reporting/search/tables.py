@@ -8,6 +8,7 @@ from typing import Any
 
 from augscale.data.grey_levels import range_lines
 from augscale.records.answer import BackboneRecord, ContenderRecord
+from augscale.records.metrics import score_label
 from augscale.records.trial import TrialRecord
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.shared.wording import (
@@ -21,7 +22,6 @@ from augscale.reporting.shared.wording import (
     interval,
     moment,
     number,
-    score_label,
     signed,
 )
 

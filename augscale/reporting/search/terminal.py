@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from augscale.records.answer import AnswerRecord
+from augscale.records.metrics import SCORES, score_label
 from augscale.reporting.search.caveats import short_caveats
 from augscale.reporting.search.contenders import contender_rows, heads, verdict_legend
 from augscale.reporting.search.next_steps import next_commands, next_words
 from augscale.reporting.shared.screen import Row, Screen, ScreenTable, print_screen
-from augscale.reporting.shared.wording import SCORE_DIRECTIONS, score_label
 
 STYLES = {"best": "bold green", "level": "", "clear": "dim", "": "dim"}
 
@@ -34,11 +34,12 @@ def answer_screen(answer: AnswerRecord, run_dir: Path | None = None, library: st
     """
     if answer.best_contender is None:
         return Screen(headline=answer.headline)
-    label, direction = score_label(answer.score_name), SCORE_DIRECTIONS.get(answer.score_name, "")
+    score = SCORES.get(answer.score_name)
+    direction = f", {score.direction}" if score else ""
     table = ScreenTable(
         heads=heads(answer),
         rows=[Row(cells=row.cells, style=STYLES[row.kind]) for row in contender_rows(answer)],
-        legend=f"Crops in % of the image. Score: {label}{', ' + direction if direction else ''}; 95 % intervals. "
+        legend=f"Crops in % of the image. Score: {score_label(answer.score_name)}{direction}; 95 % intervals. "
         f"{verdict_legend(answer)}{_SEARCH_ONLY if _mixed(answer) else ''}",
     )
     return Screen(

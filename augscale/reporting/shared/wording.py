@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from augscale.records.answer import ContenderRecord, UntrainedComparison
+from augscale.records.metrics import score_label
 from augscale.records.panel import HealthRecord
 from augscale.records.trial import COLLAPSED
 
@@ -18,36 +19,8 @@ BETTER = "▲"
 WORSE = "▼"
 LEVEL = "="
 """Marks of a comparison: better, worse, not distinguishable."""
-_TO_ASCII = str.maketrans(
-    {MINUS: "-", NOTHING: "-", "\N{PRIME}": "'", "’": "'", "α": "alpha", "…": "...", BETTER: ">", WORSE: "<"}
-)
+_TO_ASCII = str.maketrans({MINUS: "-", NOTHING: "-", "’": "'", "α": "alpha", "…": "...", BETTER: ">", WORSE: "<"})
 
-SCORE_NAMES = {
-    "dprime": "d′",
-    "pair_auroc": "pair AUROC",
-    "alpha_req": "spectrum slope",
-    "cv-auroc": "label AUROC",
-    "knn-auroc": "k-NN AUROC",
-}
-SCORE_MEANINGS = {
-    "dprime": "d′ is the gap between the mean distance of different photographs and the mean distance of two views of "
-    "one photograph, in standard deviations: 0 means that they overlap fully, higher is better.",
-    "pair_auroc": "Pair AUROC is the chance that two different photographs lie further apart than two views of one "
-    "photograph: 0.5 means that they overlap fully, 1 is best.",
-    "alpha_req": "The spectrum slope (alpha-ReQ) says how evenly the embeddings use their directions: minus the "
-    "distance of the eigenvalues' power law from 1, so 0 is best and a network that sees few differences lies below.",
-    "cv-auroc": "Label AUROC comes from labels: how well ridge regressions on frozen features tell the class of images "
-    "whose patients they have not seen, mean over classes and datasets: 0.5 is chance, 1 is best.",
-    "knn-auroc": "k-NN AUROC comes from labels: how well the training images nearest to a validation image tell its "
-    "class, mean over classes and datasets: 0.5 is chance, 1 is best.",
-}
-SCORE_DIRECTIONS = {
-    "dprime": "higher is better",
-    "pair_auroc": "0.5 is chance, 1 is best",
-    "alpha_req": "0 is best",
-    "cv-auroc": "0.5 is chance, 1 is best",
-    "knn-auroc": "0.5 is chance, 1 is best",
-}
 STATE_NAMES = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
@@ -97,10 +70,6 @@ PARAMETERS: dict[str, tuple[str, str]] = {
 
 METHOD_NAMES = {"dino": "DINO", "simclr": "SimCLR", "mocov3": "MoCo v3", "dinov2": "DINOv2"}
 """Names of `pretrain.method` in reports."""
-
-
-def score_label(score_name: str) -> str:
-    return SCORE_NAMES.get(score_name, score_name)
 
 
 def parameter_label(name: str) -> tuple[str, str]:

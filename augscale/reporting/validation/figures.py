@@ -12,6 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from augscale.records.evaluation import Interval
+from augscale.records.metrics import EVALUATION_METRICS
 from augscale.records.validation import STUDY_KEY, NetworkRow, OutcomeColumn, ValidationRecord
 from augscale.reporting.shared.style import (
     FAINT,
@@ -91,7 +92,7 @@ def _panel(
     wide = [edge for row in trials for edge in row.score_interval or ()] if bars else []
     metric = next(m.label for m in values.metrics if m.key == score)
     figure.update_xaxes(title=escape(metric), range=robust_range([*xs, *wide], xs), nticks=4, tickangle=0)
-    figure.update_yaxes(title="AUROC" if outcome.metric == "auroc" else "AUPR", range=bounds, nticks=6)
+    figure.update_yaxes(title=EVALUATION_METRICS[outcome.metric].label, range=bounds, nticks=6)
     return Panel(title=f"{title}: {_agreement(values, score, key)}", figure=figure)
 
 

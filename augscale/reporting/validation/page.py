@@ -7,10 +7,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from augscale.errors import DataError
+from augscale.records.metrics import score_label
 from augscale.records.validation import ValidationRecord
 from augscale.reporting.shared.page import facts_table, nav, shell
 from augscale.reporting.shared.templates import render
-from augscale.reporting.shared.wording import moment, score_label
+from augscale.reporting.shared.wording import moment
 from augscale.reporting.validation.section import validation_sections
 from augscale.runs.files import write_text_atomic
 
