@@ -37,12 +37,12 @@ def run(finished_folder, tmp_path_factory):
 
 def _without_settings(page: Page) -> str:
     """The visible words of a page, except the tables of settings, in which keys stand."""
-    return re.sub(r"\bprobe\.score\s+\"?\w+\"?", "", page.words)
+    return re.sub(r"\[probe\] score \w+", "", page.words)
 
 
 def test_the_page_of_a_search(run):
     page = Page(write_report(run))
-    assert "better than weak difference +0.250 d'," in page.words
+    assert re.search(r"difference [+−]\d\.\d{3} d', 95 % interval", page.words)
     assert KEY.findall(_without_settings(page)) == []
     assert TYPOGRAPHIC not in page.source
 
