@@ -131,7 +131,7 @@ def status(
 
     with working(Console(stderr=True), "reading the run"):
         from augscale.searching.display import render
-        from augscale.searching.search import status as read_status
+        from augscale.searching.read_run import status as read_status
 
         progress = read_status(run_dir)
     if as_json:
