@@ -18,8 +18,9 @@ from augscale.records.answer import AnswerRecord
 from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import RunFolder, Stopwatch
 from augscale.searching.display import SearchDisplay
-from augscale.searching.introduction import say_budget, say_what_runs, say_where_it_is_kept
+from augscale.searching.introduction import say_budget, say_other_calls, say_what_runs, say_where_it_is_kept
 from augscale.searching.prepare import check_study, default_run_folder, kept_panel, prepare_run
+from augscale.searching.progress import read_workers
 from augscale.searching.read_run import read_run
 from augscale.searching.session import Session
 from augscale.searching.storage import Storage, open_storage, parse_storage, run_storage
@@ -151,6 +152,7 @@ def search(
     )
     if seconds_allowed is not None:
         say_budget(display, seconds_allowed, began)
+    say_other_calls(display, read_workers(run), limited=seconds_allowed is not None)
     session.train(plan, seconds_allowed)
     return _result(run, session.answer())
 
