@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,6 +20,8 @@ from augscale.errors import ConfigError
 from augscale.pretrain_config import Fraction, PretrainConfig, Range
 from augscale.settings import Settings, nearest, parse_settings, read_toml
 
+PATTERN_EXAMPLE = r"(P\d+)_[LR]"
+"""A pattern for messages: P11 in P11_L.jpg."""
 GreyRangeSetting = Literal["auto"] | Range
 
 
@@ -36,6 +39,9 @@ class DataConfig(Settings):
     takes the window stored in a DICOM file, or else a range computed once over the source."""
     exclude: tuple[str, ...] = ()
     """Glob patterns of files to leave out, by name or by path below a source: "*_mask.png", "masks/*"."""
+    patient_pattern: str | None = None
+    """Regular expression whose one group is the patient id in file names, e.g. "(P\\d+)_[LR]"; with a slash in it, it
+    is searched in paths below the source. Ids from a table or the built-in photographs are kept."""
     splits: tuple[str, ...] | None = None
     """Splits to use if a table or folders name splits; if not set, all images are used."""
     max_images: Annotated[int, Field(ge=2)] | None = None
@@ -52,6 +58,24 @@ class DataConfig(Settings):
             if not pattern.removeprefix("./").rstrip("/"):
                 raise ValueError(f'{pattern!r} is not accepted; expected a pattern such as "*_mask.png" or "masks/*"')
         return exclude
+
+    @field_validator("patient_pattern")
+    @classmethod
+    def _has_one_group(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(
+                f"'{pattern}' is not a regular expression ({error}); expected one such as '{PATTERN_EXAMPLE}'"
+            ) from None
+        if groups != 1:
+            raise ValueError(
+                f"'{pattern}' has {groups or 'no'} group{'s' * (groups > 1)} in parentheses; expected one, the patient "
+                f"id, such as '{PATTERN_EXAMPLE}'{'; (?:...) groups without taking' * (groups > 1)}"
+            )
+        return pattern
 
     @field_validator("range", mode="before")
     @classmethod

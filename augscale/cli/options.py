@@ -19,6 +19,14 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option("--exclude", help="Leave files out by path below the source or name: '*_mask.png'; repeatable."),
 ]
+PatientsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--patients-from",
+        metavar="REGEX",
+        help="Take patient ids from file names: a regular expression with one group, e.g. '(P\\d+)_[LR]'.",
+    ),
+]
 MaxMemory = Annotated[
     str | None,
     typer.Option(

@@ -17,6 +17,7 @@ from augscale.cli.options import (
     Json,
     MaxMemory,
     Method,
+    PatientsFrom,
     StudySettings,
     parse_assignments,
     print_json,
@@ -32,6 +33,7 @@ def pretrain(
     ],
     data: Data = None,
     exclude: Exclude = None,
+    patients_from: PatientsFrom = None,
     study: Annotated[
         str,
         typer.Option(
@@ -68,6 +70,7 @@ def pretrain(
     from augscale.pretraining.distributed import global_rank
     from augscale.promotion.full_run import pretrain_full
 
+    flags = {"data.exclude": exclude, "data.patient_pattern": patients_from}
     try:
         result = pretrain_full(
             scales,
@@ -87,7 +90,7 @@ def pretrain(
             evaluations=evaluations,
             log_every=log_every,
             allow_bad=allow_bad,
-            overrides=parse_assignments(set_, {"data.exclude": exclude}) | method_overrides(method),
+            overrides=parse_assignments(set_, flags) | method_overrides(method),
             console=Console(stderr=as_json),
         )
     except InterruptedRun as error:

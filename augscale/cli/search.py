@@ -17,6 +17,7 @@ from augscale.cli.options import (
     Json,
     MaxMemory,
     Method,
+    PatientsFrom,
     StudySettings,
     Unlabelled,
     parse_assignments,
@@ -32,6 +33,7 @@ def search(
     ] = "default",
     data: Data = None,
     exclude: Exclude = None,
+    patients_from: PatientsFrom = None,
     labels: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +77,12 @@ def search(
 
     sources: list[str | Path] | None = [*data] if data else None
     labelled: list[str | Path] | None = [*labels] if labels else None
-    flags = {"backbone.init": init, "data.exclude": exclude, "probe.unlabelled": unlabelled}
+    flags = {
+        "backbone.init": init,
+        "data.exclude": exclude,
+        "data.patient_pattern": patients_from,
+        "probe.unlabelled": unlabelled,
+    }
     overrides = parse_assignments(set_, flags) | method_overrides(method)
     if dry_run:
         from augscale.reporting.search.plan_terminal import print_plan
@@ -131,7 +138,7 @@ def status(
 
     with working(Console(stderr=True), "reading the run"):
         from augscale.searching.display import render
-        from augscale.searching.search import status as read_status
+        from augscale.searching.read_run import status as read_status
 
         progress = read_status(run_dir)
     if as_json:

@@ -18,6 +18,7 @@ from augscale.data.folders import Exclusion
 from augscale.data.image_records import MISSING, BadFile, ImageRecord
 from augscale.data.image_tables import normal_split
 from augscale.data.listing import ACCEPTED, Listing, list_source
+from augscale.data.patient_names import with_patients
 from augscale.errors import DataError
 
 SYNTHETIC = "synthetic"
@@ -56,6 +57,7 @@ def scan_sources(
     splits: Sequence[str] | None = None,
     synthetic_patients: int = 300,
     exclude: Sequence[str] = (),
+    patient_pattern: str | None = None,
 ) -> SourceScan:
     """Lists the images of folders, class folders, tables, single files and "synthetic"; decodes none of them.
 
@@ -73,8 +75,10 @@ def scan_sources(
         splits: use only images of these splits.
         synthetic_patients: number of patients of the built-in photographs.
         exclude: patterns of files that are not used, see `Exclusion`; a file excluded in one source is excluded in all.
+        patient_pattern: takes patient ids from names, see `with_patients`.
     Raises:
-        DataError: nothing is there, no image is in it, a table is wrong, no file exists, or the splits are empty.
+        DataError: nothing is there, no image is in it, a table is wrong, no file exists, the splits are empty, or
+            `patient_pattern` finds no id in a name.
     """
     if not sources:
         raise DataError(f"data.sources is empty; expected {ACCEPTED}")
@@ -96,6 +100,8 @@ def scan_sources(
         first = next(record.path for record in records if record.path is not None)
         raise DataError(f"data.sources: none of {len(gone)} files exists, e.g. {first}: {bad[first].reason}")
     records = [record for record in records if record.path not in missing]
+    if patient_pattern is not None:
+        records = with_patients(records, patient_pattern)
     used = {record.path for record in records} | bad.keys()
     passed = {path: what for listing in listings for path, what in listing.passed.items() if path not in used}
     return SourceScan(
@@ -115,6 +121,7 @@ def scan_data(config: DataConfig) -> SourceScan:
         splits=config.splits,
         synthetic_patients=config.synthetic_patients,
         exclude=config.exclude,
+        patient_pattern=config.patient_pattern,
     )
 
 

@@ -187,6 +187,7 @@ def _data_config(
     else:
         sources = (str(data),) if isinstance(data, (str, Path)) else tuple(str(source) for source in data)
     values = dict(own) | {"sources": sources, "splits": own.get("splits") if data is None else None}
+    values["patient_pattern"] = own.get("patient_pattern") if data is None else None
     values["exclude"] = (*(own.get("exclude", ()) if data is None else ()), *exclude)
     values.setdefault("cache_size", math.ceil(CACHE_MARGIN * view_size / 32) * 32)
     if crop_to_field is not None:

@@ -23,7 +23,7 @@ from augscale.data.labels import classes_line, clean_labels
 from augscale.data.retinal.registry import SPLITS
 from augscale.data.sanity import check_images
 from augscale.data.source_ranges import GreyLevels
-from augscale.data.sources import SourceScan, scan_sources
+from augscale.data.sources import SourceScan, scan_data
 from augscale.data.splits import patient_groups
 from augscale.errors import ConfigError, DataError
 from augscale.evaluation.class_order import class_order
@@ -141,6 +141,7 @@ def open_dataset(
     synthetic_patients: int = 300,
     grey_range: GreyRangeSetting = "auto",
     exclude: Sequence[str] = (),
+    patient_pattern: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> LabelledImages:
     """Opens a labelled dataset and decodes its images, or finds them decoded.
@@ -160,6 +161,7 @@ def open_dataset(
         synthetic_patients: how many patients the built-in photographs have.
         grey_range: as `data.range`; "auto" finds one over the whole dataset, for all its splits.
         exclude: patterns of files that are not used, as `data.exclude`.
+        patient_pattern: takes patient ids from file names, as `data.patient_pattern`.
         on_progress: called with (images done, images in all) while files are read and decoded.
     Raises:
         DataError: no such dataset, no labels, a negative label that `unlabelled` does not name, one class only,
@@ -174,8 +176,9 @@ def open_dataset(
         synthetic_patients=synthetic_patients,
         range=grey_range,
         exclude=tuple(exclude),
+        patient_pattern=patient_pattern,
     )
-    scan = scan_sources(config.sources, synthetic_patients=synthetic_patients, exclude=config.exclude)
+    scan = scan_data(config)
     notes = [*origin.notes, *_missing(origin.name, scan, allow_bad), *scan.notes, *scan.label_notes]
     listed, label_notes = _with_clean_labels(origin, scan, unlabelled, classes or origin.classes)
     notes += label_notes

@@ -94,6 +94,7 @@ def evaluate(
     crop_to_field: bool | None = None,
     grey_range: GreyRangeSetting | None = None,
     exclude: Sequence[str] = (),
+    patient_pattern: str | None = None,
     data_root: Path | None = None,
     arch: str | None = None,
     key: str | None = None,
@@ -120,7 +121,7 @@ def evaluate(
         config: settings of the protocols; None takes the papers', with views of `size`.
         size: side of the views, pixels; None takes `config`'s where it was set, else the first checkpoint's.
         crop_to_field, grey_range: see `open_dataset`; None takes the settings of the first checkpoint's study.
-        exclude, data_root, cache_root, allow_bad, unlabelled: see `open_dataset`.
+        exclude, patient_pattern, data_root, cache_root, allow_bad, unlabelled: see `open_dataset`.
         arch, key: see `load_checkpoint`.
         statistics: batch norm statistics for the frozen protocols: "own", or "data", gathered on each dataset's
             training images; None: "data" for networks of augscale and untrained ones, "own" for others.
@@ -145,6 +146,7 @@ def evaluate(
         crop_to_field=_crop_to_field(loaded[0]) if crop_to_field is None else crop_to_field,
         grey_range=_grey_range(loaded[0]) if grey_range is None else grey_range,
         exclude=exclude,
+        patient_pattern=patient_pattern,
         cache_root=cache_root,
         allow_bad=allow_bad,
         unlabelled=unlabelled,

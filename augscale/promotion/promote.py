@@ -26,7 +26,8 @@ from augscale.records.answer import AnswerRecord
 from augscale.runs.files import write_json
 from augscale.runs.folders import RunFolder, now, versions
 from augscale.searching.answer_words import unfinished_sentence
-from augscale.searching.search import read_run, rewrite_report, search
+from augscale.searching.read_run import read_run
+from augscale.searching.search import rewrite_report, search
 from augscale.seeding import derive_seed
 from augscale.settings import parse_settings
 from augscale.system.progress_bar import line_printer

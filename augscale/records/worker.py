@@ -34,6 +34,8 @@ class WorkerRecord(FileRecord):
     rung: int = 0
     loss: Number = None
     micro_batches: str | None = None
+    deadline: float | None = None
+    """End of its time budget, seconds since the epoch; None for no budget."""
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_unset=True)

@@ -95,7 +95,7 @@ def _left(snapshot: Progress, deadline: float | None) -> str:
     """The forecast of the whole search, beside it what the budget leaves."""
     left = f", about {duration(snapshot.seconds_left)} left" if snapshot.seconds_left else ""
     if deadline is None:
-        return left
+        return f"{left}, {snapshot.budget}" if snapshot.budget and snapshot.budget.workers else left
     seconds = deadline - time.time()
     return f"{left}, budget {'ends in ' + duration(seconds) if seconds > 0 else 'ended'}"
 
@@ -119,6 +119,8 @@ def render(
     if done or paused or (planned and snapshot.finished >= snapshot.wanted):
         note = f", {paused} paused" if paused else ""
         parts.append(Text(f"confirmation on fresh seeds: {done}/{planned}{note}"))
+    if snapshot.budget and not snapshot.budget.workers:
+        parts.append(Text(str(snapshot.budget)))
     parts += [_worker_line(worker) for worker in snapshot.workers]
     failures = [_failure_line(group) for group in snapshot.failures]
     return Group(*parts, _trials_table(snapshot, all_trials), *failures)

@@ -36,6 +36,8 @@ from augscale.system.memory import memory_limit
 
 _TIMED_STEPS = 2
 _TIMED_VIEWS = 64
+_QUIET_SHARE = 0.9
+"""Share of a core below which other work is mentioned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,8 @@ class Cost:
     seconds_per_step: float
     seconds_per_view: float
     """Of scoring."""
+    core_share: float | None
+    """Share of a core that the timed steps had, on a CPU; below 1 where other work ran at the same time."""
     bytes: int
     """Peak: on a CPU an estimate of all that the process holds, on a GPU what the steps have allocated."""
     micro_batches: str
@@ -161,7 +165,7 @@ def plan_search(
         budget=allowed,
         fitting=None if allowed is None else _fitting(config, cost, workers_used, allowed),
         shortest=_seconds(config, cost, _runs(config, _least_trials(config)), workers_used),
-        notes=(*fitted_words(asked, config, len(scan.records)), *_notes(config, scan, begun)),
+        notes=(*fitted_words(asked, config, len(scan.records)), *_notes(config, scan, begun, cost)),
     )
 
 
@@ -190,13 +194,17 @@ def _measured(config: StudyConfig, device: torch.device, plan: WorkerPlan) -> Co
     )
     trainer.fit_into_memory(None)
     trainer.train_step(logged=True)  # the first step allocates
+    busy, begin = time.thread_time(), time.perf_counter()
     per_step = _timed(lambda: trainer.train_step(logged=True), device, _TIMED_STEPS)
+    share = (time.thread_time() - busy) / (time.perf_counter() - begin)
     size = config.crops.global_size
     views = torch.zeros(_TIMED_VIEWS, 3, size, size)
     per_view = _timed(lambda: embed(trainer.teacher.backbone, views, device=device), device, 1) / _TIMED_VIEWS
     return Cost(
         seconds_per_step=per_step,
         seconds_per_view=per_view,
+        # With several threads, the first one also waits for the others.
+        core_share=min(1.0, share) if device.type == "cpu" and plan.threads == 1 else None,
         bytes=trainer.peak_bytes(),
         micro_batches=str(trainer.micro_batches),
     )
@@ -253,7 +261,7 @@ def _seconds(config: StudyConfig, cost: Cost, runs: _Runs, workers: int) -> floa
     return per_run * runs.total / workers
 
 
-def _notes(config: StudyConfig, scan: SourceScan, begun: bool) -> tuple[str, ...]:
+def _notes(config: StudyConfig, scan: SourceScan, begun: bool, cost: Cost) -> tuple[str, ...]:
     notes = []
     if begun:
         notes.append("the run folder exists: the search would resume it, and what has ended is not run again")
@@ -261,9 +269,11 @@ def _notes(config: StudyConfig, scan: SourceScan, begun: bool) -> tuple[str, ...
         notes.append("files were listed and not opened: broken ones and exact copies are found by the search")
     if config.probe.labelled:
         notes.append("the labelled images, which every score embeds, too, are neither listed nor in the forecast")
+    share = 1.0 if cost.core_share is None else cost.core_share
+    busy = f"other work left {100 * share:.0f} % of a core to the timed steps; " if share < _QUIET_SHARE else ""
     notes.append(
-        "the forecast is for unpruned trials, without decoding, start-up and reports; workers that share memory "
-        "bandwidth are slower than one alone"
+        f"{busy}the forecast is for unpruned trials, without decoding, start-up and reports; workers that share "
+        "memory bandwidth are slower than one alone"
     )
     if not any(record.patient_id is not None for record in scan.records):
         notes.append("; ".join(filter(None, [NO_PATIENTS, side_hint(scan.records)])))

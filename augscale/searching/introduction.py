@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from augscale import doc_pages
 from augscale.config import StudyConfig
 from augscale.data.grey_levels import range_lines
 from augscale.records.manifest import ManifestRecord
+from augscale.records.worker import WorkerRecord
 from augscale.runs.folders import RunFolder
+from augscale.searching.budget_left import budget_left, clock
 from augscale.searching.display import SearchDisplay
 from augscale.searching.storage import PASSWORD_VARIABLE, Storage
 from augscale.searching.trust import labels_line, trust_line
@@ -19,7 +22,7 @@ DEMONSTRATION = "default"
 BAD_SHOWN = 5
 NO_PATIENTS = (
     "no patient ids: images of one patient can lie both in training and in the panel, and count as negative pairs; "
-    f"a table with a column patient_id prevents that ({doc_pages.TABLES})"
+    f"--patients-from REGEX takes them from file names, a table from its column patient_id ({doc_pages.TABLES})"
 )
 
 
@@ -31,7 +34,8 @@ def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: Manifes
         f"images, {config.backbone.name} ({parameters:.2g} M parameters) at {config.crops.global_size} px on "
         f"{manifest.device}, by {config.pretrain.method}"
     )
-    patients = f"of {data.num_patients} patients " if data.num_patients else "without patient ids "
+    by_name = " (by --patients-from)" if config.data.patient_pattern else ""
+    patients = f"of {data.num_patients} patients{by_name} " if data.num_patients else "without patient ids "
     display.say(
         f"{data.num_images} images {patients}({data.num_train} to train on, {data.num_panel} held out for the "
         f"panel), {data.num_bad} files set aside; run folder {run.path}"
@@ -74,6 +78,23 @@ def say_budget(display: SearchDisplay, seconds: float, began: float) -> None:
         f"  budget {duration(seconds)}, until {end}: trials begin as long as the confirmation fits behind them; what "
         "runs at the end is saved, and the same command goes on; the start of the program and the report come on top"
     )
+
+
+def say_other_calls(display: SearchDisplay, others: Sequence[WorkerRecord], *, limited: bool) -> None:
+    """Prints how the budget of a call that already works on the run goes together with that of this one.
+
+    Args:
+        display: where to print.
+        others: workers that are alive before this call starts its own.
+        limited: True if this call has a budget.
+    """
+    known = budget_left(others, others)
+    if known is None:
+        return
+    workers = f"{known.workers} worker{'s' * (known.workers > 1)}"
+    end = f"until {clock(known.end)}" if known.end is not None else "without a budget"
+    own = "the budget of this call is its own" if limited else "this call has no budget and works to the end"
+    display.say(f"  another call works on this run, {workers} {end}; {own}")
 
 
 def say_where_it_is_kept(display: SearchDisplay, address: Storage, *, given: bool) -> None:

@@ -19,8 +19,11 @@ from augscale.records.confirmation import PlanRecord
 from augscale.records.trial import TRIAL_FILE, TrialRecord
 from augscale.records.worker import WorkerRecord
 from augscale.runs.folders import RunFolder, this_host
+from augscale.searching.budget import unfinished_work
+from augscale.searching.budget_left import BudgetLeft, budget_left
 from augscale.searching.confirm import expected_runs, plan_file, trial_name
 from augscale.searching.failures import failure_groups
+from augscale.searching.null import null_runs
 from augscale.searching.study import STALE_SECONDS, is_feasible, ranked, stopped_file, trial_scales, trials_started
 
 PAUSED = "PAUSED"
@@ -72,6 +75,8 @@ class Progress:
     """Confirmation runs that have begun and that no worker runs."""
     method: str = "dino"
     """`PretrainConfig.method`."""
+    budget: BudgetLeft | None = None
+    """The time budget of the workers; None if no worker has begun, or nothing is left to do."""
 
     @property
     def finished(self) -> int:
@@ -93,6 +98,7 @@ class Progress:
                 "paused": self.paused_confirmations,
             },
             "seconds_left": self.seconds_left,
+            "budget": self.budget.to_dict() if self.budget else None,
             "failures": [group.to_dict() for group in self.failures],
         }
 
@@ -109,6 +115,7 @@ def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> P
     planned = len(plan.contenders) * (plan.seeds or config.confirm.seeds) if plan else expected_runs(config, study)
     records = [TrialRecord.in_folder(file.parent) for file in run.confirm_dir.glob(f"*/{TRIAL_FILE}")]
     done = sum(record.has_ended for record in records if record)
+    nulls = sum(not null.has_ended for null in null_runs(run, config))
     begun = list(run.confirm_dir.glob("*/state.pt")) if not workers else []
     return Progress(
         wanted=config.search.trials,
@@ -118,24 +125,30 @@ def read_progress(run: RunFolder, config: StudyConfig, study: optuna.Study) -> P
         workers=workers,
         confirmations_done=done,
         confirmations_planned=planned,
-        seconds_left=_forecast(lines, config, len(workers), planned - done),
+        seconds_left=_forecast(lines, config, len(workers), planned - done + nulls),
         failures=tuple(failure_groups(trials)),
         paused_confirmations=len(begun),
         method=config.pretrain.method,
+        budget=budget_left(read_records(run), workers) if workers or unfinished_work(run, config, study) else None,
     )
 
 
 def read_workers(run: RunFolder) -> list[WorkerRecord]:
     """Workers that are alive. A worker on another host counts as alive for ten minutes after its last sign of life."""
     workers = []
-    for path in sorted(run.workers_dir.glob("*.json")):
-        worker = WorkerRecord.read_if_there(path)
-        if worker is None or worker.phase == "done":
+    for worker in read_records(run):
+        if worker.phase == "done":
             continue
         here = worker.host == this_host()
         if (here and _alive(worker.pid)) or (not here and time.time() - worker.time < STALE_SECONDS):
             workers.append(worker)
     return workers
+
+
+def read_records(run: RunFolder) -> list[WorkerRecord]:
+    """All workers of a run, those that have ended included."""
+    found = [WorkerRecord.read_if_there(path) for path in sorted(run.workers_dir.glob("*.json"))]
+    return [worker for worker in found if worker is not None]
 
 
 def _line(run: RunFolder, config: StudyConfig, trial: FrozenTrial, at_work: Collection[str]) -> TrialLine:
@@ -190,8 +203,15 @@ def _paused(run: RunFolder, trial: FrozenTrial, record: TrialRecord | None, at_w
     return "paused before the first step" if not step else f"paused at step {step}"
 
 
-def _forecast(lines: list[TrialLine], config: StudyConfig, workers: int, confirmations: int) -> float | None:
-    """Seconds until the end, from the mean time of trials that have ended; None where none has."""
+def _forecast(lines: list[TrialLine], config: StudyConfig, workers: int, further: int) -> float | None:
+    """Seconds until the end, from the mean time of trials that have ended; None where none has.
+
+    Args:
+        lines: trials that have begun.
+        config: of the study.
+        workers: that are alive.
+        further: confirmation runs and runs with learning rate 0 that have not ended.
+    """
     ended = [line.seconds for line in lines if line.state in ("COMPLETE", "PRUNED") and line.seconds]
     full = [line.seconds for line in lines if line.state == "COMPLETE" and line.seconds]
     if not ended or workers == 0:
@@ -200,7 +220,7 @@ def _forecast(lines: list[TrialLine], config: StudyConfig, workers: int, confirm
     mean, full_mean = statistics.mean(ended), statistics.mean(full or ended)
     left = max(0, config.search.trials - len(lines)) * mean
     left += sum(max(0.0, mean - seconds) for seconds in running)
-    return (left + max(0, confirmations) * full_mean) / workers
+    return (left + max(0, further) * full_mean) / workers
 
 
 def _alive(pid: int) -> bool:

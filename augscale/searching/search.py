@@ -18,12 +18,13 @@ from augscale.records.answer import AnswerRecord
 from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import RunFolder, Stopwatch
 from augscale.searching.display import SearchDisplay
-from augscale.searching.introduction import say_budget, say_what_runs, say_where_it_is_kept
+from augscale.searching.introduction import say_budget, say_other_calls, say_what_runs, say_where_it_is_kept
 from augscale.searching.prepare import check_study, default_run_folder, kept_panel, prepare_run
-from augscale.searching.progress import Progress, read_progress
+from augscale.searching.progress import read_workers
+from augscale.searching.read_run import read_run
 from augscale.searching.session import Session
 from augscale.searching.storage import Storage, open_storage, parse_storage, run_storage
-from augscale.searching.study import begin_study, open_study
+from augscale.searching.study import begin_study
 from augscale.searching.trials_table import write_trials_table
 from augscale.settings import parse_settings
 from augscale.system.devices import plan_workers
@@ -151,33 +152,9 @@ def search(
     )
     if seconds_allowed is not None:
         say_budget(display, seconds_allowed, began)
+    say_other_calls(display, read_workers(run), limited=seconds_allowed is not None)
     session.train(plan, seconds_allowed)
     return _result(run, session.answer())
-
-
-def read_run(run_dir: str | Path) -> tuple[RunFolder, StudyConfig, optuna.Study]:
-    """Opens a run that `search` began.
-
-    Raises:
-        ConfigError: not a run folder.
-    """
-    run = RunFolder(run_dir)
-    manifest = ManifestRecord.read_if_there(run.manifest_file)
-    if manifest is None:
-        raise ConfigError(f"{run.path}: not a run folder of augscale search (no readable manifest.json)")
-    if not manifest.study_name:
-        kind = manifest.kind or "another kind of run"
-        raise ConfigError(f"{run.path}: holds {kind}; expected the run folder of a search")
-    if manifest.storage is None and not run.database.exists():
-        raise ConfigError(f"{run.database} is missing; expected the whole run folder, study.db-wal included")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    config = load_study(run.study_file)
-    return run, config, open_study(config, run_storage(run, manifest.storage), manifest.study_name)
-
-
-def status(run_dir: str | Path) -> Progress:
-    """The state of a search: trials by state, best so far, forecast of the end."""
-    return read_progress(*read_run(run_dir))
 
 
 def rewrite_report(run_dir: str | Path) -> Path:

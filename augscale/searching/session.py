@@ -123,7 +123,8 @@ class Session:
                 # Only the workers need the database. A pause of it must not end this process, which only watches.
                 if self._snapshot is None:
                     raise
-        self.display.update(replace(self._snapshot, workers=read_workers(self.run)))
+        # The display knows the budget of this call.
+        self.display.update(replace(self._snapshot, workers=read_workers(self.run), budget=None))
 
     def _stop_if_hopeless(self) -> None:
         reason = reason_to_stop(trials_started(self.study), self.config.search.max_failures, self.began)

@@ -17,6 +17,7 @@ from typing import Any
 from augscale import doc_pages
 from augscale.config import StudyConfig
 from augscale.records.metrics import score_label
+from augscale.settings import joined
 
 _ENOUGH = 0.5
 """Rank correlation from which a score counts as useful for choosing scales, as in the study."""
@@ -73,21 +74,20 @@ def nearest_regime(config: StudyConfig) -> Row | None:
 def trust_line(config: StudyConfig) -> str | None:
     """What the nearest regime says of the study's score, in one line; None where nothing was measured.
 
-    Correlations, with 95 % intervals, are those of the score's rank with the AUROC of a linear probe.
+    Correlations are those of the score's rank with the AUROC of a linear probe: the lowest and the highest of the
+    datasets. The end of the search has them all, with intervals (`trust_statement`).
     """
     row = nearest_regime(config)
     measured = row and row["spearman"].get(config.probe.score)
     if row is None or not measured or row.get("statistics") != "common" or config.probe.uses_labels:
         return None
-    values = ", ".join(
-        f"{values['value']:+.2f} [{values['interval'][0]:+.2f}, {values['interval'][1]:+.2f}] on {name}"
-        for name, values in measured.items()
-    )
-    unlike = " (unlike your start)" if _other_start(row, config) else ""
+    values = sorted(found["value"] for found in measured.values())
+    between = f"{values[0]:+.2f}" + (f" to {values[-1]:+.2f}" if len(values) > 1 else "")
+    sets = f"{len(values)} sets" if len(values) > 1 else next(iter(measured))
+    start = f"; {_start_words(row)}, unlike your start" if _other_start(row, config) else ""
     return (
-        f"does {score_label(config.probe.score)} rank scales as labels do? rank correlation in the nearest study "
-        f"({doc_pages.EVIDENCE}; {_start_words(row)}{unlike}, {row['network']}, {row['images']:,} images per run): "
-        f"{values}"
+        f"rank correlation of {score_label(config.probe.score)} with linear-probe AUROC: {between} on {sets}, "
+        f"{_chance(measured)} ({doc_pages.EVIDENCE}{start})"
     )
 
 
@@ -139,6 +139,14 @@ def trust_statement(config: StudyConfig) -> str | None:
         f"{_better(score, known) if len(useful) < 2 else ''}"
         "`augscale validate RUN --datasets DIR` measures it on your labels."
     )
+
+
+def _chance(measured: dict[str, Any]) -> str:
+    """On which datasets the correlation is above chance, in words."""
+    shown = [name for name, values in measured.items() if values["interval"][0] > 0]
+    if len(shown) == len(measured):
+        return "beyond chance"
+    return f"beyond chance on {joined(shown)} only" if shown else "not beyond chance"
 
 
 def _start_words(row: Row) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from augscale.records.panel import UntrainedRecord
 from augscale.records.worker import WorkerRecord, worker_file
 from augscale.runs.folders import RunFolder, this_host, try_lock
 from augscale.searching.budget import Budget
+from augscale.searching.budget_left import budget_left, clock
 from augscale.searching.confirm import (
     ConfirmationRun,
     claim_confirmation,
@@ -34,6 +36,7 @@ from augscale.searching.confirm import (
 from augscale.searching.failures import all_failed
 from augscale.searching.null import null_runs
 from augscale.searching.phases import PhaseClock
+from augscale.searching.progress import read_workers
 from augscale.searching.storage import run_storage
 from augscale.searching.study import any_running, claim_trial, open_study, trials_started
 from augscale.searching.trial import build_context, score_untrained
@@ -73,7 +76,7 @@ class Worker:
         self.config = load_study(run.study_file)
         manifest = ManifestRecord.read(run.manifest_file)
         self.study = open_study(self.config, run_storage(run, manifest.storage), manifest.study_name)
-        self._status = WorkerRecord(host=this_host(), pid=os.getpid(), device=device)
+        self._status = WorkerRecord(host=this_host(), pid=os.getpid(), device=device, deadline=deadline)
         self.show(phase="starting")
         self.context = build_context(run, self.config, device, free_memory)
         self.nulls = null_runs(run, self.config)
@@ -224,11 +227,16 @@ def run_worker(
         device: e.g. "cpu" or "cuda:1".
         threads: CPU threads; None keeps torch's choice.
         num_workers: how many workers share the work, for the forecast of the time budget.
-        deadline: seconds since the epoch at which the worker saves and ends; None for no limit.
+        deadline: seconds since the epoch at which the worker saves and ends; None for no limit, or, without a parent,
+            for that of the workers that it joins.
         free_memory: bytes that this worker may use where the study sets no limit; None: measured now.
         sharing: number of workers on this GPU, among which its free memory is divided when it is measured.
         parent: id of the process whose end makes this one save and stop.
     """
+    if parent is None and deadline is None:
+        others = read_workers(RunFolder(run_dir))
+        deadline, num_workers = joined_deadline(others), num_workers + len(others)
+        print(_joining_words(len(others), deadline), flush=True)
     if Budget(deadline=deadline).has_ended:
         return  # the start of a process took what was left
     if threads:
@@ -247,3 +255,17 @@ def run_worker(
         stop=stop,
     )
     worker.work()
+
+
+def joined_deadline(others: Sequence[WorkerRecord]) -> float | None:
+    """When a worker ends that joins others: with the last of them; None if one of them has no budget, or none runs."""
+    known = budget_left(others, others)
+    return known.end if known and known.limited == known.workers else None
+
+
+def _joining_words(others: int, deadline: float | None) -> str:
+    """One line on the time budget of a worker that was started by hand."""
+    if deadline is not None:
+        return f"this worker joins {others} until {clock(deadline)}, the end of the search's budget"
+    why = "the workers that it joins have none" if others else "no other worker runs"
+    return f"no budget applies to this worker ({why}): it works until the search has ended, or a signal comes"

@@ -22,7 +22,7 @@ from augscale.networks.kept_features import features_folder
 from augscale.records.manifest import ManifestRecord
 from augscale.runs.folders import writable_folder
 from augscale.searching.prepare import refuse_own_statistics
-from augscale.searching.search import read_run
+from augscale.searching.read_run import read_run
 from augscale.searching.trial import build_context
 from augscale.statistics.trial_rows import BOOTSTRAP
 from augscale.system.devices import resolve_device

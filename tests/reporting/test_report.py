@@ -7,9 +7,12 @@ from page_reader import Page
 from run_folder import UNTRAINED_SCORE, put, versus_untrained, write_run
 
 from augscale.errors import ConfigError
+from augscale.records.answer import AnswerRecord
 from augscale.reporting.search import next_steps, report
-from augscale.reporting.search.contenders import contender_rows
+from augscale.reporting.search.contenders import contender_rows, leader_word
 from augscale.reporting.search.report import write_report
+from augscale.reporting.search.results import read_run
+from augscale.reporting.search.tables import scales_table
 
 HOSTILE = '<img src=x onerror="alert(1)">&\'"</script>'
 
@@ -202,6 +205,25 @@ def test_a_running_search_says_so_and_shows_what_is_there(tmp_path):
     assert "no searched scales" not in words
     assert "best so far" in words
     assert "augscale export" not in words, "there is no card yet"
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_every_table_calls_the_leader_the_same_and_not_the_best_without_an_answer(finished_folder, tmp_path, taught):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_folder, folder)
+    if not taught:
+        change_answer(folder, untrained=versus_untrained(UNTRAINED_SCORE))
+    answer = AnswerRecord.read(folder / "answer.json")
+    assert answer.outcome == ("best found" if taught else "training taught nothing")
+    word = leader_word(answer)
+    assert word == ("best" if taught else "highest")
+    table = scales_table(read_run(folder))
+    assert [column.role for column in table.columns] == [word, "control", "control"]
+    assert f"Minus the {word}" in [label for (label, _), _ in table.scores]
+    assert contender_rows(answer)[0].verdict == word
+    words = report_of(folder).words
+    assert f"Verdicts are differences to the {word}, paired by seed." in words
+    assert ("the best, paired by seed" in words) == taught
 
 
 def test_controls_alone_are_not_called_the_best_scales_without_a_word(tmp_path):

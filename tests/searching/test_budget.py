@@ -22,7 +22,7 @@ from augscale.searching import budget as budget_module
 from augscale.searching.answer_words import unfinished_sentence
 from augscale.searching.budget import RESERVE, Budget, full_run_seconds, unfinished_work
 from augscale.searching.confirm import complete_seeds, open_confirmations, plan_confirmation
-from augscale.searching.search import status
+from augscale.searching.read_run import status
 from augscale.searching.storage import sqlite_storage
 from augscale.searching.study import claim_trial, enqueue_controls, open_study
 

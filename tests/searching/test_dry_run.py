@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -9,6 +10,8 @@ from typer.testing import CliRunner
 
 import augscale
 from augscale.cli.app import app
+from augscale.config import load_study
+from augscale.data.sources import scan_data
 from augscale.errors import ConfigError, DataError
 from augscale.reporting.search.plan_terminal import plan_screen, print_plan
 from augscale.reporting.shared.screen import plain_screen
@@ -66,6 +69,19 @@ def test_a_budget_is_set_against_the_forecast(plan, monkeypatch):
         assert f"Several calls add up: it takes {calls} of this budget" in said
         assert "--set pretrain.steps=... and --set confirm.seeds=... (2 or more) shorten a search" in said
         assert "shorter trials may not learn" in said
+
+
+def test_a_forecast_from_busy_cores_says_so(plan):
+    assert 0 < plan.cost.core_share <= 1
+    (step,) = (row.cells[1] for row in plan_screen(plan).tables[0].rows if row.cells[0] == "time of a step")
+    assert step.endswith("by one worker, on cores as busy as now")
+    study = load_study("smoke")
+    for share, said in ((0.42, True), (0.97, False), (None, False)):
+        notes = dry_run._notes(study, scan_data(study.data), False, replace(plan.cost, core_share=share))
+        assert (
+            any("other work left 42 % of a core to the timed steps; the forecast is for" in note for note in notes)
+            == said
+        )
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from augscale.config import load_study
 from augscale.records.trial import RungRecord, TrialRecord
-from augscale.runs.files import write_json
+from augscale.runs.files import read_json, write_json
 from augscale.runs.folders import RunFolder, this_host
 from augscale.searching import display as display_module
 from augscale.searching.display import SearchDisplay, render
@@ -45,6 +46,10 @@ def _shown(progress) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(render(progress, None, all_trials=True))
     return console.export_text()
+
+
+def _collapsed(progress) -> str:
+    return "\n".join(line.rstrip() for line in _shown(progress).splitlines()) + "\n"
 
 
 def test_a_paused_trial_is_paused_at_its_step_and_has_not_ended(begun):
@@ -115,7 +120,34 @@ def test_the_end_of_the_budget_stands_beside_the_forecast(begun, monkeypatch):
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(render(progress, None, deadline=deadline))
         assert words in console.export_text()
-    assert "budget" not in _shown(progress)
+    assert "about 40:00 left, no budget" in _shown(progress)
+
+
+def test_status_says_what_is_left_of_the_budget_and_that_none_runs(begun):
+    run, config, study, _ = begun
+    file = run.workers_dir / "worker.json"
+    worker = read_json(file)
+    write_json(file, worker | {"deadline": time.time() + 90.5})
+    progress = read_progress(run, config, study)
+    assert re.search(r"budget ends in 1:(30|29|28), at \d\d:\d\d:\d\d\n", _collapsed(progress))
+    assert 85 < progress.to_dict()["budget"]["seconds_left"] <= 90.5
+    write_json(file, worker | {"deadline": time.time() - 5, "phase": "done"})
+    shown = _collapsed(read_progress(run, config, study))
+    assert "no worker runs: the budget of the last call ended at " in shown
+    assert "the same command goes on, with a budget of its own" in shown
+    file.unlink()
+    assert "no worker runs" not in _shown(read_progress(run, config, study)), "nothing is known of a budget"
+
+
+def test_the_forecast_counts_the_runs_with_learning_rate_0(begun):
+    run, config, study, claim = begun
+    TrialRecord(number=0, scales={}, rungs=(RungRecord(step=8, score=0.5),), seconds=10.0).keep(run.trial_dir(0))
+    study.tell(claim.trial, 0.5)
+    studies = [
+        config.model_copy(update={"search": config.search.model_copy(update={"null_trials": n})}) for n in (1, 0)
+    ]
+    with_null, without = (read_progress(run, study_config, study).seconds_left for study_config in studies)
+    assert with_null - without == pytest.approx(10.0)
 
 
 def test_a_line_of_an_ended_trial_names_crops_and_jitter_with_their_units(begun):

@@ -26,7 +26,7 @@ from augscale.augmentation.scales import load_scales
 from augscale.cli.app import app
 from augscale.errors import AugscaleError, ConfigError, StudyError
 from augscale.runs.files import read_json
-from augscale.searching.search import status as read_status
+from augscale.searching.read_run import status as read_status
 
 LONG = (
     "--set",

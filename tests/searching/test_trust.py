@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from augscale.config import StudyConfig, load_study
@@ -123,10 +125,25 @@ def test_a_search_says_in_one_line_what_the_nearest_study_found(monkeypatch):
     line = trust.trust_line(_study())
     assert line is not None
     assert "\n" not in line
-    assert line.endswith("random weights, resnet10t, 15,360 images per run): +0.40 [+0.10, +0.70] on a")
-    assert "random weights (unlike your start)" in trust.trust_line(_study(init="imagenet"))
+    assert line == ("rank correlation of dprime with linear-probe AUROC: +0.40 on a, beyond chance (docs: evidence)")
+    assert line in trust.trust_line(_study(init="imagenet")).replace("; random weights, unlike your start", "")
     assert trust.trust_line(_study("alpha_req")) is None
     assert trust.trust_line(_study("cv-auroc", **{"probe.labelled": ["x"]})) is None
+
+
+def test_the_line_has_two_figures_and_is_short_whatever_was_measured(monkeypatch):
+    for score in ("dprime", "pair_auroc", "alpha_req"):
+        line = trust.trust_line(_study(score))
+        assert line is not None
+        assert len(line) <= 140
+        assert len(re.findall(r"[-+]\d\.\d+", line)) == 2
+        values = [values["value"] for values in trust.nearest_regime(_study(score))["spearman"][score].values()]
+        assert (
+            f"{min(values):+.2f} to {max(values):+.2f} on {len(values)} sets, beyond chance on aptos2019 only" in line
+        )
+    measured = {"dprime": {name: {"value": 0.1, "interval": [-0.2, 0.4]} for name in "ab"}}
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": measured}])
+    assert "on 2 sets, not beyond chance (" in trust.trust_line(_study())
 
 
 def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monkeypatch):

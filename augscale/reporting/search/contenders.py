@@ -64,13 +64,20 @@ def contender_rows(answer: AnswerRecord) -> list[ContenderRow]:
     return rows
 
 
+def leader_word(answer: AnswerRecord) -> str:
+    """What the leading contender is called in every table: "best", or "highest" where nothing shows that it is."""
+    best = answer.best_contender
+    one_seed = best is not None and len(best.confirm_scores) < 2 and len(answer.contenders) > 1
+    return "highest" if one_seed else _FIRST[answer.outcome]
+
+
 def verdict_legend(answer: AnswerRecord) -> str:
     """What the verdicts rest on, or why there are none; with fresh seeds, what untrained has on the search's seed."""
     null = answer.null
     before = null.untrained if null and any(contender.confirm_scores for contender in answer.contenders) else None
     start = "" if before is None else f" Untrained on the seed of the search, with which null began: {number(before)}."
     if answer.judged:
-        return f"Verdicts are differences to the best, paired by seed.{start}"
+        return f"Verdicts are differences to the {leader_word(answer)}, paired by seed.{start}"
     more = "the same command goes on" if answer.unfinished else "confirm.seeds = 2 or more does"
     return f"One seed allows no verdict; {more}.{start}"
 
@@ -96,7 +103,7 @@ def verdict_on(contender: ContenderRecord, answer: AnswerRecord) -> tuple[str, s
     if not contender.usable:
         return ("not ended" if contender.state == "RUNNING" else "cannot be used"), ""
     if contender is best:
-        return ("highest" if seeds < 2 and len(answer.contenders) > 1 else _FIRST[answer.outcome]), "best"
+        return leader_word(answer), "best"
     if versus is None:
         # Beside contenders that were repeated, one that was not is marked as such in the column of scores.
         return (NO_VERDICT if seeds < 2 or contender.confirm_scores else NOTHING), ""

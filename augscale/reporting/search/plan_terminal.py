@@ -30,7 +30,7 @@ def plan_screen(plan: SearchPlan) -> Screen:
         ("each run", f"{plan.steps:,} steps of {plan.batch_size} images, {plan.steps * plan.batch_size:,} in all"),
         ("network", f"{plan.backbone}, {plan.parameters / 1e6:.2g} M parameters, views of {plan.view_size} px"),
         ("device", plan.device),
-        ("time of a step", f"{plan.cost.seconds_per_step:.3g} s, measured on noise"),
+        ("time of a step", f"{plan.cost.seconds_per_step:.3g} s, measured on noise, by one worker, {_now(plan)}"),
         ("memory", f"{size_text(plan.cost.bytes)} for each worker, in {plan.cost.micro_batches}"),
         ("run folder", f"{plan.run}{', to be resumed' if plan.begun else ''}"),
     )
@@ -40,6 +40,11 @@ def plan_screen(plan: SearchPlan) -> Screen:
         tables=(ScreenTable(heads=("", ""), rows=[Row(cells=row) for row in rows if row[1]], wraps=2),),
         notes=tuple(Note(text=note) for note in plan.notes),
     )
+
+
+def _now(plan: SearchPlan) -> str:
+    """The state of the device that the forecast presumes."""
+    return "on cores as busy as now" if plan.device.startswith("cpu") else "on the GPU as now"
 
 
 def _budget_words(plan: SearchPlan) -> str:

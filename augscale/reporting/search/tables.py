@@ -10,6 +10,7 @@ from augscale.data.grey_levels import range_lines
 from augscale.records.answer import BackboneRecord, ContenderRecord
 from augscale.records.metrics import score_label
 from augscale.records.trial import TrialRecord
+from augscale.reporting.search.contenders import leader_word
 from augscale.reporting.search.results import RunResults
 from augscale.reporting.shared.wording import (
     FIELDS,
@@ -36,7 +37,7 @@ class Column:
 
     name: str
     role: str
-    """Shown under the name: best, best so far, or control."""
+    """Shown under the name: best, highest (no verdict), best so far (no answer yet), or control."""
     scales: Mapping[str, Any]
     contender: ContenderRecord | None
     trial: TrialRecord | None
@@ -109,7 +110,7 @@ def _columns(run: RunResults) -> list[Column]:
     others = [t for t in run.controls if t is not best]
     preferred = [t for name in ("strong", "weak") for t in others if t.control == name] or others[:2]
     by_number = {c.number: c for c in run.answer.contenders} if run.answer else {}
-    role = "best" if run.answer else "best so far"
+    role = leader_word(run.answer) if run.answer else "best so far"
     found = []
     if best is None and run.best:
         # The record of the winning trial is gone or broken; the answer still has its scales and scores.
@@ -151,7 +152,8 @@ def _score_rows(run: RunResults, columns: Sequence[Column]) -> list[tuple[TextPa
         fresh = [(number(c.confirm_mean), interval(c.confirm_interval)) if c else (NOTHING, "") for c in contenders]
         rows.append((("Score on fresh seeds", "mean, 95 % interval over seeds"), fresh))
         versus = [_versus_best(c) for c in contenders]
-        rows.append((("Minus the best", "paired by seed, 95 % for all pairs at once"), versus))
+        word = leader_word(run.answer) if run.answer else "best"
+        rows.append(((f"Minus the {word}", "paired by seed, 95 % for all pairs at once"), versus))
     finals = [column.trial.final if column.trial else None for column in columns]
     ranks = [(number(final.effective_rank if final else None, 1), "") for final in finals]
     rows.append((("Effective rank", "dimensions in use"), ranks))
