@@ -168,7 +168,7 @@ class Backbone(nn.Module):
         return max((state_dict, converted), key=lambda state: _fitting(state, own))
 
     def _safe_precision(self, x: Tensor) -> AbstractContextManager[object]:
-        """Leaves bf16 autocast on a CPU for what is wrong or slow in it: very small views, convolutions with groups.
+        """Leaves bf16 autocast on a CPU for what is wrong or slow in it: very small views; gradients of convolutions with groups.
 
         Where a strided convolution receives a single pixel, the bf16 gradient of its weights is computed from
         uninitialized memory (torch 2.14.1 with oneDNN 3.12: a 3 x 3 convolution of stride 2 on 1 x 1 pixels), so that a
@@ -178,7 +178,8 @@ class Backbone(nn.Module):
             return nullcontext()
         if self._stride is not None and x.shape[-1] <= self._stride // 2:
             return torch.autocast("cpu", enabled=False)
-        return GroupedConvolutionsInFp32() if self._has_grouped_convolutions else nullcontext()
+        slow = self._has_grouped_convolutions and torch.is_grad_enabled()
+        return GroupedConvolutionsInFp32() if slow else nullcontext()
 
     def _choose_attention(self, device: torch.device) -> None:
         """Uses torch's fused attention except in bf16 on a CPU, where its kernel is several times slower."""
