@@ -89,7 +89,9 @@ class Recipe:
                 head_warmup_fraction=HEAD_WARMUP if found[3] else 0.0,
                 layer_decay=LAYER_DECAY if found[4] else 1.0,
             )
-        raise ConfigError(f"--recipes {name}: expected a name such as start-frozen, null-train or frozen-1e-3-head-layers")
+        raise ConfigError(
+            f"--recipes {name}: expected a name such as start-frozen, null-train or frozen-1e-3-head-layers"
+        )
 
     def study(self, base: StudyConfig) -> StudyConfig:
         """The study with this recipe; starts and nulls have the learning rate of the base, which does not matter."""

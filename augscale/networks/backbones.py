@@ -168,7 +168,7 @@ class Backbone(nn.Module):
         return max((state_dict, converted), key=lambda state: _fitting(state, own))
 
     def _safe_precision(self, x: Tensor) -> AbstractContextManager[object]:
-        """Leaves bf16 autocast on a CPU for what is wrong or slow in it: very small views; gradients of convolutions with groups.
+        """Leaves bf16 autocast on a CPU where it is wrong (very small views) or slow (gradients with groups).
 
         Where a strided convolution receives a single pixel, the bf16 gradient of its weights is computed from
         uninitialized memory (torch 2.14.1 with oneDNN 3.12: a 3 x 3 convolution of stride 2 on 1 x 1 pixels), so that a

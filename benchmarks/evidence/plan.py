@@ -159,8 +159,8 @@ def pretrained_plan(space: SpaceConfig) -> list[PlannedRun]:
     """The runs of a study that begins with pre-trained weights.
 
     The network before training is the same for all seeds but for its head; it is measured for each seed, so that every
-    run has its start. The nulls are those of the scales whose views differ most. Both seeds of the controls and of half of the scales come before the other half, so that an
-    early stop leaves what two seeds agree on.
+    run has its start. The nulls are those of the scales whose views differ most. Both seeds of the controls and of half
+    of the scales come before the other half, so that an early stop leaves what two seeds agree on.
     """
     gate, spread = gate_scales(), spread_scales(space)
     controls = {name: load_scales(name) for name in CONTROLS}
