@@ -164,12 +164,12 @@ def draw(regimes: list[Regime]) -> Figure:
         axis.set_ylim(len(regimes) - 0.5, -0.5)
         axis.set_yticks(range(len(regimes)), [one.name for one in regimes] if column == 0 else [""] * len(regimes))
         axis.set_title(dataset)
-    figure.supxlabel(f"rank correlation over scales, {MAIN_PROTOCOL} AUROC", fontsize=8)
     handles = [
         Line2D([], [], marker="D", linestyle="", markersize=4, color="#7f7f7f", label="two seeds with each other"),
         Line2D([], [], marker="o", linestyle="", markersize=4, color="#1f77b4", label="pair AUROC with accuracy"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    title = f"rank correlation over scales, {MAIN_PROTOCOL} AUROC"
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, title=title)
     return figure
 
 
