@@ -1,11 +1,13 @@
 """Compares recipes for a start from ImageNet weights, in short runs: does training beat its start, on panel and labels?
 
-    python -m benchmarks.recipes --data-root DIR --out OUT [--device cuda] [--set KEY=VALUE] [--smoke]
+    python -m benchmarks.recipes --data-root DIR --out OUT [--recipes start-frozen,frozen-1e-3]
+        [--set KEY=VALUE] [--device cuda] [--smoke]
 
 Every recipe trains with the scales `weak` from the same weights with seed 0, and its teacher is measured. Two networks
 are its references: the start, and the start with learning switched off (lr 0). The rows of OUT/recipes.csv come in the
 order of `RECIPES`, the most informative first, so an early stop is usable. The same command goes on after a stop; a
 second process may work on the same folder. Learning rates are those of the batch as it is, not scaled.
+`--recipes` names others; their order does not matter, but without a start of the same statistics a row has no gains.
 
 With `batch_norm = "frozen"` all networks have the start's statistics. With "train" every network gathers them anew on
 the same photographs, the start too, so that a difference from the start is one of weights. Only rows of equal
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,7 +33,7 @@ from typing import Any, Literal
 from augscale.augmentation.scales import WEAK
 from augscale.cli.options import parse_assignments
 from augscale.config import StudyConfig, load_study
-from augscale.errors import AugscaleError
+from augscale.errors import AugscaleError, ConfigError
 from augscale.runs.files import read_json, write_text_atomic
 from benchmarks.evidence.data import LADDER, pretraining_study
 from benchmarks.evidence.measure import Measurer, limit_threads
@@ -70,6 +73,26 @@ class Recipe:
     def statistics(self) -> Literal["own", "common"]:
         return "own" if self.batch_norm == "frozen" else "common"
 
+    @classmethod
+    def parse(cls, name: str) -> Recipe:
+        """The recipe of a name.
+
+        Raises:
+            ConfigError: the name has another form.
+        """
+        if found := re.fullmatch(r"(start|null)-(train|frozen)", name):
+            return cls(kind="untrained" if found[1] == "start" else "null", batch_norm=_statistics_of(found[2]))
+        if found := re.fullmatch(r"(train|frozen)-(\d(?:\.\d+)?e-\d+)(-head)?(-layers)?", name):
+            return cls(
+                lr=float(found[2]),
+                batch_norm=_statistics_of(found[1]),
+                head_warmup_fraction=HEAD_WARMUP if found[3] else 0.0,
+                layer_decay=LAYER_DECAY if found[4] else 1.0,
+            )
+        raise ConfigError(
+            f"--recipes {name}: expected a name such as start-frozen, null-train or frozen-1e-3-head-layers"
+        )
+
     def study(self, base: StudyConfig) -> StudyConfig:
         """The study with this recipe; starts and nulls have the learning rate of the base, which does not matter."""
         recipe: dict[str, Any] = {
@@ -79,6 +102,10 @@ class Recipe:
         }
         recipe |= {"lr": self.lr} if self.kind == "run" else {}
         return base.model_copy(update={"pretrain": base.pretrain.model_copy(update=recipe)})
+
+
+def _statistics_of(word: str) -> Literal["train", "frozen"]:
+    return "frozen" if word == "frozen" else "train"
 
 
 def _recipes() -> tuple[Recipe, ...]:
@@ -122,7 +149,7 @@ def _run(options: argparse.Namespace) -> None:
     base, settings = load_study(options.study, parse_assignments(options.set)), load_settings(options.measure)
     prepare_folder(options.out, base, settings)
     base = pretraining_study(base, settings, options.data_root)
-    recipes = [recipe for recipe in RECIPES if not options.smoke or recipe.name in SMOKE]
+    recipes = _chosen(options)
     shared: Measurer | None = None
     for recipe in recipes:
         if result_file(options.out, planned(recipe)).exists():
@@ -139,6 +166,14 @@ def _run(options: argparse.Namespace) -> None:
         write_text_atomic(options.out / CSV_FILE, table(options.out, recipes))
     write_text_atomic(options.out / CSV_FILE, table(options.out, recipes))
     print(options.out / CSV_FILE)
+
+
+def _chosen(options: argparse.Namespace) -> list[Recipe]:
+    """Starts first, so that every later row has its gains."""
+    if options.recipes:
+        named = [Recipe.parse(name) for name in options.recipes.split(",")]
+        return sorted(named, key=lambda recipe: recipe.kind != "untrained")
+    return [recipe for recipe in RECIPES if not options.smoke or recipe.name in SMOKE]
 
 
 def planned(recipe: Recipe) -> PlannedRun:
@@ -202,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--measure", type=Path, default=MEASURE, help="TOML file of what is measured")
     parser.add_argument("--set", action="append", help="a setting of the study, e.g. pretrain.steps=100")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--recipes", help="names of recipes, with commas between; not set: those of this file")
     parser.add_argument("--smoke", action="store_true", help="four recipes only, to try the chain")
     return parser
 

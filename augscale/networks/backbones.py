@@ -22,6 +22,7 @@ from augscale.errors import CheckpointError, ConfigError
 from augscale.networks.checkpoint_paths import is_checkpoint_path
 from augscale.networks.loading import LoadReport, load_weights_into
 from augscale.networks.plain_vit import class_and_patch_tokens, class_token, has_patch_tokens, is_plain
+from augscale.networks.precision import GroupedConvolutionsInFp32, has_grouped_convolutions
 from augscale.networks.pretrained import WeightsUnavailable, pretrained_arguments, pretrained_size
 from augscale.networks.stochastic_depth import DepthDraws
 from augscale.networks.vit_on_gpu import class_token_by_factors
@@ -70,6 +71,7 @@ class Backbone(nn.Module):
         self._drops_paths = any(isinstance(module, DropPath) and module.drop_prob for module in model.modules())
         self._memory_format = _memory_format(model)
         self._stride = _stride(model)
+        self._has_grouped_convolutions = has_grouped_convolutions(model)
         self.model.to(memory_format=self._memory_format)
         # Not persistent, so that weights files hold timm's tensors only.
         self.register_buffer("input_scale", None, persistent=False)
@@ -166,14 +168,18 @@ class Backbone(nn.Module):
         return max((state_dict, converted), key=lambda state: _fitting(state, own))
 
     def _safe_precision(self, x: Tensor) -> AbstractContextManager[object]:
-        """Disables bf16 on a CPU where views are so small that a strided convolution receives a single pixel.
+        """Leaves bf16 autocast on a CPU where it is wrong (very small views) or slow (gradients with groups).
 
-        There the bf16 gradient of its weights is computed from uninitialized memory (torch 2.14.1 with oneDNN 3.12: a
-        3 x 3 convolution of stride 2 on 1 x 1 pixels), so that a run is not repeatable or ends in NaN.
+        Where a strided convolution receives a single pixel, the bf16 gradient of its weights is computed from
+        uninitialized memory (torch 2.14.1 with oneDNN 3.12: a 3 x 3 convolution of stride 2 on 1 x 1 pixels), so that a
+        run is not repeatable or ends in NaN.
         """
-        small = self._stride is not None and x.shape[-1] <= self._stride // 2
-        on_cpu = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        return torch.autocast("cpu", enabled=False) if small and on_cpu else nullcontext()
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return nullcontext()
+        if self._stride is not None and x.shape[-1] <= self._stride // 2:
+            return torch.autocast("cpu", enabled=False)
+        slow = self._has_grouped_convolutions and torch.is_grad_enabled()
+        return GroupedConvolutionsInFp32() if slow else nullcontext()
 
     def _choose_attention(self, device: torch.device) -> None:
         """Uses torch's fused attention except in bf16 on a CPU, where its kernel is several times slower."""

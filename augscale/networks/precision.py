@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 _BENCHMARK_SHAPE = (512, 256, 512)
 """Rows, inner size and columns of the timed matrix product; the size of a small backbone's layers."""
 _BENCHMARK_SECONDS = 0.05
+_GROUPS = 6
+"""Position of `groups` among the arguments of `torch.conv2d`."""
 _SMALLEST_GAIN = 1.2
 """Speed-up that bf16 must reach. It is about 2 with native bf16, and well below 1 with emulated bf16."""
 
@@ -43,6 +48,29 @@ def autocast(precision: str, device: torch.device, *, keep_casts: bool = True) -
             leaves its context clears it, so with several threads rounding would depend on their timing.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=keep_casts)
+
+
+class GroupedConvolutionsInFp32(TorchFunctionMode):
+    """For the context, convolutions with groups leave bf16 autocast on a CPU; other layers stay in it.
+
+    oneDNN's gradient of a depthwise convolution in bf16 is several times slower than in fp32. A step of
+    EfficientNet-Lite0 takes half the time so (docs/experiments.md, 2026-11-30), and rounds less.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.conv2d or (args[_GROUPS] if len(args) > _GROUPS else kwargs.get("groups", 1)) == 1:
+            return func(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            image, *others = args
+            return func(image.float(), *others, **kwargs)
+
+
+def has_grouped_convolutions(network: nn.Module) -> bool:
+    """True if a convolution has groups, as depthwise ones have."""
+    return any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules())
 
 
 @contextmanager

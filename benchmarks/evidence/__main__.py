@@ -5,7 +5,7 @@
     python -m benchmarks.evidence status --out DIR
     python -m benchmarks.evidence labels OUT --data-root DIR --datasets odir3,aptos2019 [--part methods]
     python -m benchmarks.evidence collect OUT --to docs/evidence
-    python -m benchmarks.evidence tables --csv docs/evidence [--methods]
+    python -m benchmarks.evidence tables --csv docs/evidence [--methods | --regimes]
 
 `run` may be killed or stopped at any time and goes on when it is called again. With `--known` it leaves out the runs
 that a folder of CSVs of the same method has already; `collect` into that folder then adds the new ones. `DIR` of the
@@ -126,6 +126,12 @@ def _tables(options: argparse.Namespace) -> int:
     from benchmarks.evidence.method_tables import write_methods
     from benchmarks.evidence.trust import TRUST_FILE
 
+    if options.regimes:
+        from benchmarks.evidence.regimes import write_regimes
+
+        for path in write_regimes(options.csv, options.bootstrap):
+            print(path)
+        return 0
     if options.methods:
         print(write_methods(options.csv, bootstrap=options.bootstrap))
         return 0
@@ -203,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--csv", type=Path, required=True)
     command.add_argument("--bootstrap", type=int, default=2000)
     command.add_argument("--methods", action="store_true", help="the comparison of methods instead")
+    command.add_argument("--regimes", action="store_true", help="all studies below the folder side by side instead")
     command.add_argument("--trust", action="store_true", help="also write what `augscale search` says about its score")
     command.set_defaults(function=_tables)
     return parser

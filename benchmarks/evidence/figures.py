@@ -13,13 +13,14 @@ from matplotlib.lines import Line2D
 
 from augscale.runs.files import write_text_atomic
 from benchmarks.evidence.correlations import DEFAULT, MAIN_PROTOCOL, Spread
+from benchmarks.evidence.label_figures import draw_labels, label_legend
 from benchmarks.evidence.plan import CONTROLS
 from benchmarks.evidence.question import PROTOCOLS, SINGLE_COMPARISONS, paired, seed_mean
 from benchmarks.evidence.records import MEAN, Score
 
 COLOURS = {"none": "#7f7f7f", "weak": "#1f77b4", "strong": "#d62728", "weak+med": "#2ca02c"}
 _OTHER = "#c7c7c7"
-_RC: dict[Any, Any] = {
+RC: dict[Any, Any] = {
     "svg.hashsalt": "augscale",
     "svg.fonttype": "none",
     "font.size": 8,
@@ -36,18 +37,24 @@ def write_figures(spread: Spread, folder: Path) -> list[Path]:
         "correlations": correlation_map,
         "question": question,
         "one-at-a-time": one_at_a_time,
+        "labels-needed": labels_needed,
     }
     paths = []
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         for name, draw in drawings.items():
             figure = draw(spread)
             if figure is None:
                 continue
-            buffer = io.StringIO()
-            figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
-            write_text_atomic(folder / f"{name}.svg", buffer.getvalue())
+            write_text_atomic(folder / f"{name}.svg", svg(figure))
             paths.append(folder / f"{name}.svg")
     return paths
+
+
+def svg(figure: Figure) -> str:
+    """The figure as text that is the same for the same data."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def score_against_accuracy(spread: Spread) -> Figure | None:
@@ -55,7 +62,7 @@ def score_against_accuracy(spread: Spread) -> Figure | None:
     if not spread.runs:
         return None
     datasets = spread.datasets
-    figure, axes = _grid(len(datasets), 3, 2.3, 2.0)
+    figure, axes = grid(len(datasets), 3, 2.3, 2.0)
     values = spread.evidence.score(spread.runs, DEFAULT)
     for axis, dataset in zip(axes, datasets, strict=True):
         outcome = spread.evidence.auroc(spread.runs, dataset, MAIN_PROTOCOL)
@@ -76,7 +83,7 @@ def own_against_panel(spread: Spread) -> Figure | None:
     """The same metric on own views and on the panel against the mean accuracy."""
     if not spread.runs:
         return None
-    figure, axes = _grid(2, 2, 2.8, 2.3)
+    figure, axes = grid(2, 2, 2.8, 2.3)
     outcome = spread.evidence.auroc(spread.runs, MEAN, MAIN_PROTOCOL)
     for axis, (level, title) in zip(axes, (("own", "own views"), ("ladder", "fixed panel")), strict=True):
         score = Score(metric="dprime", level=level)
@@ -117,7 +124,7 @@ def question(spread: Spread) -> Figure | None:
     if not evidence.of_part("question"):
         return None
     datasets = (*evidence.datasets, MEAN)
-    figure, axes = _grid(len(datasets), 4, 2.0, 2.0)
+    figure, axes = grid(len(datasets), 4, 2.0, 2.0)
     for axis, dataset in zip(axes, datasets, strict=True):
         for place, protocol in enumerate(PROTOCOLS):
             for number, name in enumerate(("untrained", *CONTROLS)):
@@ -142,7 +149,7 @@ def one_at_a_time(spread: Spread) -> Figure | None:
     found = [[paired(evidence, a, b, dataset, MAIN_PROTOCOL) for dataset in datasets] for _, a, b in rows]
     if not any(cell is not None for row in found for cell in row):
         return None
-    figure, axes = _grid(len(datasets), len(datasets), 1.5, 2.4)
+    figure, axes = grid(len(datasets), len(datasets), 1.5, 2.4)
     for column, (axis, dataset) in enumerate(zip(axes, datasets, strict=True)):
         axis.axvline(0, color="black", linewidth=0.6)
         for place, row in enumerate(found):
@@ -158,13 +165,26 @@ def one_at_a_time(spread: Spread) -> Figure | None:
     return figure
 
 
+def labels_needed(spread: Spread) -> Figure | None:
+    """Rank correlation of scores from few labels, beside the default score."""
+    datasets = [name for name in spread.evidence.datasets if any(key[1] == name for key in spread.evidence.labels)]
+    if not datasets:
+        return None
+    figure, axes = grid(len(datasets), len(datasets), 1.9, 1.9)
+    draw_labels(spread, axes, datasets)
+    axes[0].set_ylabel("rank correlation, other seed")
+    label_legend(figure)
+    return figure
+
+
 def _points(axis: Any, spread: Spread, x: np.ndarray, y: np.ndarray) -> None:
     colours = [COLOURS.get(run.name, _OTHER) for run in spread.runs]
     order = np.argsort([run.name in COLOURS for run in spread.runs], kind="stable")
     axis.scatter(x[order], y[order], s=12, c=[colours[place] for place in order], linewidths=0)
 
 
-def _grid(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Any]]:
+def grid(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Any]]:
+    """A figure with `count` axes in rows of `columns`, each `width` by `height` inches."""
     rows = -(-count // columns)
     figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]

@@ -49,17 +49,21 @@ def drawn_images(data: OutcomeData, size: int, draw: int) -> Integers:
     raise DataError(f"{data.name}: {len(data.labels)} images; no draw of {size} has two classes and leaves two")
 
 
-def label_scores(features: Floats32, data: OutcomeData, settings: MeasureSettings) -> dict[int, dict[str, list[float]]]:
+def label_scores(
+    features: Floats32, data: OutcomeData, settings: MeasureSettings, outcome: Floats | None = None
+) -> dict[int, dict[str, list[float]]]:
     """Scores of one network from few labels, and its outcome on the other images.
 
     Args:
         features: float32, shape (N, D), of all images of the dataset.
         data: the dataset.
         settings: `label_sizes` (sizes that leave nothing are left out) and `label_draws`.
+        outcome: `Outcome.scores` of `cv` with the same features; None: computed.
     Returns:
         By size: by VALUES, one AUROC per draw.
     """
-    outcome, _ = out_of_fold_scores(features, data.labels, data.folds)
+    if outcome is None:
+        outcome, _ = out_of_fold_scores(features, data.labels, data.folds)
     unit = unit_rows(features)
     found: dict[int, dict[str, list[float]]] = {}
     for size in settings.label_sizes:

@@ -151,7 +151,8 @@ class Measurer:
             features = chosen(layers, self.settings.features)
             found[name] = measure_outcomes(features, data, self.settings, draws=last)
             if last and name in self.settings.label_datasets:
-                labels[name] = _whole_numbers(label_scores(features, data, self.settings))
+                judged = found[name]["cv"].scores if "cv" in found[name] else None
+                labels[name] = _whole_numbers(label_scores(features, data, self.settings, judged))
             if name in self.settings.natural_pairs:
                 for layer, values in layers.items():
                     scores[layer][NATURAL + name] = natural_scores(values, data.groups)

@@ -35,12 +35,14 @@ class Outcome:
 
     auroc, aupr: in [0, 1], chance 0.5 for the first. draws: float64, shape (R,), the AUROC on resampled images.
     chosen: the penalty or number of neighbours.
+    scores: of `cv`, float64, shape (repeats, N, K): every image judged by models that have not seen it.
     """
 
     auroc: float
     aupr: float
     draws: Floats
     chosen: float
+    scores: Floats | None = None
 
 
 def measure_outcomes(
@@ -66,12 +68,12 @@ def measure_outcomes(
         repeats, ridge = out_of_fold_scores(features, data.labels, data.folds)
         areas = [macro_areas(labels, one, data.all_weights[:, columns]) for one in repeats]
         auroc, aupr = np.mean(areas, axis=0)
-        found["cv"] = _outcome(auroc, aupr, ridge)
+        found["cv"] = _outcome(auroc, aupr, ridge, repeats)
     return found
 
 
-def _outcome(auroc: Floats, aupr: Floats, chosen: float) -> Outcome:
-    return Outcome(auroc=float(auroc[0]), aupr=float(aupr[0]), draws=auroc[1:], chosen=chosen)
+def _outcome(auroc: Floats, aupr: Floats, chosen: float, scores: Floats | None = None) -> Outcome:
+    return Outcome(auroc=float(auroc[0]), aupr=float(aupr[0]), draws=auroc[1:], chosen=chosen, scores=scores)
 
 
 def macro_areas(labels: Integers, scores: Floats, weights: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:

@@ -158,19 +158,25 @@ def gate_scales() -> dict[str, AugmentationScales]:
 def pretrained_plan(space: SpaceConfig) -> list[PlannedRun]:
     """The runs of a study that begins with pre-trained weights.
 
-    The network before training is the same for all seeds, so it is measured once. The nulls are those of the scales
-    whose views differ most.
+    The network before training is the same for all seeds but for its head; it is measured for each seed, so that every
+    run has its start. The nulls are those of the scales whose views differ most. Both seeds of the controls and of half
+    of the scales come before the other half, so that an early stop leaves what two seeds agree on.
     """
     gate, spread = gate_scales(), spread_scales(space)
     controls = {name: load_scales(name) for name in CONTROLS}
-    runs = baselines(1) + null_runs({name: controls[name] for name in ("none", "strong")})
+    runs = baselines(SPREAD_SEEDS) + null_runs({name: controls[name] for name in ("none", "strong")})
     runs += [
         PlannedRun(name=name, seed=seed, scales=scales, parts=("gate", "spread") if name in controls else ("gate",))
         for seed in range(SPREAD_SEEDS)
         for name, scales in gate.items()
     ]
-    left = {name: scales for name, scales in controls.items() if name not in gate} | spread
-    return runs + _runs(left, range(SPREAD_SEEDS), ("spread",))
+    names = list(spread)
+    first, later = (
+        {name: spread[name] for name in part} for part in (names[: NUM_SPREAD // 2], names[NUM_SPREAD // 2 :])
+    )
+    for part in ({name: controls[name] for name in controls if name not in gate} | first, later):
+        runs += _runs(part, range(SPREAD_SEEDS), ("spread",))
+    return runs
 
 
 def methods_plan(

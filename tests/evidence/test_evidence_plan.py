@@ -110,4 +110,5 @@ def test_a_pretrained_study_begins_with_its_gate_and_ends_with_the_spread() -> N
     assert set(spread.values()) == {2}
     assert {"none", "weak", "strong", "weak+med"} < set(spread)
     assert [run.name for run in plan if run.kind == "null"] == ["null-none", "null-strong"]
-    assert [run.run_id for run in plan if run.kind == "untrained"] == ["untrained-s0"]
+    assert [run.run_id for run in plan if run.kind == "untrained"] == ["untrained-s0", "untrained-s1"]
+    assert {run.name for run in trained[-24:]} == {f"sobol-{number:02d}" for number in range(12, 24)}, "last half"

@@ -10,6 +10,7 @@ import torch
 from tiny_data import write_tiny
 
 from augscale.config import BackboneConfig, load_study
+from augscale.errors import ConfigError
 from augscale.networks.backbones import build_backbone
 from benchmarks import recipes
 from benchmarks.evidence import runner
@@ -92,3 +93,10 @@ def test_every_recipe_is_a_study_from_imagenet_weights_that_differs_in_what_it_n
     assert study.pretrain.batch_norm == recipe.batch_norm
     assert study.pretrain.head_warmup_steps == round(recipe.head_warmup_fraction * 60)
     assert load_settings(recipes.MEASURE).protocols == ("cv",)
+
+
+def test_a_recipe_is_found_by_its_name() -> None:
+    assert [Recipe.parse(recipe.name) for recipe in RECIPES] == list(RECIPES)
+    assert Recipe.parse("train-1.5e-3-head") == Recipe(lr=1.5e-3, batch_norm="train", head_warmup_fraction=0.2)
+    with pytest.raises(ConfigError, match="--recipes frozen-layers: expected a name such as"):
+        Recipe.parse("frozen-layers")

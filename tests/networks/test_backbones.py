@@ -18,6 +18,7 @@ from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks import plain_vit
 from augscale.networks.backbones import build_backbone
+from augscale.networks.precision import GroupedConvolutionsInFp32
 from augscale.networks.pretrained import PACKAGED_MODEL, packaged_weights
 
 
@@ -249,3 +250,27 @@ def test_bf16_gradients_of_views_of_one_last_pixel_do_not_come_from_uninitialise
         found.add(sum(float(parameter.grad.double().abs().sum()) for parameter in backbone.parameters()))
     assert len(found) == 1
     assert np.isfinite(found.pop())
+
+
+def test_depthwise_convolutions_stay_in_fp32_under_autocast_on_a_cpu():
+    backbone = build_backbone(_config("tf_efficientnet_lite0"), 64).train()
+    found: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda conv, _, output: found[conv.groups > 1].add(output.dtype))
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        backbone(images)
+    assert found == {True: {torch.float32}, False: {torch.bfloat16}}
+
+
+@pytest.mark.parametrize("groups", [8, 2])
+def test_a_convolution_with_groups_is_that_of_fp32_to_the_bit(groups):
+    conv = torch.nn.Conv2d(8, 8, 3, groups=groups)
+    images = torch.randn(4, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16), GroupedConvolutionsInFp32():
+        mixed = conv(images)
+    plain = conv(images)
+    assert torch.equal(mixed, plain)
+    gradients = [torch.autograd.grad(output.square().sum(), conv.weight)[0] for output in (mixed, plain)]
+    assert torch.equal(*gradients)
