@@ -12,6 +12,8 @@ from augscale.system.memory import parse_size
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 
+METHOD_NAMES = {"dino": "DINO", "simclr": "SimCLR", "mocov3": "MoCo v3", "dinov2": "DINOv2"}
+"""Names of the methods in text."""
 TWO_VIEW_METHODS = ("simclr", "mocov3")
 """Methods without local views."""
 

@@ -16,11 +16,14 @@ from typing import Any
 
 from augscale import doc_pages
 from augscale.config import StudyConfig
+from augscale.pretrain_config import METHOD_NAMES
 from augscale.records.metrics import score_label
 from augscale.settings import joined
 
 _ENOUGH = 0.5
 """Rank correlation from which a score counts as useful for choosing scales, as in the study."""
+_COMPARABLE = ("common", "weights")
+"""Batch norm statistics with which a difference between networks is one of weights."""
 _PICKED = {"alpha_req": "It was picked out of 28 scores on the same scales, as they were measured before 2026-11-27. "}
 """Remark on a score that was selected on the results of the study from random weights, which are therefore optimistic;
 ends with a space."""
@@ -32,19 +35,20 @@ Row = dict[str, Any]
 def measured_regimes() -> tuple[Row, ...]:
     """The rows of `trust.json`.
 
-    Each has init ("none", "imagenet" or "weights": a file), network, images (number that a run saw) and size (of a
-    global view, pixels); runs, scales, setting, statistics, gain of pre-training, Spearman correlations by score and
-    dataset; labels: None, or what a score from a few labels reached (images, spearman by dataset).
+    Each has init ("none", "imagenet" or "weights": a file), method, network, images (number that a run saw) and size
+    (of a global view, pixels); runs, scales, setting, statistics, gain of pre-training, Spearman correlations by score
+    and dataset; labels: None, or what a score from a few labels reached (images, spearman by dataset).
     """
     content: Row = json.loads(files("augscale.searching").joinpath("trust.json").read_text("utf-8"))
     return tuple(content["regimes"])
 
 
 def regime_of(config: StudyConfig) -> Row:
-    """init, network, images and size of a study's runs, as in `trust.json`."""
+    """init, method, network, images and size of a study's runs, as in `trust.json`."""
     init, recipe = config.backbone.init, config.pretrain
     return {
         "init": init if init in ("none", "imagenet") else "weights",
+        "method": recipe.method,
         "network": config.backbone.name,
         "images": recipe.steps * recipe.batch_size,
         "size": config.crops.global_size,
@@ -54,15 +58,16 @@ def regime_of(config: StudyConfig) -> Row:
 def nearest_regime(config: StudyConfig) -> Row | None:
     """The measured regime that is nearest to a study's runs; None if there is none.
 
-    Random weights are never near pre-trained ones if there is a choice; then the network counts, then its family
-    (letters that its name begins with), then the ratio of the numbers of images.
+    Random weights are never near pre-trained ones if there is a choice; then the method counts, the network, its family
+    (letters that its name begins with), and the ratio of the numbers of images.
     """
     own = regime_of(config)
 
-    def distance(row: Row) -> tuple[bool, bool, bool, float]:
+    def distance(row: Row) -> tuple[bool, bool, bool, bool, float]:
         families = [re.match(r"[a-z]*", str(name))[0] for name in (row["network"], own["network"])]  # type: ignore[index]
         return (
             (row["init"] == "none") != (own["init"] == "none"),
+            row["method"] != own["method"],
             row["network"] != own["network"],
             families[0] != families[1],
             abs(math.log(row["images"] / own["images"])),
@@ -79,15 +84,16 @@ def trust_line(config: StudyConfig) -> str | None:
     """
     row = nearest_regime(config)
     measured = row and row["spearman"].get(config.probe.score)
-    if row is None or not measured or row.get("statistics") != "common" or config.probe.uses_labels:
+    if row is None or not measured or row.get("statistics") not in _COMPARABLE or config.probe.uses_labels:
         return None
     values = sorted(found["value"] for found in measured.values())
     between = f"{values[0]:+.2f}" + (f" to {values[-1]:+.2f}" if len(values) > 1 else "")
     sets = f"{len(values)} sets" if len(values) > 1 else next(iter(measured))
-    start = f"; {_start_words(row)}, unlike your start" if _other_start(row, config) else ""
+    unlike = _unlike(row, config)
+    other = f"; {joined(unlike)}, unlike yours" if unlike else ""
     return (
         f"rank correlation of {score_label(config.probe.score)} with linear-probe AUROC: {between} on {sets}, "
-        f"{_chance(measured)} ({doc_pages.EVIDENCE}{start})"
+        f"{_chance(measured)} ({doc_pages.EVIDENCE}{other})"
     )
 
 
@@ -100,7 +106,7 @@ def labels_line(config: StudyConfig) -> str | None:
         return None
     hint = "with labels at hand, --labels DIR scores trials by how well classes are told apart"
     row = nearest_regime(config)
-    known = row.get("labels") if row is not None and not _other_start(row, config) else None
+    known = row.get("labels") if row is not None and not _unlike(row, config) else None
     if not known:
         return hint
     values = ", ".join(f"{value:+.2f} on {name}" for name, value in known["spearman"].items())
@@ -114,7 +120,7 @@ def trust_statement(config: StudyConfig) -> str | None:
     if known is None or not measured:
         return None
     label = score_label(score)
-    if known.get("statistics") != "common":
+    if known.get("statistics") not in _COMPARABLE:
         return (
             f"How far {label} can be trusted is being measured again: the study ({doc_pages.EVIDENCE}) compared "
             "networks with the batch norm statistics of their own training views, so its correlations are not repeated "
@@ -134,7 +140,7 @@ def trust_statement(config: StudyConfig) -> str | None:
     return (
         f"How far {label} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
         f"photographs ({known['setting']}; {doc_pages.EVIDENCE}) its rank agreed with the AUROC of a linear probe at "
-        f"Spearman {_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_other_start(known, config)}"
+        f"Spearman {_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_unlike_sentence(known, config)}"
         f"{_picked(score, known)}"
         f"{_better(score, known) if len(useful) < 2 else ''}"
         "`augscale validate RUN --datasets DIR` measures it on your labels."
@@ -153,11 +159,18 @@ def _start_words(row: Row) -> str:
     return {"none": "random weights", "imagenet": "ImageNet weights"}.get(row["init"], "weights from a file")
 
 
-def _other_start(row: Row, config: StudyConfig) -> str:
-    """Sentence for a run that begins otherwise than those of the study, ending with a space; else ""."""
-    if (row["init"] == "none") == (config.backbone.init == "none"):
+def _unlike(row: Row, config: StudyConfig) -> list[str]:
+    """Start and method of the study's runs where they are not those of the user's."""
+    found = [] if (row["init"] == "none") == (config.backbone.init == "none") else [_start_words(row)]
+    return found if row["method"] == config.pretrain.method else [*found, METHOD_NAMES[row["method"]]]
+
+
+def _unlike_sentence(row: Row, config: StudyConfig) -> str:
+    """Sentence for runs of another start or method than the study's, ending with a space; else ""."""
+    unlike = _unlike(row, config)
+    if not unlike:
         return ""
-    return f"Those runs began with {_start_words(row)}, unlike yours, so this says little about your trials. "
+    return f"Those runs had {joined(unlike)}, unlike yours, so this says little about your trials. "
 
 
 def _picked(score: str, row: Row) -> str:

@@ -124,7 +124,7 @@ def _collect(options: argparse.Namespace) -> int:
 def _tables(options: argparse.Namespace) -> int:
     from benchmarks.evidence.document import write_document
     from benchmarks.evidence.method_tables import write_methods
-    from benchmarks.evidence.trust import TRUST_FILE
+    from benchmarks.evidence.trust import TRUST_FILE, write_method_rows
 
     if options.regimes:
         from benchmarks.evidence.regimes import write_regimes
@@ -134,6 +134,8 @@ def _tables(options: argparse.Namespace) -> int:
         return 0
     if options.methods:
         print(write_methods(options.csv, bootstrap=options.bootstrap))
+        if options.trust:
+            print(write_method_rows(options.csv, options.bootstrap))
         return 0
     trust_file = TRUST_FILE if options.trust else None
     for path in write_document(options.csv, bootstrap=options.bootstrap, trust_file=trust_file):

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import augscale.searching
-from augscale.config import StudyConfig
+from augscale.config import StudyConfig, load_study
+from augscale.pretrain_config import METHOD_NAMES
 from augscale.runs.files import read_json, write_text_atomic
 from augscale.searching.trust import regime_of
 from benchmarks.evidence.correlations import Spread
 from benchmarks.evidence.label_tables import ranked
+from benchmarks.evidence.methods import FOLDER, read_methods
 from benchmarks.evidence.plan import CONTROLS
 from benchmarks.evidence.question import by_seed, student
 from benchmarks.evidence.records import MEAN, Evidence, Score
-from benchmarks.evidence.settings import MeasureSettings
+from benchmarks.evidence.settings import MeasureSettings, load_settings
 
 PROTOCOL = "linear"
 """The protocol of the first primary outcome, on test images that no network has seen."""
@@ -23,7 +25,7 @@ SCORES = ("dprime", "pair_auroc", "alpha_req")
 """What `probe.score` may be without labels."""
 LABELS = 50
 """Number of labelled images whose score is named beforehand (issue of the second study)."""
-REGIME = ("init", "network", "images", "size")
+REGIME = ("init", "method", "network", "images", "size")
 """What tells two rows apart."""
 TRUST_FILE = Path(augscale.searching.__path__[0]) / "trust.json"
 
@@ -44,12 +46,14 @@ def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict
                 interval = [round(edge, 2) for edge in found.interval]
                 spearman[score][dataset] = {"value": round(found.value, 2), "interval": interval}
     narrow = "narrow " if study.backbone.overrides else ""
-    setting = f"a {narrow}{regime['network']}, {regime['images']:,} images at {regime['size']} px per run"
+    network = f"{narrow}{regime['network']}, {regime['images']:,} images at {regime['size']} px per run"
+    setting = f"{METHOD_NAMES[regime['method']]}, a {network}"
     return regime | {
         "runs": len(spread.runs),
         "scales": len(set(spread.names)),
         "setting": setting,
-        "statistics": measured.statistics,
+        # With "frozen" all networks have those of the weights that they began with.
+        "statistics": "weights" if study.pretrain.batch_norm == "frozen" else measured.statistics,
         "gain": gain(spread.evidence),
         "spearman": spearman,
         "labels": few_labels(spread),
@@ -57,8 +61,11 @@ def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict
 
 
 def few_labels(spread: Spread) -> dict[str, Any] | None:
-    """images and spearman, by dataset, of the score from `LABELS` labelled images; None where a study has none."""
-    found = {name: ranked(spread, "labels", name, LABELS) for name in spread.evidence.real_datasets}
+    """images and spearman, by dataset, of the score from `LABELS` labelled images; None where a study has none.
+
+    Judged by the other seed, so that a network's own chance does not count.
+    """
+    found = {name: ranked(spread, "labels", name, LABELS, other_seed=True) for name in spread.evidence.real_datasets}
     known = {name: round(one.correlation, 2) for name, one in found.items() if one is not None}
     return {"images": LABELS, "spearman": known} if known else None
 
@@ -85,4 +92,15 @@ def write_trust(spread: Spread, study: StudyConfig, measured: MeasureSettings, p
     known = (read_json(path) or {}).get("regimes", [])
     others = [other for other in known if any(other[name] != row[name] for name in REGIME)]
     write_text_atomic(path, json.dumps({"regimes": [*others, row]}, indent=1) + "\n")
+    return path
+
+
+def write_method_rows(folder: Path, bootstrap: int, path: Path = TRUST_FILE) -> Path:
+    """Writes the rows of the methods that were compared with the study's own, from two seeds of each."""
+    methods = read_methods(folder, bootstrap)
+    for file in sorted((folder / FOLDER).glob("*/study.toml")):
+        study = load_study(str(file))
+        if study.pretrain.method != next(iter(methods.evidence)):
+            measured = load_settings(file.parent / "measure.toml")
+            write_trust(methods.spread(study.pretrain.method), study, measured, path)
     return path

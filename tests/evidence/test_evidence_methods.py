@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from benchmarks.evidence.methods import (
 )
 from benchmarks.evidence.plan import CONTROLS, PlannedRun, methods_plan
 from benchmarks.evidence.records import MEAN, Score
+from benchmarks.evidence.trust import write_method_rows
 
 CV = accuracy("odir3", "cv")
 SCORE = Score(metric="pair_auroc")
@@ -202,3 +204,13 @@ def test_what_cannot_be_compared_is_refused(write: Write) -> None:
     (folder / "methods" / "simclr" / "measure.toml").write_text("repeats = 2\n")
     with pytest.raises(DataError, match="other settings"):
         read_methods(folder, 0)
+
+
+def test_the_program_is_told_of_the_other_methods(write: Write, tmp_path: Path) -> None:
+    _all(write)
+    file = tmp_path / "trust.json"
+    assert write_method_rows(tmp_path / "csv", 20, file) == file
+    rows = json.loads(file.read_text())["regimes"]
+    assert [row["method"] for row in rows] == ["mocov3", "simclr"]
+    assert [row["spearman"]["pair_auroc"]["odir3"]["value"] for row in rows] == [1.0, -1.0]
+    assert [row["scales"] for row in rows] == [len(NAMES)] * 2

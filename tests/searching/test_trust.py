@@ -9,7 +9,7 @@ import pytest
 from augscale.config import StudyConfig, load_study
 from augscale.searching import trust
 
-REGIME = {"init": "none", "network": "resnet10t", "images": 15360, "size": 64}
+REGIME = {"init": "none", "method": "dino", "network": "resnet10t", "images": 15360, "size": 64}
 SETTING = REGIME | {"runs": 50, "scales": 28, "setting": "a small network", "statistics": "common"}
 
 
@@ -98,12 +98,32 @@ def test_a_score_that_was_not_measured_is_not_spoken_of(monkeypatch):
 def test_another_start_than_the_studys_is_said(monkeypatch):
     measured = {"dprime": {"a": {"value": 0.4, "interval": [0.1, 0.7]}}}
     monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": measured}])
-    assert "began with random weights, unlike yours" in trust.trust_statement(_study(init="imagenet"))
+    assert "had random weights, unlike yours" in trust.trust_statement(_study(init="imagenet"))
     assert "unlike yours" not in trust.trust_statement(_study())
 
 
+def test_another_method_than_the_studys_is_said_and_its_own_is_nearer(monkeypatch):
+    measured = {"dprime": {"a": {"value": 0.4, "interval": [0.1, 0.7]}}}
+    dino = SETTING | {"spearman": measured, "network": "vit_small_patch16_224"}
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [dino])
+    study = _study(**{"pretrain.method": "simclr", "crops.n_local": 0})
+    assert "Those runs had DINO, unlike yours" in trust.trust_statement(study)
+    assert trust.trust_line(study).endswith("(docs: evidence; DINO, unlike yours)")
+    simclr = dino | {"method": "simclr", "network": "resnet10t"}
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [dino, simclr])
+    assert trust.nearest_regime(study) == simclr
+    assert trust.nearest_regime(_study()) == dino
+
+
+def test_statistics_of_the_weights_that_all_began_with_are_comparable(monkeypatch):
+    measured = {"dprime": {"a": {"value": 0.4, "interval": [0.1, 0.7]}}}
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"statistics": "weights", "spearman": measured}])
+    assert "+0.40" in trust.trust_statement(_study())
+    assert "+0.40" in trust.trust_line(_study())
+
+
 def test_the_nearest_regime_has_the_same_start_then_the_network_then_the_length(monkeypatch):
-    other = {"init": "imagenet", "network": "tf_efficientnet_lite0", "images": 16000, "size": 112}
+    other = {"init": "imagenet", "method": "dino", "network": "tf_efficientnet_lite0", "images": 16000, "size": 112}
     longer, wide = other | {"images": 128_000}, REGIME | {"network": "resnet50", "images": 64_000}
     monkeypatch.setattr(trust, "measured_regimes", lambda: [REGIME, wide, other, longer])
     network = {"backbone.name": "tf_efficientnet_lite0", "backbone.overrides": {}, "pretrain.batch_size": 64}
@@ -125,8 +145,8 @@ def test_a_search_says_in_one_line_what_the_nearest_study_found(monkeypatch):
     line = trust.trust_line(_study())
     assert line is not None
     assert "\n" not in line
-    assert line == ("rank correlation of dprime with linear-probe AUROC: +0.40 on a, beyond chance (docs: evidence)")
-    assert line in trust.trust_line(_study(init="imagenet")).replace("; random weights, unlike your start", "")
+    assert line == ("rank correlation of d' with linear-probe AUROC: +0.40 on a, beyond chance (docs: evidence)")
+    assert line in trust.trust_line(_study(init="imagenet")).replace("; random weights, unlike yours", "")
     assert trust.trust_line(_study("alpha_req")) is None
     assert trust.trust_line(_study("cv-auroc", **{"probe.labelled": ["x"]})) is None
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from augscale.errors import DataError
+from augscale.pretrain_config import METHOD_NAMES
 from augscale.records.answer import AnswerRecord, ContenderRecord
 from augscale.records.base import FileRecord
 from augscale.records.manifest import ManifestRecord
 from augscale.records.panel import UntrainedRecord
 from augscale.records.trial import TRIAL_FILE, TrialRecord
-from augscale.reporting.shared.wording import METHOD_NAMES
 from augscale.runs.folders import RunFolder
 
 R = TypeVar("R", bound=FileRecord)

@@ -68,10 +68,6 @@ PARAMETERS: dict[str, tuple[str, str]] = {
 """Label and unit of the parameters that are not fields themselves."""
 
 
-METHOD_NAMES = {"dino": "DINO", "simclr": "SimCLR", "mocov3": "MoCo v3", "dinov2": "DINOv2"}
-"""Names of `pretrain.method` in reports."""
-
-
 def parameter_label(name: str) -> tuple[str, str]:
     """Label and unit of a searched parameter."""
     return PARAMETERS.get(name) or FIELDS.get(name) or (name, "")
