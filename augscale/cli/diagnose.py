@@ -18,6 +18,7 @@ from augscale.cli.options import (
     GreyRange,
     Json,
     Key,
+    PatientsFrom,
     Statistics,
     Unlabelled,
     Untrained,
@@ -34,6 +35,7 @@ def diagnose(
     ],
     data: Data = None,
     exclude: Exclude = None,
+    patients_from: PatientsFrom = None,
     scales: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +85,7 @@ def diagnose(
             crop_to_field=crop_to_field,
             grey_range=parse_range(grey_range),
             exclude=exclude or (),
+            patient_pattern=patients_from,
             arch=arch,
             key=key,
             statistics=statistics,

@@ -139,6 +139,7 @@ def promote(
             "--datasets", help="As for evaluate; none leaves the evaluation out.", autocompletion=completion.datasets
         ),
     ] = None,
+    patients_from: PatientsFrom = None,
     protocol: Protocols = "linear,released,knn",
     external: External = False,
     seeds: Seeds = 5,
@@ -172,6 +173,7 @@ def promote(
             protocols=split_names(protocol),
             external=external,
             config=_protocol_config(set_, seeds, None),
+            patient_pattern=patients_from,
             data_root=data_root,
             unlabelled=unlabelled or (),
             device=device,

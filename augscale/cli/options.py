@@ -168,7 +168,7 @@ def parse_assignments(assignments: list[str] | None, flags: dict[str, Any] | Non
             values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             values[key.strip()] = text.strip()
-    return values | {key: value for key, value in (flags or {}).items() if value}
+    return values | {key: value for key, value in (flags or {}).items() if value is not None and value != []}
 
 
 def print_json(value: Any) -> None:

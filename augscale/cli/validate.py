@@ -15,6 +15,7 @@ from augscale.cli.options import (
     Datasets,
     Device,
     Json,
+    PatientsFrom,
     Unlabelled,
     parse_assignments,
     print_json,
@@ -27,6 +28,7 @@ from augscale.system.startup import lasting_imports
 def validate(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")],
     datasets: Datasets = None,
+    patients_from: PatientsFrom = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -73,6 +75,7 @@ def validate(
         result = run_validation(
             run_dir,
             datasets=split_datasets(datasets),
+            patient_pattern=patients_from,
             protocols=split_names(protocol),
             rung=rung,
             remake=remake,

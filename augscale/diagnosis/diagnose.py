@@ -51,6 +51,7 @@ def diagnose(
     crop_to_field: bool | None = None,
     grey_range: GreyRangeSetting | None = None,
     exclude: Sequence[str] = (),
+    patient_pattern: str | None = None,
     arch: str | None = None,
     key: str | None = None,
     statistics: str | None = None,
@@ -81,6 +82,8 @@ def diagnose(
         grey_range: see `data.range` of a study; None takes the setting of the first checkpoint's study.
         exclude: patterns of files to leave out, see `data.exclude` of a study; added to those of the first checkpoint's
             study if its own data are used.
+        patient_pattern: takes patient ids from file names, see `data.patient_pattern` of a study, so that photographs
+            of one patient are no negative pair; None takes that of the first checkpoint's study for its own data only.
         arch: timm name of the architecture, for files that do not state it.
         key: entry of a training checkpoint to use, e.g. "student"; None prefers the teacher.
         statistics: batch norm statistics: "own", or "data", gathered on photographs that are not examined; None: "data"
@@ -115,6 +118,7 @@ def diagnose(
         crop_to_field=crop_to_field,
         grey_range=grey_range,
         exclude=exclude,
+        patient_pattern=patient_pattern,
         cache_root=cache_root,
         allow_bad=allow_bad,
         unlabelled=unlabelled,

@@ -147,13 +147,14 @@ def decode_images(
     crop_to_field: bool | None,
     grey_range: GreyRangeSetting | None,
     exclude: Sequence[str],
+    patient_pattern: str | None,
     cache_root: Path | None,
     allow_bad: bool,
     unlabelled: Collection[str],
     on_progress: Progress,
 ) -> ImageData:
     """Decodes the images with `own`, the known data settings of the first checkpoint's training."""
-    config, notes = _data_config(data, own, view_size, crop_to_field, grey_range, exclude)
+    config, notes = _data_config(data, own, view_size, crop_to_field, grey_range, exclude, patient_pattern)
     cache = build_cache(
         config,
         cache_root=cache_root,
@@ -178,6 +179,7 @@ def _data_config(
     crop_to_field: bool | None,
     grey_range: GreyRangeSetting | None,
     exclude: Sequence[str],
+    patient_pattern: str | None,
 ) -> tuple[DataConfig, list[str]]:
     notes = []
     if data is None:
@@ -187,7 +189,8 @@ def _data_config(
     else:
         sources = (str(data),) if isinstance(data, (str, Path)) else tuple(str(source) for source in data)
     values = dict(own) | {"sources": sources, "splits": own.get("splits") if data is None else None}
-    values["patient_pattern"] = own.get("patient_pattern") if data is None else None
+    if patient_pattern is not None or data is not None:
+        values["patient_pattern"] = patient_pattern
     values["exclude"] = (*(own.get("exclude", ()) if data is None else ()), *exclude)
     values.setdefault("cache_size", math.ceil(CACHE_MARGIN * view_size / 32) * 32)
     if crop_to_field is not None:

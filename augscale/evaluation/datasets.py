@@ -31,7 +31,7 @@ from augscale.evaluation.dataset_origins import Origin, find_origin, names_to_op
 from augscale.evaluation.interface import Progress
 from augscale.evaluation.odd_classes import check_classes
 from augscale.evaluation.split_rules import complete_splits
-from augscale.settings import nearest
+from augscale.settings import nearest, parse_settings
 from augscale.statistics.arrays import Integers
 
 
@@ -166,18 +166,19 @@ def open_dataset(
     Raises:
         DataError: no such dataset, no labels, a negative label that `unlabelled` does not name, one class only,
             missing images, or splits that cannot be used.
-        ConfigError: `classes` does not fit the labels.
+        ConfigError: `classes` does not fit the labels, or a setting such as `patient_pattern` is not valid.
     """
     origin = find_origin(name_or_path, data_root)
-    config = DataConfig(
-        sources=(origin.source,),
-        cache_size=size,
-        crop_to_field=crop_to_field,
-        synthetic_patients=synthetic_patients,
-        range=grey_range,
-        exclude=tuple(exclude),
-        patient_pattern=patient_pattern,
-    )
+    values = {
+        "sources": (origin.source,),
+        "cache_size": size,
+        "crop_to_field": crop_to_field,
+        "synthetic_patients": synthetic_patients,
+        "range": grey_range,
+        "exclude": tuple(exclude),
+        "patient_pattern": patient_pattern,
+    }
+    config = parse_settings(DataConfig, values, origin.name)
     scan = scan_data(config)
     notes = [*origin.notes, *_missing(origin.name, scan, allow_bad), *scan.notes, *scan.label_notes]
     listed, label_notes = _with_clean_labels(origin, scan, unlabelled, classes or origin.classes)

@@ -167,6 +167,7 @@ def check_evaluation(
     view_size: int,
     crop_to_field: bool,
     grey_range: GreyRangeSetting = "auto",
+    patient_pattern: str | None = None,
     data_root: Path | None = None,
     unlabelled: Collection[str] = (),
     on_progress: Progress | None = None,
@@ -184,6 +185,7 @@ def check_evaluation(
         data_root=data_root,
         crop_to_field=crop_to_field,
         grey_range=grey_range,
+        patient_pattern=patient_pattern,
         unlabelled=unlabelled,
     )
     open_datasets(datasets, open_one, data_root=data_root, on_progress=on_progress, say=say)

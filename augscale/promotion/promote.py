@@ -108,6 +108,7 @@ def promote(
     protocols: Sequence[str] = DEFAULT_PROTOCOLS,
     external: bool = False,
     config: ProtocolConfig | None = None,
+    patient_pattern: str | None = None,
     data_root: Path | None = None,
     unlabelled: Collection[str] = (),
     evaluations: int = 5,
@@ -127,7 +128,8 @@ def promote(
         max_memory: see `pretrain_full`; holds for the confirmation runs, too.
         controls: presets that are pre-trained too.
         confirm_seeds: fresh seeds on which contenders are first compared at trial length; missing runs are made.
-        datasets, protocols, external, config, data_root, unlabelled: see `evaluate`; datasets None skips it.
+        datasets, protocols, external, config, patient_pattern, data_root, unlabelled: see `evaluate`; datasets None
+            skips it. `patient_pattern` is for the datasets; the full runs have the study's.
         evaluations: number of times that each full run is scored on the panel.
         overrides: settings of the study for the full runs by dotted key, e.g. {"crops.global_size": 224}.
         device, workers: see `search`; workers are the processes of the confirmation.
@@ -141,8 +143,8 @@ def promote(
     run, study, answer = _finished_search(run_dir)
     if datasets in ("none", ["none"], ("none",)):
         datasets = None
-    evaluation_options: dict[str, Any] = {"data_root": data_root, "unlabelled": unlabelled, "on_progress": on_progress}
-    evaluation_options |= {"say": line_printer(console)}
+    evaluation_options: dict[str, Any] = {"patient_pattern": patient_pattern, "data_root": data_root}
+    evaluation_options |= {"unlabelled": unlabelled, "on_progress": on_progress, "say": line_printer(console)}
     if datasets is not None:
         _check_evaluation(study, overrides, datasets, protocols, config, **evaluation_options)
     if answer.outcome in ("training taught nothing", "not finished", "no searched scales"):

@@ -45,6 +45,7 @@ def validate(
     remake: bool = False,
     config: ProtocolConfig | None = None,
     crop_to_field: bool | None = None,
+    patient_pattern: str | None = None,
     data_root: Path | None = None,
     bootstrap: int = BOOTSTRAP,
     resamples: int = RESAMPLES,
@@ -67,7 +68,7 @@ def validate(
         remake: train trials whose weights are missing again, up to the rung.
         config: settings of the protocols; None takes the papers', with the study's views.
         crop_to_field: crop photographs to the field of view; None takes the study's setting.
-        data_root, cache_root, allow_bad, unlabelled, device, on_progress, say: see `evaluate`.
+        patient_pattern, data_root, cache_root, allow_bad, unlabelled, device, on_progress, say: see `evaluate`.
         bootstrap: resamples of trials for the intervals; 0 for none.
         resamples: of the test images; the intervals cover both.
         seed: of all resamples.
@@ -93,6 +94,7 @@ def validate(
         data_root=data_root,
         crop_to_field=study_config.data.crop_to_field if crop_to_field is None else crop_to_field,
         grey_range=study_config.data.range,
+        patient_pattern=patient_pattern,
         cache_root=cache_root,
         allow_bad=allow_bad,
         unlabelled=unlabelled,

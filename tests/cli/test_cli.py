@@ -83,6 +83,15 @@ def test_assignments_take_toml_values_and_bare_words():
         parse_assignments(["pretrain.steps"])
 
 
+def test_a_flag_that_is_empty_text_is_refused_and_not_ignored():
+    assert parse_assignments([], {"data.exclude": [], "backbone.init": None, "data.patient_pattern": ""}) == {
+        "data.patient_pattern": ""
+    }
+    done = CliRunner().invoke(app, ["search", "--study", "smoke", "--patients-from", "", "--dry-run"])
+    assert isinstance(done.exception, ConfigError)
+    assert "data.patient_pattern: '' has no group in parentheses" in str(done.exception)
+
+
 ONE_SEED = "The scales of trial 3 score highest on one fresh seed, which allows no verdict: the same command goes on."
 NO_ANSWER = "No answer: even trial 3, the best, does not keep pairs apart better than the network before training."
 

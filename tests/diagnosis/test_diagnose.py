@@ -290,6 +290,18 @@ def test_labels_for_half_of_the_files_are_used_and_said_so(ours, photographs, tm
     assert diagnosis["weak"].images.num_labelled == 6
 
 
+def test_patient_ids_from_file_names_make_no_negative_pairs_of_one_patient(ours, photographs, tmp_path):
+    for number, path in enumerate(sorted(photographs.glob("*.png"))):
+        (tmp_path / f"P{number // 2}_{'LR'[number % 2]}.png").write_bytes(path.read_bytes())
+    plain = augscale.diagnose(ours, data=tmp_path, untrained=False, **SMALL | {"images": 12})
+    paired = augscale.diagnose(ours, data=tmp_path, untrained=False, patient_pattern="(P.)_", **SMALL | {"images": 12})
+    assert (plain.data["num_patients"], paired.data["num_patients"]) == (12, 6)
+    means = [found.checkpoints[0].levels["weak"].metrics["negative_mean"].value for found in (plain, paired)]
+    assert means[0] != means[1]
+    with pytest.raises(DataError, match=r"data\.patient_pattern = '\(Q\)' finds no patient id in 12 of 12 names"):
+        augscale.diagnose(ours, data=tmp_path, patient_pattern="(Q)")
+
+
 def test_wrong_input_is_refused_with_one_clear_line(ours, photographs, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no image"):
@@ -304,6 +316,8 @@ def test_wrong_input_is_refused_with_one_clear_line(ours, photographs, tmp_path)
         augscale.diagnose(ours, data=photographs, out="/proc/nowhere")
     with pytest.raises(ConfigError, match="views = 1"):
         augscale.diagnose(ours, data=photographs, views=1)
+    with pytest.raises(ConfigError, match="patient_pattern: '' has no group"):
+        augscale.diagnose(ours, data=photographs, patient_pattern="")
 
 
 def test_the_command_prints_the_verdict_or_json(ours, photographs, tmp_path):

@@ -119,6 +119,33 @@ def test_a_made_split_keeps_patients_and_exact_copies_together(tmp_path: Path, o
     assert _split_counts(data)["test"] in range(20, 24)
 
 
+def test_a_made_split_keeps_patients_from_file_names_together(tmp_path: Path, opened) -> None:
+    for number in range(60):
+        _photo(tmp_path / "mine" / "ab"[number // 2 % 2] / f"P{number // 2}_{'LR'[number % 2]}.png", number)
+    data = opened(tmp_path / "mine", patient_pattern=r"(P\d+)_[LR]")
+    sides: dict[str, set[str]] = {}
+    for name, split in zip(data.image_ids, data.split, strict=True):
+        sides.setdefault(name.rpartition("_")[0], set()).add(split)
+    assert len(sides) == 30
+    assert max(map(len, sides.values())) == 1
+    assert "split at random by patient" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patient_pattern": ""}, "mine: patient_pattern: '' has no group in parentheses"),
+        ({"patient_pattern": "P["}, "mine: patient_pattern: 'P[' is not a regular expression"),
+        ({"exclude": [""]}, "mine: exclude: '' is not accepted"),
+    ],
+)
+def test_a_pattern_that_is_not_valid_is_refused(tmp_path: Path, opened, settings, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        opened(_class_folders(tmp_path / "mine", {"a": 4, "b": 4}), **settings)
+    assert message in str(caught.value)
+    _one_line(caught)
+
+
 def test_val_is_split_off_train_by_patient(tmp_path: Path, opened) -> None:
     rows = [f"{i:03d}.png,{i // 2 % 2},{'train' if i < 76 else 'test'},p{i // 2}" for i in range(100)]
     data = opened(_table(tmp_path / "mine", rows))

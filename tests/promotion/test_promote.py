@@ -121,6 +121,7 @@ def test_what_is_no_finished_search_is_refused(tmp_path, run_dir):
     [
         ({"datasets": ["./typo"]}, "typo"),
         ({"datasets": ["synthetic"], "protocols": ["lineer"]}, "lineer"),
+        ({"datasets": ["synthetic"], "patient_pattern": "P["}, "'P\\[' is not a regular expression"),
     ],
 )
 def test_an_evaluation_that_cannot_be_is_refused_before_days_of_training(run_dir, monkeypatch, arguments, message):

@@ -240,6 +240,7 @@ def test_the_report_of_the_run_shows_the_validation(measured, here):
         (["RUN", "--protocol", "finetune"], 2, "--protocol finetune: validate takes frozen protocols"),
         (["RUN", "--datasets", "/no/such"], 3, "/no/such does not exist"),
         (["/no/such/run"], 2, "not a run folder"),
+        (["RUN", "--patients-from", ""], 2, "patient_pattern: '' has no group in parentheses"),
         (["RUN", "--set", "knn.temperatur=1"], 2, "did you mean knn.temperature"),
         (["RUN", "--out", "/proc/nowhere"], 2, "cannot be written"),
     ],
