@@ -37,8 +37,8 @@ Values of `probe.score`. [The score, and its traps](score.md) says how far they 
 _DIAGNOSIS = "## Diagnosis\n"
 _VALIDATION = """## Validation
 
-`augscale validate` correlates these with accuracy, besides metrics of the diagnosis. Every value is turned so that
-higher is better.
+`augscale validate` correlates these with accuracy, besides metrics of the diagnosis. Where lower is better, the sign is
+changed; range and better direction are those before that.
 """
 _EVALUATION = "## Evaluation\n"
 
@@ -53,7 +53,7 @@ def metrics_page() -> str:
 
 def _score_table(scores: Iterable[ScoreInfo]) -> str:
     lines = ["| key | label | best | meaning |", "|---|---|---|---|"]
-    lines += [f"| `{score.key}` | {score.label} | {score.direction} | {score.meaning} |" for score in scores]
+    lines += [f"| `{score.key}` | {score.label} | {score.best} | {score.meaning} |" for score in scores]
     return "\n".join(lines) + "\n"
 
 

@@ -60,7 +60,7 @@ class ScoreInfo(Record):
 
     key: str
     label: str
-    direction: str
+    best: str
     """Best value, or better direction, in words."""
     meaning: str
     """One sentence."""
@@ -85,7 +85,7 @@ GROUP_TITLES: dict[str, str] = _REGISTRY["groups"]
 METRICS = _metrics("diagnosis")
 """Every metric of a diagnosis by its key, in the order of tables."""
 VALIDATION_METRICS = _metrics("validation")
-"""What a validation correlates with accuracy besides `METRICS`; an entry here goes before one of the same key there."""
+"""What a validation correlates with accuracy besides `METRICS`; for a key in both, it takes the entry here."""
 EVALUATION_METRICS = _metrics("evaluation")
 """Every metric of a classifier on test images by its key, in the order of tables."""
 SCORES = {key: ScoreInfo(key=key, **values) for key, values in _REGISTRY["scores"].items()}

@@ -114,7 +114,7 @@ def _metric(level: str, metric: str) -> MetricColumn:
         level=level,
         label=info.label,
         meaning=info.meaning,
-        turned=info.direction == "lower" or metric == "alpha_req",
+        turned=info.direction == "lower",
     )
 
 

@@ -76,6 +76,7 @@ def test_one_metric_has_one_label_wherever_it_stands():
     assert SCORES["pair_auroc"].label.casefold() == METRICS["pair_auroc"].label.casefold()
     assert SCORES["knn-auroc"].label == METRICS["knn_auroc"].label
     assert VALIDATION_METRICS["alpha_req"].label == METRICS["alpha_req"].label
+    assert METRICS["rankme"].label == "Effective rank", "as the search's report and `probe.min_effective_rank`"
     assert VALIDATION_METRICS["raw_dprime"].label == f"raw {METRICS['dprime'].label}"
 
 

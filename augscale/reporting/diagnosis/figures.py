@@ -147,7 +147,7 @@ def spectrum(diagnosis: DiagnosisRecord) -> bytes | None:
         axes = figure.subplots()
         for index, (checkpoint, points) in enumerate(rows):
             rank = checkpoint.overall.get("rankme")
-            words = f" (RankMe {value_text(rank.value)})" if rank and rank.value is not None else ""
+            words = f" (effective rank {value_text(rank.value)})" if rank and rank.value is not None else ""
             xs, ys = zip(*points, strict=True)
             look = {"color": colors[checkpoint.name], "linestyle": styles[index % 4], "linewidth": 1.2}
             # A collapsed network has one direction only, which is no line.

@@ -49,7 +49,7 @@ _RAW_GUIDE = (
 )
 _SPECTRUM_GUIDE = (
     "How the variance of clean images is shared out over principal directions. A line that falls steeply means that "
-    "few directions are in use; RankMe counts them."
+    "few directions are in use; the effective rank counts them."
 )
 _MAP_GUIDES = {
     "views": "Views of one image share a color and shape and are tied to their mean. Tight, separate groups "

@@ -49,7 +49,8 @@ def _table(shown: DiagnosisRecord, found: Overview) -> ScreenTable:
     return ScreenTable(
         heads=heads,
         rows=[Row(cells=_cells(row, found.by_size)) for row in found.rows],
-        legend=f"Values {where_words(shown)}, RankMe of the clean images; intervals over patients. {found.legend}",
+        legend=f"Values {where_words(shown)}, effective rank of the clean images; intervals over patients. "
+        f"{found.legend}",
     )
 
 

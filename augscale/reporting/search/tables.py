@@ -8,7 +8,7 @@ from typing import Any
 
 from augscale.data.grey_levels import range_lines
 from augscale.records.answer import BackboneRecord, ContenderRecord
-from augscale.records.metrics import score_label
+from augscale.records.metrics import METRICS, score_label
 from augscale.records.trial import TrialRecord
 from augscale.reporting.search.contenders import leader_word
 from augscale.reporting.search.results import RunResults
@@ -156,7 +156,7 @@ def _score_rows(run: RunResults, columns: Sequence[Column]) -> list[tuple[TextPa
         rows.append(((f"Minus the {word}", "paired by seed, 95 % for all pairs at once"), versus))
     finals = [column.trial.final if column.trial else None for column in columns]
     ranks = [(number(final.effective_rank if final else None, 1), "") for final in finals]
-    rows.append((("Effective rank", "dimensions in use"), ranks))
+    rows.append(((METRICS["rankme"].label, "dimensions in use"), ranks))
     return rows
 
 

@@ -35,11 +35,11 @@ def answer_screen(answer: AnswerRecord, run_dir: Path | None = None, library: st
     if answer.best_contender is None:
         return Screen(headline=answer.headline)
     score = SCORES.get(answer.score_name)
-    direction = f", {score.direction}" if score else ""
+    best = f", {score.best}" if score else ""
     table = ScreenTable(
         heads=heads(answer),
         rows=[Row(cells=row.cells, style=STYLES[row.kind]) for row in contender_rows(answer)],
-        legend=f"Crops in % of the image. Score: {score_label(answer.score_name)}{direction}; 95 % intervals. "
+        legend=f"Crops in % of the image. Score: {score_label(answer.score_name)}{best}; 95 % intervals. "
         f"{verdict_legend(answer)}{_SEARCH_ONLY if _mixed(answer) else ''}",
     )
     return Screen(
