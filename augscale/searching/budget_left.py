@@ -29,6 +29,11 @@ class BudgetLeft:
     """Time of the last sign of life where no worker is alive, seconds since the epoch."""
 
     @property
+    def common_end(self) -> float | None:
+        """The end, if a budget ends all workers that are alive; None if it leaves one of them, or none is alive."""
+        return self.end if self.workers and self.limited == self.workers else None
+
+    @property
     def seconds_left(self) -> float | None:
         """Seconds that are left, at least 0; of a stopped search those that were left when it stopped."""
         return None if self.end is None else max(0.0, self.end - (self.stopped or time.time()))
@@ -42,10 +47,12 @@ class BudgetLeft:
         if self.end is None or left is None:
             return "no budget" if self.workers else "no worker runs: the same command goes on"
         if not self.workers:
-            over = "the budget of the last call ended at" if not left else "the last call was stopped at"
-            kept = f", {duration(left)} before the end of its budget" if left else ""
-            at = clock(self.end if not left else self.stopped or self.end)
-            return f"no worker runs: {over} {at}{kept}; the same command goes on, with a budget of its own"
+            last = f"the budget of the last call ended at {clock(self.end)}"
+            if left and self.stopped is not None:
+                last = (
+                    f"the last call was stopped at {clock(self.stopped)}, {duration(left)} before the end of its budget"
+                )
+            return f"no worker runs: {last}; the same command goes on, with a budget of its own"
         words = f"budget ends in {duration(left)}, at {clock(self.end)}" if left else "budget ended, saving"
         if self.limited < self.workers:
             words += f", for {self.limited} of {self.workers} workers; the others have none"

@@ -92,9 +92,12 @@ def say_other_calls(display: SearchDisplay, others: Sequence[WorkerRecord], *, l
     if known is None:
         return
     workers = f"{known.workers} worker{'s' * (known.workers > 1)}"
-    end = f"until {clock(known.end)}" if known.end is not None else "without a budget"
+    if known.common_end is not None:
+        workers += f" until {clock(known.common_end)}"
+    else:
+        workers += f", {known.limited} of them with a budget" if known.limited else " without a budget"
     own = "the budget of this call is its own" if limited else "this call has no budget and works to the end"
-    display.say(f"  another call works on this run, {workers} {end}; {own}")
+    display.say(f"  another call works on this run, {workers}; {own}")
 
 
 def say_where_it_is_kept(display: SearchDisplay, address: Storage, *, given: bool) -> None:

@@ -148,11 +148,13 @@ def trust_statement(config: StudyConfig) -> str | None:
 
 
 def _chance(measured: dict[str, Any]) -> str:
-    """On which datasets the correlation is above chance, in words."""
-    shown = [name for name, values in measured.items() if values["interval"][0] > 0]
-    if len(shown) == len(measured):
-        return "beyond chance"
-    return f"beyond chance on {joined(shown)} only" if shown else "not beyond chance"
+    """On which datasets the score ranks better than chance, and on which worse, in words."""
+    better = [name for name, values in measured.items() if values["interval"][0] > 0]
+    worse = [name for name, values in measured.items() if values["interval"][1] < 0]
+    if len(better) == len(measured):
+        return "better than chance"
+    words = f"better than chance on {joined(better)} only" if better else "not better than chance"
+    return f"{words}, against accuracy on {joined(worse)}" if worse else words
 
 
 def _start_words(row: Row) -> str:

@@ -260,12 +260,12 @@ def run_worker(
 def joined_deadline(others: Sequence[WorkerRecord]) -> float | None:
     """When a worker ends that joins others: with the last of them; None if one of them has no budget, or none runs."""
     known = budget_left(others, others)
-    return known.end if known and known.limited == known.workers else None
+    return known.common_end if known else None
 
 
 def _joining_words(others: int, deadline: float | None) -> str:
     """One line on the time budget of a worker that was started by hand."""
     if deadline is not None:
         return f"this worker joins {others} until {clock(deadline)}, the end of the search's budget"
-    why = "the workers that it joins have none" if others else "no other worker runs"
+    why = "not all workers that it joins have one" if others else "no other worker runs"
     return f"no budget applies to this worker ({why}): it works until the search has ended, or a signal comes"

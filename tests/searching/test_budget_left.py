@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,14 +11,17 @@ from augscale.records.worker import WorkerRecord
 from augscale.searching import budget_left as module
 from augscale.searching import worker as worker_module
 from augscale.searching.budget_left import budget_left, clock
+from augscale.searching.introduction import say_other_calls
 from augscale.searching.worker import joined_deadline, run_worker
 
+REAL_LOCALTIME = time.localtime
 NOW = time.mktime((2026, 11, 30, 12, 0, 0, 0, 0, -1))
 
 
 @pytest.fixture(autouse=True)
 def noon(monkeypatch):
     monkeypatch.setattr(module.time, "time", lambda: NOW)
+    monkeypatch.setattr(module.time, "localtime", lambda seconds=NOW: REAL_LOCALTIME(seconds))
 
 
 def _worker(deadline: float | None = None, age: float = 0.0, phase: str = "search") -> WorkerRecord:
@@ -49,6 +53,27 @@ def test_a_stopped_search_says_when_its_budget_ended_or_that_some_was_left():
     assert _words(ended=(early,)) == "no worker runs: the same command goes on"
 
 
+@pytest.mark.parametrize(
+    ("others", "limited", "words"),
+    [
+        ([_worker(NOW + 60), _worker(NOW + 60)], True, "2 workers until 12:01:00; the budget of this call is its own"),
+        ([_worker()], True, "1 worker without a budget; the budget of this call is its own"),
+        (
+            [_worker(NOW + 60), _worker()],
+            False,
+            "2 workers, 1 of them with a budget; this call has no budget and works to the end",
+        ),
+    ],
+)
+def test_a_second_call_names_the_budget_of_the_first(others, limited, words, monkeypatch):
+    said: list[str] = []
+    display = SimpleNamespace(say=said.append)
+    say_other_calls(display, others, limited=limited)
+    assert [line.strip() for line in said] == [f"another call works on this run, {words}"]
+    say_other_calls(display, [], limited=limited)
+    assert len(said) == 1
+
+
 def test_nothing_is_said_before_a_worker_has_begun():
     assert budget_left([], []) is None
 
@@ -65,7 +90,7 @@ def test_the_time_has_a_date_on_another_day():
         (
             [_worker(NOW + 60), _worker()],
             None,
-            "no budget applies to this worker (the workers that it joins have none)",
+            "no budget applies to this worker (not all workers that it joins have one)",
         ),
         ([], None, "no budget applies to this worker (no other worker runs)"),
     ],

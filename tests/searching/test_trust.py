@@ -145,7 +145,7 @@ def test_a_search_says_in_one_line_what_the_nearest_study_found(monkeypatch):
     line = trust.trust_line(_study())
     assert line is not None
     assert "\n" not in line
-    assert line == ("rank correlation of d' with linear-probe AUROC: +0.40 on a, beyond chance (docs: evidence)")
+    assert line == ("rank correlation of d' with linear-probe AUROC: +0.40 on a, better than chance (docs: evidence)")
     assert line in trust.trust_line(_study(init="imagenet")).replace("; random weights, unlike yours", "")
     assert trust.trust_line(_study("alpha_req")) is None
     assert trust.trust_line(_study("cv-auroc", **{"probe.labelled": ["x"]})) is None
@@ -159,11 +159,14 @@ def test_the_line_has_two_figures_and_is_short_whatever_was_measured(monkeypatch
         assert len(re.findall(r"[-+]\d\.\d+", line)) == 2
         values = [values["value"] for values in trust.nearest_regime(_study(score))["spearman"][score].values()]
         assert (
-            f"{min(values):+.2f} to {max(values):+.2f} on {len(values)} sets, beyond chance on aptos2019 only" in line
+            f"{min(values):+.2f} to {max(values):+.2f} on {len(values)} sets, better than chance on aptos2019 only"
+            in line
         )
     measured = {"dprime": {name: {"value": 0.1, "interval": [-0.2, 0.4]} for name in "ab"}}
     monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": measured}])
-    assert "on 2 sets, not beyond chance (" in trust.trust_line(_study())
+    assert "on 2 sets, not better than chance (" in trust.trust_line(_study())
+    measured["dprime"]["c"] = {"value": -0.4, "interval": [-0.6, -0.1]}
+    assert "on 3 sets, not better than chance, against accuracy on c (" in trust.trust_line(_study())
 
 
 def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monkeypatch):
