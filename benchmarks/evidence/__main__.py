@@ -210,8 +210,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("tables")
     command.add_argument("--csv", type=Path, required=True)
     command.add_argument("--bootstrap", type=int, default=2000)
-    command.add_argument("--methods", action="store_true", help="the comparison of methods instead")
-    command.add_argument("--regimes", action="store_true", help="all studies below the folder side by side instead")
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--methods", action="store_true", help="the comparison of methods instead")
+    instead.add_argument("--regimes", action="store_true", help="all studies below the folder side by side instead")
     command.add_argument("--trust", action="store_true", help="also write what `augscale search` says about its score")
     command.set_defaults(function=_tables)
     return parser

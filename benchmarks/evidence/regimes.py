@@ -26,9 +26,9 @@ from benchmarks.evidence.label_tables import ranked
 from benchmarks.evidence.methods import FOLDER
 from benchmarks.evidence.question import Mean, student
 from benchmarks.evidence.records import MEAN, SCALES_LEVEL, Score, read_evidence
+from benchmarks.evidence.trust import LABELS
 
 JITTER = Score(metric="jitter", level=SCALES_LEVEL)
-LABELS = 50
 _STARTS = {"none": "random weights", "imagenet": "ImageNet weights"}
 _FEWEST_SCALES = 8
 """A folder with fewer scales in two seeds is no study of rankings."""
