@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 
 from augscale.config import load_study
 from augscale.errors import DataError
+from augscale.pretrain_config import METHOD_NAMES
 from augscale.runs.files import write_text_atomic
 from augscale.statistics.ranking import Correlation
 from benchmarks.evidence import markdown as md
@@ -85,14 +86,16 @@ def read_regimes(folder: Path, bootstrap: int) -> list[Regime]:
         network = f"{'narrow ' if study.backbone.overrides else ''}{study.backbone.name}"
         found.append(
             Regime(
-                name=f"{study.pretrain.method}, {start}",
+                name=f"{METHOD_NAMES[study.pretrain.method]}, {start}",
                 network=f"{network}, {study.crops.global_size} px",
                 images=study.pretrain.steps * study.pretrain.batch_size,
                 spread=spread,
             )
         )
     if len(found) < 2:
-        raise DataError(f"{folder}: {len(found)} regimes of {_FEWEST_SCALES} scales or more; expected two or more")
+        raise DataError(
+            f"{folder}: number of regimes with {_FEWEST_SCALES} scales or more: {len(found)}; expected two or more"
+        )
     return found
 
 

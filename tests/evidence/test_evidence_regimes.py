@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_regime_is_read_from_its_own_folder(folder: Path) -> None:
     dino, simclr = read_regimes(folder, 50)
 
-    assert (dino.name, simclr.name) == ("dino, random weights", "simclr, random weights")
+    assert (dino.name, simclr.name) == ("DINO, random weights", "SimCLR, random weights")
     assert datasets_of([dino, simclr]) == ["aptos2019", "odir3", MEAN]
     assert len(set(dino.spread.names)) == 28
     assert len(set(simclr.spread.names)) == 12
@@ -75,10 +75,10 @@ def test_the_files_are_the_same_for_the_same_tables(folder: Path) -> None:
     assert [path.read_bytes() for path in write_regimes(folder, 20)] == before
     text = paths[0].read_text()
     assert "## mean of real" in text
-    assert "| simclr, random weights |" in text
+    assert "| SimCLR, random weights |" in text
 
 
 def test_one_regime_is_no_comparison(folder: Path) -> None:
     shutil.rmtree(folder / "methods")
-    with pytest.raises(DataError, match="1 regimes of 8 scales or more; expected two or more"):
+    with pytest.raises(DataError, match="number of regimes with 8 scales or more: 1; expected two or more"):
         read_regimes(folder, 20)
