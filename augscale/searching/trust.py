@@ -37,7 +37,8 @@ def measured_regimes() -> tuple[Row, ...]:
 
     Each has init ("none", "imagenet" or "weights": a file), method, network, images (number that a run saw) and size
     (of a global view, pixels); runs, scales, setting, statistics, gain of pre-training, Spearman correlations by score
-    and dataset; labels: None, or what a score from a few labels reached (images, spearman by dataset).
+    and dataset; labels: None, or what a score from a few labels reached (images; spearman and, of pair AUROC,
+    without_labels, by dataset).
     """
     content: Row = json.loads(files("augscale.searching").joinpath("trust.json").read_text("utf-8"))
     return tuple(content["regimes"])
@@ -100,17 +101,23 @@ def trust_line(config: StudyConfig) -> str | None:
 def labels_line(config: StudyConfig) -> str | None:
     """One line on `--labels` for trials that begin with pre-trained weights and are scored without labels; else None.
 
-    What labels gain is said only if it was measured for such a start.
+    What labels gain is said where it was measured for such a start and method; where labels ranked scales no better
+    than pair AUROC did, nothing is said.
     """
     if config.probe.uses_labels or config.backbone.init == "none":
         return None
     hint = "with labels at hand, --labels DIR scores trials by how well classes are told apart"
     row = nearest_regime(config)
     known = row.get("labels") if row is not None and not _unlike(row, config) else None
-    if not known:
+    if not known or not known["without_labels"]:
         return hint
-    values = ", ".join(f"{value:+.2f} on {name}" for name, value in known["spearman"].items())
-    return f"{hint}; {known['images']} labelled images ranked scales at Spearman {values} ({doc_pages.EVIDENCE})"
+    labels, free = (sum(known[name].values()) / len(known[name]) for name in ("spearman", "without_labels"))
+    if labels <= free:
+        return None
+    return (
+        f"{hint}: from {known['images']} labelled images scales were ranked at {labels:+.2f} (mean rank correlation), "
+        f"by pair AUROC at {free:+.2f} ({doc_pages.EVIDENCE})"
+    )
 
 
 def trust_statement(config: StudyConfig) -> str | None:

@@ -70,7 +70,7 @@ def ranked(spread: Spread, name: str, dataset: str, size: int, *, other_seed: bo
         other_seed: the outcome is that of the run with the same scales and the other of two seeds. What a network's
             own chance adds to its score and to its outcome does not count then.
     Returns:
-        None where fewer than three runs have such values, or their ranks are undefined.
+        None where fewer than three runs have such values, their ranks are undefined, or the study lacks the score.
     """
     known = [run for run in spread.runs if (run.run, dataset, size, "others") in spread.evidence.labels]
     pairs = _with_other_seed(known) if other_seed else [(run, run) for run in known]
@@ -84,7 +84,9 @@ def ranked(spread: Spread, name: str, dataset: str, size: int, *, other_seed: bo
     elif name in ("cv", "knn"):
         scores = _within(spread, runs, name, dataset, size)
     else:
-        score = next(score for score in spread.scores if score.label == name)
+        score = next((score for score in spread.scores if score.label == name), None)
+        if score is None:
+            return None
         values = _less_seed_mean(spread.evidence.score(runs, score)[:, None], runs)
         scores = np.repeat(values, outcome.shape[1], axis=1)
     places = [rankdata(values, axis=0) for values in (scores, outcome)]

@@ -11,7 +11,7 @@ from augscale.config import StudyConfig, load_study
 from augscale.pretrain_config import METHOD_NAMES
 from augscale.runs.files import read_json, write_text_atomic
 from augscale.searching.trust import regime_of
-from benchmarks.evidence.correlations import Spread
+from benchmarks.evidence.correlations import DEFAULT, Spread
 from benchmarks.evidence.label_tables import ranked
 from benchmarks.evidence.methods import FOLDER, read_methods
 from benchmarks.evidence.plan import CONTROLS
@@ -61,13 +61,22 @@ def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict
 
 
 def few_labels(spread: Spread) -> dict[str, Any] | None:
-    """images and spearman, by dataset, of the score from `LABELS` labelled images; None where a study has none.
+    """How the score from `LABELS` labelled images ranks scales, beside pair AUROC; None where a study has none.
 
-    Judged by the other seed, so that a network's own chance does not count.
+    Judged by accuracy (ridge regression) on the other images, of the other seed: a network's own chance does not count.
+
+    Returns:
+        images; spearman and without_labels: rank correlations by dataset.
     """
-    found = {name: ranked(spread, "labels", name, LABELS, other_seed=True) for name in spread.evidence.real_datasets}
-    known = {name: round(one.correlation, 2) for name, one in found.items() if one is not None}
-    return {"images": LABELS, "spearman": known} if known else None
+    found = {
+        key: {
+            dataset: round(one.correlation, 2)
+            for dataset in spread.evidence.real_datasets
+            if (one := ranked(spread, name, dataset, LABELS, other_seed=True)) is not None
+        }
+        for key, name in (("spearman", "labels"), ("without_labels", DEFAULT.label))
+    }
+    return {"images": LABELS, **found} if found["spearman"] else None
 
 
 def gain(evidence: Evidence) -> dict[str, Any] | None:

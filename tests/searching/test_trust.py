@@ -171,7 +171,7 @@ def test_the_line_has_two_figures_and_is_short_whatever_was_measured(monkeypatch
 
 def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monkeypatch):
     unmeasured = "with labels at hand, --labels DIR scores trials by how well classes are told apart"
-    few = {"images": 50, "spearman": {"a": 0.61}}
+    few = {"images": 50, "spearman": {"a": 0.61}, "without_labels": {"a": 0.3}}
     assert trust.labels_line(_study(init="imagenet")) == unmeasured
     assert trust.labels_line(_study()) is None, "random weights"
     assert trust.labels_line(_study("cv-auroc", "imagenet", **{"probe.labelled": ["x"]})) is None, "labels are used"
@@ -179,5 +179,9 @@ def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monke
     assert trust.labels_line(_study(init="imagenet")) == unmeasured, "measured for random weights"
     own = SETTING | {"init": "imagenet", "spearman": {}, "labels": few}
     monkeypatch.setattr(trust, "measured_regimes", lambda: [own])
-    said = trust.labels_line(_study(init="imagenet"))
-    assert said == f"{unmeasured}; 50 labelled images ranked scales at Spearman +0.61 on a (docs: evidence)"
+    assert trust.labels_line(_study(init="imagenet")) == (
+        f"{unmeasured}: from 50 labelled images scales were ranked at +0.61 (mean rank correlation), by pair AUROC at "
+        "+0.30 (docs: evidence)"
+    )
+    few["without_labels"]["a"] = 0.7
+    assert trust.labels_line(_study(init="imagenet")) is None, "labels were no better"
