@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from augscale import doc_pages
 from augscale.config import StudyConfig
 from augscale.records.answer import ContenderRecord, UnfinishedRecord, UntrainedComparison
 from augscale.records.metrics import SCORES, score_label
@@ -213,6 +214,11 @@ def caveats(
         caveats.insert(1, trust)
     if config.backbone.init == "none":
         caveats.append("Trials started from random weights; with pre-trained weights the ranking can differ.")
+    elif not labelled:
+        caveats.append(
+            "A score above the pre-trained network's does not show better features: in the study from ImageNet weights "
+            f"pair AUROC rose while accuracy on labels fell ({doc_pages.EVIDENCE})."
+        )
     if not any(c.confirm_scores for c in contenders):
         caveats.append("Nothing was confirmed on fresh seeds: the best of many noisy scores is partly luck.")
     elif best:

@@ -121,6 +121,14 @@ def test_a_null_that_moves_is_the_first_caveat(answer):
     assert "- The score moves without learning" in text.split("\n\n")[2].splitlines()[0]
 
 
+def test_a_pre_trained_start_has_its_own_caveat(answer):
+    words = "Label-free: a score above the pre-trained start does not show better features (docs: evidence)"
+    assert words not in plain(answer)
+    answer["backbone"]["init"] = "imagenet"
+    (note,) = [line for line in on_terminal(answer, 100).splitlines() if "Label-free" in line]
+    assert note.strip() == f"- {words}"
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_at_most_three_caveats_each_with_its_page(answer, columns):
     answer["contenders"][0]["confirm_missing"] = 2

@@ -35,6 +35,9 @@ def _limits(answer: AnswerRecord) -> Iterator[Note]:
         names = ", ".join(labelled.name for labelled in answer.labels_used)
         text = f"The score used labels of {names}; others may rank otherwise"
         yield Note(text=text, page=doc_pages.SEARCH_WITH_LABELS)
+    elif answer.backbone and answer.backbone.init not in (None, "none"):
+        text = "Label-free: a score above the pre-trained start does not show better features"
+        yield Note(text=text, page=doc_pages.EVIDENCE)
     else:
         text = "Label-free: not shown to rank scales as labels do"
         yield Note(text=text, page=doc_pages.SCORE_LIMITS)
