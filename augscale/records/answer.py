@@ -152,6 +152,8 @@ class AnswerRecord(FileRecord):
     steps: int | None = None
     batch_size: int | None = None
     score_name: str = "dprime"
+    local_crops: bool = True
+    """False if the trials drew no local crops, so that nothing is known of their scales."""
     labels_used: tuple[LabelledRecord, ...] = ()
     best: str | None
     """Name of the best contender; None if no trial completed without collapsing."""

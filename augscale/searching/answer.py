@@ -20,7 +20,7 @@ from augscale.records.panel import PanelRecord, UntrainedRecord
 from augscale.records.trial import TrialRecord
 from augscale.runs.files import write_text_atomic
 from augscale.runs.folders import RunFolder, now, versions
-from augscale.searching.answer_words import caveats, headline, sentences, unfinished_sentence
+from augscale.searching.answer_words import caveats, draws_local_crops, headline, sentences, unfinished_sentence
 from augscale.searching.budget import unfinished_work
 from augscale.searching.confirm import ConfirmationRun, complete_seeds, planned_runs, trial_name
 from augscale.searching.failures import all_failed, failure_groups, failure_sentence
@@ -83,6 +83,7 @@ def write_answer(
         steps=config.pretrain.steps,
         batch_size=config.pretrain.batch_size,
         score_name=score,
+        local_crops=draws_local_crops(config),
         labels_used=manifest.labelled,
         best=best.name if best else None,
         headline=headline(

@@ -14,6 +14,7 @@ def scale_card(config: StudyConfig, answer: AnswerRecord, best: ContenderRecord,
         what = "the best augmentation scales of a search"
     lines = [
         f"# Scale card: {what}. Use it as --scales best.toml.",
+        *([] if answer.local_crops else ["# The search drew no local crops: nothing is known of local_crops_scale."]),
         "[card]",
         f"study = {_text(config.name)}",
         f"trial = {best.number}",

@@ -160,13 +160,13 @@ def test_training_that_did_not_pay_is_said_and_a_longer_search_is_proposed(tmp_p
     change_answer(folder, untrained=versus_untrained(UNTRAINED_SCORE - 0.1))
     best = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["best"]
     words = report_of(folder).words
-    assert f"{best} is not better than the network before training difference −0.100 d'" in words
+    assert f"{best} does not score higher than the network before training difference −0.100 d'" in words
     assert f"augscale search --study {folder}/study.toml --set pretrain.steps=1200 --out {folder}-longer" in words
     assert "augscale export" not in words
 
 
 def test_training_that_paid_is_said(finished, page):
-    assert f"{finished.best.name} is better than the network before training difference +" in page.words
+    assert f"{finished.best.name} scores higher than the network before training difference +" in page.words
 
 
 def test_only_what_differs_from_the_best_is_emphasised(finished, page):

@@ -121,6 +121,14 @@ def test_a_null_that_moves_is_the_first_caveat(answer):
     assert "- The score moves without learning" in text.split("\n\n")[2].splitlines()[0]
 
 
+def test_scales_of_local_crops_that_were_not_drawn_are_not_shown(answer):
+    assert "no local crops" not in plain(answer)
+    answer["local_crops"] = False
+    text = plain(answer)
+    assert "Trials drew no local crops." in " ".join(text.split())
+    assert row(text, "weak").split()[2] == "-"
+
+
 def test_a_pre_trained_start_has_its_own_caveat(answer):
     words = "Label-free: a score above the pre-trained start does not show better features (docs: evidence)"
     assert words not in plain(answer)

@@ -39,6 +39,10 @@ def test_only_a_card_of_an_answer_is_called_the_best(beaten, seeds, left, outcom
     )
     answer = AnswerRecord(best="weak", headline="Said.", contenders=(weak,), untrained=before, unfinished=unfinished)
     text = scale_card(load_study("smoke"), answer, weak, "abc")
+    without = scale_card(load_study("smoke"), answer.model_copy(update={"local_crops": False}), weak, "abc")
+    assert [line for line in without.splitlines() if line not in text.splitlines()] == [
+        "# The search drew no local crops: nothing is known of local_crops_scale."
+    ]
     assert tomllib.loads(text)["card"]["outcome"] == outcome
     heading = text.splitlines()[0]
     assert heading.startswith("# Scale card: ")

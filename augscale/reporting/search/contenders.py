@@ -72,10 +72,15 @@ def leader_word(answer: AnswerRecord) -> str:
 
 
 def verdict_legend(answer: AnswerRecord) -> str:
-    """What the verdicts rest on, or why there are none; with fresh seeds, what untrained has on the search's seed."""
+    """What the verdicts rest on, or why there are none; with fresh seeds, what untrained has on the search's seed.
+
+    Last, whether local crops were drawn.
+    """
     null = answer.null
     before = null.untrained if null and any(contender.confirm_scores for contender in answer.contenders) else None
     start = "" if before is None else f" Untrained on the seed of the search, with which null began: {number(before)}."
+    if not answer.local_crops:
+        start += " Trials drew no local crops."
     if answer.judged:
         return f"Verdicts are differences to the {leader_word(answer)}, paired by seed.{start}"
     more = "the same command goes on" if answer.unfinished else "confirm.seeds = 2 or more does"
@@ -88,7 +93,7 @@ def _contender(contender: ContenderRecord, answer: AnswerRecord, confirmed: bool
     return ContenderRow(
         name=contender.name,
         global_area=_area(scales.get("global_crops_scale")),
-        local_area=_area(scales.get("local_crops_scale")),
+        local_area=_area(scales.get("local_crops_scale") if answer.local_crops else None),
         jitter=field_value("brightness", scales.get("brightness")),
         score=_score(contender, confirmed),
         verdict=verdict,

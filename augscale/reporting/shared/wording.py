@@ -159,7 +159,7 @@ def untrained_verdict(best: str, versus: UntrainedComparison, score_name: str, *
         numbers += f", 95 % interval {interval(versus.interval, sign=True)}"
     if not judged:
         return f"{best} against {UNTRAINED_WORDS}: one seed, no verdict", numbers
-    return f"{best} is {'' if versus.beaten else 'not '}better than {UNTRAINED_WORDS}", numbers
+    return f"{best} {'scores' if versus.beaten else 'does not score'} higher than {UNTRAINED_WORDS}", numbers
 
 
 def plain(text: str) -> str:
