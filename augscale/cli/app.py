@@ -23,7 +23,17 @@ from augscale.cli import completion
 from augscale.cli.data import data_app
 from augscale.cli.diagnose import diagnose
 from augscale.cli.evaluate import evaluate, promote
-from augscale.cli.options import AllowBad, Data, Exclude, GreyRange, Json, parse_range, print_json, split_names
+from augscale.cli.options import (
+    AllowBad,
+    Data,
+    Exclude,
+    GreyRange,
+    Json,
+    PatientsFrom,
+    parse_range,
+    print_json,
+    split_names,
+)
 from augscale.cli.pretrain import pretrain
 from augscale.cli.search import compare, report, search, status, worker
 from augscale.cli.validate import validate
@@ -122,6 +132,7 @@ def main(
 def preview(
     data: Data = None,
     exclude: Exclude = None,
+    patients_from: PatientsFrom = None,
     scales: Annotated[
         str,
         typer.Option(help="Names or cards, with commas: strong,weak,best.toml.", autocompletion=completion.scales),
@@ -161,6 +172,7 @@ def preview(
             out=out,
             allow_bad=allow_bad,
             exclude=exclude,
+            patient_pattern=patients_from,
             on_progress=on_progress,
         )
     for line in result.remarks:

@@ -65,6 +65,7 @@ def preview(
     cache_root: Path | None = None,
     allow_bad: bool = False,
     exclude: Sequence[str] | None = None,
+    patient_pattern: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PreviewResult:
     """Writes a contact sheet of views; nothing is trained.
@@ -80,6 +81,7 @@ def preview(
         cache_root: folder of decoded images; None: the default one.
         allow_bad: continue with many unreadable files.
         exclude: patterns of files to leave out; None: the study's.
+        patient_pattern: as `data.patient_pattern`, so that a command for a search can be used here; None: the study's.
         on_progress: called with (done, total) while images are decoded.
     Raises:
         ConfigError: unknown scales, study or output format, or no images or views asked for.
@@ -97,7 +99,7 @@ def preview(
         )
     shown = _named(scales)
     sources = None if data is None else [data] if isinstance(data, str) else list(data)
-    data_settings = {"data.sources": sources, "data.range": grey_range}
+    data_settings = {"data.sources": sources, "data.range": grey_range, "data.patient_pattern": patient_pattern}
     config = load_study(study, data_settings | {"data.exclude": list(exclude) if exclude else None})
     # Only a fixed subset of a large folder is decoded; the seed chooses among it.
     few = min(config.data.max_images or MOST_DECODED, max(MOST_DECODED, images))

@@ -243,6 +243,10 @@ def _notes(embedded: Sequence[Embedded], records: Sequence[ImageRecord]) -> list
     notes = [f"{one.subject.name}: nothing was measured, because {one.failure}" for one in embedded if one.failure]
     if len(records) > MOST_CONFUSED_IMAGES and len(notes) < len(embedded):
         notes.append(f"confusions were searched among {MOST_CONFUSED_IMAGES} of the {len(records)} photographs")
+    if len(embedded) > 1:
+        notes.append(
+            "verdicts hold for these checkpoints and photographs; another training seed may order them otherwise"
+        )
     missing = sum(record.label is None for record in records)
     if 0 < missing < len(records):
         notes.append(f"{missing} of {len(records)} photographs have no label; metrics with labels leave them out")

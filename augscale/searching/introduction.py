@@ -75,8 +75,9 @@ def say_budget(display: SearchDisplay, seconds: float, began: float) -> None:
     """
     end = time.strftime("%H:%M:%S", time.localtime(began + seconds))
     display.say(
-        f"  budget {duration(seconds)}, until {end}: trials begin as long as the confirmation fits behind them; what "
-        "runs at the end is saved, and the same command goes on; the start of the program and the report come on top"
+        f"  budget {duration(seconds)}, until {end}: once searched scales have been tried, trials begin as long as the "
+        "confirmation fits behind them; what runs at the end is saved, and the same command goes on; the start of the "
+        "program and the report come on top"
     )
 
 

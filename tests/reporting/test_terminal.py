@@ -121,6 +121,15 @@ def test_a_null_that_moves_is_the_first_caveat(answer):
     assert "- The score moves without learning" in text.split("\n\n")[2].splitlines()[0]
 
 
+def test_it_is_said_that_no_searched_scales_were_compared(answer):
+    words = "- All searched trials were pruned, none was compared; --set search.prune=false lets them end"
+    answer["counts"] = {"COMPLETE": 4, "PRUNED": 3}
+    assert words not in " ".join(plain(answer).split())
+    answer["contenders"] = [one for one in answer["contenders"] if not one["name"].startswith("trial ")]
+    answer["best"] = answer["contenders"][0]["name"]
+    assert words in " ".join(plain(answer).split())
+
+
 def test_scales_of_local_crops_that_were_not_drawn_are_not_shown(answer):
     assert "no local crops" not in plain(answer)
     answer["local_crops"] = False
@@ -208,7 +217,8 @@ def test_an_unfinished_search_goes_on_first_with_its_budget(answer, left, words,
     answer["unfinished"] = left
     for text in (plain(answer), on_terminal(answer, 100)):
         following = text.split("Next:")[1]
-        assert following.split("\n")[0].strip() == f"{words}; without --budget the search runs to its end"
+        same = "the same budget again; " if left.get("budget") else ""
+        assert following.split("\n")[0].strip() == f"{words}; {same}without --budget the search runs to its end"
         assert " ".join(following.replace("\\\n", "").split("\n")[1].split()).startswith(command)
         assert "augscale export" in following
 

@@ -249,7 +249,10 @@ def test_the_next_call_goes_on_and_compares_on_the_seeds_that_are_complete(calls
     assert "confirm.seeds = 2" not in two["said"], "the seeds are planned and have not run"
     assert two["answer"].outcome == "not finished"
     assert 'outcome = "not finished"' in two["card"]
-    assert "Next: 2 confirmation runs left; without --budget the search runs to its end" in two["said"]
+    assert (
+        "Next: 2 confirmation runs left; the same budget again; without --budget the search runs to its end"
+        in two["said"]
+    )
     assert "--budget 1h" in two["said"].split("Next:")[1]
     assert "its search has " in two["warning"]
 

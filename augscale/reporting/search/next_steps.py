@@ -55,7 +55,8 @@ def next_words(answer: AnswerRecord) -> str:
     """What the first of `next_commands` is for, in an unfinished search; else empty."""
     if not answer.unfinished:
         return ""
-    return f"{work_left(answer.unfinished)}; without --budget the search runs to its end"
+    same = "the same budget again; " if answer.unfinished.budget else ""
+    return f"{work_left(answer.unfinished)}; {same}without --budget the search runs to its end"
 
 
 def library_at_hand() -> str:
