@@ -340,6 +340,7 @@ def test_each_checkpoint_is_examined_at_its_own_size_whatever_the_order(ours, ph
     found = augscale.diagnose([tmp_path / "larger.safetensors", ours], data=photographs, scales=["weak"], **SMALL)
     assert (found["weak"].view_size, found["larger"].view_size, found.view_size) == (SIZE, 48, None)
     assert any("32 px: weak; 48 px: larger" in note for note in found.notes)
+    assert any("another training seed may order them otherwise" in note for note in found.notes)
     assert {c.name for c in found.checkpoints} == {
         "larger", "weak", UNTRAINED, f"{UNTRAINED} at {SIZE} px"
     }, "the network before training has the size of its checkpoint"  # fmt: skip

@@ -165,6 +165,15 @@ def test_training_that_did_not_pay_is_said_and_a_longer_search_is_proposed(tmp_p
     assert "augscale export" not in words
 
 
+def test_scales_of_local_crops_that_were_not_drawn_are_not_compared(tmp_path):
+    folder = write_run(tmp_path / "run", trials=12)
+    assert "Local crops area, % of the image" in report_of(folder).words
+    change_answer(folder, local_crops=False)
+    words = report_of(folder).words
+    assert "Local crops area, % of the image" not in words
+    assert "Trials drew no local crops." in words
+
+
 def test_training_that_paid_is_said(finished, page):
     assert f"{finished.best.name} scores higher than the network before training difference +" in page.words
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from augscale import doc_pages
-from augscale.records.answer import AnswerRecord, ContenderRecord
+from augscale.records.answer import AnswerRecord
 from augscale.reporting.shared.screen import Note
 from augscale.searching.answer_words import fresh_seeds, unfinished_sentence
 
@@ -25,17 +25,18 @@ def _alarms(answer: AnswerRecord) -> Iterator[Note]:
         yield Note(text="The score moves without learning, too; that part is no gain", page=doc_pages.SCORE)
     if best and not best.confirm_scores:
         yield Note(text="Not repeated on fresh seeds: the best of many is partly luck", page=doc_pages.INTERVALS)
-    if answer.counts.get("PRUNED") and best and not any(_searched(contender) for contender in answer.contenders):
-        text = "All searched trials were pruned, none was compared; --set search.prune=false lets them end"
+    if best and answer.counts.get("PRUNED") and _only_controls_ended(answer):
+        text = "No searched trial reached its end, so none was compared; --set search.prune=false lets them"
         yield Note(text=text, page=doc_pages.STUDY_FILES)
     if missing := sum(contender.confirm_missing for contender in answer.contenders):
         runs = "1 confirmation run" if missing == 1 else f"{missing} confirmation runs"
         yield Note(text=f"{runs} failed or collapsed", page=doc_pages.INTERVALS)
 
 
-def _searched(contender: ContenderRecord) -> bool:
-    """True for scales of the search, False for controls; kinds do not tell, since the best may be either."""
-    return contender.name.startswith("trial ")
+def _only_controls_ended(answer: AnswerRecord) -> bool:
+    """True if as many trials ended as controls; contenders do not tell, which are few of the searched trials."""
+    controls = sum(one.state == "COMPLETE" and not one.name.startswith("trial ") for one in answer.contenders)
+    return answer.counts.get("COMPLETE", 0) <= controls
 
 
 def _limits(answer: AnswerRecord) -> Iterator[Note]:

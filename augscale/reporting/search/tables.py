@@ -93,6 +93,8 @@ def scales_table(run: RunResults) -> ScalesTable | None:
         return None
     names = [name for name in FIELDS if any(name in c.scales for c in columns)]
     names += dict.fromkeys(name for c in columns for name in c.scales if name not in FIELDS)
+    if run.answer is not None and not run.answer.local_crops:
+        names = [name for name in names if name != "local_crops_scale"]
     differing = [name for name in names if len({field_value(name, c.scales.get(name)) for c in columns}) > 1]
     equal = [name for name in names if name not in differing] if len(columns) > 1 else []
     return ScalesTable(
