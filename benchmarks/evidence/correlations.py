@@ -134,6 +134,10 @@ class Spread:
             bootstrap=self.bootstrap,
         )
 
+    def compared(self, values: Floats) -> Floats:
+        """Values of all runs, shape (runs,), as they are compared."""
+        return self._compared(values, np.ones(len(self.runs), dtype=bool))
+
     def _compared(self, values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
         """Values of the known runs (last axis) as they are compared: as they are, or less their seed's mean."""
         if not self.within_seeds:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from augscale.config import load_study
 from augscale.runs.files import write_text_atomic
-from benchmarks.evidence import label_tables, prior, run_tables, score_tables
+from benchmarks.evidence import beyond, label_tables, prior, run_tables, score_tables
 from benchmarks.evidence.correlations import Spread
 from benchmarks.evidence.figures import write_figures
 from benchmarks.evidence.records import Evidence, read_evidence
@@ -31,6 +31,7 @@ SECTIONS: tuple[Callable[[Spread], str], ...] = (
     score_tables.within_seeds_section,
     prior.section,
     label_tables.section,
+    beyond.section,
 )
 
 

@@ -1,0 +1,164 @@
+"""Table 16: what a score says beyond what needs no training.
+
+A score that only repeats how large crops are, or how little the network has moved, ranks scales without being worth its
+training. Its partial rank correlation with accuracy holds these fixed: the correlation of what is left of both ranks
+when the best linear function of the ranks held fixed is taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from augscale.seeding import derive_seed
+from augscale.statistics.ranking import Correlation, rank_correlation
+from benchmarks.evidence import markdown as md
+from benchmarks.evidence.correlations import DEFAULT, HYPOTHESIS, MAIN_PROTOCOL, Spread
+from benchmarks.evidence.records import SCALES_LEVEL, Score
+
+Floats = npt.NDArray[np.float64]
+
+CROP_AREA = Score(metric="crop_area", level=SCALES_LEVEL)
+LIKENESS = Score(metric="cka_to_start", level="clean")
+HELD: dict[str, tuple[Score, ...]] = {
+    "crop size": (CROP_AREA,),
+    "likeness to the start": (LIKENESS,),
+    "both": (CROP_AREA, LIKENESS),
+}
+SCORES = (
+    DEFAULT,
+    Score(metric="dprime"),
+    HYPOTHESIS,
+    Score(metric="lidar"),
+    Score(metric="pair_auroc", level="natural:srahim_dr"),
+    Score(metric="pair_auroc", level="own"),
+    Score(metric="jitter", level=SCALES_LEVEL),
+)
+"""The default, those named before the study began, the one that looked best in it, and two that are to show nothing."""
+SHUFFLES = 500
+_SMALLEST_PIVOT = 1e-9
+
+
+def section(spread: Spread) -> str:
+    """Table 16, within a seed."""
+    title = "## 16. What a score says beyond crop size and likeness to the start\n"
+    within = spread.within()
+    known = within.scores
+    held = {name: scores for name, scores in HELD.items() if all(score in known for score in scores)}
+    scores = [score for score in SCORES if score in known]
+    if not held:
+        return title + "The sizes of crops are not known.\n"
+    parts = [
+        f"{title}Partial rank correlations with `{MAIN_PROTOCOL}` AUROC, within a seed: the ranks of what the column ",
+        "names are held fixed. The first column is table 13's, with nothing held fixed.\n",
+    ]
+    for dataset in within.datasets:
+        rows = []
+        for score in scores:
+            values = within.evidence.score(within.runs, score)
+            cells = [md.correlation(within.correlation(values, dataset))]
+            for fixed in held.values():
+                if score in fixed:
+                    cells.append(md.MISSING)
+                    continue
+                columns = [within.evidence.score(within.runs, other) for other in fixed]
+                cells.append(md.correlation_difference(partial_correlation(within, values, columns, dataset)))
+            rows.append([score.label, *cells])
+        parts.append(f"\n{dataset}; {_chance(within, dataset)}\n\n" + md.table(["score", "nothing", *held], rows))
+    return "".join(parts)
+
+
+def partial_correlation(
+    spread: Spread, values: Floats, held: Sequence[Floats], dataset: str, protocol: str = MAIN_PROTOCOL
+) -> tuple[float, tuple[float, float] | None] | None:
+    """Partial Spearman correlation of a value with the accuracy at the end, and its 95 % interval.
+
+    From the matrix of all pairs' correlations, as `scipy` has none; over two columns it equals the textbook's
+    (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2)). Replicate k of every pair has the same scales and images.
+
+    Args:
+        spread: the runs; with `within_seeds`, differences from each seed's mean are ranked.
+        values: float64, shape (runs,).
+        held: columns to hold fixed, each float64, shape (runs,). Runs that lack any of these or the outcome are left
+            out.
+    Returns:
+        None where it is undefined: a column is constant, or determined by those held fixed.
+    """
+    given = np.stack([values, *held, spread.evidence.auroc(spread.runs, dataset, protocol)])
+    known = np.isfinite(given).all(axis=0)
+    spread = replace(spread, runs=[run for run, keep in zip(spread.runs, known, strict=True) if keep])
+    outcome = [spread.correlation(column, dataset, protocol) for column in given[:-1, known]]
+    columns = [spread.compared(column) for column in given[:-1, known]]
+    size = len(columns) + 1
+    found: dict[tuple[int, int], Correlation] = {(0, place + 1): pair for place, pair in enumerate(outcome)}
+    for left in range(len(columns)):
+        for right in range(left + 1, len(columns)):
+            found[left + 1, right + 1] = rank_correlation(
+                columns[left], columns[right], groups=spread.groups, bootstrap=spread.bootstrap
+            )
+    if any(pair.value is None for pair in found.values()):
+        return None
+    single = _partial(_matrices({place: np.array([pair.value]) for place, pair in found.items()}, size))
+    if not np.isfinite(single[0]):
+        return None
+    replicates = {place: pair.replicates for place, pair in found.items()}
+    if not all(map(len, replicates.values())):
+        return float(single[0]), None
+    drawn = _partial(_matrices(replicates, size))
+    low, high = np.percentile(drawn[np.isfinite(drawn)], (2.5, 97.5))
+    return float(single[0]), (float(low), float(high))
+
+
+def _matrices(pairs: dict[tuple[int, int], Floats], size: int) -> Floats:
+    """Symmetric matrices with ones on the diagonal, shape (B, size, size), from the pairs above it."""
+    matrices = np.tile(np.eye(size), (len(next(iter(pairs.values()))), 1, 1))
+    for (row, column), values in pairs.items():
+        matrices[:, row, column] = matrices[:, column, row] = values
+    return matrices
+
+
+def _partial(matrices: Floats) -> Floats:
+    """Partial correlation of the first two variables, all others held fixed: shape (B,); NaN where it is undefined."""
+    result = np.full(len(matrices), np.nan)
+    known = np.isfinite(matrices).all(axis=(1, 2))
+    known[known] = np.linalg.det(matrices[known]) > _SMALLEST_PIVOT
+    inverse = np.linalg.inv(matrices[known])
+    result[known] = -inverse[:, 0, 1] / np.sqrt(inverse[:, 0, 0] * inverse[:, 1, 1])
+    return result
+
+
+def _chance(spread: Spread, dataset: str) -> str:
+    """The null: how far from 0 the default score's partial correlation lies where its scales are shuffled."""
+    rng = np.random.default_rng(derive_seed(0, "shuffled scales"))
+    values = spread.evidence.score(spread.runs, DEFAULT)
+    crops = [spread.evidence.score(spread.runs, CROP_AREA)]
+    quick = replace(spread, bootstrap=0)
+    found = []
+    for _ in range(SHUFFLES):
+        partial = partial_correlation(quick, shuffled(quick, values, rng), crops, dataset)
+        if partial is not None:
+            found.append(abs(partial[0]))
+    if not found:
+        return "shuffled scores have no partial correlation."
+    return f"95 % of shuffled rankings lie within {md.area(float(np.percentile(found, 95)))} of 0, crop size held fixed."
+
+
+def shuffled(spread: Spread, values: Floats, rng: np.random.Generator) -> Floats:
+    """The values with each scales' taken from other scales of the same seed; the same exchange in all seeds.
+
+    Scales that lack a seed keep their own values.
+    """
+    rows: dict[str, dict[int, int]] = {}
+    for place, run in enumerate(spread.runs):
+        rows.setdefault(run.name, {})[run.seed] = place
+    seeds = {run.seed for run in spread.runs}
+    names = [name for name, places in rows.items() if places.keys() == seeds]
+    result = values.copy()
+    for name, other in zip(names, rng.permutation(names).tolist(), strict=True):
+        for seed in seeds:
+            result[rows[name][seed]] = values[rows[other][seed]]
+    return result
+
