@@ -143,7 +143,9 @@ def _chance(spread: Spread, dataset: str) -> str:
             found.append(abs(partial[0]))
     if not found:
         return "shuffled scores have no partial correlation."
-    return f"95 % of shuffled rankings lie within {md.area(float(np.percentile(found, 95)))} of 0, crop size held fixed."
+    return (
+        f"95 % of shuffled rankings lie within {md.area(float(np.percentile(found, 95)))} of 0, crop size held fixed."
+    )
 
 
 def shuffled(spread: Spread, values: Floats, rng: np.random.Generator) -> Floats:
@@ -161,4 +163,3 @@ def shuffled(spread: Spread, values: Floats, rng: np.random.Generator) -> Floats
         for seed in seeds:
             result[rows[name][seed]] = values[rows[other][seed]]
     return result
-
