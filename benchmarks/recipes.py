@@ -1,20 +1,21 @@
 """Compares recipes for a start from ImageNet weights, in short runs: does training beat its start, on panel and labels?
 
     python -m benchmarks.recipes --data-root DIR --out OUT [--recipes start-frozen,frozen-1e-3]
-        [--set KEY=VALUE] [--device cuda] [--smoke]
+        [--scales weak,strong] [--seeds 0,1] [--set KEY=VALUE] [--device cuda] [--smoke]
 
-Every recipe trains with the scales `weak` from the same weights with seed 0, and its teacher is measured. Two networks
-are its references: the start, and the start with learning switched off (lr 0). The rows of OUT/recipes.csv come in the
-order of `RECIPES`, the most informative first, so an early stop is usable. The same command goes on after a stop; a
-second process may work on the same folder. Learning rates are those of the batch as it is, not scaled.
-`--recipes` names others; their order does not matter, but without a start of the same statistics a row has no gains.
+Every recipe trains from the same weights, with the scales `weak` and seed 0 if no others are named, and its teacher is
+measured. Two networks are its references: the start, and the start with learning switched off (lr 0). The rows of
+OUT/recipes.csv come in the order of `RECIPES`, the most informative first, so an early stop is usable. The same command
+goes on after a stop; a second process may work on the same folder. Learning rates are those of the batch as it is, not
+scaled. `--recipes` names others; their order does not matter, but without a start of the same statistics a row has no
+gains.
 
 With `batch_norm = "frozen"` all networks have the start's statistics. With "train" every network gathers them anew on
 the same photographs, the start too, so that a difference from the start is one of weights. Only rows of equal
-`statistics` may be compared: their gains are taken from the start of the same kind.
+`statistics` and `seed` may be compared: their gains are taken from the start of the same kind.
 
-One seed, and short runs: a gain of the size of the difference between two seeds shows nothing. What looks best here is
-to be run again, longer and with other seeds, before it is called a recipe.
+With one seed and short runs a gain of the size of the difference between two seeds shows nothing. What looks best is to
+be run again, longer and with other seeds, before it is called a recipe.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from augscale.augmentation.scales import WEAK
+from augscale.augmentation.scales import load_scales
 from augscale.cli.options import parse_assignments
 from augscale.config import StudyConfig, load_study
 from augscale.errors import AugscaleError, ConfigError
@@ -45,6 +46,7 @@ STUDY = Path(__file__).parent / "evidence" / "study-recipes.toml"
 MEASURE = Path(__file__).parent / "evidence" / "measure-recipes.toml"
 CSV_FILE = "recipes.csv"
 LAYER_DECAY, HEAD_WARMUP = 0.7, 0.2
+DEFAULT_SCALES = "weak"
 SMOKE = ("start-frozen", "frozen-1e-4", "null-frozen", "frozen-1e-4-head-layers")
 
 
@@ -58,16 +60,22 @@ class Recipe:
     batch_norm: Literal["train", "frozen"] = "frozen"
     head_warmup_fraction: float = 0.0
     layer_decay: float = 1.0
+    scales: str = DEFAULT_SCALES
+    """Name of a preset."""
+    seed: int = 0
 
     @property
     def name(self) -> str:
-        """As in "frozen-1e-4-head-layers" or "start-train"; the name of its files."""
-        if self.kind != "run":
-            return f"{'start' if self.kind == 'untrained' else 'null'}-{self.batch_norm}"
+        """As in "frozen-1e-4-head-layers", "start-train" or, with other scales, "frozen-1e-4@strong"."""
+        if self.kind == "untrained":
+            return f"start-{self.batch_norm}"
+        scales = "" if self.scales == DEFAULT_SCALES else f"@{self.scales}"
+        if self.kind == "null":
+            return f"null-{self.batch_norm}{scales}"
         mantissa, exponent = f"{self.lr:e}".split("e")
         parts = [self.batch_norm, f"{float(mantissa):g}e{int(exponent)}"]
         parts += ["head"] if self.head_warmup_fraction else []
-        return "-".join(parts + (["layers"] if self.layer_decay < 1 else []))
+        return "-".join(parts + (["layers"] if self.layer_decay < 1 else [])) + scales
 
     @property
     def statistics(self) -> Literal["own", "common"]:
@@ -169,40 +177,51 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _chosen(options: argparse.Namespace) -> list[Recipe]:
-    """Starts first, so that every later row has its gains."""
-    if options.recipes:
-        named = [Recipe.parse(name) for name in options.recipes.split(",")]
-        return sorted(named, key=lambda recipe: recipe.kind != "untrained")
-    return [recipe for recipe in RECIPES if not options.smoke or recipe.name in SMOKE]
+    """Starts first, so that every later row has its gains; all recipes with one seed before the next."""
+    named = [Recipe.parse(name) for name in options.recipes.split(",")] if options.recipes else list(RECIPES)
+    if options.smoke:
+        named = [recipe for recipe in named if recipe.name in SMOKE]
+    scales, seeds = options.scales.split(","), [int(seed) for seed in options.seeds.split(",")]
+    for name in scales:
+        load_scales(name)
+    # A start trains nothing, so it is one for all scales.
+    crossed = [
+        replace(recipe, scales=DEFAULT_SCALES if recipe.kind == "untrained" else name, seed=seed)
+        for seed in seeds
+        for recipe in named
+        for name in scales
+    ]
+    return sorted(dict.fromkeys(crossed), key=lambda recipe: (recipe.seed, recipe.kind != "untrained"))
 
 
 def planned(recipe: Recipe) -> PlannedRun:
     """The recipe as a run of the evidence study, whose chain trains, measures and resumes it."""
-    scales = None if recipe.kind == "untrained" else WEAK
+    scales = None if recipe.kind == "untrained" else load_scales(recipe.scales)
     without = NO_LEARNING if recipe.kind == "null" else ()
-    return PlannedRun(name=recipe.name, seed=0, kind=recipe.kind, scales=scales, recipe=without)
+    return PlannedRun(name=recipe.name, seed=recipe.seed, kind=recipe.kind, scales=scales, recipe=without)
 
 
 def table(out: Path, recipes: Sequence[Recipe]) -> str:
     """The finished recipes as CSV.
 
-    Columns: recipe, kind, its settings, statistics, state; loss and information at the end; pair_auroc and dprime,
-    means over the panel's levels; cka_to_start; `cv` AUROC by dataset and their mean; gain_NAME, the difference from
-    the start of equal statistics; seconds of one core.
+    Columns: recipe, kind, seed, its settings, statistics, state; loss and information at the end; pair_auroc and
+    dprime, means over the panel's levels; cka_to_start; AUROC by protocol and dataset and its mean over datasets;
+    gain_NAME, the difference from the start of equal statistics and seed; seconds of one core.
     """
     rows: list[dict[str, Any]] = []
-    starts: dict[str, dict[str, float]] = {}
+    starts: dict[tuple[str, int], dict[str, float]] = {}
     for recipe in recipes:
         result = read_json(result_file(out, planned(recipe)))
         if result is None:
             continue
-        row = {"recipe": recipe.name, "kind": recipe.kind, "state": result["state"], "statistics": recipe.statistics}
+        row: dict[str, Any] = {"recipe": recipe.name, "kind": recipe.kind, "seed": recipe.seed}
+        row |= {"state": result["state"], "statistics": recipe.statistics}
         if recipe.kind == "run":
             row |= {name: getattr(recipe, name) for name in ("lr", "batch_norm", "head_warmup_fraction", "layer_decay")}
         values = _values(result["rungs"][-1]) if result["state"] == "complete" else {}
         if recipe.kind == "untrained" and values:
-            starts[recipe.statistics] = values
-        begin = starts.get(recipe.statistics, {})
+            starts[recipe.statistics, recipe.seed] = values
+        begin = starts.get((recipe.statistics, recipe.seed), {})
         gains = {f"gain_{name}": values[name] - begin[name] for name in values if name in begin}
         facts = {name: result["rungs"][-1][name] for name in ("step", "loss", "information")} if values else {}
         shown = {name: f"{value:.5f}" for name, value in (values | gains).items()}
@@ -221,8 +240,11 @@ def _values(rung: dict[str, Any]) -> dict[str, float]:
         metric: sum(scores[level][metric] for level in LADDER) / len(LADDER) for metric in ("pair_auroc", "dprime")
     }
     found["cka_to_start"] = scores["clean"]["cka_to_start"]
-    areas = {f"cv_{name}": protocols["cv"]["auroc"] for name, protocols in rung["outcomes"].items()}
-    return found | areas | {"cv_mean": sum(areas.values()) / len(areas)}
+    for protocol in next(iter(rung["outcomes"].values())):
+        areas = {name: protocols[protocol]["auroc"] for name, protocols in rung["outcomes"].items()}
+        areas["mean"] = sum(areas.values()) / len(areas)
+        found |= {f"{protocol}_{name}": area for name, area in areas.items()}
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -238,6 +260,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", help="a setting of the study, e.g. pretrain.steps=100")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recipes", help="names of recipes, with commas between; not set: those of this file")
+    parser.add_argument("--scales", default=DEFAULT_SCALES, help="names of presets, with commas between")
+    parser.add_argument("--seeds", default="0", help="with commas between")
     parser.add_argument("--smoke", action="store_true", help="four recipes only, to try the chain")
     return parser
 

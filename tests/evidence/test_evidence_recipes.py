@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_data import write_tiny
 
+from augscale.augmentation.scales import STRONG
 from augscale.config import BackboneConfig, load_study
 from augscale.errors import ConfigError
 from augscale.networks.backbones import build_backbone
@@ -100,3 +101,20 @@ def test_a_recipe_is_found_by_its_name() -> None:
     assert Recipe.parse("train-1.5e-3-head") == Recipe(lr=1.5e-3, batch_norm="train", head_warmup_fraction=0.2)
     with pytest.raises(ConfigError, match="--recipes frozen-layers: expected a name such as"):
         Recipe.parse("frozen-layers")
+
+
+def test_scales_and_seeds_are_crossed_with_the_recipes_and_a_start_is_one_for_all_scales() -> None:
+    given = "--data-root d --out o --recipes frozen-1e-4,start-frozen --scales weak,strong --seeds 0,1"
+    options = recipes._parser().parse_args(given.split())
+
+    chosen = recipes._chosen(options)
+
+    assert [(recipe.name, recipe.seed) for recipe in chosen] == [
+        *((name, 0) for name in ("start-frozen", "frozen-1e-4", "frozen-1e-4@strong")),
+        *((name, 1) for name in ("start-frozen", "frozen-1e-4", "frozen-1e-4@strong")),
+    ]
+    assert recipes.planned(chosen[2]).scales == STRONG
+    assert recipes.planned(chosen[5]).run_id == "frozen-1e-4@strong-s1"
+    options.scales = "weak,storng"
+    with pytest.raises(ConfigError, match="storng"):
+        recipes._chosen(options)
