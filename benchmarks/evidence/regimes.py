@@ -29,8 +29,10 @@ from benchmarks.evidence.question import Mean, student
 from benchmarks.evidence.records import MEAN, SCALES_LEVEL, Score, read_evidence
 from benchmarks.evidence.trust import LABELS
 
+CROPS = Score(metric="crop_area", level=SCALES_LEVEL)
 JITTER = Score(metric="jitter", level=SCALES_LEVEL)
 _STARTS = {"none": "random weights", "imagenet": "ImageNet weights"}
+GREY, BLUE, ORANGE = "#7f7f7f", "#1f77b4", "#d95f02"
 _FEWEST_SCALES = 8
 """A folder with fewer scales in two seeds is no study of rankings."""
 
@@ -122,13 +124,15 @@ def document(regimes: list[Regime]) -> str:
         f"Outcome: `{MAIN_PROTOCOL}` AUROC. `gain`: over the network before training, mean over scales [95 % interval "
         "over scales]. Rank correlations over scales, in brackets 95 % intervals over scales (of scores: and labelled "
         "images). `two seeds`: one seed's accuracy with the other's. Scores: less their seed's mean. "
+        "`larger crops alone`, `jitter alone`: the middle of the range of a global crop's area, and jitter's strength "
+        "times its probability. "
         f"`{LABELS} labels`: a score from so many labelled images with accuracy on the others, of the other seed [95 % "
         "of 50 draws]. Networks and images differ between rows, so a row is to be read by itself.\n"
     ]
-    heads = ["regime", "network", "images seen", "scales", "gain", "two seeds", DEFAULT.label, "jitter alone"]
+    heads = ["regime", "network", "images seen", "scales", "gain", "two seeds", DEFAULT.label]
+    heads += ["larger crops alone", "jitter alone", f"{LABELS} labels"]
     for dataset in datasets_of(regimes):
-        rows = [_row(regime, dataset) for regime in regimes]
-        parts.append(f"\n## {dataset}\n" + md.table([*heads, f"{LABELS} labels"], rows))
+        parts.append(f"\n## {dataset}\n" + md.table(heads, [_row(regime, dataset) for regime in regimes]))
     return "".join(parts)
 
 
@@ -142,21 +146,22 @@ def _row(regime: Regime, dataset: str) -> list[str]:
         str(len(set(regime.spread.names))),
         md.MISSING if gain is None else md.signed(gain.mean) + md.between(gain.interval),
         md.MISSING if agreement is None else md.correlation(agreement),
-        *(md.correlation(regime.score(score, dataset)) for score in (DEFAULT, JITTER)),
+        *(md.correlation(regime.score(score, dataset)) for score in (DEFAULT, CROPS, JITTER)),
         md.MISSING if labels is None else md.signed(labels.correlation, 2) + md.between(labels.between, 2),
     ]
 
 
 def draw(regimes: list[Regime]) -> Figure:
-    """Pair AUROC's rank correlation in every regime, beside what two seeds agree on."""
+    """Pair AUROC's rank correlation in every regime, beside what two seeds agree on and what crop size alone says."""
     datasets = datasets_of(regimes)
     figure, axes = grid(len(datasets), len(datasets), 1.8, 0.5 + 0.45 * len(regimes))
     for column, (axis, dataset) in enumerate(zip(axes, datasets, strict=True)):
         axis.axvline(0, color="black", linewidth=0.6)
         for place, regime in enumerate(regimes):
             for found, marker, shift, colour in (
-                (regime.agreement(dataset), "D", -0.12, "#7f7f7f"),
-                (regime.score(DEFAULT, dataset), "o", 0.12, "#1f77b4"),
+                (regime.agreement(dataset), "D", -0.2, GREY),
+                (regime.score(DEFAULT, dataset), "o", 0.0, BLUE),
+                (regime.score(CROPS, dataset), "s", 0.2, ORANGE),
             ):
                 if found is None or found.value is None:
                     continue
@@ -168,11 +173,15 @@ def draw(regimes: list[Regime]) -> Figure:
         axis.set_yticks(range(len(regimes)), [one.name for one in regimes] if column == 0 else [""] * len(regimes))
         axis.set_title(dataset)
     handles = [
-        Line2D([], [], marker="D", linestyle="", markersize=4, color="#7f7f7f", label="two seeds with each other"),
-        Line2D([], [], marker="o", linestyle="", markersize=4, color="#1f77b4", label="pair AUROC with accuracy"),
+        Line2D([], [], marker=marker, linestyle="", markersize=4, color=colour, label=label)
+        for marker, colour, label in (
+            ("D", GREY, "two seeds with each other"),
+            ("o", BLUE, "pair AUROC with accuracy"),
+            ("s", ORANGE, "larger crops alone with accuracy"),
+        )
     ]
     title = f"rank correlation over scales, {MAIN_PROTOCOL} AUROC"
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, title=title)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, title=title)
     return figure
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from made_results import write_results
+from scipy import stats
 
 from augscale.config import load_study
 from augscale.errors import DataError
 from benchmarks.evidence.collect import collect
 from benchmarks.evidence.plan import PlannedRun, methods_plan, pretrained_plan
 from benchmarks.evidence.records import MEAN
-from benchmarks.evidence.regimes import JITTER, datasets_of, read_regimes, write_regimes
+from benchmarks.evidence.regimes import CROPS, JITTER, Regime, datasets_of, read_regimes, write_regimes
 
 SIMCLR = '[pretrain]\nmethod = "simclr"\n[crops]\nn_local = 0\n'
 
@@ -38,6 +39,12 @@ def against(run: PlannedRun, dataset: str, protocol: str) -> float:
     if run.scales is None or run.kind != "run":
         return 0.6
     return 0.7 + (0.01 if run.seed == 0 else -0.01) * quality(run)
+
+
+def _planned(regime: Regime) -> list[PlannedRun]:
+    """The runs of the regime as they were planned, in its order."""
+    plan = {run.run_id: run for run in pretrained_plan(load_study("evidence").space)}
+    return [plan[run.run] for run in regime.spread.runs]
 
 
 @pytest.fixture
@@ -66,6 +73,9 @@ def test_a_regime_is_read_from_its_own_folder(folder: Path) -> None:
     assert agreement.value == pytest.approx(1)
     assert other.value == pytest.approx(-1)
     assert dino.score(JITTER, MEAN).value == pytest.approx(1)
+    planned = _planned(dino)
+    expected = stats.spearmanr([sum(run.scales.global_crops_scale) for run in planned], [*map(quality, planned)])
+    assert dino.score(CROPS, MEAN).value == pytest.approx(expected.statistic, abs=1e-6), "larger crops, not smaller"
 
 
 def test_the_files_are_the_same_for_the_same_tables(folder: Path) -> None:
