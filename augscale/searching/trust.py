@@ -80,7 +80,7 @@ def nearest_regime(config: StudyConfig) -> Row | None:
 def trust_line(config: StudyConfig) -> str | None:
     """What the nearest regime says of the study's score, in one line; None where nothing was measured.
 
-    Correlations are those of the score's rank with the AUROC of a linear probe: the lowest and the highest of the
+    Correlations are those of the score's rank with the AUROC of ridge regression: the lowest and the highest of the
     datasets. The end of the search has them all, with intervals (`trust_statement`).
     """
     row = nearest_regime(config)
@@ -89,12 +89,20 @@ def trust_line(config: StudyConfig) -> str | None:
         return None
     values = sorted(found["value"] for found in measured.values())
     between = f"{values[0]:+.2f}" + (f" to {values[-1]:+.2f}" if len(values) > 1 else "")
-    sets = f"{len(values)} sets" if len(values) > 1 else next(iter(measured))
-    unlike = _unlike(row, config)
-    other = f"; {joined(unlike)}, unlike yours" if unlike else ""
+    differs = [
+        word
+        for word, same in (
+            ("start", (row["init"] == "none") == (config.backbone.init == "none")),
+            ("method", row["method"] == config.pretrain.method),
+            ("network", row["network"] == config.backbone.name),
+        )
+        if not same
+    ]
+    yours = f"; your {joined(differs)} {'differs' if len(differs) == 1 else 'differ'}" if differs else ""
     return (
-        f"rank correlation of {score_label(config.probe.score)} with linear-probe AUROC: {between} on {sets}, "
-        f"{_chance(measured)} ({doc_pages.EVIDENCE}{other})"
+        f"rank correlation of {score_label(config.probe.score)} with ridge AUROC: {between}, {_chance(measured)} "
+        f"({doc_pages.EVIDENCE}; {METHOD_NAMES[row['method']]} from {_start_words(row)}, {row['network']}, "
+        f"{row['images']:,} images{yours})"
     )
 
 
@@ -146,7 +154,7 @@ def trust_statement(config: StudyConfig) -> str | None:
         verdict += f", and it ranked them against accuracy on {' and '.join(against)}"
     return (
         f"How far {label} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
-        f"photographs ({known['setting']}; {doc_pages.EVIDENCE}) its rank agreed with the AUROC of a linear probe at "
+        f"photographs ({known['setting']}; {doc_pages.EVIDENCE}) its rank agreed with the AUROC of ridge regression at "
         f"Spearman {_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_unlike_sentence(known, config)}"
         f"{_picked(score, known)}"
         f"{_better(score, known) if len(useful) < 2 else ''}"
@@ -155,13 +163,14 @@ def trust_statement(config: StudyConfig) -> str | None:
 
 
 def _chance(measured: dict[str, Any]) -> str:
-    """On which datasets the score ranks better than chance, and on which worse, in words."""
-    better = [name for name, values in measured.items() if values["interval"][0] > 0]
-    worse = [name for name, values in measured.items() if values["interval"][1] < 0]
-    if len(better) == len(measured):
-        return "better than chance"
-    words = f"better than chance on {joined(better)} only" if better else "not better than chance"
-    return f"{words}, against accuracy on {joined(worse)}" if worse else words
+    """On how many datasets the score ranks better than chance, and on how many worse, in words."""
+    better, worse = (
+        sum(sign * values["interval"][edge] > 0 for values in measured.values()) for sign, edge in ((1, 0), (-1, 1))
+    )
+    words = "better than chance" if better else "not better than chance"
+    if len(measured) > 1:
+        words += f" on {better} of {len(measured)} sets" if better else f" on any of {len(measured)} sets"
+    return f"{words}, against accuracy on {worse}" if worse else words
 
 
 def _start_words(row: Row) -> str:

@@ -108,7 +108,7 @@ def test_another_method_than_the_studys_is_said_and_its_own_is_nearer(monkeypatc
     monkeypatch.setattr(trust, "measured_regimes", lambda: [dino])
     study = _study(**{"pretrain.method": "simclr", "crops.n_local": 0})
     assert "Those runs had DINO, unlike yours" in trust.trust_statement(study)
-    assert trust.trust_line(study).endswith("(docs: evidence; DINO, unlike yours)")
+    assert trust.trust_line(study).endswith("vit_small_patch16_224, 15,360 images; your method and network differ)")
     simclr = dino | {"method": "simclr", "network": "resnet10t"}
     monkeypatch.setattr(trust, "measured_regimes", lambda: [dino, simclr])
     assert trust.nearest_regime(study) == simclr
@@ -145,8 +145,11 @@ def test_a_search_says_in_one_line_what_the_nearest_study_found(monkeypatch):
     line = trust.trust_line(_study())
     assert line is not None
     assert "\n" not in line
-    assert line == ("rank correlation of d' with linear-probe AUROC: +0.40 on a, better than chance (docs: evidence)")
-    assert line in trust.trust_line(_study(init="imagenet")).replace("; random weights, unlike yours", "")
+    assert line == (
+        "rank correlation of d' with ridge AUROC: +0.40, better than chance (docs: evidence; DINO from random weights, "
+        "resnet10t, 15,360 images)"
+    )
+    assert "15,360 images; your start differs)" in trust.trust_line(_study(init="imagenet"))
     assert trust.trust_line(_study("alpha_req")) is None
     assert trust.trust_line(_study("cv-auroc", **{"probe.labelled": ["x"]})) is None
 
@@ -155,18 +158,18 @@ def test_the_line_has_two_figures_and_is_short_whatever_was_measured(monkeypatch
     for score in ("dprime", "pair_auroc", "alpha_req"):
         line = trust.trust_line(_study(score))
         assert line is not None
-        assert len(line) <= 140
+        assert len(line) <= 200
         assert len(re.findall(r"[-+]\d\.\d+", line)) == 2
-        values = [values["value"] for values in trust.nearest_regime(_study(score))["spearman"][score].values()]
-        assert (
-            f"{min(values):+.2f} to {max(values):+.2f} on {len(values)} sets, better than chance on aptos2019 only"
-            in line
-        )
+        measured = trust.nearest_regime(_study(score))["spearman"][score].values()
+        values, better = [one["value"] for one in measured], sum(one["interval"][0] > 0 for one in measured)
+        assert f"{min(values):+.2f} to {max(values):+.2f}, better than chance on {better} of {len(values)} sets" in line
     measured = {"dprime": {name: {"value": 0.1, "interval": [-0.2, 0.4]} for name in "ab"}}
     monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": measured}])
-    assert "on 2 sets, not better than chance (" in trust.trust_line(_study())
+    assert "+0.10 to +0.10, not better than chance on any of 2 sets (" in trust.trust_line(_study())
     measured["dprime"]["c"] = {"value": -0.4, "interval": [-0.6, -0.1]}
-    assert "on 3 sets, not better than chance, against accuracy on c (" in trust.trust_line(_study())
+    assert "-0.40 to +0.10, not better than chance on any of 3 sets, against accuracy on 1 (" in trust.trust_line(
+        _study()
+    )
 
 
 def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monkeypatch):
