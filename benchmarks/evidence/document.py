@@ -32,6 +32,7 @@ SECTIONS: tuple[Callable[[Spread], str], ...] = (
     prior.section,
     label_tables.section,
     beyond.section,
+    beyond.differences_section,
 )
 
 

@@ -50,7 +50,24 @@ def section(spread: Spread) -> str:
             for name in ("labels", "cv", "knn", *(score.label for score in free_scores(spread)))
         ]
         parts.append(f"\n{size} labelled images:\n\n" + md.table(["score", *datasets], rows))
-    return "".join(parts)
+    return "".join(parts) + _other_seed_table(spread, sizes, datasets)
+
+
+def _other_seed_table(spread: Spread, sizes: list[int], datasets: list[str]) -> str:
+    """The same judged by the other seed; empty where no scales have two."""
+    named = {f"{size} labels": ("labels", size) for size in sizes}
+    named |= {score.label: (score.label, sizes[-1]) for score in free_scores(spread)}
+    found = {
+        label: [ranked(spread, name, dataset, size, other_seed=True) for dataset in datasets]
+        for label, (name, size) in named.items()
+    }
+    if not any(any(cells) for cells in found.values()):
+        return ""
+    return (
+        "\nJudged by the run of the same scales and the other of two seeds, which shares no chance with the score; "
+        f"scores without labels on the images that {sizes[-1]} labels leave:\n\n"
+        + md.table(["score", *datasets], [[label, *map(_cell, cells)] for label, cells in found.items()])
+    )
 
 
 def free_scores(spread: Spread) -> list[Score]:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import load_study
-from benchmarks.evidence.beyond import CROP_AREA, DEFAULT, partial_correlation, section, shuffled
+from benchmarks.evidence.beyond import CROP_AREA, DEFAULT, differences_section, partial_correlation, section, shuffled
 from benchmarks.evidence.collect import collect
 from benchmarks.evidence.correlations import Spread
 from benchmarks.evidence.plan import PlannedRun, full_plan
@@ -115,6 +115,15 @@ def test_shuffling_exchanges_whole_scales_in_the_same_way_in_all_seeds(spread: S
 def test_section_shows_the_null_beside_the_scores(spread: Spread) -> None:
     text = section(spread)
 
-    assert "95 % of shuffled rankings lie within ." in text
+    rows = [line for line in text.splitlines() if line.startswith("| shuffled | within .")]
+    assert len(rows) == len(spread.datasets)
     assert "| pair_auroc | +" in text
     assert "crop size" in text
+
+
+def test_what_repeats_crop_size_is_compared_with_smaller_crops(spread: Spread) -> None:
+    row = next(line for line in differences_section(spread).splitlines() if line.startswith("| smaller global crops"))
+    larger = spread.within().of_score(CROP_AREA, MEAN).value
+    repeats = spread.within().of_score(DEFAULT, MEAN).value
+
+    assert row.split("|")[-2].startswith(f" +{repeats + larger:.2f}".replace("+0.", "+."))
