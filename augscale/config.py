@@ -174,15 +174,20 @@ class ProbeConfig(Settings):
         return self
 
 
+LOCAL_PARAMETERS = ("local_crop_low", "local_crop_width")
+"""Ranges of `[space]` that have no effect, and are not searched, if trials draw no local crops."""
+
+
 class SpaceConfig(Settings):
     """The search space: values that a trial may take. Each range is [low, high]; low = high fixes the value."""
 
     global_crop_low: Range = (0.2, 1.0)
     """Range of the smallest area of a global crop, as a fraction of the image; the largest area is always 1."""
     local_crop_low: Range = (0.05, 1.0)
-    """Range of the smallest area of a local crop, as a fraction of the image."""
+    """Range of the smallest area of a local crop, as a fraction of the image; not searched if `crops.n_local` is 0."""
     local_crop_width: Range = (0.0, 0.6)
-    """Range of the largest minus the smallest area of a local crop; the largest never exceeds 1."""
+    """Range of the largest minus the smallest area of a local crop; the largest never exceeds 1. Not searched if
+    `crops.n_local` is 0."""
     jitter: Range = (0.0, 0.8)
     """Range of the strength of brightness and contrast jitter, within 0 to 2; saturation is 1/2 and hue 1/4 of it, as
     in DINO, unless `free` names them."""
@@ -282,6 +287,11 @@ class StudyConfig(Settings):
         }
     )
     """Settings that a resumed run may change, because no result depends on them. Images are compared by fingerprint."""
+
+    @property
+    def draws_local_crops(self) -> bool:
+        """False if trials have global views only: then scales of local crops have no effect and are not searched."""
+        return self.pretrain.multi_crop and self.crops.n_local > 0
 
     @model_validator(mode="after")
     def _fits_together(self) -> StudyConfig:

@@ -243,14 +243,19 @@ def card_warning(name_or_path: str | Path) -> str | None:
     return f"{name}: its search {why}. {headline}".strip()
 
 
-def describe(scales: AugmentationScales) -> str:
-    """The scales in words and numbers, crops in the first line and colors in the second."""
-    g, low = scales.global_crops_scale, scales.local_crops_scale
-    crops = [f"global crops {_percent(g)} and local crops {_percent(low)} of the image"]
+def describe(scales: AugmentationScales, *, local_crops: bool = True) -> str:
+    """The scales in words and numbers, crops in the first line and colors in the second.
+
+    Args:
+        scales: to describe.
+        local_crops: False leaves out what only local crops depend on, for a training that draws none.
+    """
+    local = f" and local crops {_percent(scales.local_crops_scale)}" if local_crops else ""
+    crops = [f"global crops {_percent(scales.global_crops_scale)}{local} of the image"]
     if scales.aspect_ratio != (1.0, 1.0):
         crops.append("aspect ratio {:.2f} to {:.2f}".format(*scales.aspect_ratio))
     crops += _flips(scales)
-    colors = [*_jitter(scales), *_filters(scales), *_medical(scales)]
+    colors = [*_jitter(scales), *_filters(scales, local_crops), *_medical(scales)]
     return "; ".join(crops) + "\n" + ("; ".join(colors) if colors else "no change of color")
 
 
@@ -274,18 +279,20 @@ def _jitter(scales: AugmentationScales) -> list[str]:
     return parts + ([f"grayscale p {scales.grayscale_p:.3g}"] if scales.grayscale_p else [])
 
 
-def _filters(scales: AugmentationScales) -> list[str]:
+def _filters(scales: AugmentationScales, local_crops: bool) -> list[str]:
+    views = ("global 1", "global 2", "local")[: 3 if local_crops else 2]
+    blur, solarize = scales.blur_p[: len(views)], scales.solarize_p[: len(views)]
     parts = []
-    if any(scales.blur_p):
+    if any(blur):
         sigma = "{:.3g} to {:.3g}".format(*scales.blur_sigma)
-        parts.append(f"blur sigma {sigma} px at 224 px, p {_views(scales.blur_p)}")
-    if any(scales.solarize_p):
-        parts.append(f"solarize p {_views(scales.solarize_p)}")
+        parts.append(f"blur sigma {sigma} px at 224 px, p {_by_view(blur, views)}")
+    if any(solarize):
+        parts.append(f"solarize p {_by_view(solarize, views)}")
     return parts
 
 
-def _views(p: tuple[float, float, float]) -> str:
-    return "{:.3g}/{:.3g}/{:.3g} (global 1, global 2, local)".format(*p)
+def _by_view(p: tuple[float, ...], views: tuple[str, ...]) -> str:
+    return f"{'/'.join(f'{value:.3g}' for value in p)} ({', '.join(views)})"
 
 
 def _medical(scales: AugmentationScales) -> list[str]:

@@ -33,6 +33,8 @@ class PreviewResult:
     """Grey levels of files of more than 8 bits, as in a run's manifest."""
     remarks: tuple[str, ...] = ()
     """Lines about files that were passed over or excluded, and about odd images."""
+    local_crops: bool = True
+    """False if the study draws no local crops, so that descriptions leave them out."""
 
     def _repr_html_(self) -> str:
         from augscale.reporting.shared.notebook import notebook_html
@@ -45,7 +47,10 @@ class PreviewResult:
         return {
             "path": str(self.path),
             "scales": {name: scales.model_dump(mode="json") for name, scales in self.scales.items()},
-            "descriptions": {name: describe(scales).splitlines() for name, scales in self.scales.items()},
+            "descriptions": {
+                name: describe(scales, local_crops=self.local_crops).splitlines()
+                for name, scales in self.scales.items()
+            },
             "image_ids": list(self.image_ids),
             "ranges": list(self.ranges),
             "remarks": list(self.remarks),
@@ -121,6 +126,7 @@ def preview(
         image_ids=ids,
         ranges=tuple(cache.levels.facts()),
         remarks=tuple(file_lines(cache, sanity)),
+        local_crops=config.draws_local_crops,
     )
 
 

@@ -196,13 +196,14 @@ class FullRunSession:
 
     def _announce(self, continues: bool) -> None:
         config, facts, data = self.config, self.facts, self.facts.data
+        described = describe(self.scales, local_crops=config.draws_local_crops)
         shards = f" in {facts.processes} x {facts.accumulate} parts" if facts.processes * facts.accumulate > 1 else ""
         lines = [
             f"{'continuing' if continues else 'pre-training'} {config.backbone.name} "
             f"({facts.parameters / 1e6:.2g} M parameters, init {config.backbone.init}) at "
             f"{config.crops.global_size} px on {facts.processes} x {facts.device}: {config.pretrain.steps} steps x "
             f"{config.pretrain.batch_size} images{shards}, {facts.epochs:.4g} epochs",
-            f"scales {facts.scales_name}: {describe(self.scales).splitlines()[0]}",
+            f"scales {facts.scales_name}: {described.splitlines()[0]}",
             f"{data['num_images']} images ({data['num_train']} to train on, {data['num_panel']} held out to choose the "
             f"best weights by), {data['num_bad']} files set aside; run folder {self.folder.path}",
         ]

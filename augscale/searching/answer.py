@@ -20,13 +20,14 @@ from augscale.records.panel import PanelRecord, UntrainedRecord
 from augscale.records.trial import TrialRecord
 from augscale.runs.files import write_text_atomic
 from augscale.runs.folders import RunFolder, now, versions
-from augscale.searching.answer_words import caveats, draws_local_crops, headline, sentences, unfinished_sentence
+from augscale.searching.answer_words import caveats, headline, sentences, unfinished_sentence
 from augscale.searching.budget import unfinished_work
 from augscale.searching.confirm import ConfirmationRun, complete_seeds, planned_runs, trial_name
 from augscale.searching.failures import all_failed, failure_groups, failure_sentence
 from augscale.searching.importance import parameter_importance
 from augscale.searching.null import null_record, null_sentence
 from augscale.searching.scale_card import scale_card
+from augscale.searching.space import searched
 from augscale.searching.study import control_of, ranked, trial_scales, trials_started
 from augscale.searching.trials_table import write_trials_table
 from augscale.statistics.intervals import seed_interval_t
@@ -70,7 +71,7 @@ def write_answer(
     best = None if place is None else contenders[place]
     manifest = ManifestRecord.read(run.manifest_file)
     labelled = [dataset.name for dataset in manifest.labelled]
-    importance, by_chance = parameter_importance(study)
+    importance, by_chance = parameter_importance(study, searched(config))
     trials, score = trials_started(study), config.probe.score
     null_words, unfinished = null_sentence(null, score), unfinished_work(run, config, study, budget)
     answer = AnswerRecord(
@@ -83,7 +84,7 @@ def write_answer(
         steps=config.pretrain.steps,
         batch_size=config.pretrain.batch_size,
         score_name=score,
-        local_crops=draws_local_crops(config),
+        local_crops=config.draws_local_crops,
         labels_used=manifest.labelled,
         best=best.name if best else None,
         headline=headline(
@@ -142,7 +143,7 @@ def _contenders(
             state=trial.state.name,
             usable=number in usable,
             scales=scales.model_dump(),
-            description=describe(scales),
+            description=describe(scales, local_crops=config.draws_local_crops),
             search_score=final.score if final else trial.value,
             search_interval=final.interval if final else None,
             health=record.health if record else None,

@@ -209,7 +209,7 @@ def caveats(
         f"{config.backbone.name}{' (changed: ' + _overrides(config) + ')' if config.backbone.overrides else ''}; "
         "a full pre-training may rank scales otherwise.",
     ]
-    if not draws_local_crops(config):
+    if not config.draws_local_crops:
         caveats.append("Trials drew no local crops, so nothing is known of the scales of local crops.")
     trust = None if labelled else trust_statement(config)
     if trust is not None:
@@ -234,10 +234,6 @@ def caveats(
     if best and best.health and best.health.verdict == "suspicious":
         caveats.append(f"{best.name} looks suspicious: {'; '.join(best.health.evidence)}.")
     return caveats
-
-
-def draws_local_crops(config: StudyConfig) -> bool:
-    return config.pretrain.multi_crop and config.crops.n_local > 0
 
 
 def _filled(text: str, labelled: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ ROWS_SHOWN = 12
 NUMBERS_SHOWN = 8
 STATE_STYLE = {"COMPLETE": "green", "PRUNED": "dim", "FAIL": "red", "RUNNING": "cyan", "PAUSED": "yellow"}
 
+_LOCAL = "local %"
 _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
     ("trial", "left", 12),
     ("state", "left", 8),
@@ -29,10 +30,11 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
     ("rungs", "right", 5),
     ("time", "right", 4),
     ("global %", "left", 7),
-    ("local %", "left", 7),
+    (_LOCAL, "left", 7),
     ("jitter", "left", 6),
 )
-"""Name, side and least width; on 80 columns only the note is cut, which `trials.csv` has, too."""
+"""Name, side and least width; on 80 columns only the note is cut, which `trials.csv` has, too. Without local crops
+their column is left out."""
 
 
 class SearchDisplay:
@@ -128,7 +130,10 @@ def render(
 
 def _trials_table(snapshot: Progress, all_trials: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+    local_crops = any(line.short_scales[1] is not None for line in snapshot.trials)
     for name, justify, width in _COLUMNS:
+        if name == _LOCAL and not local_crops:
+            continue
         table.add_column(name, justify=justify, no_wrap=True, min_width=width)
     # The note has what the other columns leave.
     table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -140,7 +145,7 @@ def _trials_table(snapshot: Progress, all_trials: bool) -> Table:
             "" if line.score is None else f"{line.score:.3f}",
             str(line.rungs_done),
             duration(line.seconds),
-            *line.short_scales,
+            *(value for value in line.short_scales if value is not None),
             Text(line.note, style="dim"),
         )
     return table

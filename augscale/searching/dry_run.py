@@ -29,6 +29,7 @@ from augscale.scoring.panel import checked_panel_split, fit_panel, fitted_words
 from augscale.searching.introduction import NO_PATIENTS
 from augscale.searching.prepare import check_study, default_run_folder, kept_panel, refuse_changes
 from augscale.searching.search import parse_budget, resolved_study
+from augscale.searching.space import not_searched_sentence
 from augscale.searching.trial import rung_steps
 from augscale.seeding import derive_seed
 from augscale.system.devices import WorkerPlan, plan_workers
@@ -269,6 +270,8 @@ def _notes(config: StudyConfig, scan: SourceScan, begun: bool, cost: Cost) -> tu
         notes.append("files were listed and not opened: broken ones and exact copies are found by the search")
     if config.probe.labelled:
         notes.append("the labelled images, which every score embeds, too, are neither listed nor in the forecast")
+    if (sentence := not_searched_sentence(config)) is not None:
+        notes.append(sentence)
     share = 1.0 if cost.core_share is None else cost.core_share
     busy = f"other work left {100 * share:.0f} % of a core to the timed steps; " if share < _QUIET_SHARE else ""
     notes.append(

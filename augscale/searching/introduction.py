@@ -13,6 +13,7 @@ from augscale.records.worker import WorkerRecord
 from augscale.runs.folders import RunFolder
 from augscale.searching.budget_left import budget_left, clock
 from augscale.searching.display import SearchDisplay
+from augscale.searching.space import not_searched_sentence
 from augscale.searching.storage import PASSWORD_VARIABLE, Storage
 from augscale.searching.trust import labels_line, trust_line
 from augscale.system.progress_bar import duration
@@ -54,7 +55,7 @@ def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: Manifes
             f"  {config.search.trials} trials are not more than the controls ({', '.join(config.search.controls)}), "
             "which come first: no scales are searched"
         )
-    for said in (trust_line(config), labels_line(config)):
+    for said in (not_searched_sentence(config), trust_line(config), labels_line(config)):
         if said is not None:
             display.say(f"  {said}")
     for line in data.remarks:

@@ -19,7 +19,7 @@ from augscale.records.manifest import DataRecord, LabelledRecord, ManifestRecord
 from augscale.runs.files import write_text_atomic
 from augscale.runs.folders import RunFolder, now, versions
 from augscale.scoring.panel import checked_panel_split, fit_panel, fitted_words, panel_fits, with_panel
-from augscale.searching.space import check_space
+from augscale.searching.space import check_searched, check_space
 from augscale.searching.storage import Storage, run_storage
 from augscale.seeding import derive_seed
 from augscale.settings import changes, flatten
@@ -55,6 +55,7 @@ def check_study(config: StudyConfig) -> int:
         from augscale.pretraining.methods import check_networks
 
     check_space(config.space)
+    check_searched(config)
     for name in (*config.search.controls, *config.probe.levels, config.space.base):
         load_scales(name)
     for name in config.confirm.controls:

@@ -43,13 +43,14 @@ class TrialLine:
     rungs_done: int
     seconds: float | None
     note: str
-    short_scales: tuple[str, str, str]
-    """Areas of global and local crops in whole percents, and jitter."""
+    short_scales: tuple[str, str | None, str]
+    """Areas of global and local crops in whole percents, and jitter; None if no local crops are drawn."""
 
     @property
     def crops_and_jitter(self) -> str:
         """The same in words, with units."""
-        return "global {} %, local {} %, jitter {}".format(*self.short_scales)
+        wide, local, jitter = self.short_scales
+        return f"global {wide} %, {f'local {local} %, ' if local is not None else ''}jitter {jitter}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -177,11 +178,15 @@ def _line(run: RunFolder, config: StudyConfig, trial: FrozenTrial, at_work: Coll
         seconds=record.seconds if record else None,
         note=note,
         short_scales=(
-            f"{scales.global_crops_scale[0]:.0%}-{scales.global_crops_scale[1]:.0%}".replace("%", ""),
-            f"{scales.local_crops_scale[0]:.0%}-{scales.local_crops_scale[1]:.0%}".replace("%", ""),
+            _percents(scales.global_crops_scale),
+            _percents(scales.local_crops_scale) if config.draws_local_crops else None,
             f"{scales.brightness:.2f}",
         ),
     )
+
+
+def _percents(area: tuple[float, float]) -> str:
+    return f"{area[0]:.0%}-{area[1]:.0%}".replace("%", "")
 
 
 def _paused(run: RunFolder, trial: FrozenTrial, record: TrialRecord | None, at_work: Collection[str]) -> str | None:

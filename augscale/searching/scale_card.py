@@ -6,6 +6,8 @@ from augscale.augmentation.scales import AugmentationScales, to_toml
 from augscale.config import StudyConfig
 from augscale.records.answer import AnswerRecord, ContenderRecord
 
+NO_LOCAL_CROPS = "# The search drew no local crops: local_crops_scale had no effect, and nothing is known of it."
+
 
 def scale_card(config: StudyConfig, answer: AnswerRecord, best: ContenderRecord, fingerprint: str) -> str:
     """The text of the card: the scales, and how they were found."""
@@ -14,7 +16,7 @@ def scale_card(config: StudyConfig, answer: AnswerRecord, best: ContenderRecord,
         what = "the best augmentation scales of a search"
     lines = [
         f"# Scale card: {what}. Use it as --scales best.toml.",
-        *([] if answer.local_crops else ["# The search drew no local crops: nothing is known of local_crops_scale."]),
+        *([] if answer.local_crops else [NO_LOCAL_CROPS]),
         "[card]",
         f"study = {_text(config.name)}",
         f"trial = {best.number}",

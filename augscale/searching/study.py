@@ -25,7 +25,7 @@ from augscale.config import SearchConfig, StudyConfig
 from augscale.errors import StudyError
 from augscale.runs.folders import RunFolder, now, this_host, try_lock
 from augscale.searching.failures import reason_to_stop
-from augscale.searching.space import distributions, params_from_scales, scales_from_params
+from augscale.searching.space import params_from_scales, scales_from_params, searched
 from augscale.searching.storage import Storage, open_storage
 from augscale.seeding import derive_seed
 
@@ -113,7 +113,7 @@ def enqueue_controls(study: optuna.Study, run: RunFolder, config: StudyConfig) -
         for control in config.search.controls:
             if control not in known:
                 # A control outside the space has no parameters: the sampler must not learn from a wrong place.
-                params = params_from_scales(config.space, load_scales(control)) or {}
+                params = _control_params(config, control) or {}
                 study.enqueue_trial(params, user_attrs={"control": control})
 
 
@@ -263,13 +263,18 @@ def _may_live(run: RunFolder, trial: FrozenTrial, here: tuple[str, str]) -> bool
 def _suggest(trial: optuna.Trial, config: StudyConfig) -> None:
     """Draws the trial's parameters; a control outside the space has none."""
     control = control_of(trial)
-    if control is not None and not params_from_scales(config.space, load_scales(control)):
+    if control is not None and _control_params(config, control) is None:
         # The largest violation by far, in case all other trials have collapsed.
         if OUTSIDE not in trial.constraints:
             trial.set_constraint(OUTSIDE, 1e6)
         return
-    for name, distribution in distributions(config.space).items():
+    for name, distribution in searched(config).items():
         trial.suggest_float(name, distribution.low, distribution.high)
+
+
+def _control_params(config: StudyConfig, control: str) -> dict[str, float] | None:
+    """The parameters of a control, None where it lies outside the space."""
+    return params_from_scales(config.space, load_scales(control), local_crops=config.draws_local_crops)
 
 
 def _sampler(search: SearchConfig, trials_so_far: int) -> optuna.samplers.BaseSampler:

@@ -36,7 +36,7 @@ def conclude(
     column = next(outcome for outcome in outcomes if outcome.key == study.primary.key)
     cells = comparison.cells()
     cell = next(c for c in cells if (c.score, c.outcome) == (STUDY_KEY, study.primary.key))
-    rows = [_trial_row(trial, study.trial_results.get(trial.record.number), study.step) for trial in study.trials]
+    rows = [_trial_row(study, trial) for trial in study.trials]
     rows += [_row(found, name=name, kind="reference") for name, found in study.references.items()]
     sentences = [
         verdict.regret_sentence(comparison.regret(study.primary), column),
@@ -109,9 +109,9 @@ def _network_notes(study: StudyResults) -> list[str]:
     return notes
 
 
-def _trial_row(trial: FinishedTrial, found: NetworkResults | None, step: int) -> NetworkRow:
-    reason = ""
-    if trial.record.rung(step) is None:
+def _trial_row(study: StudyResults, trial: FinishedTrial) -> NetworkRow:
+    found, reason = study.trial_results.get(trial.record.number), ""
+    if trial.record.rung(study.step) is None:
         reason = "pruned before"
     elif found is None:
         reason = "no weights"
@@ -127,7 +127,7 @@ def _trial_row(trial: FinishedTrial, found: NetworkResults | None, step: int) ->
         control=trial.record.control is not None,
         used=not reason,
         reason=reason,
-        scales=" ".join(describe(scales).split()),
+        scales=" ".join(describe(scales, local_crops=study.config.draws_local_crops).split()),
     )
 
 

@@ -216,3 +216,15 @@ def test_description_names_what_is_on_and_only_that() -> None:
         assert part in text
     assert "noise" not in describe(PRESETS["weak"])
     assert len(text.splitlines()) == 2
+
+
+def test_a_description_without_local_crops_leaves_out_what_only_they_depend_on() -> None:
+    strong = PRESETS["strong"]
+    assert "global crops 40 to 100 % and local crops 5 to 40 % of the image" in describe(strong)
+    assert "p 1/0.1/0.5 (global 1, global 2, local)" in describe(strong)
+    text = describe(strong, local_crops=False)
+    assert text.startswith("global crops 40 to 100 % of the image; aspect ratio")
+    assert "p 1/0.1 (global 1, global 2); solarize p 0/0.2 (global 1, global 2)" in text
+    only_local = strong.model_copy(update={"blur_p": (0.0, 0.0, 0.5)})
+    assert "blur" in describe(only_local)
+    assert "blur" not in describe(only_local, local_crops=False)

@@ -97,3 +97,13 @@ def test_of_a_large_folder_only_some_images_are_decoded(tmp_path: Path, study: P
     assert shown[0] != shown[1]
     (stored,) = (tmp_path / "cache").glob("*/images.npy")
     assert len(np.load(stored, mmap_mode="r")) == MOST_DECODED
+
+
+def test_descriptions_leave_out_local_crops_if_the_study_draws_none(tmp_path: Path, study: Path, folder: Path) -> None:
+    found = {}
+    for n_local in (2, 0):
+        study.write_text(STUDY.replace("n_local = 2", f"n_local = {n_local}"))
+        result = preview(str(folder), ("strong",), study=study, cache_root=tmp_path / "cache", out=tmp_path / "a.png")
+        found[n_local] = " ".join(result.to_dict()["descriptions"]["strong"])
+    assert "local crops 5 to 40 %" in found[2]
+    assert "local" not in found[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +114,20 @@ def test_a_pretrained_study_begins_with_its_gate_and_ends_with_the_spread() -> N
     assert [run.name for run in plan if run.kind == "null"] == ["null-none", "null-strong"]
     assert [run.run_id for run in plan if run.kind == "untrained"] == ["untrained-s0", "untrained-s1"]
     assert {run.name for run in trained[-24:]} == {f"sobol-{number:02d}" for number in range(12, 24)}, "last half"
+
+
+@pytest.mark.parametrize("folder", ["", "methods/simclr", "methods/mocov3", "imagenet"])
+def test_committed_studies_keep_their_scales_local_crops_included(folder: str) -> None:
+    """A search without local crops samples no scales of them; these did. The file has six digits."""
+    evidence = Path(__file__).parents[2] / "docs" / "evidence" / folder
+    found = spread_scales(load_study(evidence / "study.toml").space, 64)
+    with open(evidence / "runs.csv", encoding="utf-8", newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file) if row["name"].startswith("sobol-")}
+
+    assert len(rows) >= 8
+    for name, row in rows.items():
+        for field, value in found[name].model_dump().items():
+            parts = value if isinstance(value, tuple) else (value,)
+            columns = [f"{field}_{place}" for place in range(len(parts))] if isinstance(value, tuple) else [field]
+            assert [float(row[column]) for column in columns] == pytest.approx(list(parts), rel=5e-6), (name, field)
+    assert len({found[name].local_crops_scale for name in rows}) == len(rows)

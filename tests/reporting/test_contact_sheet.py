@@ -71,6 +71,18 @@ def test_sheet_without_local_crops_is_narrower(images: np.ndarray) -> None:
     assert without.width < with_locals.width
 
 
+def test_a_caption_says_nothing_of_local_crops_that_are_not_drawn(images: np.ndarray) -> None:
+    """Scales that differ in nothing else give the same sheet."""
+    other = PRESETS["strong"].model_copy(
+        update={"local_crops_scale": (0.5, 0.7), "blur_p": (1.0, 0.1, 0.9), "solarize_p": (0.0, 0.2, 0.9)}
+    )
+    for n_local, same in ((0, True), (1, False)):
+        crops = CropsConfig(global_size=48, n_local=n_local, local_size=24)
+        # With two views per image only captions can differ.
+        one, two = (contact_sheet(images, {"x": s}, crops, views_per_image=2) for s in (PRESETS["strong"], other))
+        assert np.array_equal(np.asarray(one), np.asarray(two)) == same
+
+
 def test_empty_sheets_are_refused(images: np.ndarray) -> None:
     for pictures, scales, views in ((images[:0], PRESETS, 6), (images, {}, 6), (images, PRESETS, 1)):
         with pytest.raises(ValueError, match="at least one image, one set of scales and two views"):

@@ -99,3 +99,21 @@ def test_an_empty_folder_is_an_empty_run(tmp_path):
 def test_an_answer_without_a_best_has_none(finished_folder):
     answer = read(finished_folder / "answer.json") | {"best": None}
     assert AnswerRecord.parse(answer, "answer.json").best_contender is None
+
+
+def test_what_an_earlier_version_recorded_of_local_crops_that_were_not_drawn_is_left_out(tmp_path):
+    folder = write_run(tmp_path / "run", trials=12)
+    local = {"local_crop_low", "local_crop_width"}
+    drawn = read_run(folder)
+    assert drawn.local_crops
+    assert local <= set(drawn.answer.importance) & {name for t in drawn.trials for name in t.params}
+    study = folder / "study.toml"
+    study.write_text(study.read_text(encoding="utf-8") + "\n[crops]\nn_local = 0\n", encoding="utf-8")
+    run = read_run(folder)
+    assert not run.local_crops
+    assert not run.answer.local_crops
+    assert not local & (set(run.answer.importance) | {name for t in run.trials for name in t.params})
+    assert not any("local_crops_scale" in t.scales for t in (*run.trials, *run.confirmations))
+    assert run.trials[4].scales == {n: v for n, v in drawn.trials[4].scales.items() if n != "local_crops_scale"}
+    (folder / "answer.json").unlink()
+    assert not read_run(folder).local_crops, "a running search, too"

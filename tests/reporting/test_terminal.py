@@ -144,7 +144,9 @@ def test_scales_of_local_crops_that_were_not_drawn_are_not_shown(answer):
     answer["local_crops"] = False
     text = plain(answer)
     assert "Trials drew no local crops." in " ".join(text.split())
-    assert row(text, "weak").split()[2] == "-"
+    heads = next(line for line in text.splitlines() if "jitter" in line)
+    assert heads.split()[:2] == ["global", "jitter"]
+    assert row(text, "weak").split()[1:3] == ["50-100", "0.2"]
 
 
 def test_a_pre_trained_start_has_its_own_caveat(answer):

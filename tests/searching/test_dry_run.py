@@ -115,3 +115,14 @@ def test_what_a_search_would_refuse_is_refused_at_once(tmp_path):
     (run / "study.toml").write_text('name = "smoke"\n[pretrain]\nsteps = 9\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="was made with other settings"):
         augscale.plan_search("smoke", device="cpu", out=run)
+
+
+def test_a_plan_without_local_crops_says_what_is_not_searched(plan):
+    words = "no local crops are drawn (crops.n_local = 0), so local_crop_low and local_crop_width of [space] are not"
+    assert not any(words in note for note in plan.notes)
+    two_views = {"pretrain.method": "simclr", "crops.n_local": 0}
+    without = augscale.plan_search("smoke", trials=5, workers=1, device="cpu", overrides=two_views)
+    assert sum(words in note for note in without.notes) == 1
+    fixed = two_views | {"space.global_crop_low": [0.4, 0.4], "space.jitter": [0.4, 0.4]}
+    with pytest.raises(ConfigError, match="space: no range has low < high"):
+        augscale.plan_search("smoke", trials=5, device="cpu", overrides=fixed)

@@ -180,3 +180,17 @@ def test_on_80_columns_names_scales_and_scores_are_whole_and_only_notes_are_cut(
     cut = next(row for row in rows if row[:2] == ["trial", "16"])
     assert cut[6:9] == list(scales)
     assert "…" in cut[-1]
+
+
+def test_without_local_crops_neither_lines_nor_table_have_them(begun):
+    run, config, study, _ = begun
+    assert "local %" in _shown(read_progress(run, config, study))
+    crops = config.crops.model_copy(update={"n_local": 0})
+    progress = read_progress(run, config.model_copy(update={"crops": crops}), study)
+    (line,) = progress.trials
+    assert line.short_scales == ("100-100", None, "0.00")
+    assert line.crops_and_jitter == "global 100-100 %, jitter 0.00"
+    assert json.loads(json.dumps(progress.to_dict()))["trials"][0]["short_scales"] == ["100-100", None, "0.00"]
+    heads, row = (line.split() for line in _shown(progress).splitlines()[-2:])
+    assert heads == ["trial", "state", "score", "rungs", "time", "global", "%", "jitter"]
+    assert row[-2:] == ["100-100", "0.00"]

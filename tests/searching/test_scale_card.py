@@ -7,7 +7,7 @@ import pytest
 from augscale.augmentation.scales import PRESETS
 from augscale.config import load_study
 from augscale.records.answer import AnswerRecord, ContenderRecord, UnfinishedRecord, UntrainedComparison
-from augscale.searching.scale_card import scale_card
+from augscale.searching.scale_card import NO_LOCAL_CROPS, scale_card
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_only_a_card_of_an_answer_is_called_the_best(beaten, seeds, left, outcom
     answer = AnswerRecord(best="weak", headline="Said.", contenders=(weak,), untrained=before, unfinished=unfinished)
     text = scale_card(load_study("smoke"), answer, weak, "abc")
     without = scale_card(load_study("smoke"), answer.model_copy(update={"local_crops": False}), weak, "abc")
-    assert [line for line in without.splitlines() if line not in text.splitlines()] == [
-        "# The search drew no local crops: nothing is known of local_crops_scale."
-    ]
+    assert [line for line in without.splitlines() if line not in text.splitlines()] == [NO_LOCAL_CROPS]
+    assert "local_crops_scale had no effect" in NO_LOCAL_CROPS
+    assert tomllib.loads(without)["scales"] == tomllib.loads(text)["scales"], "the card stays a complete one"
     assert tomllib.loads(text)["card"]["outcome"] == outcome
     heading = text.splitlines()[0]
     assert heading.startswith("# Scale card: ")

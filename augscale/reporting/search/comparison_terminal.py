@@ -55,7 +55,10 @@ def _answers(found: RunComparison) -> ScreenTable:
 def _facts(run: ComparedRun) -> Iterator[tuple[str, str]]:
     answer = run.answer
     best = next(iter(contender_rows(answer)), None) if answer and answer.best_contender else None
-    cells = best.cells if best else (NOTHING,) * 6
+    cells = (NOTHING,) * 6
+    if best:
+        local = NOTHING if best.local_area is None else best.local_area  # the other run may have drawn local crops
+        cells = best.name, best.global_area, local, best.jitter, best.score, best.verdict
     yield from zip(("highest", "global crops, %", "local crops, %", "jitter", "score", "verdict"), cells, strict=True)
     yield "score is", score_label(str(run.settings.get("probe.score")))
     yield "trials", str(sum(answer.counts.values())) if answer else NOTHING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from augscale.records.answer import AnswerRecord, ContenderRecord, NullRun, Outcome, UntrainedComparison
@@ -32,8 +32,8 @@ class ContenderRow:
 
     name: str
     global_area: str = ""
-    local_area: str = ""
-    """Areas of the crops, whole percents of the image."""
+    local_area: str | None = ""
+    """Areas of the crops, whole percents of the image; None in all rows of a search that drew no local crops."""
     jitter: str = ""
     score: str = NOTHING
     verdict: str = NOTHING
@@ -43,14 +43,16 @@ class ContenderRow:
     @property
     def cells(self) -> tuple[str, ...]:
         """In the order of `heads`."""
-        return self.name, self.global_area, self.local_area, self.jitter, self.score, self.verdict
+        areas = (self.global_area,) if self.local_area is None else (self.global_area, self.local_area)
+        return self.name, *areas, self.jitter, self.score, self.verdict
 
 
 def heads(answer: AnswerRecord) -> tuple[str, ...]:
     """Names of the columns."""
     seeds = max((len(contender.confirm_scores) for contender in answer.contenders), default=0)
     where = f"score, {seeds} fresh seed{'s' * (seeds > 1)}" if seeds else "score in the search"
-    return "", "global", "local", "jitter", where, "verdict"
+    areas = ("global", "local") if answer.local_crops else ("global",)
+    return "", *areas, "jitter", where, "verdict"
 
 
 def contender_rows(answer: AnswerRecord) -> list[ContenderRow]:
@@ -61,7 +63,7 @@ def contender_rows(answer: AnswerRecord) -> list[ContenderRow]:
     if answer.null:
         ended = [run for run in answer.null.runs if run.score is not None]
         rows += [_null(run, answer, confirmed, alone=len(ended) == 1) for run in ended]
-    return rows
+    return rows if answer.local_crops else [replace(row, local_area=None) for row in rows]
 
 
 def leader_word(answer: AnswerRecord) -> str:
@@ -93,7 +95,7 @@ def _contender(contender: ContenderRecord, answer: AnswerRecord, confirmed: bool
     return ContenderRow(
         name=contender.name,
         global_area=_area(scales.get("global_crops_scale")),
-        local_area=_area(scales.get("local_crops_scale") if answer.local_crops else None),
+        local_area=_area(scales.get("local_crops_scale")),
         jitter=field_value("brightness", scales.get("brightness")),
         score=_score(contender, confirmed),
         verdict=verdict,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from augscale.config import LOCAL_PARAMETERS
 from augscale.errors import DataError
 from augscale.pretrain_config import METHOD_NAMES
 from augscale.records.answer import AnswerRecord, ContenderRecord
@@ -61,6 +62,13 @@ class RunResults:
         return METHOD_NAMES.get(name, name)
 
     @property
+    def local_crops(self) -> bool:
+        """False if trials drew no local crops."""
+        if self.answer and not self.answer.local_crops:
+            return False
+        return self.setting("crops", "n_local") != 0
+
+    @property
     def best(self) -> ContenderRecord | None:
         """The answer's best; None also before there is an answer."""
         return self.answer.best_contender if self.answer else None
@@ -95,12 +103,15 @@ class RunResults:
 
 
 def read_run(run_dir: Path) -> RunResults:
-    """Reads the files of a run folder; each of them may be missing, partial or broken."""
+    """Reads the files of a run folder; each of them may be missing, partial or broken.
+
+    If trials drew no local crops, what their records say of them is left out: it had no effect.
+    """
     run = RunFolder(run_dir)
     notes: list[str] = []
     trials = _read_trials(run, run.path / "trials", notes)
     confirmations = _read_trials(run, run.confirm_dir, notes)
-    return RunResults(
+    found = RunResults(
         path=run.path,
         answer=_read(AnswerRecord, run, run.answer_file, notes),
         trials=tuple(sorted(trials, key=lambda t: t.number)),
@@ -111,6 +122,23 @@ def read_run(run_dir: Path) -> RunResults:
         has_card=run.best_card.exists(),
         notes=tuple(notes),
     )
+    return found if found.local_crops else _without_local_crops(found)
+
+
+def _without_local_crops(run: RunResults) -> RunResults:
+    def bare(trial: TrialRecord) -> TrialRecord:
+        scales = {name: value for name, value in trial.scales.items() if name != "local_crops_scale"}
+        return trial.model_copy(update={"scales": scales, "params": _without_local(trial.params)})
+
+    answer = run.answer
+    if answer is not None:
+        answer = answer.model_copy(update={"local_crops": False, "importance": _without_local(answer.importance)})
+    trials, confirmations = (tuple(bare(trial) for trial in part) for part in (run.trials, run.confirmations))
+    return replace(run, answer=answer, trials=trials, confirmations=confirmations)
+
+
+def _without_local(by_parameter: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in by_parameter.items() if name not in LOCAL_PARAMETERS}
 
 
 def _read_trials(run: RunFolder, folder: Path, notes: list[str]) -> list[TrialRecord]:

@@ -93,7 +93,7 @@ def scales_table(run: RunResults) -> ScalesTable | None:
         return None
     names = [name for name in FIELDS if any(name in c.scales for c in columns)]
     names += dict.fromkeys(name for c in columns for name in c.scales if name not in FIELDS)
-    if run.answer is not None and not run.answer.local_crops:
+    if not run.local_crops:
         names = [name for name in names if name != "local_crops_scale"]
     differing = [name for name in names if len({field_value(name, c.scales.get(name)) for c in columns}) > 1]
     equal = [name for name in names if name not in differing] if len(columns) > 1 else []
@@ -184,20 +184,21 @@ def _versus_best(contender: ContenderRecord | None) -> TextPair:
 
 def trial_heads(run: RunResults) -> list[TextPair]:
     """Names of the columns of all trials, and the order of the first click on each."""
+    areas = ("global %", "local %") if run.local_crops else ("global %",)
     return [
         ("trial", "ascending"), ("state", "ascending"), (f"score ({score_label(run.score_name)})", "descending"),
-        ("global %", "ascending"), ("local %", "ascending"), ("jitter ±", "ascending"),
+        *((area, "ascending") for area in areas), ("jitter ±", "ascending"),
         ("effective rank", "descending"), ("information", "descending"), ("time", "ascending"), ("note", "ascending"),
     ]  # fmt: skip
 
 
 def trial_rows(run: RunResults) -> list[tuple[str, list[Cell]]]:
     """The CSS class of each trial's row ("best", "faded" or "") and its cells."""
-    best = run.best_trial
-    return [("best" if t is best else "" if t.is_usable else "faded", _trial_cells(t)) for t in run.trials]
+    best, areas = run.best_trial, ("global_crops_scale", *(("local_crops_scale",) if run.local_crops else ()))
+    return [("best" if t is best else "" if t.is_usable else "faded", _trial_cells(t, areas)) for t in run.trials]
 
 
-def _trial_cells(trial: TrialRecord) -> list[Cell]:
+def _trial_cells(trial: TrialRecord, areas: Sequence[str]) -> list[Cell]:
     last = trial.rungs[-1] if trial.rungs else None
     at = f" at step {last.step}" if last and trial.score is None else ""
     rank = trial.final.effective_rank if trial.final else last.effective_rank if last else None
@@ -208,7 +209,7 @@ def _trial_cells(trial: TrialRecord) -> list[Cell]:
         Cell(text=f"{trial.number}" + (f" {trial.control}" if trial.control else ""), key=trial.number),
         Cell(text=STATE_NAMES[trial.shown_state]),
         _number_cell(trial.last_score, 3, at),
-        *(_range_cell(field, trial.scales) for field in ("global_crops_scale", "local_crops_scale")),
+        *(_range_cell(field, trial.scales) for field in areas),
         Cell(text=field_value("brightness", jitter), key=jitter),
         _number_cell(rank, 1),
         _number_cell(information, 2),

@@ -84,7 +84,7 @@ def contact_sheet(
         raise ValueError("a contact sheet needs at least one image, one set of scales and two views")
     num_locals = min(views_per_image - 2, crops.n_local)
     layout = _Layout(images=len(images), locals_=num_locals, head=0)
-    captions = {name: _caption(scales, layout.block_width) for name, scales in scales_by_name.items()}
+    captions = {name: _caption(scales, crops, layout.block_width) for name, scales in scales_by_name.items()}
     lines = max(len(caption) for caption in captions.values())
     layout = _Layout(images=len(images), locals_=num_locals, head=_NAME_SIZE + 24 + (lines + 2) * _LINE)
     sheet = Image.new("RGB", (layout.width(len(scales_by_name)), layout.height), _PAPER)
@@ -100,11 +100,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
-def _caption(scales: AugmentationScales, width: int) -> list[str]:
+def _caption(scales: AugmentationScales, crops: CropsConfig, width: int) -> list[str]:
     """The description, broken into lines that fit the block."""
     font = _font(_TEXT_SIZE)
     lines = []
-    for sentence in describe(scales).splitlines():
+    for sentence in describe(scales, local_crops=crops.n_local > 0).splitlines():
         line = ""
         for word in sentence.split():
             longer = f"{line} {word}".strip()
