@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,13 @@ from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
 from augscale.augmentation.scales import AugmentationScales, load_scales
-from augscale.config import SearchConfig, StudyConfig
+from augscale.config import StudyConfig
 from augscale.errors import StudyError
 from augscale.runs.folders import RunFolder, now, this_host, try_lock
 from augscale.searching.failures import reason_to_stop
+from augscale.searching.samplers import build_sampler
 from augscale.searching.space import params_from_scales, scales_from_params, searched
 from augscale.searching.storage import Storage, open_storage
-from augscale.seeding import derive_seed
 
 STARTS_ALLOWED = 2
 """A trial whose worker died is continued once; the second death makes it a failed trial."""
@@ -95,7 +94,7 @@ def open_study(
         study_name=study_name,
         direction="maximize",
         load_if_exists=True,
-        sampler=_sampler(config.search, 0),
+        sampler=build_sampler(config, 0),
         pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=PRUNER_FACTOR)
         if config.search.prune
         else optuna.pruners.NopPruner(),
@@ -151,7 +150,7 @@ def claim_trial(
             return None
         if reason := reason_to_stop(started, config.search.max_failures, since):
             raise StudyError(reason)
-        study.sampler = _sampler(config.search, len(started))
+        study.sampler = build_sampler(config, len(started))
         return _start(study, run, config)
 
 
@@ -275,25 +274,3 @@ def _suggest(trial: optuna.Trial, config: StudyConfig) -> None:
 def _control_params(config: StudyConfig, control: str) -> dict[str, float] | None:
     """The parameters of a control, None where it lies outside the space."""
     return params_from_scales(config.space, load_scales(control), local_crops=config.draws_local_crops)
-
-
-def _sampler(search: SearchConfig, trials_so_far: int) -> optuna.samplers.BaseSampler:
-    """A sampler whose draws depend on the study's seed and the number of trials, not on the worker that asks."""
-    seed = derive_seed(search.seed, "sampler", trials_so_far) % 2**32
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if search.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        if search.sampler == "qmc":
-            # All workers must draw from the same sequence.
-            fixed = derive_seed(search.seed, "sampler") % 2**32
-            return optuna.samplers.QMCSampler(seed=fixed, scramble=True, warn_independent_sampling=False)
-        # group: controls without parameters must not empty the joint space that is modeled.
-        return optuna.samplers.TPESampler(
-            seed=seed,
-            # Optuna counts the controls, too.
-            n_startup_trials=search.startup_trials + len(search.controls),
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
