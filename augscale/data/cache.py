@@ -33,7 +33,7 @@ from augscale.data.file_types import OWN_PICTURES, PassedOver, count_passed
 from augscale.data.image_records import BadFile, ImageRecord, first_reasons
 from augscale.data.parallel import Progress, num_workers
 from augscale.data.source_ranges import PLAIN_LEVELS, GreyLevels, SourceRange, find_grey_levels
-from augscale.data.sources import SYNTHETIC_SEED, scan_data
+from augscale.data.sources import SYNTHETIC_SEED, SourceScan, scan_data
 from augscale.data.splits import choose_subset
 from augscale.errors import DataError
 
@@ -97,6 +97,7 @@ def build_cache(
     cache_root: Path | None = None,
     allow_bad: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    scan: SourceScan | None = None,
 ) -> ImageCache:
     """Opens the cache of these images and settings; decodes the images first if there is none.
 
@@ -107,10 +108,11 @@ def build_cache(
         cache_root: folder of all caches; None: `default_cache_root()`.
         allow_bad: accept a larger share of unusable files than `config.max_bad`.
         on_progress: called with (images done, all images) while files are read and decoded.
+        scan: of `scan_data(config)`, by a caller that has listed the files; None: they are listed here.
     Raises:
         DataError: no images, too many files that cannot be used, or the disk is full or cannot be written.
     """
-    scan = scan_data(config)
+    scan = scan or scan_data(config)
     whole = records = scan.records
     if config.splits is not None:
         whole = scan_data(config.model_copy(update={"splits": None})).records

@@ -183,7 +183,7 @@ def open_dataset(
     notes = [*origin.notes, *_missing(origin.name, scan, allow_bad), *scan.notes, *scan.label_notes]
     listed, label_notes = _with_clean_labels(origin, scan, unlabelled, classes or origin.classes)
     notes += label_notes
-    cache = build_cache(config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress)
+    cache = build_cache(config, cache_root=cache_root, allow_bad=allow_bad, on_progress=on_progress, scan=scan)
     sanity = check_images(cache, allow_bad=True)
     records, left_out = _usable(listed, cache)
     notes += left_out

@@ -22,7 +22,7 @@ from augscale.evaluation.interface import Encoder, Labelled, Progress
 from augscale.evaluation.transforms import evaluation_views, random_crops, read_images
 from augscale.networks.batch_norm import Statistics, gather, limited, use
 from augscale.networks.folding import folded_on_cpu
-from augscale.networks.kept_features import FeatureFolder, array_digest, structure_digest
+from augscale.networks.kept_features import FeatureFolder, array_digest
 from augscale.networks.precision import autocast, resolve_precision
 from augscale.statistics.arrays import Floats, Floats32, Integers
 from augscale.system.devices import resolve_device
@@ -173,7 +173,7 @@ class FeatureStore:
     ) -> FeatureFolder:
         facts: dict[str, Any] = {
             "weights": encoder.fingerprint,
-            "structure": structure_digest(encoder.backbone),
+            "structure": encoder.structure,
             "images": dataset.fingerprint,
             "image_size": int(dataset.images.shape[1]),
             "rows": array_digest(rows),

@@ -17,6 +17,7 @@ import torch
 from augscale.errors import DataError
 from augscale.networks.backbones import Backbone
 from augscale.networks.batch_norm import RUNNING_BUFFERS
+from augscale.networks.kept_features import structure_digest
 from augscale.statistics.arrays import Floats, Integers
 
 Progress = Callable[[str, int, int], None]
@@ -81,6 +82,11 @@ class Encoder:
             digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
             digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    @functools.cached_property
+    def structure(self) -> str:
+        """See `kept_features.structure_digest`. Computed once: the network's settings must not change afterwards."""
+        return structure_digest(self.backbone)
 
 
 class Fitted(typing.Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -30,6 +31,11 @@ def this_host() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that results depend on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("augscale", "torch", "torchvision", "timm", "optuna", "numpy", "faiss-cpu", "faiss-gpu-cu12"):
         try:

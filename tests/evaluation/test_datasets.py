@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from augscale.data import sources
 from augscale.data.retinal import prepare
 from augscale.errors import ConfigError, DataError
 from augscale.evaluation.datasets import LabelledImages, open_dataset
@@ -482,3 +483,18 @@ def test_real_photographs_open_with_the_counts_of_their_description(fundus_dir: 
     with pytest.raises(DataError, match="pool: none of its 122 images has a label"):
         opened(fundus_dir / "pool")
     assert json.loads(json.dumps(datasets["palm"].counts()))["train"] == {"non_pm": 149, "pm": 168}
+
+
+def test_the_files_of_a_dataset_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _class_folders(tmp_path / "set", {"a": 20, "b": 20})
+    listed = []
+
+    def counted(source: str, exclusion: sources.Exclusion) -> sources.Listing:
+        listed.append(source)
+        return list_source(source, exclusion)
+
+    list_source = sources.list_source
+    monkeypatch.setattr(sources, "list_source", counted)
+    opened = open_dataset(folder, size=SIZE, cache_root=tmp_path / "cache", allow_bad=True)
+    assert listed == [str(folder)]
+    assert len(opened) == 40
