@@ -1,4 +1,4 @@
-"""Tables 16 and 17: what a score says beyond what needs no training, and whether it ranks better than that.
+"""Tables 16 to 18: what a score says beyond what needs no training, whether it ranks better, and on later scales.
 
 A score that only repeats how large crops are, or how little the network has moved, ranks scales without being worth its
 training. Its partial rank correlation with accuracy holds these fixed: the correlation of what is left of both ranks
@@ -17,6 +17,7 @@ from augscale.seeding import derive_seed
 from augscale.statistics.ranking import Correlation, rank_correlation
 from benchmarks.evidence import markdown as md
 from benchmarks.evidence.correlations import DEFAULT, HYPOTHESIS, MAIN_PROTOCOL, Spread, paired_difference
+from benchmarks.evidence.plan import NUM_SPREAD
 from benchmarks.evidence.records import SCALES_LEVEL, Score
 
 Floats = npt.NDArray[np.float64]
@@ -38,6 +39,8 @@ SCORES = (
     Score(metric="jitter", level=SCALES_LEVEL),
 )
 """The default, those named before the study began, the one that looked best in it, and two that are to show nothing."""
+SECOND_HALF = tuple(f"sobol-{number:02d}" for number in range(NUM_SPREAD // 2, NUM_SPREAD))
+"""Scales that `pretrained_plan` runs last."""
 SHUFFLES = 300
 _SMALLEST_PIVOT = 1e-9
 
@@ -94,6 +97,26 @@ def differences_section(spread: Spread) -> str:
         f"Rank correlation of {DEFAULT.label} minus that of the row, `{MAIN_PROTOCOL}`, within a seed, over the same "
         "resamples. Crops are turned so that smaller ones count as better.\n\n"
         + md.table(["minus", *within.datasets], rows)
+    )
+
+
+def later_section(spread: Spread) -> str:
+    """Table 18, within a seed; empty for a study whose scales were not run in two halves."""
+    if not spread.evidence.of_part("gate"):
+        return ""
+    later = replace(spread, runs=[run for run in spread.runs if run.name in SECOND_HALF]).within()
+    first = replace(spread, runs=[run for run in spread.runs if run.name not in SECOND_HALF]).within()
+    rows = [
+        [f"{score.label}, {name}", *(md.correlation(part.of_score(score, dataset)) for dataset in part.datasets)]
+        for score in (*SCORES[:-1], LIKENESS, CROP_AREA)
+        if score in spread.scores
+        for name, part in (("first", first), ("later", later))
+    ]
+    return (
+        "## 18. Scales that were run after the first were reported\n"
+        f"Table 13's correlations (`{MAIN_PROTOCOL}`) over the {len(set(first.names))} scales of the first report, and "
+        f"over the {len(set(later.names))} that were run afterwards, with the same weights, order and draws.\n\n"
+        + md.table(["score, scales", *spread.datasets], rows)
     )
 
 

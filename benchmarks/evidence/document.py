@@ -33,6 +33,7 @@ SECTIONS: tuple[Callable[[Spread], str], ...] = (
     label_tables.section,
     beyond.section,
     beyond.differences_section,
+    beyond.later_section,
 )
 
 
@@ -50,7 +51,7 @@ def write_document(folder: Path, *, bootstrap: int = 2000, trust_file: Path | No
     spread = Spread.of(evidence, bootstrap)
     parts = ["# Tables of the evidence study\n\nWritten by `python -m benchmarks.evidence tables`; do not edit.\n"]
     parts.append(_counts(evidence, spread))
-    parts += [section(spread) for section in SECTIONS]
+    parts += [text for section in SECTIONS if (text := section(spread))]
     path = folder / "tables.md"
     write_text_atomic(path, "\n".join(parts))
     written = [path, *write_figures(spread, folder)]

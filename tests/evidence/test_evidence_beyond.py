@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from made_results import write_results
@@ -9,10 +12,18 @@ from scipy import stats
 
 from augscale.augmentation.scales import AugmentationScales
 from augscale.config import load_study
-from benchmarks.evidence.beyond import CROP_AREA, DEFAULT, differences_section, partial_correlation, section, shuffled
+from benchmarks.evidence.beyond import (
+    CROP_AREA,
+    DEFAULT,
+    differences_section,
+    later_section,
+    partial_correlation,
+    section,
+    shuffled,
+)
 from benchmarks.evidence.collect import collect
 from benchmarks.evidence.correlations import Spread
-from benchmarks.evidence.plan import PlannedRun, full_plan
+from benchmarks.evidence.plan import PlannedRun, full_plan, pretrained_plan
 from benchmarks.evidence.records import MEAN, Score, read_evidence
 
 LIDAR = Score(metric="lidar")
@@ -127,3 +138,19 @@ def test_what_repeats_crop_size_is_compared_with_smaller_crops(spread: Spread) -
     repeats = spread.within().of_score(DEFAULT, MEAN).value
 
     assert row.split("|")[-2].startswith(f" +{repeats + larger:.2f}".replace("+0.", "+."))
+
+
+def test_later_scales_are_those_of_the_second_half_and_stand_beside_the_first(spread: Spread, tmp_path: Path) -> None:
+    assert later_section(spread) == "", "the study from random weights was not run in halves"
+    write_results(tmp_path / "out", score, outcome, pretrained_plan(load_study("evidence").space))
+    collect(tmp_path / "out", tmp_path / "csv")
+    halves = Spread.of(read_evidence(tmp_path / "csv"), 0)
+    later = [run for run in halves.runs if run.name.startswith("sobol-") and run.name >= "sobol-12"]
+    expected = replace(halves, runs=later).within().of_score(LIDAR, MEAN).value
+
+    text = later_section(halves)
+
+    assert "over the 16 scales" in text
+    assert "over the 12 that" in text
+    row = next(line for line in text.splitlines() if line.startswith("| lidar, later"))
+    assert row.split("|")[-2].strip() == f"{expected:+.2f}".replace("0.", ".")
