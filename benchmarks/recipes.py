@@ -31,14 +31,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from augscale.augmentation.scales import load_scales
+from augscale.augmentation.scales import AugmentationScales, load_scales
 from augscale.cli.options import parse_assignments
 from augscale.config import StudyConfig, load_study
 from augscale.errors import AugscaleError, ConfigError
 from augscale.runs.files import read_json, write_text_atomic
 from benchmarks.evidence.data import LADDER, pretraining_study
 from benchmarks.evidence.measure import Measurer, limit_threads
-from benchmarks.evidence.plan import NO_LEARNING, Kind, PlannedRun
+from benchmarks.evidence.plan import NO_LEARNING, Kind, PlannedRun, gate_scales, spread_scales
 from benchmarks.evidence.runner import prepare_folder, result_file, work
 from benchmarks.evidence.settings import load_settings
 
@@ -47,6 +47,8 @@ MEASURE = Path(__file__).parent / "evidence" / "measure-recipes.toml"
 CSV_FILE = "recipes.csv"
 LAYER_DECAY, HEAD_WARMUP = 0.7, 0.2
 DEFAULT_SCALES = "weak"
+SPREAD_STUDY = "evidence-imagenet-simclr"
+"""Whose Sobol scales `--scales` knows."""
 SMOKE = ("start-frozen", "frozen-1e-4", "null-frozen", "frozen-1e-4-head-layers")
 
 
@@ -61,7 +63,7 @@ class Recipe:
     head_warmup_fraction: float = 0.0
     layer_decay: float = 1.0
     scales: str = DEFAULT_SCALES
-    """Name of a preset."""
+    """Name of a preset, or of scales of the evidence study, e.g. "sobol-03" (`named_scales`)."""
     seed: int = 0
 
     @property
@@ -183,7 +185,7 @@ def _chosen(options: argparse.Namespace) -> list[Recipe]:
         named = [recipe for recipe in named if recipe.name in SMOKE]
     scales, seeds = options.scales.split(","), [int(seed) for seed in options.seeds.split(",")]
     for name in scales:
-        load_scales(name)
+        named_scales(name)
     # A start trains nothing, so it is one for all scales.
     crossed = [
         replace(recipe, scales=DEFAULT_SCALES if recipe.kind == "untrained" else name, seed=seed)
@@ -194,9 +196,19 @@ def _chosen(options: argparse.Namespace) -> list[Recipe]:
     return sorted(dict.fromkeys(crossed), key=lambda recipe: (recipe.seed, recipe.kind != "untrained"))
 
 
+def named_scales(name: str) -> AugmentationScales:
+    """A preset, or scales of the evidence study from ImageNet weights, by their names there.
+
+    Raises:
+        ConfigError: no such scales.
+    """
+    known = gate_scales() | spread_scales(load_study(SPREAD_STUDY).space)
+    return known[name] if name in known else load_scales(name)
+
+
 def planned(recipe: Recipe) -> PlannedRun:
     """The recipe as a run of the evidence study, whose chain trains, measures and resumes it."""
-    scales = None if recipe.kind == "untrained" else load_scales(recipe.scales)
+    scales = None if recipe.kind == "untrained" else named_scales(recipe.scales)
     without = NO_LEARNING if recipe.kind == "null" else ()
     return PlannedRun(name=recipe.name, seed=recipe.seed, kind=recipe.kind, scales=scales, recipe=without)
 
@@ -260,7 +272,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", help="a setting of the study, e.g. pretrain.steps=100")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recipes", help="names of recipes, with commas between; not set: those of this file")
-    parser.add_argument("--scales", default=DEFAULT_SCALES, help="names of presets, with commas between")
+    parser.add_argument(
+        "--scales",
+        default=DEFAULT_SCALES,
+        help="presets or scales of the evidence study, e.g. sobol-03, with commas between",
+    )
     parser.add_argument("--seeds", default="0", help="with commas between")
     parser.add_argument("--smoke", action="store_true", help="four recipes only, to try the chain")
     return parser

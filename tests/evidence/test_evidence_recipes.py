@@ -15,6 +15,7 @@ from augscale.errors import ConfigError
 from augscale.networks.backbones import build_backbone
 from benchmarks import recipes
 from benchmarks.evidence import runner
+from benchmarks.evidence.plan import pretrained_plan
 from benchmarks.evidence.settings import load_settings
 from benchmarks.recipes import RECIPES, Recipe
 
@@ -115,6 +116,8 @@ def test_scales_and_seeds_are_crossed_with_the_recipes_and_a_start_is_one_for_al
     ]
     assert recipes.planned(chosen[2]).scales == STRONG
     assert recipes.planned(chosen[5]).run_id == "frozen-1e-4@strong-s1"
+    sobol = next(run for run in pretrained_plan(load_study("evidence-imagenet-simclr").space) if run.name == "sobol-03")
+    assert recipes.named_scales("sobol-03") == sobol.scales
     options.scales = "weak,storng"
     with pytest.raises(ConfigError, match="storng"):
         recipes._chosen(options)
