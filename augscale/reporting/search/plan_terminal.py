@@ -32,6 +32,8 @@ def plan_screen(plan: SearchPlan) -> Screen:
         ("device", plan.device),
         ("time of a step", f"{plan.cost.seconds_per_step:.3g} s, measured on noise, by one worker, {_now(plan)}"),
         ("memory", f"{size_text(plan.cost.bytes)} for each worker, in {plan.cost.micro_batches}"),
+        ("score", plan.trust or ""),
+        ("labels", plan.labels or ""),
         ("run folder", f"{plan.run}{', to be resumed' if plan.begun else ''}"),
     )
     return Screen(
