@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 import huggingface_hub
 import timm
 import torch
-from huggingface_hub.utils import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError
 from timm.models import get_pretrained_cfg
 from torch import Tensor
 

