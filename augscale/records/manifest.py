@@ -85,6 +85,8 @@ class ManifestRecord(FileRecord):
     device: str | None = None
     parameters: int | None = None
     """Number of parameters of the backbone."""
+    initial_weights: str | None = None
+    """Where ImageNet weights came from, several places joined by "; "; None: another start, or an earlier version."""
     versions: dict[str, str] = Field(default_factory=dict)
     data: DataRecord = DataRecord()
     kind: str | None = Field(default=None, exclude=True)

@@ -31,6 +31,7 @@ from augscale.searching.prepare import check_study, default_run_folder, kept_pan
 from augscale.searching.search import parse_budget, resolved_study
 from augscale.searching.space import not_searched_sentence
 from augscale.searching.trial import rung_steps
+from augscale.searching.trust import labels_line, trust_line
 from augscale.seeding import derive_seed
 from augscale.system.devices import WorkerPlan, plan_workers
 from augscale.system.memory import memory_limit
@@ -91,6 +92,10 @@ class SearchPlan:
     """Trials that fit into the budget with their confirmation by the forecast; 0 if it is too short for an answer."""
     shortest: float | None = None
     """Forecast in seconds of the shortest search that can give an answer: the controls and one searched trial."""
+    trust: str | None = None
+    """How far the score can be trusted, as a search says at its start; see `trust_line`."""
+    labels: str | None = None
+    """Hint at `--labels`, as a search gives it at its start; see `labels_line`."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -166,6 +171,8 @@ def plan_search(
         budget=allowed,
         fitting=None if allowed is None else _fitting(config, cost, workers_used, allowed),
         shortest=_seconds(config, cost, _runs(config, _least_trials(config)), workers_used),
+        trust=trust_line(config),
+        labels=labels_line(config),
         notes=(*fitted_words(asked, config, len(scan.records)), *_notes(config, scan, begun, cost)),
     )
 

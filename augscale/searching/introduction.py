@@ -28,13 +28,15 @@ NO_PATIENTS = (
 
 
 def say_what_runs(display: SearchDisplay, config: StudyConfig, manifest: ManifestRecord, run: RunFolder) -> None:
-    """Prints study, network, device, images, gray levels, and odd images."""
+    """Prints study, network, device, initial weights, images, gray levels, and odd images."""
     data, parameters = manifest.data, (manifest.parameters or 0) / 1e6
     display.say(
         f"{config.name}: {config.search.trials} trials of {config.pretrain.steps} steps x {config.pretrain.batch_size} "
         f"images, {config.backbone.name} ({parameters:.2g} M parameters) at {config.crops.global_size} px on "
         f"{manifest.device}, by {config.pretrain.method}"
     )
+    if manifest.initial_weights is not None:
+        display.say(f"  initial weights: {manifest.initial_weights}")
     by_name = " (by --patients-from)" if config.data.patient_pattern else ""
     patients = f"of {data.num_patients} patients{by_name} " if data.num_patients else "without patient ids "
     display.say(

@@ -124,6 +124,7 @@ def prepare_run(
         cache=str(cache.directory),
         device=device_label,
         parameters=parameters,
+        initial_weights=_initial_weights(config, old),
         versions=versions(),
         data=data,
     )
@@ -131,6 +132,21 @@ def prepare_run(
     write_text_atomic(run.study_file, study_text(config))
     manifest.write(run.manifest_file)
     return manifest
+
+
+def _initial_weights(config: StudyConfig, old: ManifestRecord | None) -> str | None:
+    """Where trials take their ImageNet weights from on this machine, after the places that earlier calls noted."""
+    if config.backbone.init != "imagenet":
+        return None
+    from augscale.networks.pretrained import pretrained_source
+
+    places = [pretrained_source(config.backbone.name)]
+    if old is not None:
+        if old.initial_weights is None:  # earlier trials are of a version that did not note it
+            return None
+        earlier = old.initial_weights.split("; ")
+        places = [*earlier, *(place for place in places if place not in earlier)]
+    return "; ".join(places)
 
 
 def kept_panel(run: RunFolder, config: StudyConfig) -> StudyConfig:

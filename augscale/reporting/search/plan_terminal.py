@@ -18,7 +18,7 @@ def print_plan(plan: SearchPlan, console: Console) -> None:
 
 
 def plan_screen(plan: SearchPlan) -> Screen:
-    """The forecast, what would run, and what the forecast leaves out."""
+    """The forecast, what would run, what is known of the score and of labels, and what the forecast leaves out."""
     patients = f" of {plan.patients} patients" if plan.patients else ", without patient ids"
     runs = f"{plan.confirmations} on fresh seeds, {plan.nulls} with learning rate 0"
     rows = (
@@ -34,10 +34,12 @@ def plan_screen(plan: SearchPlan) -> Screen:
         ("memory", f"{size_text(plan.cost.bytes)} for each worker, in {plan.cost.micro_batches}"),
         ("run folder", f"{plan.run}{', to be resumed' if plan.begun else ''}"),
     )
+    said = [f"{line[0].upper()}{line[1:]}." for line in (plan.trust, plan.labels) if line]
+    rows_shown = [Row(cells=row) for row in rows if row[1]]
     return Screen(
         headline=f"This search would take about {duration(plan.seconds)} and {size_text(plan.bytes)} of memory; "
         f"nothing was trained or written.{_budget_words(plan)}",
-        tables=(ScreenTable(heads=("", ""), rows=[Row(cells=row) for row in rows if row[1]], wraps=2),),
+        tables=(ScreenTable(heads=("", ""), rows=rows_shown, wraps=2, legend=" ".join(said)),),
         notes=tuple(Note(text=note) for note in plan.notes),
     )
 
