@@ -21,7 +21,7 @@ from benchmarks.evidence.plan import PlannedRun
 from benchmarks.evidence.question import holm, paired, student
 from benchmarks.evidence.records import MEAN, Evidence, Score, read_evidence
 from benchmarks.evidence.settings import load_settings
-from benchmarks.evidence.trust import TRUST_FILE, write_trust
+from benchmarks.evidence.trust import PROTOCOL, TRUST_FILE, write_trust
 
 GOOD, BAD, DOWN = Score(metric="pair_auroc"), Score(metric="dprime", level="own"), Score(metric="alignment")
 
@@ -245,7 +245,7 @@ def test_the_program_says_what_the_committed_study_found() -> None:
     for score, by_dataset in committed["spearman"].items():
         assert list(by_dataset) == list(spread.evidence.real_datasets)
         for dataset, values in by_dataset.items():
-            found = spread.within().of_score(Score(metric=score), dataset, "linear").value
+            found = spread.within().of_score(Score(metric=score), dataset, PROTOCOL).value
             assert values["value"] == pytest.approx(found, abs=0.006)
             assert values["interval"][0] <= values["value"] <= values["interval"][1]
 
