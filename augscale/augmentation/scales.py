@@ -113,14 +113,19 @@ WEAK_MED = WEAK.model_copy(
         "bias_field_p": 0.5,
     }
 )
+CROPS = NONE.model_copy(
+    update={name: getattr(STRONG, name) for name in ("global_crops_scale", "local_crops_scale", "aspect_ratio")}
+)
 PRESETS: dict[str, AugmentationScales] = {
     "none": NONE,
     "weak": WEAK,
     "strong": STRONG,
     "weak+med": WEAK_MED,
+    "crops": CROPS,
     "official-dino": STRONG,
 }
-"""Scales by name. `official-dino` equals `strong`: the paper's strong set is DINO's default. `none` changes nothing."""
+"""Scales by name. `official-dino` equals `strong`: the paper's strong set is DINO's default. `none` changes nothing.
+`crops` has the crops of `strong` and nothing else, for panels (`probe.levels`)."""
 
 _OPERATIONS: dict[str, tuple[str, ...]] = {
     "jitter_p": ("brightness", "contrast", "saturation", "hue"),

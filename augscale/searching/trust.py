@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from augscale import doc_pages
-from augscale.config import StudyConfig
+from augscale.config import ProbeConfig, StudyConfig
 from augscale.pretrain_config import METHOD_NAMES
 from augscale.records.metrics import score_label
 from augscale.settings import joined
@@ -31,6 +31,8 @@ ends with a space."""
 _FREE = "without_labels"
 """Key of a regime's rank correlations of pair AUROC, beside those of a score from labels."""
 
+_LADDER = ProbeConfig().levels
+
 Row = dict[str, Any]
 
 
@@ -38,10 +40,10 @@ Row = dict[str, Any]
 def measured_regimes() -> tuple[Row, ...]:
     """The rows of `trust.json`.
 
-    Each has init ("none", "imagenet" or "weights": a file), method, network, images (number that a run saw) and size
-    (of a global view, pixels); runs, scales, setting, statistics, gain of pre-training, Spearman correlations by score
-    and dataset; labels: None, or what a score from a few labels reached (images; spearman and, of pair AUROC,
-    without_labels, by dataset).
+    Each has init ("none", "imagenet" or "weights": a file), method, network, images (number that a run saw) and
+    size (of a global view, pixels); runs, scales, setting, statistics, gain of pre-training, Spearman correlations
+    by score and dataset (spearman: of the default panel; panels: of others, by their levels); labels: None, or what
+    a score from a few labels reached (images; spearman and, of pair AUROC, without_labels, by dataset).
     """
     content: Row = json.loads(files("augscale.searching").joinpath("trust.json").read_text("utf-8"))
     return tuple(content["regimes"])
@@ -87,7 +89,7 @@ def trust_line(config: StudyConfig) -> str | None:
     datasets. The end of the search has them all, with intervals (`trust_statement`).
     """
     row = nearest_regime(config)
-    measured = row and row["spearman"].get(config.probe.score)
+    measured = _measured(row, config)
     if row is None or not measured or row.get("statistics") not in _COMPARABLE or config.probe.uses_labels:
         return None
     values = sorted(found["value"] for found in measured.values())
@@ -103,7 +105,8 @@ def trust_line(config: StudyConfig) -> str | None:
     ]
     yours = f"; your {joined(differs)} {'differs' if len(differs) == 1 else 'differ'}" if differs else ""
     return (
-        f"rank correlation of {score_label(config.probe.score)} with ridge AUROC: {between}, {_chance(measured)} "
+        f"rank correlation of {score_label(config.probe.score)}{_panel(config)} with ridge AUROC: {between}, "
+        f"{_chance(measured)} "
         f"({doc_pages.EVIDENCE}; {METHOD_NAMES[row['method']]} from {_start_words(row)}, {row['network']}, "
         f"{row['images']:,} images{yours})"
     )
@@ -137,7 +140,7 @@ def labels_line(config: StudyConfig) -> str | None:
 def trust_statement(config: StudyConfig) -> str | None:
     """The result of the nearest regime for a study's score, in a few sentences; None where it was not measured."""
     known, score = nearest_regime(config), config.probe.score
-    measured = known["spearman"].get(score) if known is not None else None
+    measured = _measured(known, config)
     if known is None or not measured:
         return None
     label = score_label(score)
@@ -159,13 +162,29 @@ def trust_statement(config: StudyConfig) -> str | None:
     if against := [name for name, values in measured.items() if values["interval"][1] < 0]:
         verdict += f", and it ranked them against accuracy on {' and '.join(against)}"
     return (
-        f"How far {label} can be trusted: over {known['runs']} short runs at {known['scales']} scales on real "
-        f"photographs ({known['setting']}; {doc_pages.EVIDENCE}) its rank agreed with the AUROC of ridge regression at "
+        f"How far {label}{_panel(config)} can be trusted: over {known['runs']} short runs at {known['scales']} scales "
+        f"on real photographs ({known['setting']}; {doc_pages.EVIDENCE}) its rank agreed with the AUROC of ridge "
+        "regression at "
         f"Spearman {_by_dataset(measured)}. {verdict}. {_gain(known.get('gain'))}{_unlike_sentence(known, config)}"
         f"{_picked(score, known)}"
-        f"{_better(score, known) if len(useful) < 2 else ''}"
+        f"{_better(score, known) if len(useful) < 2 and config.probe.levels == _LADDER else ''}"
         "`augscale validate RUN --datasets DIR` measures it on your labels."
     )
+
+
+def _measured(row: Row | None, config: StudyConfig) -> dict[str, Any] | None:
+    """Correlations of the study's score in a regime, by dataset; None where they were not measured on such a panel."""
+    if row is None:
+        return None
+    probe = config.probe
+    by_score = row["spearman"] if probe.levels == _LADDER else row.get("panels", {}).get(",".join(probe.levels), {})
+    found: dict[str, Any] | None = by_score.get(probe.score)
+    return found
+
+
+def _panel(config: StudyConfig) -> str:
+    """ " on crops@0.5, crops": the panel's levels where they are not the default ones; else ""."""
+    return "" if config.probe.levels == _LADDER else f" on {', '.join(config.probe.levels)}"
 
 
 def _chance(measured: dict[str, Any]) -> str:

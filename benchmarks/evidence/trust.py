@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import augscale.searching
 from augscale.config import StudyConfig, load_study
@@ -16,13 +19,16 @@ from benchmarks.evidence.label_tables import ranked
 from benchmarks.evidence.methods import FOLDER, read_methods
 from benchmarks.evidence.plan import CONTROLS
 from benchmarks.evidence.question import by_seed, student
-from benchmarks.evidence.records import MEAN, Evidence, Score
+from benchmarks.evidence.records import LADDER, MEAN, Evidence, Score
 from benchmarks.evidence.settings import MeasureSettings, load_settings
 
 PROTOCOL = "cv"
 """Of the protocols named beforehand the one with the least noise, and that of the evidence pages' first tables."""
 SCORES = ("dprime", "pair_auroc", "alpha_req")
 """What `probe.score` may be without labels."""
+PAIR_SCORES = ("dprime", "pair_auroc")
+CROPS_PANEL = ("crops@0.5", "crops")
+"""Levels of a panel without changes of color, beside the default one."""
 LABELS = 50
 """Number of labelled images whose score is named beforehand (issue of the second study)."""
 REGIME = ("init", "method", "network", "images", "size")
@@ -33,18 +39,11 @@ TRUST_FILE = Path(augscale.searching.__path__[0]) / "trust.json"
 def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict[str, Any]:
     """The row of a study, figures as printed.
 
-    Correlations are within a seed, of the scores that a search may use with `PROTOCOL`; labels: what a
+    Correlations are within a seed, of the scores that a search may use, with `PROTOCOL`; panels: the same of another
+    panel than the default, by its levels; labels: what a
     score from `LABELS` labelled images reached on the other images, if the study has that.
     """
     regime = regime_of(study)
-    spearman: dict[str, dict[str, Any]] = {}
-    for score in SCORES:
-        spearman[score] = {}
-        for dataset in spread.evidence.real_datasets:
-            found = spread.within().of_score(Score(metric=score), dataset, PROTOCOL)
-            if found.value is not None and found.interval is not None:
-                interval = [round(edge, 2) for edge in found.interval]
-                spearman[score][dataset] = {"value": round(found.value, 2), "interval": interval}
     narrow = "narrow " if study.backbone.overrides else ""
     network = f"{narrow}{regime['network']}, {regime['images']:,} images at {regime['size']} px per run"
     setting = f"{METHOD_NAMES[regime['method']]}, a {network}"
@@ -55,9 +54,26 @@ def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict
         # With "frozen" all networks have those of the weights that they began with.
         "statistics": "weights" if study.pretrain.batch_norm == "frozen" else measured.statistics,
         "gain": gain(spread.evidence),
-        "spearman": spearman,
+        "spearman": {score: correlations(spread, score, LADDER) for score in SCORES},
+        "panels": {",".join(CROPS_PANEL): {score: correlations(spread, score, CROPS_PANEL) for score in PAIR_SCORES}},
         "labels": few_labels(spread),
     }
+
+
+def correlations(spread: Spread, score: str, levels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Rank correlation of a score with accuracy within a seed, by real dataset: value and interval, as printed.
+
+    Args:
+        levels: of the panel, whose mean the score is.
+    """
+    within = spread.within()
+    values = np.mean([within.evidence.score(within.runs, Score(metric=score, level=level)) for level in levels], axis=0)
+    found = {}
+    for dataset in spread.evidence.real_datasets:
+        one = within.correlation(values, dataset, PROTOCOL)
+        if one.value is not None and one.interval is not None:
+            found[dataset] = {"value": round(one.value, 2), "interval": [round(edge, 2) for edge in one.interval]}
+    return found
 
 
 def few_labels(spread: Spread) -> dict[str, Any] | None:

@@ -248,6 +248,12 @@ def test_the_program_says_what_the_committed_study_found() -> None:
             found = spread.within().of_score(Score(metric=score), dataset, PROTOCOL).value
             assert values["value"] == pytest.approx(found, abs=0.006)
             assert values["interval"][0] <= values["value"] <= values["interval"][1]
+    (crops,) = committed["panels"].values()
+    values = np.mean(
+        [spread.evidence.score(spread.runs, Score(metric="dprime", level=f"crops{t}")) for t in ("@0.5", "")], 0
+    )
+    for dataset, found in crops["dprime"].items():
+        assert found["value"] == pytest.approx(spread.within().correlation(values, dataset, PROTOCOL).value, abs=0.006)
 
 
 def test_a_study_goes_on_from_its_csvs_alone(folder: Path, tmp_path: Path) -> None:

@@ -172,6 +172,19 @@ def test_the_line_has_two_figures_and_is_short_whatever_was_measured(monkeypatch
     )
 
 
+def test_another_panel_has_figures_of_its_own_or_none(monkeypatch):
+    own, crops = ({"dprime": {"a": {"value": value, "interval": [0.1, 0.9]}}} for value in (0.4, 0.7))
+    row = SETTING | {"spearman": own, "panels": {"crops@0.5,crops": crops}}
+    monkeypatch.setattr(trust, "measured_regimes", lambda: [row])
+    study = _study(**{"probe.levels": ["crops@0.5", "crops"]})
+    assert trust.trust_line(study).startswith("rank correlation of d' on crops@0.5, crops with ridge AUROC: +0.70, ")
+    assert "+0.70 [+0.10, +0.90] on a" in trust.trust_statement(study)
+    assert "+0.40" in trust.trust_line(_study())
+    for levels in (["crops"], ["strong"]):
+        assert trust.trust_line(_study(**{"probe.levels": levels})) is None
+        assert trust.trust_statement(_study(**{"probe.levels": levels})) is None
+
+
 def test_the_hint_on_labels_claims_only_what_was_measured_for_such_a_start(monkeypatch):
     unmeasured = "with labels at hand, --labels DIR scores trials by how well classes are told apart"
     few = {"images": 50, "spearman": {"a": 0.61}, "without_labels": {"a": 0.3}}
