@@ -18,7 +18,7 @@ from augscale.statistics.ranking import Correlation, rank_correlation
 from benchmarks.evidence import markdown as md
 from benchmarks.evidence.correlations import DEFAULT, HYPOTHESIS, MAIN_PROTOCOL, Spread, paired_difference
 from benchmarks.evidence.plan import NUM_SPREAD
-from benchmarks.evidence.records import SCALES_LEVEL, Score
+from benchmarks.evidence.records import CROP_LADDER_LEVEL, SCALES_LEVEL, Score
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,7 +35,7 @@ SCORES = (
     HYPOTHESIS,
     Score(metric="lidar"),
     Score(metric="pair_auroc", level="natural:srahim_dr"),
-    Score(metric="pair_auroc", level="crops"),
+    Score(metric="pair_auroc", level=CROP_LADDER_LEVEL),
     Score(metric="retrieval_error", level="crops"),
     Score(metric="pair_auroc", level="own"),
     Score(metric="jitter", level=SCALES_LEVEL),

@@ -19,6 +19,9 @@ Floats = npt.NDArray[np.float64]
 LADDER = ("strong@0.25", "strong@0.5", "strong")
 LADDER_LEVEL = "ladder"
 """Mean over the levels of the ladder."""
+CROP_LADDER = ("crops@0.5", "crops")
+CROP_LADDER_LEVEL = "crop ladder"
+"""Mean over levels without changes of color."""
 TRAINING_LEVEL = "training"
 """Level of what training itself says: loss and information."""
 SCALES_LEVEL = "scales"
@@ -126,7 +129,7 @@ class Evidence:
             return _scales_alone(self.scales.get(self.runs[run].name, {}), score.metric)
         if score.level == TRAINING_LEVEL:
             return self.training.get((run, fraction), {}).get(score.metric, np.nan)
-        levels = LADDER if score.level == LADDER_LEVEL else (score.level,)
+        levels = {LADDER_LEVEL: LADDER, CROP_LADDER_LEVEL: CROP_LADDER}.get(score.level, (score.level,))
         values = [
             self.scores.get((run, fraction, score.layer, level), {}).get(score.metric, np.nan) for level in levels
         ]

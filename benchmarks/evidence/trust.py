@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import augscale.searching
 from augscale.config import StudyConfig, load_study
@@ -19,7 +16,7 @@ from benchmarks.evidence.label_tables import ranked
 from benchmarks.evidence.methods import FOLDER, read_methods
 from benchmarks.evidence.plan import CONTROLS
 from benchmarks.evidence.question import by_seed, student
-from benchmarks.evidence.records import LADDER, MEAN, Evidence, Score
+from benchmarks.evidence.records import CROP_LADDER, CROP_LADDER_LEVEL, MEAN, Evidence, Score
 from benchmarks.evidence.settings import MeasureSettings, load_settings
 
 PROTOCOL = "cv"
@@ -27,8 +24,6 @@ PROTOCOL = "cv"
 SCORES = ("dprime", "pair_auroc", "alpha_req")
 """What `probe.score` may be without labels."""
 PAIR_SCORES = ("dprime", "pair_auroc")
-CROPS_PANEL = ("crops@0.5", "crops")
-"""Levels of a panel without changes of color, beside the default one."""
 LABELS = 50
 """Number of labelled images whose score is named beforehand (issue of the second study)."""
 REGIME = ("init", "method", "network", "images", "size")
@@ -54,23 +49,21 @@ def trust(spread: Spread, study: StudyConfig, measured: MeasureSettings) -> dict
         # With "frozen" all networks have those of the weights that they began with.
         "statistics": "weights" if study.pretrain.batch_norm == "frozen" else measured.statistics,
         "gain": gain(spread.evidence),
-        "spearman": {score: correlations(spread, score, LADDER) for score in SCORES},
-        "panels": {",".join(CROPS_PANEL): {score: correlations(spread, score, CROPS_PANEL) for score in PAIR_SCORES}},
+        "spearman": {score: correlations(spread, Score(metric=score)) for score in SCORES},
+        "panels": {
+            ",".join(CROP_LADDER): {
+                score: correlations(spread, Score(metric=score, level=CROP_LADDER_LEVEL)) for score in PAIR_SCORES
+            }
+        },
         "labels": few_labels(spread),
     }
 
 
-def correlations(spread: Spread, score: str, levels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Rank correlation of a score with accuracy within a seed, by real dataset: value and interval, as printed.
-
-    Args:
-        levels: of the panel, whose mean the score is.
-    """
-    within = spread.within()
-    values = np.mean([within.evidence.score(within.runs, Score(metric=score, level=level)) for level in levels], axis=0)
+def correlations(spread: Spread, score: Score) -> dict[str, dict[str, Any]]:
+    """Rank correlation of a score with accuracy within a seed, by real dataset: value and interval, as printed."""
     found = {}
     for dataset in spread.evidence.real_datasets:
-        one = within.correlation(values, dataset, PROTOCOL)
+        one = spread.within().of_score(score, dataset, PROTOCOL)
         if one.value is not None and one.interval is not None:
             found[dataset] = {"value": round(one.value, 2), "interval": [round(edge, 2) for edge in one.interval]}
     return found
