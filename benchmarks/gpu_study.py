@@ -21,7 +21,7 @@ shorter and so more runs. `pretrain.compile` is off, because compiling would tak
 `--vit FILE` (weights of timm's vit_small_patch16_224) adds the same study with ViT-S/16, CSVs in
 OUT/evidence/imagenet-gpu-vits16, when all 71 runs of the first have ended. That will not be in ten minutes: there take
 `--vit-only` as well, which leaves the first out. No recipe was chosen for the ViT: learning rate and temperature are
-those of EfficientNet-Lite0.
+those of EfficientNet-Lite0, and no run of it was tried to its end.
 """
 
 from __future__ import annotations
