@@ -115,6 +115,12 @@ class Contender:
             child.stdin.flush()
 
     @property
+    def last_turn(self) -> str:
+        """The last turn's rate in words."""
+        products = self.loop == "products"
+        return f"{self.rates[-1] / 1e9:.0f} GFLOP/s" if products else f"{self.rates[-1]:.2f} images/s"
+
+    @property
     def rate(self) -> float:
         """Images per second, median; of "products" operations per second."""
         return statistics.median(self.rates)
@@ -149,6 +155,8 @@ def main() -> None:
                 for contender in contenders:
                     batch_size = others.pretrain.batch_size if contender.loop in NEEDS else config.pretrain.batch_size
                     contender.turn(arguments.steps * batch_size)
+                    # Now, so that a stop before the table leaves what was timed.
+                    print(f"{contender.label}: {contender.last_turn}", file=sys.stderr, flush=True)
             for contender in contenders:
                 contender.end_call()
         finally:

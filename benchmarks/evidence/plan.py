@@ -12,6 +12,8 @@ Part "gate": settings that should differ much, two seeds. If their outcomes do n
 the rest is not worth its hours.
 Part "spread": as above.
 
+"long" (`long_plan`): the same runs in an order for little time, and nulls of few steps.
+
 "methods" (`methods_plan`), the same for every method of pre-training, so that methods can be compared: untrained
 networks, nulls, and
 Part "methods": the controls and the first scales of the spread, two seeds, and a third of the controls.
@@ -25,7 +27,7 @@ Seed k means the same weights, order and draws in every run, so that differences
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from scipy.stats import qmc
@@ -36,7 +38,7 @@ from augscale.searching.space import distributions, scales_from_params
 from augscale.seeding import derive_seed
 
 Kind = Literal["run", "null", "untrained", "pixels8", "pixels16", "colour"]
-Plan = Literal["scratch", "pretrained", "methods", "check"]
+Plan = Literal["scratch", "pretrained", "long", "methods", "check"]
 
 CONTROLS = ("none", "weak", "strong", "weak+med")
 NUM_SPREAD = 24
@@ -52,6 +54,8 @@ HARD = "hard-"
 """Beginning of the name of a run with weighed pairs, before the name of its scales."""
 NO_LEARNING = (("lr", 0.0), ("min_lr", 0.0))
 """Everything but learning."""
+SHORT_NULL_STEPS = 20
+"""Of the nulls of `long_plan`. On CPUs a null equals its start to the last digit, whatever its length."""
 _SOBOL_BITS = 6
 
 
@@ -179,6 +183,24 @@ def pretrained_plan(space: SpaceConfig) -> list[PlannedRun]:
     return runs
 
 
+def long_plan(space: SpaceConfig) -> list[PlannedRun]:
+    """The runs of `pretrained_plan` for a device that is at hand for minutes: whatever has ended is of use.
+
+    A null, the controls and the network before training, once for each seed; then one scale of the spread after
+    another, each with both seeds; at last what is left of the gate, the other null and the baselines without a network.
+    """
+    runs = {run.run_id: run for run in pretrained_plan(space)}
+    order = ["null-strong-s0"]
+    for seed in range(SPREAD_SEEDS):
+        order += [f"{name}-s{seed}" for name in (*CONTROLS, "untrained")]
+    order += [f"{name}-s{seed}" for name in spread_scales(space) for seed in range(SPREAD_SEEDS)]
+    order += [run_id for run_id in runs if run_id not in order]
+    return [
+        replace(run, recipe=(*run.recipe, ("steps", SHORT_NULL_STEPS))) if run.kind == "null" else run
+        for run in (runs[run_id] for run_id in order)
+    ]
+
+
 def methods_plan(
     space: SpaceConfig, *, controls: Sequence[str] = CONTROLS, count: int = METHODS_SPREAD, hard_seeds: int = HARD_SEEDS
 ) -> list[PlannedRun]:
@@ -227,7 +249,8 @@ def planned_runs(plan: Plan, space: SpaceConfig, *, smoke: bool = False) -> list
         return methods_plan(space, controls=("weak", "strong"), count=2, hard_seeds=1) if smoke else methods_plan(space)
     if smoke:
         return smoke_plan(space)
-    return full_plan(space) if plan == "scratch" else pretrained_plan(space)
+    plans = {"scratch": full_plan, "pretrained": pretrained_plan, "long": long_plan}
+    return plans[plan](space)
 
 
 def null_runs(controls: dict[str, AugmentationScales]) -> list[PlannedRun]:

@@ -146,7 +146,8 @@ def perform(run: PlannedRun, out: Path, measurer: Measurer) -> dict[str, Any]:
     before = record["seconds"] if record["rungs"] else training["seconds"]
     begun = time.process_time()
     assert run.scales is not None
-    steps, own = measurer.study.pretrain.steps, measurer.own_views(run.scales)
+    # A run may have steps of its own.
+    steps, own = study_of(run, measurer.study).pretrain.steps, measurer.own_views(run.scales)
     network = build_networks(measurer.study, run.seed, torch.device(measurer.device))[1]
     for rung in training["rungs"][len(record["rungs"]) :]:
         network.load_state_dict(safetensors.torch.load_file(rung_file(out, run, rung["step"])))
