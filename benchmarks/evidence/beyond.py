@@ -35,6 +35,7 @@ SCORES = (
     HYPOTHESIS,
     Score(metric="lidar"),
     Score(metric="pair_auroc", level="natural:srahim_dr"),
+    Score(metric="dprime", level=CROP_LADDER_LEVEL),
     Score(metric="pair_auroc", level=CROP_LADDER_LEVEL),
     Score(metric="retrieval_error", level="crops"),
     Score(metric="pair_auroc", level="own"),
