@@ -20,7 +20,7 @@ from augscale.system.progress_bar import decoding_bar, duration
 
 ROWS_SHOWN = 12
 DRAWINGS_PER_SECOND = 1
-"""Of the live table. A drawing takes 9 ms of a core that trains, and the state it shows is read twice a second."""
+"""Of the live table. A drawing takes 7 to 9 ms of a core that trains, and the state it shows is read twice a second."""
 NUMBERS_SHOWN = 8
 STATE_STYLE = {"COMPLETE": "green", "PRUNED": "dim", "FAIL": "red", "RUNNING": "cyan", "PAUSED": "yellow"}
 
