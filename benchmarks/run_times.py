@@ -1,4 +1,8 @@
-"""Worker-seconds of a finished search by what they were spent on, from `trial.json` files and `log.jsonl`."""
+"""Worker-seconds of a finished search by what they were spent on, from `trial.json` files and `log.jsonl`.
+
+`evaluate` and `diagnose` keep no such records: `benchmarks.waiting_parts` shows their parts, beside plain ways to do
+the same. CPU seconds of a search's start and end are those of `benchmarks.search_start`.
+"""
 
 from __future__ import annotations
 

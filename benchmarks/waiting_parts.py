@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,19 +120,30 @@ def main() -> None:
     print(f"{cpu_name()}, {cpu_cores()} cores, {arguments.threads} threads, torch {torch.__version__}")
     timers = Timers()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        for part, places in PARTS[arguments.command].items():
-            for place in places:
-                module, _, name = place.partition(":")
-                owner: Any = importlib.import_module(module)
-                *classes, last = name.split(".")
-                for one in classes:
-                    owner = getattr(owner, one)
-                stack.enter_context(patch.object(owner, last, timers.wrap(part, getattr(owner, last))))
+        patch_parts(stack, timers, PARTS[arguments.command])
         start = time.process_time()
         _run(arguments, Path(scratch))
         total = time.process_time() - start
         stack.close()
         _print(arguments, timers, total)
+
+
+def patch_parts(stack: ExitStack, timers: Timers, parts: Mapping[str, tuple[str, ...]]) -> None:
+    """Times functions until the stack closes.
+
+    Args:
+        stack: takes the patches.
+        timers: where times go.
+        parts: by name the functions that make up a part, as "module:name" or "module:Class.name".
+    """
+    for part, places in parts.items():
+        for place in places:
+            module, _, name = place.partition(":")
+            owner: Any = importlib.import_module(module)
+            *classes, last = name.split(".")
+            for one in classes:
+                owner = getattr(owner, one)
+            stack.enter_context(patch.object(owner, last, timers.wrap(part, getattr(owner, last))))
 
 
 def _run(arguments: argparse.Namespace, scratch: Path) -> None:

@@ -194,3 +194,25 @@ def test_without_local_crops_neither_lines_nor_table_have_them(begun):
     heads, row = (line.split() for line in _shown(progress).splitlines()[-2:])
     assert heads == ["trial", "state", "score", "rungs", "time", "global", "%", "jitter"]
     assert row[-2:] == ["100-100", "0.00"]
+
+
+def test_a_terminal_is_drawn_once_a_second_and_ends_with_the_newest_state(begun):
+    run, config, study, _ = begun
+    progress = read_progress(run, config, study)
+    console = Console(file=io.StringIO(), width=100, height=40, force_terminal=True, color_system=None)
+    display, start = SearchDisplay(console), time.monotonic()
+    with display.running():
+        for wanted in range(100, 113):
+            display.update(replace(progress, wanted=wanted))
+            time.sleep(0.1)
+    elapsed, text = time.monotonic() - start, console.file.getvalue()
+    drawn = [int(number) for number in re.findall(r"trials 0/(\d+)", text)]
+    assert drawn == sorted(drawn)
+    assert drawn[-1] == 112, "the state of the last update is what remains"
+    assert len(drawn) <= elapsed + 2, "a worker uses the core that drawing takes"
+    alone = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    alone.print(render(replace(progress, wanted=112), None))
+    remains = text[text.rindex("trials 0/112") :].splitlines()
+    assert [line.rstrip() for line in remains[1:] if "\x1b" not in line] == [
+        line.rstrip() for line in alone.file.getvalue().splitlines()[1:]
+    ]
