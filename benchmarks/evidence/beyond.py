@@ -161,7 +161,10 @@ def partial_correlation(
     if not all(map(len, replicates.values())):
         return float(single[0]), None
     drawn = _partial(_matrices(replicates, size))
-    low, high = np.percentile(drawn[np.isfinite(drawn)], (2.5, 97.5))
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):  # few scales: a resample of them determines one column by the others
+        return float(single[0]), None
+    low, high = np.percentile(drawn, (2.5, 97.5))
     return float(single[0]), (float(low), float(high))
 
 

@@ -84,15 +84,14 @@ def panel_levels() -> dict[str, AugmentationScales]:
     photometric = STRONG.model_copy(
         update={name: getattr(NONE, name) for name in ("global_crops_scale", "aspect_ratio", "horizontal_flip_p")}
     )
-    crops = NONE.model_copy(update={name: getattr(STRONG, name) for name in ("global_crops_scale", "aspect_ratio")})
     return {
         "strong@0.25": load_scales("strong@0.25"),
         "strong@0.5": load_scales("strong@0.5"),
         "strong": STRONG,
         "photometric@0.5": interpolate(NONE, photometric, 0.5),
         "photometric": photometric,
-        "crops@0.5": interpolate(NONE, crops, 0.5),
-        "crops": crops,
+        "crops@0.5": load_scales("crops@0.5"),
+        "crops": load_scales("crops"),
     }
 
 

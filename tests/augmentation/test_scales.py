@@ -228,3 +228,10 @@ def test_a_description_without_local_crops_leaves_out_what_only_they_depend_on()
     only_local = strong.model_copy(update={"blur_p": (0.0, 0.0, 0.5)})
     assert "blur" in describe(only_local)
     assert "blur" not in describe(only_local, local_crops=False)
+
+
+def test_crops_has_the_crops_of_strong_and_changes_nothing_else() -> None:
+    crops, strong, none = (load_scales(name).model_dump() for name in ("crops", "strong", "none"))
+    differing = {name for name in crops if crops[name] != none[name]}
+    assert differing == {"global_crops_scale", "local_crops_scale", "aspect_ratio"}
+    assert {name: crops[name] for name in differing} == {name: strong[name] for name in differing}

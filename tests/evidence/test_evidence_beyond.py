@@ -154,3 +154,13 @@ def test_later_scales_are_those_of_the_second_half_and_stand_beside_the_first(sp
     assert "over the 12 that" in text
     row = next(line for line in text.splitlines() if line.startswith("| lidar, later"))
     assert row.split("|")[-2].strip() == f"{expected:+.2f}".replace("0.", ".")
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_few_scales_give_tables_without_intervals_instead_of_an_error(spread: Spread, count: int) -> None:
+    """As a study on a GPU for ten minutes leaves them: the controls and little else."""
+    runs = [run for run in spread.runs if run.seed == 0][:count]
+    few = Spread(evidence=spread.evidence, runs=runs, bootstrap=20)
+
+    assert section(few).startswith("## 16.")
+    assert differences_section(few).startswith("## 17.")
